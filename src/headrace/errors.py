@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error Headrace raises on purpose.
+
+HeadraceError                      exit code
+├── UsageError                     2   a wrong option, name or call
+├── InputFileError                 3   a file is missing, corrupt, hostile or of another kind
+├── UnsupportedModelError          4   the network uses something that is not supported
+├── ScriptError                    5   a model script does not parse or asks for something impossible
+├── DataError                      6   calibration or inference data is unusable
+├── AccuracyError                  7   the quantised network is not accurate enough (``--min-snr``)
+├── CapacityError                  8   the network does not fit the target
+├── DeviceError                    9   the virtual device or its run time refused
+├── MissingExtraError             10   an optional dependency is not installed
+├── NotBuiltYetError              11   Headrace does not do this yet, and says so
+└── InternalError                 70   a bug in Headrace
+
+Each carries one or more :class:`Diagnostic` values. A diagnostic is data first; its text is derived.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One problem, complete enough to be fixed without reading the source.
+
+    Attributes:
+        code: stable identifier, e.g. ``"E-ONNX-UNSUPPORTED"``.
+        where: place: file, layer, source node, script line.
+        rule: the rule that was broken, as a sentence.
+        got: what was found.
+        need: what would be accepted.
+        levers: concrete things the user can change.
+    """
+
+    code: str
+    where: str
+    rule: str
+    got: str = ""
+    need: str = ""
+    levers: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        data = asdict(self)
+        data["levers"] = list(self.levers)
+        return data
+
+    def __str__(self) -> str:
+        lines = [f"{self.code}: {self.where}: {self.rule}" if self.where else f"{self.code}: {self.rule}"]
+        if self.got:
+            lines.append(f"  got:  {self.got}")
+        if self.need:
+            lines.append(f"  need: {self.need}")
+        lines += [f"  try:  {lever}" for lever in self.levers]
+        return "\n".join(lines)
+
+
+class HeadraceError(Exception):
+    """Base of everything raised on purpose; ``diagnostics`` is never empty."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic]) -> None:
+        items = (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics)
+        if not items:
+            raise ValueError("a HeadraceError needs at least one diagnostic")
+        self.diagnostics: tuple[Diagnostic, ...] = items
+        super().__init__(items)
+
+    def __str__(self) -> str:
+        return "\n".join(str(d) for d in self.diagnostics)
+
+    @property
+    def code(self) -> str:
+        """The code of the first diagnostic."""
+        return self.diagnostics[0].code
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "diagnostics": [d.as_dict() for d in self.diagnostics],
+        }
+
+
+class UsageError(HeadraceError):
+    exit_code = 2
+
+
+class InputFileError(HeadraceError):
+    exit_code = 3
+
+
+class UnsupportedModelError(HeadraceError):
+    """The network cannot be translated; lists *all* offending nodes."""
+
+    exit_code = 4
+
+
+class ScriptError(HeadraceError):
+    exit_code = 5
+
+
+class DataError(HeadraceError):
+    exit_code = 6
+
+
+class AccuracyError(HeadraceError):
+    exit_code = 7
+
+
+class CapacityError(HeadraceError):
+    """The network does not fit; ``report`` holds resource, need, have, terms and levers as data."""
+
+    exit_code = 8
+
+    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic], report: dict[str, Any] | None = None) -> None:
+        super().__init__(diagnostics)
+        self.report: dict[str, Any] = report or {}
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {"report": self.report}
+
+
+class DeviceError(HeadraceError):
+    """The run time refused; ``status`` is the numeric status of the native library (0 when not from there)."""
+
+    exit_code = 9
+
+    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic], status: int = 0) -> None:
+        super().__init__(diagnostics)
+        self.status = status
+
+
+class MissingExtraError(HeadraceError):
+    exit_code = 10
+
+
+class NotBuiltYetError(HeadraceError):
+    exit_code = 11
+
+
+class InternalError(HeadraceError):
+    exit_code = 70
+
+
+def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
+    """The candidates most like ``name``, best first; deterministic for equal scores."""
+    pool: Sequence[str] = sorted(set(candidates))
+    lowered: dict[str, str] = {}
+    for candidate in pool:
+        lowered.setdefault(candidate.lower(), candidate)
+    matches = difflib.get_close_matches(name.lower(), list(lowered), n=limit, cutoff=0.5)
+    tails = [c for c in pool if c.rsplit("/", 1)[-1].lower() == name.rsplit("/", 1)[-1].lower()]
+    ordered = tails + [lowered[m] for m in matches]
+    return list(dict.fromkeys(ordered))[:limit]
+
+
+def unknown_name(code: str, what: str, name: str, candidates: Iterable[str], where: str = "") -> Diagnostic:
+    """The diagnostic for a name the user typed that does not exist, with suggestions."""
+    known = sorted(set(candidates))
+    close = did_you_mean(name, known)
+    levers = (f"did you mean {' or '.join(repr(c) for c in close)}?",) if close else ()
+    shown = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
+    return Diagnostic(code, where, f"there is no {what} of this name", repr(name), f"one of: {shown}", levers)
+
+
+def missing_extra(package: str, extra: str) -> MissingExtraError:
+    """The error for an optional dependency that is not installed."""
+    return MissingExtraError(
+        Diagnostic(
+            "E-MISSING-EXTRA",
+            package,
+            "this step needs a package that is not installed",
+            f"no module {package!r}",
+            f"the extra [{extra}]",
+            (f"pip install 'headrace[{extra}]'",),
+        )
+    )

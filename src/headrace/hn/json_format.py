@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HN as JSON: one object people read, diff and edit (``docs/formats/hn.md``)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from headrace.errors import Diagnostic, InputFileError
+from headrace.hn.network import SCHEMA_VERSION, Layer, Network
+
+MAX_LAYERS = 100_000
+MAX_TEXT_BYTES = 256 << 20
+
+
+def to_dict(network: Network) -> dict[str, Any]:
+    """The network as plain JSON values, in topological order."""
+    layers: dict[str, Any] = {}
+    for layer in network:
+        users = network.users(layer.name)
+        entry: dict[str, Any] = {
+            "type": layer.kind,
+            "input": list(layer.inputs),
+            "output": [user.name for user in users],
+            "input_shapes": [list(s) for s in network.input_shapes(layer)],
+            "output_shapes": [list(layer.output_shape)] * max(1, len(users)),
+            "original_names": list(layer.original_names),
+            "params": layer.attributes,
+        }
+        if layer.quantization is not None:
+            entry["quantization"] = layer.quantization
+        layers[layer.name] = entry
+    return {"name": network.name, "net_params": network.net_params, "layers": layers}
+
+
+def dumps(network: Network) -> bytes:
+    """Stable text: same network, same bytes."""
+    return (json.dumps(to_dict(network), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def loads(data: bytes, where: str) -> Network:
+    """Read HN text without trusting it; parameters are read elsewhere."""
+    if len(data) > MAX_TEXT_BYTES:
+        raise _bad(where, "the text is too large", f"{len(data)} bytes", f"≤ {MAX_TEXT_BYTES}")
+    try:
+        raw = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise _bad(where, "it is not JSON", str(error)[:200] or type(error).__name__, "a JSON object") from None
+    return from_dict(raw, where)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _bad(where: str, rule: str, got: object, need: object) -> InputFileError:
+    return InputFileError(Diagnostic("E-HN-CORRUPT", where, rule, str(got)[:300], str(need), ("parse the model again",)))
+
+
+def _typed(value: Any, kind: type | tuple[type, ...], where: str, field: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        need = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
+        raise _bad(where, f"field {field!r} has the wrong type", type(value).__name__, need)
+    return value
+
+
+def _strings(value: Any, where: str, field: str) -> list[str]:
+    return [_typed(v, str, where, field) for v in _typed(value, list, where, field)]
+
+
+def _shape(value: Any, where: str) -> tuple[int, ...]:
+    dims = tuple(_typed(d, int, where, "output_shapes") for d in _typed(value, list, where, "output_shapes"))
+    if not 2 <= len(dims) <= 5 or dims[0] != -1 or any(not 0 < d < 1 << 31 for d in dims[1:]):
+        raise _bad(where, "a shape is not valid", list(dims), "[-1, …] with 1 to 4 positive sizes")
+    return dims
+
+
+def from_dict(raw: Any, where: str) -> Network:
+    """Build a network from JSON values; checks types, names, references and order."""
+    _typed(raw, dict, where, "(top)")
+    network = Network(_typed(raw.get("name"), str, where, "name"))
+    network.net_params = _typed(raw.get("net_params"), dict, where, "net_params")
+    version = network.net_params.get("version")
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise _bad(where, "the schema version is not supported", version, f"≤ {SCHEMA_VERSION}")
+    layers = _typed(raw.get("layers"), dict, where, "layers")
+    if len(layers) > MAX_LAYERS:
+        raise _bad(where, "there are too many layers", len(layers), f"≤ {MAX_LAYERS}")
+    for name, entry in layers.items():
+        place = f"{where}, layer {name}"
+        _typed(entry, dict, place, "(layer)")
+        shapes = _typed(entry.get("output_shapes"), list, place, "output_shapes")
+        if not shapes:
+            raise _bad(place, "there is no output shape", "[]", "one")
+        quantization = entry.get("quantization")
+        layer = Layer(
+            name=name,
+            kind=_typed(entry.get("type"), str, place, "type"),
+            inputs=_strings(entry.get("input"), place, "input"),
+            attributes=_typed(entry.get("params"), dict, place, "params"),
+            output_shape=_shape(shapes[0], place),
+            original_names=_strings(entry.get("original_names", []), place, "original_names"),
+            quantization=None if quantization is None else _typed(quantization, dict, place, "quantization"),
+        )
+        network.layers[name] = layer
+    for layer in network.layers.values():
+        for name in layer.inputs:
+            if name not in network.layers:
+                raise _bad(f"{where}, layer {layer.name}", "an input does not exist", name, "the name of a layer")
+    network.sort()
+    return network
