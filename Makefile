@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets. VENV and PYTHON may be set: make test VENV=/path/to/venv SKIP_SETUP=1
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+PYTHON ?= python3
+JOBS ?= 2
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.headrace-setup
+NATIVE_SOURCES := $(shell find native CMakeLists.txt src/headrace/hef/microcode.py -type f 2>/dev/null | sort)
+CXX_FILES = $(shell git ls-files 'native/*.cpp' 'native/*.hpp' 'native/*.h')
+
+.PHONY: help setup demo test test-slow lint format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z][a-z-]*:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
+
+$(STAMP): pyproject.toml constraints.txt tools/setup.sh $(NATIVE_SOURCES)
+ifndef SKIP_SETUP
+	@PYTHON="$(PYTHON)" JOBS="$(JOBS)" bash tools/setup.sh "$(VENV)"
+	@touch $@
+else
+	@true
+endif
+
+setup: $(STAMP)  ## create .venv with pinned packages and build the native library into it
+
+demo: $(STAMP)  ## a real text-direction classifier from its package to the virtual device, with one table
+	@$(PY) demo/run_demo.py
+
+lint: $(STAMP)  ## style, types, import rule, C++ format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache
+	$(BIN)/basedpyright --level error
+	$(if $(strip $(CXX_FILES)),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES),@true)
+	@$(PY) tools/check_repository.py
+
+format: $(STAMP)  ## rewrite the sources in the style that lint asks for
+	$(BIN)/ruff check --fix-only --quiet . || true
+	$(BIN)/ruff format .
+	$(if $(strip $(CXX_FILES)),$(BIN)/clang-format -i $(CXX_FILES),@true)
+
+test: lint  ## lint, then the fast tests, then end to end on real models
+	@$(PY) tools/run_tests.py --jobs $(JOBS) fast e2e
+
+test-slow: $(STAMP)  ## the tests marked slow: sanitizers, long random runs
+	@$(PY) tools/run_tests.py --jobs $(JOBS) slow
+
+bench: $(STAMP)  ## seconds and memory of each stage, and of peers, into bench/out
+	@$(PY) bench/run_bench.py
+
+clean:  ## remove what the other targets made
+	rm -rf .venv build dist demo/out demo/cache bench/out .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	find src tests tools demo bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -f src/headrace/runtime/_native*.so src/headrace/runtime/_native*.pyd

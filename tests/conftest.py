@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures and the closing lines shared by all tests.
+
+Real models and data (the "zoo") are no part of the repository. They are looked for in ``$HEADRACE_ZOO`` and then
+in ``../shared/zoo``. Where they are absent a test that needs them is skipped and counted in the closing lines; with
+``CI=true`` it fails, so that CI can never pass by having nothing to test.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _folder(variable: str, default: Path) -> Path | None:
+    named = os.environ.get(variable)
+    folder = Path(named).expanduser() if named else default
+    return folder.resolve() if folder.is_dir() else None
+
+
+def zoo_path() -> Path | None:
+    """The folder of real models, or None where there is none."""
+    return _folder("HEADRACE_ZOO", ROOT.parent / "shared" / "zoo")
+
+
+def reference_path() -> Path | None:
+    """The folder of public facts (model scripts, format notes), or None where there is none."""
+    return _folder("HEADRACE_REFERENCE", ROOT.parent / "shared" / "reference")
+
+
+def _require(folder: Path | None, variable: str, what: str) -> Path:
+    if folder is not None:
+        return folder
+    reason = f"no {what}: set {variable}"
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"{reason} (CI=true does not allow its absence)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Path:
+    """The folder of real models; skips where it is absent, fails with ``CI=true``."""
+    return _require(zoo_path(), "HEADRACE_ZOO", "zoo of real models")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of public reference facts; skips where it is absent, fails with ``CI=true``."""
+    return _require(reference_path(), "HEADRACE_REFERENCE", "folder of public reference facts")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says how many tests did not run because the zoo is absent, so that a green run is read for what it is."""
+    for variable, what in (("HEADRACE_ZOO", "zoo of real models"), ("HEADRACE_REFERENCE", "reference folder")):
+        missed = [r for r in terminalreporter.stats.get("skipped", []) if variable in str(r.longrepr)]
+        if missed:
+            terminalreporter.write_line(
+                f"{len(missed)} tests were skipped because the {what} is absent (set {variable})", yellow=True
+            )
