@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a HEF says about its network: streams, names, quantisation, figures. Plain values and their rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from headrace import __version__
+from headrace.errors import Diagnostic
+
+Direction = Literal["input", "output"]
+Order = Literal["NHWC", "NC"]
+
+MAX_NAME_BYTES = 127  # 128 with the closing NUL of the C interface
+MAX_STREAMS = 40
+MAX_CONTEXTS = 65535
+MAX_FRAME_BYTES = 2**32 - 1
+SDK_VERSION = f"headrace {__version__} (virtual device)"
+
+
+def _float32(value: float) -> float:
+    """``value`` rounded to the nearest float32, which is what the file holds."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.float32(value))
+
+
+@dataclass(frozen=True)
+class StreamDescription:
+    """One network input or output.
+
+    Attributes:
+        name: HN layer name, e.g. ``"resnet20/input_layer1"``; at most 127 bytes of UTF-8.
+        direction: ``"input"`` (host to device) or ``"output"``.
+        height, width, features: one frame; ``NC`` has height and width 1.
+        data_bytes: 1 (uint8 codes) or 2 (little-endian uint16 codes).
+        scale: ``real = scale · (code - zero_point)``; rounded to float32.
+        zero_point: code of real zero.
+        limvals: smallest and largest real value; by default those of the extreme codes. Rounded to float32.
+        original_names: names of the tensor in the source model.
+        order: ``"NHWC"`` or ``"NC"``.
+    """
+
+    name: str
+    direction: Direction
+    height: int
+    width: int
+    features: int
+    data_bytes: int = 1
+    scale: float = 1.0
+    zero_point: int = 0
+    limvals: tuple[float, float] | None = None
+    original_names: tuple[str, ...] = ()
+    order: Order = "NHWC"
+
+    def __post_init__(self) -> None:
+        scale = _float32(self.scale)
+        top = (1 << (8 * self.data_bytes)) - 1 if self.data_bytes in (1, 2) else 0
+        low, high = self.limvals or (scale * -self.zero_point, scale * (top - self.zero_point))
+        # "+ 0.0" turns the negative zero of a zero zero point into the plain one.
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "limvals", (_float32(low) + 0.0, _float32(high) + 0.0))
+        object.__setattr__(self, "original_names", tuple(self.original_names))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one frame: (H, W, C), or (C,) for ``NC``."""
+        return (self.features,) if self.order == "NC" else (self.height, self.width, self.features)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one quantised frame."""
+        return self.height * self.width * self.features * self.data_bytes
+
+
+@dataclass(frozen=True)
+class HefDescription:
+    """Everything a HEF says beside its microcode.
+
+    Attributes:
+        network_name: the network group's name.
+        streams: inputs, then outputs, each in the order users see (sorted so on construction).
+        contexts: number of contexts, at least 1.
+        bottleneck_fps: frames per second the allocator expects (closed form), 0 when unknown.
+        latency_ms: milliseconds of one frame, simulated, 0 when unknown.
+        sdk_version: who wrote the file.
+    """
+
+    network_name: str
+    streams: tuple[StreamDescription, ...]
+    contexts: int = 1
+    bottleneck_fps: float = 0.0
+    latency_ms: float = 0.0
+    sdk_version: str = SDK_VERSION
+
+    def __post_init__(self) -> None:
+        # Inputs first: one canonical order, so that a file read again gives an equal description.
+        object.__setattr__(self, "streams", tuple(sorted(self.streams, key=lambda s: s.direction == "output")))
+
+    @property
+    def inputs(self) -> tuple[StreamDescription, ...]:
+        return tuple(s for s in self.streams if s.direction == "input")
+
+    @property
+    def outputs(self) -> tuple[StreamDescription, ...]:
+        return tuple(s for s in self.streams if s.direction == "output")
+
+
+def check_description(description: HefDescription, where: str) -> list[Diagnostic]:
+    """Every broken rule, in a fixed order; empty when a host library would take the description."""
+    found = list(_check_name(description.network_name, where, "network name"))
+    streams = description.streams
+    if not 1 <= description.contexts <= MAX_CONTEXTS:
+        found.append(_bad(where, "the number of contexts is out of range", description.contexts, f"1 … {MAX_CONTEXTS}"))
+    if len(streams) > MAX_STREAMS:
+        found.append(_bad(where, "there are too many streams", len(streams), f"at most {MAX_STREAMS}"))
+    for kind, some in (("input", description.inputs), ("output", description.outputs)):
+        if not some:
+            found.append(_bad(where, f"the network has no {kind} stream", "none", "at least one"))
+    names = [s.name for s in streams]
+    for name in dict.fromkeys(n for n in names if names.count(n) > 1):
+        found.append(_bad(where, "stream names must be unique", f"{name!r} {names.count(name)} times", "once"))
+    for label, value in (("bottleneck_fps", description.bottleneck_fps), ("latency_ms", description.latency_ms)):
+        if not (math.isfinite(value) and value >= 0):
+            found.append(_bad(where, f"{label} is not a usable figure", value, "a finite number, 0 or more"))
+    found += _check_text(description.sdk_version, where, "sdk_version", 256)
+    for stream in streams:
+        found += check_stream(stream, f"{where}, stream {stream.name!r}")
+    return found
+
+
+def check_stream(stream: StreamDescription, where: str) -> Iterator[Diagnostic]:
+    """Every broken rule of one stream."""
+    yield from _check_name(stream.name, where, "stream name")
+    if stream.direction not in ("input", "output"):
+        yield _bad(where, "the direction is unknown", stream.direction, "input or output")
+    if stream.order not in ("NHWC", "NC"):
+        yield _bad(where, "the order is unknown", stream.order, "NHWC or NC")
+    elif stream.order == "NC" and (stream.height, stream.width) != (1, 1):
+        yield _bad(where, "an NC stream has height and width 1", f"{stream.height} × {stream.width}", "1 × 1")
+    sizes = (stream.height, stream.width, stream.features)
+    if stream.data_bytes not in (1, 2):
+        yield _bad(where, "codes have 1 or 2 bytes", stream.data_bytes, "1 or 2")
+    elif not 0 <= stream.zero_point < 1 << (8 * stream.data_bytes):
+        yield _bad(where, "the zero point is not a code", stream.zero_point, f"0 … {(1 << 8 * stream.data_bytes) - 1}")
+    if min(sizes) < 1 or stream.frame_bytes > MAX_FRAME_BYTES:
+        shown = f"{' × '.join(map(str, sizes))} of {stream.data_bytes} bytes"
+        yield _bad(where, "the frame size is out of range", shown, "sizes of at least 1, below 2^32 bytes in all")
+    if not (math.isfinite(stream.scale) and stream.scale > 0):
+        yield _bad(where, "the scale is not usable as float32", stream.scale, "a finite number above 0")
+    low, high = stream.limvals or (0.0, 0.0)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        yield _bad(where, "the value range is not usable", f"{low} … {high}", "two finite numbers in ascending order")
+    for original in stream.original_names:
+        yield from _check_text(original, where, "original name", 4096)
+
+
+def _check_name(name: str, where: str, what: str) -> Iterator[Diagnostic]:
+    if not name:
+        yield _bad(where, f"the {what} is empty", "''", f"1 … {MAX_NAME_BYTES} bytes")
+    yield from _check_text(name, where, what, MAX_NAME_BYTES)
+
+
+def _check_text(text: str, where: str, what: str, limit: int) -> Iterator[Diagnostic]:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        yield _bad(where, f"the {what} cannot be written as UTF-8", ascii(text[:60]), "text without lone surrogates")
+        return
+    if size > limit:
+        yield _bad(where, f"the {what} is too long", f"{size} bytes", f"at most {limit} bytes of UTF-8")
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        yield _bad(where, f"the {what} has control characters", ascii(text[:60]), "printable text")
+
+
+def _bad(where: str, rule: str, got: object, need: object) -> Diagnostic:
+    return Diagnostic("E-HEF-CONTENTS", where, rule, str(got), str(need))
