@@ -1,1 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Layer kinds, each defined once; importing the package registers all of them."""
+
+from headrace.layers import activation, elementwise, mac, move, pool, softmax
+from headrace.layers.base import (
+    Counts,
+    LayerDefinition,
+    QuantizedLayer,
+    ScaleRule,
+    all_definitions,
+    check_network,
+    definition_of,
+    infer_shape,
+    output_quantization,
+    quantized_view,
+    store_requantization,
+    write_attributes,
+)
+
+__all__ = [
+    "Counts",
+    "LayerDefinition",
+    "QuantizedLayer",
+    "ScaleRule",
+    "activation",
+    "all_definitions",
+    "check_network",
+    "definition_of",
+    "elementwise",
+    "infer_shape",
+    "mac",
+    "move",
+    "output_quantization",
+    "pool",
+    "quantized_view",
+    "softmax",
+    "store_requantization",
+    "write_attributes",
+]
