@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pass: a frozen dataclass whose fields are its options, changing a network in place.
+
+The network is valid (:func:`headrace.layers.check_network`) before and after a pass, not during it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from headrace.errors import HeadraceError
+from headrace.hn import Layer, Network
+from headrace.layers import definition_of
+from headrace.layers.base import check_network
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Base of all passes; ``name`` is kebab-case."""
+
+    name: ClassVar[str]
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        """Rewrite ``network``; returns one plain record per change (layers, what was done), empty when nothing matched."""
+        raise NotImplementedError
+
+
+def run_passes(network: Network, passes: Sequence[Pass], verify: bool = True) -> list[dict[str, Any]]:
+    """Run passes in order; returns their records, each with the pass's name under ``"pass"``."""
+    records: list[dict[str, Any]] = []
+    for item in passes:
+        try:
+            records += [{"pass": item.name, **record} for record in item.run(network)]
+            if verify:
+                check_network(network)
+        except HeadraceError as error:
+            error.add_note(f"in pass {item.name}")
+            raise
+    return records
+
+
+def fresh_name(network: Network, kind: str) -> str:
+    """The next free ``"<net>/<prefix><index>"`` for a kind, counting from 1."""
+    prefix = definition_of(kind).prefix
+    index = 1
+    while f"{network.name}/{prefix}{index}" in network.layers:
+        index += 1
+    return f"{network.name}/{prefix}{index}"
+
+
+def renumber(network: Network) -> None:
+    """Give every layer its name by kind and topological position (``conv1``, ``conv2``, …, ``dw1`` …)."""
+    counters: dict[str, int] = {}
+    mapping: dict[str, str] = {}
+    for layer in network:
+        prefix = definition_of(layer.kind, layer.name).prefix
+        counters[prefix] = counters.get(prefix, 0) + 1
+        mapping[layer.name] = f"{network.name}/{prefix}{counters[prefix]}"
+    network.rename(mapping)
+
+
+def sole_user(network: Network, name: str) -> Layer | None:
+    """The layer that alone reads ``name``, once; ``None`` otherwise."""
+    users = network.users(name)
+    return users[0] if len(users) == 1 and users[0].inputs.count(name) == 1 else None
