@@ -287,6 +287,10 @@ def _check_message(message: Any, where: str, found: list[Diagnostic]) -> None:
         got = str([e.type_index for e in message.extensions][:16])
         found.append(Diagnostic("E-HEF-EXTENSION", where, rule, got, need, _LEVERS))
     for group in message.network_groups:
+        channels = group.metadata.cfg_channels_count
+        if channels != CFG_CHANNELS_COUNT:
+            rule, need = "the configuration channels are not those of a virtual device", str(CFG_CHANNELS_COUNT)
+            found.append(Diagnostic("E-HEF-FOREIGN", where, rule, str(channels), need, _LEVERS))
         if any(context.operations for context in group.contexts) or group.HasField("preliminary_config"):
             rule = "a HEF for a virtual device has no operations"
             found.append(Diagnostic("E-HEF-FOREIGN", where, rule, "operations", "none", _LEVERS))
