@@ -18,7 +18,7 @@ from typing import Any
 KNOWN_EXTENSIONS = {*range(7), *range(9, 33)}
 FORMATS = {0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 14, 15, 16}
 LOADABLE_ARCHS = {1, 2, 3}  # accepted at configure by a Hailo-8 or Hailo-8L
-MICROCODE = b"headrace.microcode"
+MICROCODE = "headrace.microcode"
 
 Fields = dict[int, list[Any]]
 
@@ -63,40 +63,39 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def message(data: bytes) -> Fields:
-    """All values of all fields, in file order."""
+    """All values by tag (field number · 8 + wire type), in file order.
+
+    As everywhere in protobuf a field of an unexpected wire type is an unknown field, hence the key.
+    """
     found: Fields = {}
-    for number, _, value in _fields(data):
-        found.setdefault(number, []).append(value)
+    for number, wire, value in _fields(data):
+        found.setdefault(number << 3 | wire, []).append(value)
     return found
 
 
 def _number(fields: Fields, key: int) -> int:
-    value = fields.get(key, [0])[-1]
-    if not isinstance(value, int):
-        raise WireError(f"field {key} is not a varint")
-    return value
+    return fields.get(key << 3, [0])[-1]
 
 
 def _float(fields: Fields, key: int) -> float:
-    value = fields.get(key, [b"\0\0\0\0"])[-1]
-    if not isinstance(value, bytes) or len(value) != 4:
-        raise WireError(f"field {key} is not a float")
-    return struct.unpack("<f", value)[0]
+    return struct.unpack("<f", fields.get(key << 3 | 5, [b"\0\0\0\0"])[-1])[0]
 
 
-def _bytes(fields: Fields, key: int) -> bytes:
-    value = fields.get(key, [b""])[-1]
-    if not isinstance(value, bytes):
-        raise WireError(f"field {key} is not length-delimited")
-    return value
+def _all(fields: Fields, key: int) -> list[bytes]:
+    return fields.get(key << 3 | 2, [])
 
 
 def _text(fields: Fields, key: int) -> str:
-    return _bytes(fields, key).decode()
+    return (_all(fields, key) or [b""])[-1].decode()
 
 
-def _has(fields: Fields, key: int) -> bool:
-    return bool(fields.get(key))
+def _message(fields: Fields, key: int) -> Fields:
+    """A message that is not repeated; several occurrences count as merged, which is the same as joined."""
+    return message(b"".join(_all(fields, key)))
+
+
+def _messages(fields: Fields, key: int) -> list[Fields]:
+    return [message(value) for value in _all(fields, key)]
 
 
 def validate(data: bytes) -> list[str]:
@@ -123,7 +122,7 @@ def validate(data: bytes) -> list[str]:
 
 
 def _hef(hef: Fields, ccws_size: int, found: list[str]) -> None:
-    header = message(_bytes(hef, 1))
+    header = _message(hef, 1)
     arch = _number(header, 1)
     if _number(header, 4) < 1:
         found.append("format-version: header.version is 0")
@@ -133,7 +132,7 @@ def _hef(hef: Fields, ccws_size: int, found: list[str]) -> None:
         found.append(f"mark-arch: hw_arch {arch}, not 101")
     if _number(header, 2):
         found.append("timestamp: not 0")
-    extensions = [_number(message(e), 1) for e in hef.get(5, [])]
+    extensions = [_number(e, 1) for e in _messages(hef, 5)]
     if 26 not in extensions:
         found.append("extension-26: missing")
     unknown = [e for e in extensions if e not in KNOWN_EXTENSIONS]
@@ -142,7 +141,7 @@ def _hef(hef: Fields, ccws_size: int, found: list[str]) -> None:
     if 13 in extensions:
         found.append("extension-13: ops are not used here")
     _resources(hef, ccws_size, found)
-    groups = [message(g) for g in hef.get(2, [])]
+    groups = _messages(hef, 2)
     if len(groups) != 1:
         found.append(f"group-count: {len(groups)}")
     for group in groups:
@@ -150,8 +149,8 @@ def _hef(hef: Fields, ccws_size: int, found: list[str]) -> None:
 
 
 def _resources(hef: Fields, ccws_size: int, found: list[str]) -> None:
-    resources = [message(r) for r in hef.get(7, [])]
-    ours = [r for r in resources if _bytes(r, 3) == MICROCODE]
+    resources = _messages(hef, 7)
+    ours = [r for r in resources if _text(r, 3) == MICROCODE]
     if len(ours) != 1:
         found.append(f"microcode-resource: {len(ours)} of them")
     for resource in resources:
@@ -160,7 +159,7 @@ def _resources(hef: Fields, ccws_size: int, found: list[str]) -> None:
 
 
 def _group(group: Fields, found: list[str]) -> None:
-    metadata = message(_bytes(group, 1))
+    metadata = _message(group, 1)
     name = _text(metadata, 1)
     if not name or len(f"{name}/{name}".encode()) > 256:
         found.append(f"group-name: {name!r}")
@@ -169,23 +168,22 @@ def _group(group: Fields, found: list[str]) -> None:
         found.append(f"cfg-channels: {channels} does not fit a byte")
     if channels != 255:
         found.append(f"mark-channels: {channels}, not 255")
-    if _has(group, 7):
+    if _all(group, 7):
         found.append("layouts: partial network groups")
-    if _has(group, 8) or _has(group, 9) or _has(group, 5):
+    if _all(group, 8) or _all(group, 9) or _all(group, 5):
         found.append("ops: host operations or fused layers")
-    for config in group.get(2, []):
-        if message(config):
-            found.append("mark-actions: preliminary configuration")
-    contexts = [message(c) for c in group.get(3, [])]
+    if _message(group, 2):
+        found.append("mark-actions: preliminary configuration")
+    contexts = _messages(group, 3)
     if not contexts:
         found.append("contexts: none")
     if [_number(c, 1) for c in contexts] != list(range(len(contexts))):
         found.append("context-index: not 0, 1, …")
-    if any(_has(c, 2) for c in contexts):
+    if any(_all(c, 2) for c in contexts):
         found.append("mark-actions: an operation in a context")
-    edges = [message(e) for c in contexts for e in message(_bytes(c, 3)).get(2, [])]
+    edges = [e for c in contexts for e in _messages(_message(c, 3), 2)]
     outputs = _edges(edges, found)
-    order = [v.decode() for v in group.get(4, [])]
+    order = [v.decode() for v in _all(group, 4)]
     if not order:
         found.append("sorted-outputs: absent")
     elif sorted(order) != sorted(outputs):
@@ -197,12 +195,12 @@ def _edges(edges: list[Fields], found: list[str]) -> list[str]:
     names: list[str] = []
     directions: list[int] = []
     for edge in edges:
-        if _number(edge, 2) != 0 or not _has(edge, 3) or _has(edge, 4) or _has(edge, 8):
+        if _number(edge, 2) != 0 or not _all(edge, 3) or _all(edge, 4) or _all(edge, 8):
             found.append("edge-type: not an info layer")
-        if _number(message(_bytes(edge, 5)), 3) != 0:
+        if _number(_message(edge, 5), 3) != 0:
             found.append("edge-connection: not a boundary layer")
         directions.append(_number(edge, 1))
-        info = message(_bytes(edge, 3))
+        info = _message(edge, 3)
         names.append(_text(info, 1))
         _info(names[-1], info, found)
     if not set(directions) <= {0, 1}:
@@ -220,9 +218,9 @@ def _edges(edges: list[Fields], found: list[str]) -> list[str]:
 def _info(name: str, info: Fields, found: list[str]) -> None:
     if not 1 <= len(name.encode()) <= 127:
         found.append(f"name-length: {len(name.encode())} bytes")
-    for original in info.get(5, []):
+    for original in _all(info, 5):
         original.decode()
-    base = message(_bytes(info, 2))
+    base = _message(info, 2)
     if _number(info, 6):
         found.append("transposed: set")
     if _number(base, 7) not in FORMATS:
@@ -242,17 +240,17 @@ def _info(name: str, info: Fields, found: list[str]) -> None:
         found.append(f"buffer-row: {_number(base, 9)}, a row has {row}")
     if max(_number(base, 8), _number(base, 16)) > 255:
         found.append("index-byte: sys_index or engine_id above 255")
-    if len(base.get(13, [])) != 1:
-        found.append(f"buffer-indices: {len(base.get(13, []))} entries")
+    if len(_all(base, 13)) != 1:
+        found.append(f"buffer-indices: {len(_all(base, 13))} entries")
     if _number(base, 14):
         found.append("host-argmax: set")
-    if _has(base, 11):
+    if _all(base, 11):
         found.append("nms: on-chip NMS information")
-    numbers = message(_bytes(info, 3))
+    numbers = _message(info, 3)
     zero, scale = _float(numbers, 1), _float(numbers, 2)
     if not (math.isfinite(scale) and scale > 0):
         found.append(f"scale: {scale}")
     if not (zero == int(zero) if math.isfinite(zero) else False) or not 0 <= zero < 256 ** max(data_bytes, 1):
         found.append(f"zero-point: {zero}")
-    if any(value != b"" for key in (5, 6) for value in numbers.get(key, [])):
+    if any(v for key in (5, 6) for v in _all(numbers, key)) or {5 << 3 | 1, 6 << 3 | 1} & set(numbers):
         found.append("per-feature: scales per feature without extension 25")
