@@ -1,0 +1,442 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ClientRunner``: the stages in one object, with the names people know. The only module that knows every stage.
+
+Heavy packages are imported inside the methods that need them, so that importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace import __version__
+from headrace.errors import AccuracyError, DataError, Diagnostic, HeadraceError, UsageError, unknown_name
+from headrace.hn import Array, Network, archive, json_format
+from headrace.hn.archive import Archive, State
+from headrace.script import load_script, parse_script, plan, resolve
+
+Progress = Callable[[int, int, str], None]
+States = State
+
+
+class InferenceContext(str, Enum):
+    """What ``infer`` executes.
+
+    SDK_NATIVE: the parsed float network. SDK_FP_OPTIMIZED: float, after the model script. SDK_QUANTIZED and
+    SDK_BIT_EXACT: the integer emulator (here both are exact). SDK_HAILO_HW: the HEF on the virtual device.
+    """
+
+    SDK_NATIVE = "sdk_native"
+    SDK_FP_OPTIMIZED = "sdk_fp_optimized"
+    SDK_QUANTIZED = "sdk_quantized"
+    SDK_BIT_EXACT = "sdk_bit_exact"
+    SDK_HAILO_HW = "sdk_hailo_hw"
+
+
+def _need(state: str, got: str, lever: str) -> UsageError:
+    return UsageError(Diagnostic("E-RUNNER-STATE", "ClientRunner", f"this needs a {state} network", got, state, (lever,)))
+
+
+def load_calibration(source: Any, network: Network) -> dict[str, Array]:
+    """Calibration data as ``{input layer: array}``; see :func:`headrace.optimize.load_calibration`."""
+    from headrace.optimize import load_calibration as load
+
+    return load(source, network)
+
+
+class ClientRunner:
+    """A network on its way from a model file to a HEF.
+
+    Args:
+        hw_arch: target name or path of a target file; a HAR's own target when ``None`` and ``har`` is given.
+        har: path of a HAR of any state to start from.
+    """
+
+    def __init__(self, hw_arch: str | None = None, har: str | os.PathLike[str] | None = None) -> None:
+        self._archive: Archive | None = None
+        self._hw_arch = hw_arch
+        self._quantized_executor: Any = None
+        if har is not None:
+            self.load_har(har)
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def archive(self) -> Archive:
+        if self._archive is None:
+            raise _need("parsed", "no network", "call translate_onnx_model(...) or load_har(...) first")
+        return self._archive
+
+    @property
+    def state(self) -> State | str:
+        return "uninitialized" if self._archive is None else self._archive.state
+
+    @property
+    def model_name(self) -> str:
+        return self.archive.name
+
+    @property
+    def hw_arch(self) -> str:
+        return self._hw_arch or (self._archive.hw_arch if self._archive else "hailo8")
+
+    @property
+    def model_script(self) -> str:
+        return self.archive.model_script
+
+    @property
+    def parse_report(self) -> dict[str, Any]:
+        return self.archive.reports.get("parse", {})
+
+    @property
+    def hef(self) -> bytes | None:
+        return self.archive.hef
+
+    def _network(self, which: str) -> Network:
+        network: Network | None = getattr(self.archive, which)
+        if network is None:
+            lever = {"fp_optimized": "optimize_full_precision()", "quantized": "optimize(calib_data)"}.get(which, "translate_onnx_model(...)")
+            raise _need(which.replace("_", " "), f"a network in state {self.archive.state.value}", f"call {lever} first")
+        return network
+
+    def _log(self, stage: str, **facts: Any) -> None:
+        self.archive.history = [h for h in self.archive.history if h.get("stage") != stage]
+        self.archive.history.append({"stage": stage, "headrace": __version__, **facts})
+
+    # --- parse ---------------------------------------------------------------------------------------------------
+
+    def translate_onnx_model(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        net_name: str | None = None,
+        start_node_names: Sequence[str] | None = None,
+        end_node_names: Sequence[str] | None = None,
+        net_input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Parse an ONNX model.
+
+        Args:
+            model: path or bytes.
+            net_name: network name; the file's name by default.
+            start_node_names, end_node_names: cut the graph at these nodes.
+            net_input_shapes: shapes of inputs with open sizes, by input name, or one shape for a single input.
+
+        Returns:
+            The HN as a dict and the parameters.
+
+        Raises:
+            InputFileError, UnsupportedModelError: with all problems at once.
+        """
+        from headrace.frontends import parse_onnx
+
+        result = parse_onnx(
+            model if isinstance(model, bytes) else Path(model), net_name, start_node_names=start_node_names,
+            end_node_names=end_node_names, input_shapes=net_input_shapes, progress=progress,
+        )  # fmt: skip
+        self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
+        self.archive.reports["parse"] = result.report
+        self._quantized_executor = None
+        shapes = net_input_shapes
+        if isinstance(shapes, Mapping):
+            shapes = {k: list(v) for k, v in shapes.items()}
+        elif shapes is not None:
+            shapes = list(shapes)
+        self._log(
+            "parse", start_node_names=list(start_node_names or []), end_node_names=list(end_node_names or []), input_shapes=shapes
+        )
+        return self.get_hn(), self.get_params()
+
+    # --- model script --------------------------------------------------------------------------------------------
+
+    def load_model_script(self, script: str | os.PathLike[str], append: bool = False) -> None:
+        """Take a model script (path or text); it is checked now and acted on by the stages that follow.
+
+        Raises:
+            ScriptError: it does not parse; NotBuiltYetError: it asks for something that is not built yet.
+        """
+        source = load_script(script if isinstance(script, str) else Path(script)).source
+        text = f"{self.archive.model_script.rstrip()}\n{source}" if append and self.archive.model_script else source
+        planned = plan(parse_script(text))
+        planned.check()
+        for normalization in planned.normalizations:
+            if normalization.input_layer is not None:
+                self._network("native").find(normalization.input_layer)
+        if self.archive.model_script == text:
+            return
+        self.archive.model_script = text
+        self._forget("fp_optimized")
+
+    def _forget(self, from_stage: str) -> None:
+        """Drop what later stages made, because an earlier one changed."""
+        a = self.archive
+        if from_stage == "fp_optimized":
+            a.fp_optimized, a.state = None, State.HAILO_MODEL
+        if from_stage in ("fp_optimized", "quantized"):
+            a.quantized = None
+            a.state = State.FP_OPTIMIZED_MODEL if a.fp_optimized is not None else State.HAILO_MODEL
+            a.reports.pop("optimize", None)
+        a.hef = None
+        for report in ("compile", "schedule", "timing"):
+            a.reports.pop(report, None)
+        if a.state == State.COMPILED_MODEL:
+            a.state = State.QUANTIZED_MODEL
+        keep = {"fp_optimized": ("parse",), "quantized": ("parse", "optimize_full_precision")}.get(
+            from_stage, ("parse", "optimize_full_precision", "optimize")
+        )
+        a.history = [h for h in a.history if h.get("stage") in keep]
+        self._quantized_executor = None
+
+    # --- optimise ------------------------------------------------------------------------------------------------
+
+    def optimize_full_precision(self, calib_data: Any = None) -> None:
+        """Carry out the model-modification commands of the script on the float network."""
+        from headrace.optimize import optimize_full_precision
+
+        planned = plan(parse_script(self.archive.model_script))
+        planned.check()
+        self._forget("fp_optimized")
+        network, records = optimize_full_precision(self._network("native"), planned.normalizations)
+        self.archive.fp_optimized = network
+        self.archive.state = State.FP_OPTIMIZED_MODEL
+        self.archive.resolved_script = resolve(parse_script(self.archive.model_script)) if self.archive.model_script else ""
+        self.archive.reports["script"] = planned.as_dict()
+        self._log("optimize_full_precision", changes=records)
+
+    def optimize(
+        self,
+        calib_data: Any,
+        min_snr: float = 10.0,
+        calibration_size: int | None = None,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Quantise to int8 and freeze the arithmetic.
+
+        Args:
+            calib_data: array, dict, path (``.npy``, ``.npz``, folder of images) or iterable of frames.
+            min_snr: dB that every output must reach against float; 0 disables the check.
+            calibration_size: use only the first frames.
+
+        Returns:
+            The report (also in the HAR).
+
+        Raises:
+            DataError: unusable data; AccuracyError: an output is below ``min_snr`` (the result is kept in the runner).
+        """
+        from headrace.optimize import OptimizeOptions, optimize
+
+        if self.archive.fp_optimized is None:
+            self.optimize_full_precision()
+        network = self._network("fp_optimized")
+        data = load_calibration(calib_data, network)
+        options = OptimizeOptions(
+            min_snr=min_snr, calibration_size=calibration_size, threads=threads,
+            **({} if batch_size is None else {"batch": batch_size}),
+        )  # fmt: skip
+        self._forget("quantized")
+        failure: AccuracyError | None = None
+        try:
+            result = optimize(network, data, options, progress)
+        except AccuracyError as error:
+            failure, result = error, error.result  # pyright: ignore[reportAttributeAccessIssue]
+        self.archive.quantized = result.network
+        self.archive.reports["optimize"] = result.report
+        self.archive.state = State.QUANTIZED_MODEL
+        frames = min(len(v) for v in data.values())
+        self._log("optimize", min_snr=min_snr, calibration_frames=min(frames, calibration_size or frames), seed=options.seed)
+        if failure is not None:
+            raise failure
+        return result.report
+
+    # --- compile -------------------------------------------------------------------------------------------------
+
+    def compile(self, progress: Progress | None = None) -> bytes:
+        """Compile the quantised network; returns the bytes of the HEF.
+
+        Raises:
+            CapacityError: it does not fit the target; the error carries the report.
+        """
+        from headrace.compiler import CompileOptions, compile_network
+        from headrace.targets import load_target
+
+        network = self._network("quantized")
+        target = load_target(self.hw_arch)
+        result = compile_network(network, target, CompileOptions(), progress)
+        self._forget("compiled")
+        self.archive.hw_arch = target.name
+        self.archive.hef = result.hef
+        self.archive.reports["schedule"] = result.schedule
+        self.archive.reports["compile"] = result.report
+        self.archive.reports["timing"] = simulate(result.hef)
+        self.archive.state = State.COMPILED_MODEL
+        self._log("compile", hw_arch=target.name)
+        return result.hef
+
+    # --- infer ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def infer_context(self, context: InferenceContext, **unused: Any) -> Iterator[InferenceContext]:
+        """``with runner.infer_context(InferenceContext.SDK_QUANTIZED) as ctx: runner.infer(ctx, data)``."""
+        if unused:
+            known = ["device_ids"]
+            bad = [name for name in unused if name not in known]
+            if bad:
+                raise UsageError([unknown_name("E-RUNNER-ARGUMENT", "argument", name, known, "infer_context") for name in bad])
+        yield InferenceContext(context)
+
+    def infer(
+        self,
+        context: InferenceContext,
+        dataset: Any,
+        batch_size: int = 8,
+        data_count: int | None = None,
+        quantized_io: bool = False,
+    ) -> Any:
+        """Run the network on a data set.
+
+        Args:
+            context: what to execute.
+            dataset: as for :meth:`optimize`.
+            data_count: only the first frames.
+            quantized_io: give codes instead of float32 (quantised and device contexts).
+
+        Returns:
+            float32 ``[N, …]`` for one output, a list in output order for several.
+        """
+        outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
+        values = list(outputs.values())
+        return values[0] if len(values) == 1 else values
+
+    def infer_layers(
+        self,
+        context: InferenceContext,
+        dataset: Any,
+        layers: Sequence[str] | None = None,
+        batch_size: int = 8,
+        data_count: int | None = None,
+        quantized_io: bool = False,
+    ) -> dict[str, Array]:
+        """As :meth:`infer`, with the result of any layers by HN or original name; all outputs by default."""
+        context = InferenceContext(context)
+        if context is InferenceContext.SDK_HAILO_HW:
+            return self._infer_device(dataset, layers, data_count, quantized_io)
+        which = {InferenceContext.SDK_NATIVE: "native", InferenceContext.SDK_FP_OPTIMIZED: "fp_optimized"}.get(context, "quantized")
+        from headrace.emulator import Executor
+
+        network = self._network(which)
+        data = self._frames(dataset, network, data_count)
+        if which == "quantized":
+            if self._quantized_executor is None:
+                self._quantized_executor = Executor(network, "quantized")
+            executor = self._quantized_executor
+        else:
+            executor = Executor(network, "native" if which == "native" else "fp_optimized")
+        names = None if layers is None else [network.find(name).name for name in layers]
+        options: dict[str, Any] = {"dequantize": not quantized_io} if which == "quantized" else {}
+        return executor.run(data, names, batch_size=batch_size, **options)
+
+    def _frames(self, dataset: Any, network: Network, data_count: int | None) -> dict[str, Array]:
+        data = load_calibration(dataset, network)
+        if data_count is not None:
+            if data_count < 1:
+                raise DataError(Diagnostic("E-DATA-COUNT", "infer", "data_count must be positive", str(data_count), "≥ 1"))
+            data = {name: value[:data_count] for name, value in data.items()}
+        return data
+
+    def _infer_device(self, dataset: Any, layers: Sequence[str] | None, data_count: int | None, quantized_io: bool) -> dict[str, Array]:
+        if self.archive.hef is None:
+            raise _need("compiled", f"a network in state {self.state}", "call compile() first")
+        if layers is not None:
+            raise UsageError(
+                Diagnostic("E-RUNNER-LAYERS", "infer_layers", "the device gives network outputs only", str(list(layers)), "layers=None",
+                           ("use SDK_QUANTIZED: it is byte for byte the same",))
+            )  # fmt: skip
+        from headrace import runtime
+
+        network = self._network("quantized")
+        data = self._frames(dataset, network, data_count)
+        results = runtime.run(self.archive.hef, data, quantized=quantized_io)
+        return {layer.name: results[layer.inputs[0]] for layer in network.output_layers}
+
+    # --- look, save, load ----------------------------------------------------------------------------------------
+
+    def profile(self, runtime_data: Any = None, hef_filename: str | None = None) -> dict[str, Any]:
+        """Per-layer and whole-network figures for the state the network is in, as data."""
+        from headrace.profiler import profile
+
+        return profile(self.archive, self.hw_arch)
+
+    def get_hn(self) -> dict[str, Any]:
+        """The HN of the latest stage as a dict."""
+        return json_format.to_dict(self._latest())
+
+    get_hn_dict = get_hn
+
+    def get_hn_model(self) -> Network:
+        return self._latest()
+
+    def get_native_hn_model(self) -> Network:
+        return self._network("native")
+
+    def get_params(self) -> dict[str, Array]:
+        """Parameters of the native network."""
+        return dict(self._network("native").params)
+
+    def get_params_translated(self) -> dict[str, Array]:
+        """Integer parameters of the quantised network."""
+        return dict(self._network("quantized").params)
+
+    def get_params_fp_optimized(self) -> dict[str, Array]:
+        return dict(self._network("fp_optimized").params)
+
+    def _latest(self) -> Network:
+        a = self.archive
+        network = a.quantized or a.fp_optimized or a.native
+        if network is None:
+            raise _need("parsed", "an archive without networks", "parse the model again")
+        return network
+
+    def save_har(self, path: str | os.PathLike[str]) -> str:
+        """Write the HAR atomically; returns its digest."""
+        return archive.save(self.archive, path)
+
+    def load_har(self, har: str | os.PathLike[str]) -> None:
+        """Start from a HAR of any state.
+
+        Raises:
+            InputFileError: the file is missing, corrupt, or a layer in it breaks its own rules.
+        """
+        from headrace.layers import check_network
+
+        loaded = archive.load(har)
+        for network in (loaded.native, loaded.fp_optimized, loaded.quantized):
+            if network is not None:
+                check_network(network)
+        self._archive = loaded
+        if self._hw_arch is None:
+            self._hw_arch = loaded.hw_arch
+        self._quantized_executor = None
+
+
+def simulate(hef: bytes) -> dict[str, Any]:
+    """The device's event simulation of a HEF: fps, latency, cycles per layer (see docs/formats/microcode.md, 'Time')."""
+    from headrace import runtime
+
+    return runtime.simulate(hef)
+
+
+def predictions(outputs: Mapping[str, Array] | Iterable[Array]) -> Array:
+    """Arg-max over the last axis of the first output: classes of a classifier, int64 ``[N]``."""
+    values = list(outputs.values()) if isinstance(outputs, Mapping) else list(outputs)
+    first = np.asarray(values[0])
+    return first.reshape(first.shape[0], -1).argmax(axis=1)
+
+
+__all__ = ["ClientRunner", "HeadraceError", "InferenceContext", "States", "load_calibration", "predictions", "simulate"]
