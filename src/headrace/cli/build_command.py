@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``headrace build``: model file to HEF in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from headrace.cli.options import (
+    ManyCommand,
+    calibration_options,
+    hw_arch_option,
+    json_option,
+    parse_shapes,
+    script_option,
+    start_end_options,
+)
+from headrace.cli.output import emit
+
+
+@click.command(cls=ManyCommand)
+@click.argument("model", type=click.Path(path_type=Path))
+@calibration_options
+@click.option("--output", "-o", "hef_path", type=click.Path(path_type=Path), help="HEF to write; default: <net>.hef.")
+@start_end_options
+@hw_arch_option
+@script_option
+@click.option("--output-har-path", type=click.Path(path_type=Path), help="Default: <net>_compiled.har beside the HEF.")
+@json_option
+def build(
+    model: Path,
+    calib_set_path: Path | None,
+    use_random_calib_set: bool,
+    calib_random_max: float,
+    min_snr: float,
+    hef_path: Path | None,
+    net_name: str | None,
+    start_node_names: tuple[str, ...],
+    end_node_names: tuple[str, ...],
+    tensor_shapes: tuple[str, ...],
+    hw_arch: str | None,
+    model_script: Path | None,
+    output_har_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Translate, quantise and compile MODEL in one go."""
+    from headrace.cli.stages import Calibration, Translation, apply_script, compile_to, translate
+
+    shapes = parse_shapes(tensor_shapes)
+    runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
+    apply_script(runner, model_script)
+    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
+    folder = hef_path.parent if hef_path is not None else None
+    result = compile_to(runner, calibration, folder, hef_path, output_har_path, None, as_json)
+    emit(result.data, result.text, as_json)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``headrace compile``: a quantised network into an executable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from headrace.cli.options import calibration_options, hw_arch_option, json_option, script_option
+from headrace.cli.output import emit
+
+
+@click.command("compile")
+@click.argument("har", metavar="HAR", type=click.Path(path_type=Path))
+@hw_arch_option
+@script_option
+@calibration_options
+@click.option("--auto-model-script", type=click.Path(path_type=Path), metavar="FILE", help="Write the resolved script.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for results with default names.")
+@click.option("--output-har-path", type=click.Path(path_type=Path), help="Default: <net>_compiled.har.")
+@click.option("--hef-path", "-o", type=click.Path(path_type=Path), help="Default: <net>.hef.")
+@json_option
+def compile_(
+    har: Path,
+    hw_arch: str | None,
+    model_script: Path | None,
+    calib_set_path: Path | None,
+    use_random_calib_set: bool,
+    calib_random_max: float,
+    min_snr: float,
+    auto_model_script: Path | None,
+    output_dir: Path | None,
+    output_har_path: Path | None,
+    hef_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Compile HAR for a device; writes a HEF and a compiled HAR.
+
+    A HAR that is not quantised yet (or a model file) is quantised first, which needs calibration data. A network that
+    does not fit ends in a report: which resource, how much is needed and there, and what to change.
+    """
+    from headrace.cli.stages import Calibration, apply_script, compile_to, open_model
+
+    runner = open_model(har, hw_arch, as_json)
+    apply_script(runner, model_script)
+    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
+    result = compile_to(runner, calibration, output_dir, hef_path, output_har_path, auto_model_script, as_json)
+    emit(result.data, result.text, as_json)

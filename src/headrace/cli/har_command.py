@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``headrace har info|extract``: what an archive holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.cli.app import SuggestingGroup
+from headrace.cli.options import json_option
+from headrace.cli.output import emit, table
+
+
+@click.group(cls=SuggestingGroup)
+def har() -> None:
+    """Look into a HAR, the archive that carries a network through the stages."""
+
+
+@har.command()
+@click.argument("path", metavar="HAR", type=click.Path(path_type=Path))
+@json_option
+def info(path: Path, as_json: bool) -> None:
+    """Show name, state, target, digest, members and history."""
+    from headrace.hn import archive
+    from headrace.hn.files import read_bytes
+
+    facts = archive.info(read_bytes(path, "HAR"), str(path))
+    emit(facts, lambda: _describe(facts), as_json)
+
+
+@har.command()
+@click.argument("path", metavar="HAR", type=click.Path(path_type=Path))
+@click.argument("members", nargs=-1, metavar="[MEMBER]...")
+@click.option(
+    "--output-dir", type=click.Path(path_type=Path), default=Path(), help="Folder to write to; default: here."
+)
+@click.option(
+    "--auto-model-script-path", type=click.Path(path_type=Path), metavar="FILE", help="Write only the resolved script."
+)
+@json_option
+def extract(
+    path: Path, members: tuple[str, ...], output_dir: Path, auto_model_script_path: Path | None, as_json: bool
+) -> None:
+    """Write the members (all, or those named) as files."""
+    from headrace.errors import Diagnostic, UsageError
+    from headrace.hn import archive
+    from headrace.hn.files import read_bytes, write_atomic
+
+    data = read_bytes(path, "HAR")
+    if auto_model_script_path is not None:
+        script = archive.loads(data, str(path)).resolved_script
+        if not script:
+            rule, need = "the HAR holds no resolved script", "a HAR of a later state than native"
+            raise UsageError(Diagnostic("E-HAR-NO-MEMBER", str(path), rule, need=need))
+        write_atomic(auto_model_script_path, script.encode())
+        written = [str(auto_model_script_path)]
+    else:
+        written = archive.extract(data, str(path), output_dir, list(members) or None)
+    emit({"files": written}, "\n".join(written), as_json)
+
+
+def _describe(facts: dict[str, Any]) -> str:
+    head = [
+        ("name", facts["name"]),
+        ("state", facts["state"]),
+        ("target", facts["hw_arch"]),
+        ("digest", facts["digest"]),
+    ]
+    members = [(member["name"], f"{member['bytes']:,}") for member in facts["members"]]
+    parts = [table(head), "", table(members, ("member", "bytes"))]
+    if facts["history"]:
+        steps = [(str(step.get("stage", "?")), _options(step)) for step in facts["history"] if isinstance(step, dict)]
+        parts += ["", table(steps, ("stage", "what it did"))]
+    return "\n".join(parts)
+
+
+def _options(step: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in step.items() if key != "stage")[:400]

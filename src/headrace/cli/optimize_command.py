@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``headrace optimize``: a float network into integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from headrace.cli.options import calibration_options, hw_arch_option, json_option, script_option
+from headrace.cli.output import emit
+
+
+@click.command()
+@click.argument("har", metavar="HAR", type=click.Path(path_type=Path))
+@calibration_options
+@script_option
+@hw_arch_option
+@click.option("--output-har-path", "-o", type=click.Path(path_type=Path), help="Default: <net>_optimized.har.")
+@click.option("--full-precision-only", is_flag=True, help="Apply the model script in float and stop there.")
+@click.option(
+    "--work-dir", type=click.Path(path_type=Path), hidden=True, help="Accepted; no scratch files are written."
+)
+@json_option
+def optimize(
+    har: Path,
+    calib_set_path: Path | None,
+    use_random_calib_set: bool,
+    calib_random_max: float,
+    min_snr: float,
+    model_script: Path | None,
+    hw_arch: str | None,
+    output_har_path: Path | None,
+    full_precision_only: bool,
+    as_json: bool,
+    work_dir: Path | None,
+) -> None:
+    """Quantise HAR (or a model file) with calibration data.
+
+    The arithmetic is frozen here: emulator and virtual device give the same bytes from now on. An output whose
+    signal-to-noise ratio against float is below --min-snr is an error.
+    """
+    from headrace.cli.stages import Calibration, apply_script, default_output, open_model, quantize, summary
+    from headrace.cli.stages import accuracy_text, summary_text
+
+    del work_dir
+    runner = open_model(har, hw_arch, as_json)
+    apply_script(runner, model_script)
+    if full_precision_only:
+        runner.optimize_full_precision()
+    else:
+        quantize(runner, Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr), as_json)
+    target = default_output(output_har_path, runner, "_optimized.har")
+    runner.save_har(str(target))
+    facts = summary(runner)
+    report = runner.profile()
+    data = {**facts, "har": str(target), "optimize": report.get("optimize")}
+    emit(data, lambda: f"{summary_text(facts)}\n{accuracy_text(report)}wrote {target}", as_json)

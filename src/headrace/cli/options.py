@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share, and options that take several values the way people type them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from headrace.errors import Diagnostic, UsageError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MAX_RANK = 8
+_SHAPE = re.compile(r"(?:(?P<name>[^=\[\]]+)=)?\[?(?P<dims>\s*-?\d{1,9}\s*(?:,\s*-?\d{1,9}\s*)*)\]?", re.ASCII)
+
+
+class ManyCommand(click.Command):
+    """A command whose ``multiple`` options also take several values after one mention.
+
+    ``--end-node-names a b c`` is the spelling people know; an option takes the values up to the next one that begins
+    with ``-``, so a file name has to stand before such an option or after ``--``.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        greedy = {
+            name for param in self.params if isinstance(param, click.Option) and param.multiple for name in param.opts
+        }
+        return super().parse_args(ctx, _repeat_options(args, greedy))
+
+
+def _repeat_options(args: Sequence[str], greedy: set[str]) -> list[str]:
+    """``--x a b`` as ``--x a --x b`` for every option in ``greedy``."""
+    result: list[str] = []
+    current = ""
+    for index, argument in enumerate(args):
+        if argument == "--":
+            result += args[index:]
+            break
+        if argument.startswith("-") and not re.fullmatch(r"-\d.*", argument):
+            current = argument if argument in greedy else ""
+            if not current:
+                result.append(argument)
+            continue
+        result += [current, argument] if current else [argument]
+    return result
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+hw_arch_option = click.option(
+    "--hw-arch", metavar="NAME", help="Target device: a name that `headrace devices` lists, or a target file."
+)
+
+
+def calibration_options(function: Function) -> Function:
+    """Adds the options that say where calibration data comes from and how good the result has to be."""
+    for option in reversed(
+        (
+            click.option(
+                "--calib-set-path",
+                "--calib-set",
+                "calib_set_path",
+                type=click.Path(path_type=Path),
+                metavar="PATH",
+                help="Calibration data: .npy, .npz (keyed by input) or a folder of images.",
+            ),
+            click.option(
+                "--use-random-calib-set",
+                is_flag=True,
+                help="Calibrate with noise: for trying the flow only, accuracy becomes meaningless.",
+            ),
+            click.option(
+                "--calib-random-max", type=float, default=1.0, show_default=True, help="Largest value of random data."
+            ),
+            click.option(
+                "--min-snr",
+                type=float,
+                default=10.0,
+                show_default=True,
+                metavar="DB",
+                help="Fail when an output's signal-to-noise ratio is below this; 0 disables.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def script_option(function: Function) -> Function:
+    """Adds ``--model-script``."""
+    return click.option(
+        "--model-script", type=click.Path(path_type=Path), metavar="FILE", help="Model script (.alls) to apply."
+    )(function)
+
+
+def start_end_options(function: Function) -> Function:
+    """Adds the options of translation that `parse` and `build` share."""
+    for option in reversed(
+        (
+            click.option("--net-name", metavar="NAME", help="Name of the network; default: the file's name."),
+            click.option("--start-node-names", multiple=True, metavar="NAME...", help="Cut the network before these."),
+            click.option("--end-node-names", multiple=True, metavar="NAME...", help="Cut the network after these."),
+            click.option(
+                "--tensor-shapes",
+                multiple=True,
+                metavar="SHAPE...",
+                help="Input shapes, for inputs with symbolic dimensions: [1,3,32,32] or name=[1,3,32,32].",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, list[int]] | list[int] | None:
+    """Values of ``--tensor-shapes``: one nameless shape, or name → shape; None when not given.
+
+    Raises:
+        UsageError: a shape is malformed, a name is given twice, or nameless and named shapes are mixed.
+    """
+    problems: list[Diagnostic] = []
+    shapes: dict[str, list[int]] = {}
+    for text in _joined(texts):
+        match = _SHAPE.fullmatch(text.strip())
+        dims = [int(part) for part in match["dims"].split(",")] if match else []
+        name = (match["name"] or "") if match else ""
+        if not 1 <= len(dims) <= MAX_RANK or any(d < 1 and d != -1 for d in dims):
+            need = f"[1,3,224,224] or name=[1,3,224,224]: 1 to {MAX_RANK} positive sizes"
+            problems.append(Diagnostic("E-CLI-SHAPE", "--tensor-shapes", "this is not a shape", text[:200], need))
+        elif name in shapes or (shapes and ("" in shapes or not name)):
+            rule = "a shape is given twice, or shapes with and without a name are mixed"
+            problems.append(Diagnostic("E-CLI-SHAPE", "--tensor-shapes", rule, text[:200], "name=[...] once per input"))
+        else:
+            shapes[name] = dims
+    if problems:
+        raise UsageError(problems)
+    if not shapes:
+        return None
+    return shapes.get("", shapes)
+
+
+def _joined(texts: Sequence[str]) -> list[str]:
+    """Shells split ``[1, 3, 8, 8]`` at its spaces; parts are put together until the bracket closes."""
+    result: list[str] = []
+    for text in texts:
+        if result and result[-1].count("[") > result[-1].count("]"):
+            result[-1] += text
+        else:
+            result.append(text)
+    return result

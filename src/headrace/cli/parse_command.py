@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``headrace parse`` and ``headrace parser onnx``: a model file into a HAR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.cli.app import SuggestingGroup
+from headrace.cli.options import ManyCommand, hw_arch_option, json_option, parse_shapes, start_end_options
+from headrace.cli.output import emit
+
+
+@click.command(cls=ManyCommand)
+@click.argument("model", type=click.Path(path_type=Path))
+@start_end_options
+@hw_arch_option
+@click.option("--har-path", "-o", type=click.Path(path_type=Path), help="HAR to write; default: <net>.har.")
+@click.option("--parsing-report-path", type=click.Path(path_type=Path), help="Also write the report as JSON.")
+@click.option("-y", "yes", is_flag=True, help="Accepted; nothing is ever asked.")
+@click.option("--disable-onnx-simplifier", is_flag=True, hidden=True)
+@click.option("--disable-rt-metadata-extraction", is_flag=True, hidden=True)
+@json_option
+def parse(
+    model: Path,
+    net_name: str | None,
+    start_node_names: tuple[str, ...],
+    end_node_names: tuple[str, ...],
+    tensor_shapes: tuple[str, ...],
+    hw_arch: str | None,
+    har_path: Path | None,
+    parsing_report_path: Path | None,
+    as_json: bool,
+    **_accepted: bool,
+) -> None:
+    """Translate the trained network MODEL (ONNX) into a HAR.
+
+    Everything that is not supported is reported at once, with name, type and reason.
+    """
+    from headrace.cli.stages import Translation, default_output, summary, summary_text, translate
+
+    shapes = parse_shapes(tensor_shapes)
+    runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
+    target = default_output(har_path, runner, ".har")
+    runner.save_har(str(target))
+    report: Any = runner.parse_report
+    if parsing_report_path is not None:
+        import json
+
+        from headrace.cli.output import plain
+        from headrace.hn.files import write_atomic
+
+        write_atomic(parsing_report_path, (json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n").encode())
+    facts = summary(runner)
+    data = {**facts, "har": str(target), "report": report}
+    emit(data, lambda: f"{summary_text(facts)}\nwrote {target}", as_json)
+
+
+@click.group(cls=SuggestingGroup)
+def parser() -> None:
+    """Translate a trained network: `headrace parser onnx MODEL` is `headrace parse MODEL`."""
+
+
+parser.add_command(parse, "onnx")
+# These answer that their format is not read yet, and what to do instead.
+for _format in ("tf", "tflite", "ckpt"):
+    parser.add_command(parse, _format)

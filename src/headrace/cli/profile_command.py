@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``headrace profile``: what is known of a network at its state."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from headrace.cli.options import hw_arch_option, json_option
+from headrace.cli.output import emit, plain
+
+
+@click.command()
+@click.argument("har", metavar="HAR", type=click.Path(path_type=Path))
+@hw_arch_option
+@click.option("--out-path", "-o", type=click.Path(path_type=Path), help="Also write the report: .json or text.")
+@click.option("--no-browser", is_flag=True, help="Accepted; no browser is opened.")
+@json_option
+def profile(har: Path, hw_arch: str | None, out_path: Path | None, no_browser: bool, as_json: bool) -> None:
+    """Report on a HAR of any state (or a model file).
+
+    A native HAR shows layers and work; a quantised one adds accuracy; a compiled one adds speed, resources and
+    bottlenecks. Every figure says whether it is a closed form, a simulation or a measurement.
+    """
+    from headrace.cli.stages import open_model, profile_text
+    from headrace.errors import Diagnostic, NotBuiltYetError
+
+    del no_browser
+    if out_path is not None and out_path.suffix.lower() in (".html", ".htm", ".csv"):
+        rule = "the report is not built yet in this format"
+        raise NotBuiltYetError(
+            Diagnostic("E-REPORT-FORMAT", str(out_path), rule, out_path.suffix, "a name that ends in .json or .txt")
+        )
+    runner = open_model(har, hw_arch, as_json)
+    report = runner.profile()
+    text = "" if as_json and out_path is None else profile_text(report)
+    if out_path is not None:
+        from headrace.hn.files import write_atomic
+
+        body = json.dumps(plain(report), indent=1, ensure_ascii=False) if out_path.suffix.lower() == ".json" else text
+        write_atomic(out_path, (body.rstrip("\n") + "\n").encode())
+    emit(report, text, as_json)

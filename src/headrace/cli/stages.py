@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands of the compiler share: opening a model at any stage, and running the stages that are missing.
+
+Each verb runs every earlier stage that has not been run, so a command takes a model file or a HAR of any state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.cli.output import table, warn
+from headrace.cli.progress import progress
+from headrace.errors import Diagnostic, NotBuiltYetError, UsageError
+
+if TYPE_CHECKING:
+    from headrace.runner import ClientRunner
+
+RANDOM_FRAMES = 64
+_ONNX = ".onnx"
+_OTHER_MODELS = {".tflite", ".pb", ".pbtxt", ".ckpt", ".meta", ".h5", ".keras", ".pt", ".pth"}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """How a model file is to be read."""
+
+    net_name: str | None = None
+    start_node_names: Sequence[str] = ()
+    end_node_names: Sequence[str] = ()
+    tensor_shapes: dict[str, list[int]] | list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where calibration data comes from, and how good the result has to be (dB; 0 disables)."""
+
+    path: Path | None
+    random: bool
+    random_max: float
+    min_snr: float
+
+
+def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = False) -> ClientRunner:
+    """A runner with the network of a model file.
+
+    Raises:
+        NotBuiltYetError: the file is of a format that is not read yet.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _OTHER_MODELS or path.is_dir():
+        raise NotBuiltYetError(
+            Diagnostic(
+                "E-FORMAT-NOT-BUILT", str(path), "this model format is not read yet", suffix or "a folder",
+                "an ONNX file (.onnx)", ("export the network to ONNX with its own framework",),
+            )
+        )  # fmt: skip
+    from headrace.runner import ClientRunner
+
+    runner = ClientRunner(hw_arch=hw_arch) if hw_arch else ClientRunner()
+    with progress("parse", quiet):
+        runner.translate_onnx_model(
+            str(path),
+            how.net_name,
+            start_node_names=list(how.start_node_names) or None,
+            end_node_names=list(how.end_node_names) or None,
+            net_input_shapes=how.tensor_shapes,
+        )
+    return runner
+
+
+def open_model(path: Path, hw_arch: str | None, quiet: bool = False) -> ClientRunner:
+    """A runner at the state of a HAR, or with a model file just translated."""
+    if path.suffix.lower() == _ONNX or path.suffix.lower() in _OTHER_MODELS:
+        return translate(path, hw_arch, Translation(), quiet)
+    from headrace.runner import ClientRunner
+
+    return ClientRunner(hw_arch=hw_arch, har=str(path)) if hw_arch else ClientRunner(har=str(path))
+
+
+def state_name(runner: ClientRunner) -> str:
+    """``hailo_model``, ``fp_optimized_model``, ``quantized_model`` or ``compiled_model``."""
+    return str(getattr(runner.state, "value", runner.state))
+
+
+def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
+    """Loads a model script, and says what of it is not acted on."""
+    if model_script is None:
+        return
+    from headrace.script import load_script, plan
+
+    fate = plan(load_script(model_script))
+    fate.check()
+    for diagnostic in fate.warnings:
+        warn(f"{diagnostic.where}: {diagnostic.rule}")
+    if fate.ignored:
+        first = fate.ignored[0]
+        more = f" and {len(fate.ignored) - 1} more" if len(fate.ignored) > 1 else ""
+        warn(f"{model_script.name}: placement hints are ignored on this device: {first}{more}")
+    runner.load_model_script(str(model_script))
+
+
+def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> None:
+    """Runs ``optimize``.
+
+    Raises:
+        UsageError: neither or both kinds of calibration data were named.
+    """
+    if calibration.random == (calibration.path is not None):
+        rule = "both kinds of calibration data were named" if calibration.random else "no calibration data was named"
+        levers = ("--calib-set-path FILE_OR_FOLDER", "--use-random-calib-set, to try the flow without data")
+        raise UsageError(Diagnostic("E-CALIBRATION-MISSING", "optimize", rule, need="one of the two", levers=levers))
+    data: str | dict[str, Any]
+    if calibration.random:
+        warn("CALIBRATING WITH RANDOM NOISE (--use-random-calib-set): THE ACCURACY OF THE RESULT IS MEANINGLESS")
+        data = random_calibration(runner, calibration.random_max)
+    else:
+        data = str(calibration.path)
+    with progress("optimize", quiet) as advance:
+        runner.optimize(data, min_snr=0.0 if calibration.random else calibration.min_snr, progress=advance)
+
+
+def random_calibration(runner: ClientRunner, maximum: float) -> dict[str, Any]:
+    """Uniform noise in [0, ``maximum``) for every input; the same numbers in every run.
+
+    Returns:
+        input layer name → float32 array (64, H, W, C) or (64, C).
+    """
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(0))
+    inputs: Mapping[str, Sequence[int]] = {
+        name: layer["output_shapes"][0] for name, layer in hn_layers(runner).items() if layer["type"] == "input_layer"
+    }
+    return {
+        name: (generator.random((RANDOM_FRAMES, *shape[1:]), dtype=np.float32) * np.float32(maximum))
+        for name, shape in inputs.items()
+    }
+
+
+def hn_layers(runner: ClientRunner) -> dict[str, dict[str, Any]]:
+    """The layers of the runner's network as plain data."""
+    return runner.get_hn()["layers"]
+
+
+def summary(runner: ClientRunner) -> dict[str, Any]:
+    """Name, state, target, inputs, outputs and number of layers per kind, as data."""
+    layers = hn_layers(runner)
+    kinds: dict[str, int] = {}
+    for layer in layers.values():
+        kinds[layer["type"]] = kinds.get(layer["type"], 0) + 1
+    ends = {
+        end: [
+            {"name": name, "shape": layer["output_shapes"][0], "original_names": layer["original_names"]}
+            for name, layer in layers.items()
+            if layer["type"] == f"{end}_layer"
+        ]
+        for end in ("input", "output")
+    }
+    return {
+        "name": runner.model_name,
+        "state": state_name(runner),
+        "hw_arch": str(runner.hw_arch),
+        "inputs": ends["input"],
+        "outputs": ends["output"],
+        "layers": dict(sorted(kinds.items())),
+    }
+
+
+def summary_text(facts: Mapping[str, Any]) -> str:
+    """:func:`summary` for people."""
+    rows = [("network", str(facts["name"])), ("state", str(facts["state"])), ("target", str(facts["hw_arch"]))]
+    for end in ("inputs", "outputs"):
+        for item in facts[end]:
+            source = ", ".join(item["original_names"])
+            shape = "×".join("N" if size == -1 else str(size) for size in item["shape"])
+            rows.append((end[:-1], f"{item['name']}  {shape}" + (f"  ({source})" if source else "")))
+    rows.append(("layers", ", ".join(f"{count} {kind}" for kind, count in facts["layers"].items())))
+    return table(rows)
+
+
+def default_output(given: Path | None, runner: ClientRunner, suffix: str, folder: Path | None = None) -> Path:
+    """Where a result goes: the path given, or ``<net><suffix>`` in the folder (or here)."""
+    return given if given is not None else (folder or Path()) / f"{runner.model_name}{suffix}"
