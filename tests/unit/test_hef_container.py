@@ -274,7 +274,7 @@ def test_missing_and_unreadable_files(tmp_path: Any) -> None:
     for path in (tmp_path / "absent.hef", tmp_path, "nul\0byte"):
         with pytest.raises(InputFileError) as caught:
             read_hef_file(path)
-        assert caught.value.code == "E-FILE-READ"
+        assert caught.value.code in ("E-FILE-READ", "E-FILE-MISSING")
     good = tmp_path / "good.hef"
     good.write_bytes(write_hef(sample(), b"code"))
     assert read_hef_file(good).description == sample()

@@ -26,6 +26,7 @@ from headrace.hef.description import (
     check_description,
 )
 from headrace.hef.schema import HefMessage
+from headrace.hn.files import read_bytes
 
 __all__ = [
     "CFG_CHANNELS_COUNT",
@@ -176,18 +177,7 @@ def read_hef_file(path: str | Path) -> Hef:
 
 def read_hef_bytes(path: str | Path) -> bytes:
     """The bytes of a file that should be a HEF, with the errors of :func:`read_hef_file`."""
-    place = Path(path)
-    try:
-        if place.exists() and not place.is_file():
-            raise _refuse("E-FILE-READ", str(path), "this is not a file", "a folder or device", "a HEF file", ())
-        size = place.stat().st_size
-        if size > MAX_FILE_BYTES:
-            rule, need = "the file is too large", f"at most {MAX_FILE_BYTES} bytes"
-            raise _refuse("E-HEF-LENGTH", str(path), rule, f"{size} bytes", need, ())
-        return place.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _refuse("E-FILE-READ", str(path), "the file cannot be read", reason, "a readable HEF", ()) from error
+    return read_bytes(path, "HEF", MAX_FILE_BYTES)
 
 
 def read_hef(data: bytes | bytearray | memoryview, where: str = "HEF") -> Hef:
