@@ -160,7 +160,7 @@ class ClientRunner:
         Raises:
             ScriptError: it does not parse; NotBuiltYetError: it asks for something that is not built yet.
         """
-        source = load_script(script if isinstance(script, str) else Path(script)).source
+        source = load_script(script if isinstance(script, str) else Path(script)).source.text
         text = f"{self.archive.model_script.rstrip()}\n{source}" if append and self.archive.model_script else source
         planned = plan(parse_script(text))
         planned.check()
