@@ -17,6 +17,7 @@ from headrace.cli.options import (
     start_end_options,
 )
 from headrace.cli.output import emit
+from headrace.cli.stages import Calibration, CompileFiles, Translation, apply_script, compile_to, translate
 
 
 @click.command(cls=ManyCommand)
@@ -45,12 +46,10 @@ def build(
     as_json: bool,
 ) -> None:
     """Translate, quantise and compile MODEL in one go."""
-    from headrace.cli.stages import Calibration, Translation, apply_script, compile_to, translate
-
     shapes = parse_shapes(tensor_shapes)
     runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
     apply_script(runner, model_script)
     calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
     folder = hef_path.parent if hef_path is not None else None
-    result = compile_to(runner, calibration, folder, hef_path, output_har_path, None, as_json)
+    result = compile_to(runner, calibration, CompileFiles(folder, hef_path, output_har_path), as_json)
     emit(result.data, result.text, as_json)

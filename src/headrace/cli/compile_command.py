@@ -9,6 +9,7 @@ import click
 
 from headrace.cli.options import calibration_options, hw_arch_option, json_option, script_option
 from headrace.cli.output import emit
+from headrace.cli.stages import Calibration, CompileFiles, apply_script, compile_to, open_model
 
 
 @click.command("compile")
@@ -40,10 +41,9 @@ def compile_(
     A HAR that is not quantised yet (or a model file) is quantised first, which needs calibration data. A network that
     does not fit ends in a report: which resource, how much is needed and there, and what to change.
     """
-    from headrace.cli.stages import Calibration, apply_script, compile_to, open_model
-
     runner = open_model(har, hw_arch, as_json)
     apply_script(runner, model_script)
     calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
-    result = compile_to(runner, calibration, output_dir, hef_path, output_har_path, auto_model_script, as_json)
+    files = CompileFiles(output_dir, hef_path, output_har_path, auto_model_script)
+    result = compile_to(runner, calibration, files, as_json)
     emit(result.data, result.text, as_json)

@@ -9,6 +9,16 @@ import click
 
 from headrace.cli.options import calibration_options, hw_arch_option, json_option, script_option
 from headrace.cli.output import emit
+from headrace.cli.stages import (
+    Calibration,
+    accuracy_text,
+    apply_script,
+    default_output,
+    open_model,
+    save_optimized,
+    summary,
+    summary_text,
+)
 
 
 @click.command()
@@ -40,18 +50,16 @@ def optimize(
     The arithmetic is frozen here: emulator and virtual device give the same bytes from now on. An output whose
     signal-to-noise ratio against float is below --min-snr is an error.
     """
-    from headrace.cli.stages import Calibration, apply_script, default_output, open_model, quantize, summary
-    from headrace.cli.stages import accuracy_text, summary_text
-
     del work_dir
     runner = open_model(har, hw_arch, as_json)
     apply_script(runner, model_script)
+    target = default_output(output_har_path, runner, "_optimized.har")
     if full_precision_only:
         runner.optimize_full_precision()
+        runner.save_har(str(target))
     else:
-        quantize(runner, Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr), as_json)
-    target = default_output(output_har_path, runner, "_optimized.har")
-    runner.save_har(str(target))
+        calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
+        save_optimized(runner, target, calibration, as_json)
     facts = summary(runner)
     report = runner.profile()
     data = {**facts, "har": str(target), "optimize": report.get("optimize")}

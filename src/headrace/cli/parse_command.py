@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import click
 
 from headrace.cli.app import SuggestingGroup
 from headrace.cli.options import ManyCommand, hw_arch_option, json_option, parse_shapes, start_end_options
-from headrace.cli.output import emit
+from headrace.cli.output import emit, plain
+from headrace.cli.stages import Translation, default_output, summary, summary_text, translate
 
 
 @click.command(cls=ManyCommand)
@@ -39,17 +41,12 @@ def parse(
 
     Everything that is not supported is reported at once, with name, type and reason.
     """
-    from headrace.cli.stages import Translation, default_output, summary, summary_text, translate
-
     shapes = parse_shapes(tensor_shapes)
     runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
     target = default_output(har_path, runner, ".har")
     runner.save_har(str(target))
     report: Any = runner.parse_report
     if parsing_report_path is not None:
-        import json
-
-        from headrace.cli.output import plain
         from headrace.hn.files import write_atomic
 
         write_atomic(parsing_report_path, (json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n").encode())

@@ -10,6 +10,8 @@ import click
 
 from headrace.cli.options import hw_arch_option, json_option
 from headrace.cli.output import emit, plain
+from headrace.cli.stages import open_model, profile_text
+from headrace.errors import Diagnostic, NotBuiltYetError
 
 
 @click.command()
@@ -24,9 +26,6 @@ def profile(har: Path, hw_arch: str | None, out_path: Path | None, no_browser: b
     A native HAR shows layers and work; a quantised one adds accuracy; a compiled one adds speed, resources and
     bottlenecks. Every figure says whether it is a closed form, a simulation or a measurement.
     """
-    from headrace.cli.stages import open_model, profile_text
-    from headrace.errors import Diagnostic, NotBuiltYetError
-
     del no_browser
     if out_path is not None and out_path.suffix.lower() in (".html", ".htm", ".csv"):
         rule = "the report is not built yet in this format"

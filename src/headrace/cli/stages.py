@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.cli.output import table, warn
 from headrace.cli.progress import progress
-from headrace.errors import Diagnostic, NotBuiltYetError, UsageError
+from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageError
 
 if TYPE_CHECKING:
     from headrace.runner import ClientRunner
@@ -184,3 +184,90 @@ def summary_text(facts: Mapping[str, Any]) -> str:
 def default_output(given: Path | None, runner: ClientRunner, suffix: str, folder: Path | None = None) -> Path:
     """Where a result goes: the path given, or ``<net><suffix>`` in the folder (or here)."""
     return given if given is not None else (folder or Path()) / f"{runner.model_name}{suffix}"
+
+
+def accuracy_text(report: Mapping[str, Any]) -> str:
+    """SNR of each output, a line each, from the report of ``optimize``; empty when there is none."""
+    outputs: Any = report.get("outputs", {})
+    if not isinstance(outputs, Mapping) or not outputs:
+        return ""
+    rows = [(str(name), _decibels(value)) for name, value in outputs.items()]
+    return table(rows, ("output", "SNR (quantised against float)")) + "\n"
+
+
+def _decibels(value: Any) -> str:
+    snr = value.get("snr_db") if isinstance(value, Mapping) else value
+    return f"{snr:.1f} dB" if isinstance(snr, int | float) else "exact" if snr is None else str(snr)
+
+
+def save_optimized(runner: ClientRunner, target: Path, calibration: Calibration, quiet: bool) -> None:
+    """Quantises and saves the HAR; one that is not accurate enough is saved too, for `headrace profile`, and reported.
+
+    Raises:
+        AccuracyError: an output is below ``calibration.min_snr``.
+    """
+    try:
+        quantize(runner, calibration, quiet)
+    except AccuracyError:
+        if state_name(runner) == "quantized_model":
+            runner.save_har(str(target))
+            warn(f"the HAR was written all the same, to look at with `headrace profile {target}`")
+        raise
+    runner.save_har(str(target))
+
+
+@dataclass(frozen=True)
+class CompileOutput:
+    """What `compile` and `build` print."""
+
+    data: dict[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
+class CompileFiles:
+    """Where the results go; None is the default name in ``folder``, and no resolved script."""
+
+    folder: Path | None = None
+    hef: Path | None = None
+    har: Path | None = None
+    resolved_script: Path | None = None
+
+
+def compile_to(runner: ClientRunner, calibration: Calibration, files: CompileFiles, quiet: bool) -> CompileOutput:
+    """Quantises when that has not been done, compiles, and writes the results; nothing is written on failure."""
+    from headrace.hn.files import write_atomic
+
+    if state_name(runner) in ("hailo_model", "fp_optimized_model"):
+        quantize(runner, calibration, quiet)
+    with progress("compile", quiet) as advance:
+        hef = runner.compile(progress=advance)
+    if files.folder is not None:
+        files.folder.mkdir(parents=True, exist_ok=True)
+    hef_path = default_output(files.hef, runner, ".hef", files.folder)
+    har_path = default_output(files.har, runner, "_compiled.har", files.folder)
+    write_atomic(hef_path, hef)
+    runner.save_har(str(har_path))
+    written = [hef_path, har_path]
+    if files.resolved_script is not None:
+        write_atomic(files.resolved_script, resolved_script(runner).encode())
+        written.append(files.resolved_script)
+    facts = summary(runner)
+    report = runner.profile()
+    data = {**facts, "hef": str(hef_path), "har": str(har_path), "bytes": len(hef), "compile": report.get("compile")}
+    wrote = "\n".join(f"wrote {path}" for path in written)
+    return CompileOutput(data, f"{summary_text(facts)}\n{wrote}")
+
+
+def resolved_script(runner: ClientRunner) -> str:
+    """The runner's model script in canonical text."""
+    from headrace.script import parse_script, resolve
+
+    return resolve(parse_script(runner.model_script or ""))
+
+
+def profile_text(report: Mapping[str, Any]) -> str:
+    """The report of ``ClientRunner.profile`` for people."""
+    from headrace.profiler import render_text
+
+    return render_text(dict(report))
