@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random small networks with every layer kind, and the oracle that runs a quantised one on numpy integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.hn import Layer, Network
+from headrace.layers import definition_of, infer_shape, quantized_view
+from headrace.numerics.reference import ReferenceOps
+from headrace.passes import fresh_name
+
+Array = np.ndarray[Any, Any]
+ACTIVATIONS = (
+    "linear", "relu", "relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "leaky_relu", "elu",
+)  # fmt: skip
+
+
+class GraphBuilder:
+    """Adds random layers to a network; every method returns the new layer's name."""
+
+    def __init__(self, seed: int, name: str = "net") -> None:
+        self.rng = np.random.default_rng(seed)
+        self.net = Network(name)
+
+    def integer(self, low: int, high: int) -> int:
+        """A random integer, both ends included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.net[name].output_shape
+
+    def add(self, kind: str, inputs: list[str], attributes: dict[str, Any], params: dict[str, Array] | None = None) -> str:
+        layer = Layer(fresh_name(self.net, kind), kind, inputs, attributes)
+        self.net.add(layer, params)
+        layer.output_shape = infer_shape(self.net, layer)
+        layer.original_names = [f"source_{layer.short_name}"]
+        return layer.name
+
+    def activation(self) -> dict[str, Any]:
+        return {"activation": str(self.rng.choice(ACTIVATIONS))}
+
+    def weights(self, *shape: int) -> Array:
+        spread = np.exp(self.rng.normal(0, 1.0, shape[-1]))  # channels of very different size
+        scale = spread / np.sqrt(max(1, int(np.prod(shape[:-1]))))
+        return (self.rng.normal(0, 1, shape) * scale).astype(np.float32)
+
+    def input(self, shape: tuple[int, ...]) -> str:
+        return self.add("input_layer", [], {"shape": [-1, *shape]})
+
+    def convolution(self, x: str, outputs: int | None = None, kernel: int | None = None, same: bool = False, **extra: Any) -> str:
+        _, h, w, c = self.shape(x)
+        k = kernel or self.integer(1, min(3, h, w))
+        groups = int(self.rng.choice([g for g in (1, 1, 2, 3) if c % g == 0]))
+        cout = outputs or groups * self.integer(1, 4)
+        if cout % groups:
+            groups = 1
+        dilation = 1 if same or (k - 1) * 2 + 1 > min(h, w) else self.integer(1, 2)
+        stride = 1 if same else self.integer(1, 2)
+        pads = [k // 2] * 4 if same else [self.integer(0, (k - 1) * dilation) for _ in range(4)]
+        attributes = {
+            "kernel_shape": [k, k, c // groups, cout], "strides": [stride, stride], "padding": pads,
+            "dilations": [dilation, dilation], "groups": groups, **(extra or self.activation()),
+        }  # fmt: skip
+        bias = self.rng.normal(0, 0.5, cout).astype(np.float32)
+        return self.add("conv", [x], attributes, {"kernel": self.weights(k, k, c // groups, cout), "bias": bias})
+
+    def depthwise(self, x: str) -> str:
+        _, h, w, c = self.shape(x)
+        k = self.integer(1, min(3, h, w))
+        pads = [self.integer(0, k - 1) for _ in range(4)]
+        s = self.integer(1, 2)
+        attributes = {"kernel_shape": [k, k, 1, c], "strides": [s, s], "padding": pads, "groups": c, **self.activation()}
+        params = {"kernel": self.weights(k, k, 1, c), "bias": self.rng.normal(0, 0.5, c).astype(np.float32)}
+        return self.add("dw", [x], attributes, params)
+
+    def pool(self, x: str) -> str:
+        _, h, w, _ = self.shape(x)
+        k = self.integer(1, min(3, h, w))
+        pads = [self.integer(0, k - 1) for _ in range(4)]
+        s = self.integer(1, 2)
+        attributes = {"kernel_shape": [k, k], "strides": [s, s], "padding": pads}
+        if self.rng.integers(0, 2):
+            return self.add("maxpool", [x], attributes)
+        return self.add("avgpool", [x], {**attributes, "count_padding": bool(self.rng.integers(0, 2))})
+
+    def batch_norm(self, x: str) -> str:
+        c = self.shape(x)[-1]
+        params = {"scale": self.rng.normal(0, 1.5, c).astype(np.float32), "offset": self.rng.normal(0, 1, c).astype(np.float32)}
+        return self.add("batch_norm", [x], self.activation(), params)
+
+    def residual(self, x: str) -> str:
+        c = self.shape(x)[-1]
+        kernel = 3 if min(self.shape(x)[1:3]) >= 2 else 1
+        y = self.convolution(x, c, kernel, same=True, activation="linear")
+        kind = str(self.rng.choice(["ew_add", "ew_sub", "ew_mult"]))
+        return self.add(kind, [y, x] if self.rng.integers(0, 2) else [x, y], self.activation())
+
+    def gate(self, x: str) -> str:
+        """Squeeze and excite: a path beside a global reduction."""
+        c = self.shape(x)[-1]
+        y = self.add("global_avgpool", [x], {})
+        y = self.convolution(y, max(1, c // 2), 1, same=True, activation="relu")
+        y = self.convolution(y, c, 1, same=True, activation="hard_sigmoid")
+        return self.add("ew_mult", [x, y], {})
+
+    def concat(self, x: str) -> str:
+        y = self.convolution(x, None, 1, same=True, **self.activation())
+        return self.add("concat", [x, y] if self.rng.integers(0, 2) else [y, x], {"axis": 2})
+
+    def slice(self, x: str) -> str:
+        sizes, starts, steps = [], [], []
+        for size in self.shape(x)[1:]:
+            step = self.integer(1, 2) if size > 2 else 1
+            start = self.integer(0, min(1, size - 1))
+            count = self.integer(1, (size - 1 - start) // step + 1)
+            sizes.append(max(1, count))
+            starts.append(start)
+            steps.append(step)
+        return self.add("slice", [x], {"starts": starts, "steps": steps, "sizes": sizes})
+
+    def pad(self, x: str) -> str:
+        return self.add("external_pad", [x], {"before": [self.integer(0, 2) for _ in range(3)], "after": [self.integer(0, 2) for _ in range(3)]})
+
+    def transpose(self, x: str) -> str:
+        return self.add("transpose", [x], {"permutation": [int(v) for v in self.rng.permutation(3)]})
+
+    def standalone(self, x: str) -> str:
+        return self.add("activation", [x], self.activation())
+
+    def classifier(self, x: str) -> str:
+        _, h, w, c = self.shape(x)
+        if self.rng.integers(0, 2):
+            x, h, w = self.add("global_avgpool", [x], {}), 1, 1
+        x = self.add("reshape", [x], {"shape": [h * w * c]})
+        outputs = self.integer(2, 12)
+        params = {"kernel": self.weights(h * w * c, outputs), "bias": self.rng.normal(0, 0.5, outputs).astype(np.float32)}
+        x = self.add("dense", [x], {"kernel_shape": [h * w * c, outputs]}, params)
+        return self.add("softmax", [x], {}) if self.rng.integers(0, 2) else x
+
+    def output(self, x: str) -> str:
+        return self.add("output_layer", [x], {})
+
+
+STEPS = (
+    "convolution", "convolution", "convolution", "depthwise", "pool", "batch_norm", "residual", "residual", "gate", "concat", "slice",
+    "pad", "transpose", "standalone",
+)  # fmt: skip
+
+
+def random_network(seed: int, layers: int = 6, steps: tuple[str, ...] = STEPS) -> Network:
+    """A random network of about ``layers`` building steps, one input, one or two outputs."""
+    b = GraphBuilder(seed)
+    x = b.input((b.integer(4, 11), b.integer(4, 11), b.integer(1, 5)))
+    seen = [x]
+    for _ in range(layers):
+        source = seen[-1] if b.rng.integers(0, 4) else seen[b.integer(0, len(seen) - 1)]
+        seen.append(getattr(b, str(b.rng.choice(steps)))(source))
+    if b.rng.integers(0, 2):
+        seen.append(b.classifier(seen[-1]))
+    b.output(seen[-1])
+    for name in seen[1:-1]:
+        if not b.net.users(name):
+            b.output(name)
+    b.net.net_params["output_layers_order"] = [layer.name for layer in b.net.of_kind("output_layer")]
+    return b.net
+
+
+def random_frames(network: Network, count: int, seed: int) -> dict[str, Array]:
+    """float32 frames for every input."""
+    rng = np.random.default_rng(seed)
+    return {
+        layer.name: rng.normal(0.2, 1.0, (count, *layer.output_shape[1:])).astype(np.float32) for layer in network.input_layers
+    }
+
+
+def reference_run(network: Network, codes: dict[str, Array]) -> dict[str, Array]:
+    """Every layer's codes by the numpy reference; ``codes`` are the quantised inputs."""
+    ops = ReferenceOps()
+    values: dict[str, Array] = {}
+    for layer in network:
+        if layer.kind == "input_layer":
+            values[layer.name] = codes[layer.name]
+            continue
+        definition = definition_of(layer.kind)
+        inputs = [values[name] for name in layer.inputs]
+        values[layer.name] = definition.forward_integer(ops, quantized_view(network, layer), definition.read(layer), inputs)
+    return values
