@@ -56,7 +56,7 @@ def optimize(
     target = default_output(output_har_path, runner, "_optimized.har")
     if full_precision_only:
         runner.optimize_full_precision()
-        runner.save_har(str(target))
+        runner.save_har(target)
     else:
         calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
         save_optimized(runner, target, calibration, as_json)

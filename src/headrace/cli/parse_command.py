@@ -44,7 +44,7 @@ def parse(
     shapes = parse_shapes(tensor_shapes)
     runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
     target = default_output(har_path, runner, ".har")
-    runner.save_har(str(target))
+    runner.save_har(target)
     report: Any = runner.parse_report
     if parsing_report_path is not None:
         from headrace.hn.files import write_atomic

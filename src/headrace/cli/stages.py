@@ -59,14 +59,15 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
         )  # fmt: skip
     from headrace.runner import ClientRunner
 
-    runner = ClientRunner(hw_arch=hw_arch) if hw_arch else ClientRunner()
-    with progress("parse", quiet):
+    runner = ClientRunner(hw_arch=hw_arch)
+    with progress("parse", quiet) as advance:
         runner.translate_onnx_model(
             str(path),
             how.net_name,
             start_node_names=list(how.start_node_names) or None,
             end_node_names=list(how.end_node_names) or None,
             net_input_shapes=how.tensor_shapes,
+            progress=advance,
         )
     return runner
 
@@ -77,7 +78,7 @@ def open_model(path: Path, hw_arch: str | None, quiet: bool = False) -> ClientRu
         return translate(path, hw_arch, Translation(), quiet)
     from headrace.runner import ClientRunner
 
-    return ClientRunner(hw_arch=hw_arch, har=str(path)) if hw_arch else ClientRunner(har=str(path))
+    return ClientRunner(hw_arch=hw_arch, har=path)
 
 
 def state_name(runner: ClientRunner) -> str:
@@ -210,10 +211,10 @@ def save_optimized(runner: ClientRunner, target: Path, calibration: Calibration,
         quantize(runner, calibration, quiet)
     except AccuracyError:
         if state_name(runner) == "quantized_model":
-            runner.save_har(str(target))
+            runner.save_har(target)
             warn(f"the HAR was written all the same, to look at with `headrace profile {target}`")
         raise
-    runner.save_har(str(target))
+    runner.save_har(target)
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ def compile_to(runner: ClientRunner, calibration: Calibration, files: CompileFil
     hef_path = default_output(files.hef, runner, ".hef", files.folder)
     har_path = default_output(files.har, runner, "_compiled.har", files.folder)
     write_atomic(hef_path, hef)
-    runner.save_har(str(har_path))
+    runner.save_har(har_path)
     written = [hef_path, har_path]
     if files.resolved_script is not None:
         write_atomic(files.resolved_script, resolved_script(runner).encode())
