@@ -1,1 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Executors of a network on the CPU (torch): native, full-precision-optimised, quantised (exact).
+
+``Executor`` is loaded on first use, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.emulator.executor import Executor
+
+__all__ = ["Executor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Executor":
+        from headrace.emulator.executor import Executor
+
+        return Executor
+    raise AttributeError(name)
