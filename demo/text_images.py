@@ -12,11 +12,55 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 HEIGHT, WIDTH = 48, 192
-_WORDS = (
-    "invoice total amount due date name street order number quantity price discount delivery address customer phone "
-    "Headrace dataflow compiler virtual device parking exit entrance open closed sale coffee bakery station platform "
-    "2026 1789 42 3.14 007 98.6% No.5 A4 B12 $19.99 info@example.org Main-Street Kiosk Museum Library Harbour"
-).split()
+_WORDS = [
+    "invoice",
+    "total",
+    "amount",
+    "due",
+    "date",
+    "name",
+    "street",
+    "order",
+    "number",
+    "quantity",
+    "price",
+    "discount",
+    "delivery",
+    "address",
+    "customer",
+    "phone",
+    "Headrace",
+    "dataflow",
+    "compiler",
+    "virtual",
+    "device",
+    "parking",
+    "exit",
+    "entrance",
+    "open",
+    "closed",
+    "sale",
+    "coffee",
+    "bakery",
+    "station",
+    "platform",
+    "2026",
+    "1789",
+    "42",
+    "3.14",
+    "007",
+    "98.6%",
+    "No.5",
+    "A4",
+    "B12",
+    "$19.99",
+    "info@example.org",
+    "Main-Street",
+    "Kiosk",
+    "Museum",
+    "Library",
+    "Harbour",
+]
 
 
 def text_line(rng: np.random.Generator) -> Image.Image:
@@ -29,7 +73,9 @@ def text_line(rng: np.random.Generator) -> Image.Image:
     font = ImageFont.load_default(size=int(rng.integers(26, 38)))
     left, top, right, bottom = font.getbbox(text)
     margin = int(rng.integers(2, 10))
-    picture = Image.new("RGB", (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin), tuple(int(v) for v in paper))
+    picture = Image.new(
+        "RGB", (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin), tuple(int(v) for v in paper)
+    )
     ImageDraw.Draw(picture).text((margin - left, margin - top), text, fill=tuple(int(v) for v in ink), font=font)
     # As the classifier's own pipeline does: keep the aspect ratio at height 48, cut or pad to the width.
     width = min(WIDTH, max(1, round(picture.width * HEIGHT / picture.height)))

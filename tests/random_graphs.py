@@ -14,8 +14,18 @@ from headrace.passes import fresh_name
 
 Array = np.ndarray[Any, Any]
 ACTIVATIONS = (
-    "linear", "relu", "relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "leaky_relu", "elu",
-)  # fmt: skip
+    "linear",
+    "relu",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "tanh",
+    "silu",
+    "hard_sigmoid",
+    "hard_swish",
+    "leaky_relu",
+    "elu",
+)
 
 
 class GraphBuilder:
@@ -32,7 +42,9 @@ class GraphBuilder:
     def shape(self, name: str) -> tuple[int, ...]:
         return self.net[name].output_shape
 
-    def add(self, kind: str, inputs: list[str], attributes: dict[str, Any], params: dict[str, Array] | None = None) -> str:
+    def add(
+        self, kind: str, inputs: list[str], attributes: dict[str, Any], params: dict[str, Array] | None = None
+    ) -> str:
         layer = Layer(fresh_name(self.net, kind), kind, inputs, attributes)
         self.net.add(layer, params)
         layer.output_shape = infer_shape(self.net, layer)
@@ -50,7 +62,9 @@ class GraphBuilder:
     def input(self, shape: tuple[int, ...]) -> str:
         return self.add("input_layer", [], {"shape": [-1, *shape]})
 
-    def convolution(self, x: str, outputs: int | None = None, kernel: int | None = None, same: bool = False, **extra: Any) -> str:
+    def convolution(
+        self, x: str, outputs: int | None = None, kernel: int | None = None, same: bool = False, **extra: Any
+    ) -> str:
         _, h, w, c = self.shape(x)
         k = kernel or self.integer(1, min(3, h, w))
         groups = int(self.rng.choice([g for g in (1, 1, 2, 3) if c % g == 0]))
@@ -61,9 +75,13 @@ class GraphBuilder:
         stride = 1 if same else self.integer(1, 2)
         pads = [k // 2] * 4 if same else [self.integer(0, (k - 1) * dilation) for _ in range(4)]
         attributes = {
-            "kernel_shape": [k, k, c // groups, cout], "strides": [stride, stride], "padding": pads,
-            "dilations": [dilation, dilation], "groups": groups, **(extra or self.activation()),
-        }  # fmt: skip
+            "kernel_shape": [k, k, c // groups, cout],
+            "strides": [stride, stride],
+            "padding": pads,
+            "dilations": [dilation, dilation],
+            "groups": groups,
+            **(extra or self.activation()),
+        }
         bias = self.rng.normal(0, 0.5, cout).astype(np.float32)
         return self.add("conv", [x], attributes, {"kernel": self.weights(k, k, c // groups, cout), "bias": bias})
 
@@ -72,7 +90,13 @@ class GraphBuilder:
         k = self.integer(1, min(3, h, w))
         pads = [self.integer(0, k - 1) for _ in range(4)]
         s = self.integer(1, 2)
-        attributes = {"kernel_shape": [k, k, 1, c], "strides": [s, s], "padding": pads, "groups": c, **self.activation()}
+        attributes = {
+            "kernel_shape": [k, k, 1, c],
+            "strides": [s, s],
+            "padding": pads,
+            "groups": c,
+            **self.activation(),
+        }
         params = {"kernel": self.weights(k, k, 1, c), "bias": self.rng.normal(0, 0.5, c).astype(np.float32)}
         return self.add("dw", [x], attributes, params)
 
@@ -88,7 +112,10 @@ class GraphBuilder:
 
     def batch_norm(self, x: str) -> str:
         c = self.shape(x)[-1]
-        params = {"scale": self.rng.normal(0, 1.5, c).astype(np.float32), "offset": self.rng.normal(0, 1, c).astype(np.float32)}
+        params = {
+            "scale": self.rng.normal(0, 1.5, c).astype(np.float32),
+            "offset": self.rng.normal(0, 1, c).astype(np.float32),
+        }
         return self.add("batch_norm", [x], self.activation(), params)
 
     def residual(self, x: str) -> str:
@@ -122,7 +149,11 @@ class GraphBuilder:
         return self.add("slice", [x], {"starts": starts, "steps": steps, "sizes": sizes})
 
     def pad(self, x: str) -> str:
-        return self.add("external_pad", [x], {"before": [self.integer(0, 2) for _ in range(3)], "after": [self.integer(0, 2) for _ in range(3)]})
+        return self.add(
+            "external_pad",
+            [x],
+            {"before": [self.integer(0, 2) for _ in range(3)], "after": [self.integer(0, 2) for _ in range(3)]},
+        )
 
     def transpose(self, x: str) -> str:
         return self.add("transpose", [x], {"permutation": [int(v) for v in self.rng.permutation(3)]})
@@ -136,7 +167,10 @@ class GraphBuilder:
             x, h, w = self.add("global_avgpool", [x], {}), 1, 1
         x = self.add("reshape", [x], {"shape": [h * w * c]})
         outputs = self.integer(2, 12)
-        params = {"kernel": self.weights(h * w * c, outputs), "bias": self.rng.normal(0, 0.5, outputs).astype(np.float32)}
+        params = {
+            "kernel": self.weights(h * w * c, outputs),
+            "bias": self.rng.normal(0, 0.5, outputs).astype(np.float32),
+        }
         x = self.add("dense", [x], {"kernel_shape": [h * w * c, outputs]}, params)
         return self.add("softmax", [x], {}) if self.rng.integers(0, 2) else x
 
@@ -145,9 +179,21 @@ class GraphBuilder:
 
 
 STEPS = (
-    "convolution", "convolution", "convolution", "depthwise", "pool", "batch_norm", "residual", "residual", "gate", "concat", "slice",
-    "pad", "transpose", "standalone",
-)  # fmt: skip
+    "convolution",
+    "convolution",
+    "convolution",
+    "depthwise",
+    "pool",
+    "batch_norm",
+    "residual",
+    "residual",
+    "gate",
+    "concat",
+    "slice",
+    "pad",
+    "transpose",
+    "standalone",
+)
 
 
 def random_network(seed: int, layers: int = 6, steps: tuple[str, ...] = STEPS) -> Network:
@@ -172,7 +218,8 @@ def random_frames(network: Network, count: int, seed: int) -> dict[str, Array]:
     """float32 frames for every input."""
     rng = np.random.default_rng(seed)
     return {
-        layer.name: rng.normal(0.2, 1.0, (count, *layer.output_shape[1:])).astype(np.float32) for layer in network.input_layers
+        layer.name: rng.normal(0.2, 1.0, (count, *layer.output_shape[1:])).astype(np.float32)
+        for layer in network.input_layers
     }
 
 
@@ -186,5 +233,7 @@ def reference_run(network: Network, codes: dict[str, Array]) -> dict[str, Array]
             continue
         definition = definition_of(layer.kind)
         inputs = [values[name] for name in layer.inputs]
-        values[layer.name] = definition.forward_integer(ops, quantized_view(network, layer), definition.read(layer), inputs)
+        values[layer.name] = definition.forward_integer(
+            ops, quantized_view(network, layer), definition.read(layer), inputs
+        )
     return values

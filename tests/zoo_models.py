@@ -78,17 +78,31 @@ MODELS: dict[str, ZooModel] = {
     m.name: m
     for m in (
         ZooModel(
-            "resnet20", "resnet_cifar10_onnx/resnet20.onnx", _cifar_calibration, _cifar_test, IMAGENET_MEAN, IMAGENET_STD
+            "resnet20",
+            "resnet_cifar10_onnx/resnet20.onnx",
+            _cifar_calibration,
+            _cifar_test,
+            IMAGENET_MEAN,
+            IMAGENET_STD,
         ),
         ZooModel(
-            "resnet8", "derived_tf/resnet8/ic_resnet8_tf2onnx.onnx", _cifar_calibration, _cifar_test, source_layout="NHWC"
+            "resnet8",
+            "derived_tf/resnet8/ic_resnet8_tf2onnx.onnx",
+            _cifar_calibration,
+            _cifar_test,
+            source_layout="NHWC",
         ),
         ZooModel(
-            "direction_classifier", "ppocr_v4/ch_ppocr_mobile_v2.0_cls_infer.onnx",
-            lambda zoo: text_images(128, 11)[0], lambda zoo: text_images(400, 12), (127.5,) * 3, (127.5,) * 3, [1, 3, 48, 192],
+            "direction_classifier",
+            "ppocr_v4/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+            lambda zoo: text_images(128, 11)[0],
+            lambda zoo: text_images(400, 12),
+            (127.5,) * 3,
+            (127.5,) * 3,
+            [1, 3, 48, 192],
         ),
     )
-}  # fmt: skip
+}
 
 
 def build(model: ZooModel, zoo: Path, calibration_size: int | None = None, min_snr: float = 0.0) -> Any:
@@ -114,5 +128,7 @@ def source_output(model: ZooModel, zoo: Path, frames: Array, batch: int = 100) -
     entry = session.get_inputs()[0]
     fixed = isinstance(entry.shape[0], int) and entry.shape[0] > 0
     step = entry.shape[0] if fixed else batch
-    parts = [session.run(None, {entry.name: model.source_input(frames[i : i + step])}) for i in range(0, len(frames), step)]
+    parts = [
+        session.run(None, {entry.name: model.source_input(frames[i : i + step])}) for i in range(0, len(frames), step)
+    ]
     return [np.concatenate([p[k] for p in parts]) for k in range(len(parts[0]))]

@@ -40,7 +40,9 @@ class InferenceContext(str, Enum):
 
 
 def _need(state: str, got: str, lever: str) -> UsageError:
-    return UsageError(Diagnostic("E-RUNNER-STATE", "ClientRunner", f"this needs a {state} network", got, state, (lever,)))
+    return UsageError(
+        Diagnostic("E-RUNNER-STATE", "ClientRunner", f"this needs a {state} network", got, state, (lever,))
+    )
 
 
 def load_calibration(source: Any, network: Network) -> dict[str, Array]:
@@ -100,8 +102,12 @@ class ClientRunner:
     def _network(self, which: str) -> Network:
         network: Network | None = getattr(self.archive, which)
         if network is None:
-            lever = {"fp_optimized": "optimize_full_precision()", "quantized": "optimize(calib_data)"}.get(which, "translate_onnx_model(...)")
-            raise _need(which.replace("_", " "), f"a network in state {self.archive.state.value}", f"call {lever} first")
+            lever = {"fp_optimized": "optimize_full_precision()", "quantized": "optimize(calib_data)"}.get(
+                which, "translate_onnx_model(...)"
+            )
+            raise _need(
+                which.replace("_", " "), f"a network in state {self.archive.state.value}", f"call {lever} first"
+            )
         return network
 
     def _log(self, stage: str, **facts: Any) -> None:
@@ -136,9 +142,13 @@ class ClientRunner:
         from headrace.frontends import parse_onnx
 
         result = parse_onnx(
-            model if isinstance(model, bytes) else Path(model), net_name, start_node_names=start_node_names,
-            end_node_names=end_node_names, input_shapes=net_input_shapes, progress=progress,
-        )  # fmt: skip
+            model if isinstance(model, bytes) else Path(model),
+            net_name,
+            start_node_names=start_node_names,
+            end_node_names=end_node_names,
+            input_shapes=net_input_shapes,
+            progress=progress,
+        )
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self.archive.reports["parse"] = result.report
         self._quantized_executor = None
@@ -148,7 +158,10 @@ class ClientRunner:
         elif shapes is not None:
             shapes = list(shapes)
         self._log(
-            "parse", start_node_names=list(start_node_names or []), end_node_names=list(end_node_names or []), input_shapes=shapes
+            "parse",
+            start_node_names=list(start_node_names or []),
+            end_node_names=list(end_node_names or []),
+            input_shapes=shapes,
         )
         return self.get_hn(), self.get_params()
 
@@ -204,7 +217,9 @@ class ClientRunner:
         network, records = optimize_full_precision(self._network("native"), planned.normalizations)
         self.archive.fp_optimized = network
         self.archive.state = State.FP_OPTIMIZED_MODEL
-        self.archive.resolved_script = resolve(parse_script(self.archive.model_script)) if self.archive.model_script else ""
+        self.archive.resolved_script = (
+            resolve(parse_script(self.archive.model_script)) if self.archive.model_script else ""
+        )
         self.archive.reports["script"] = planned.as_dict()
         self._log("optimize_full_precision", changes=records)
 
@@ -237,9 +252,11 @@ class ClientRunner:
         network = self._network("fp_optimized")
         data = load_calibration(calib_data, network)
         options = OptimizeOptions(
-            min_snr=min_snr, calibration_size=calibration_size, threads=threads,
+            min_snr=min_snr,
+            calibration_size=calibration_size,
+            threads=threads,
             **({} if batch_size is None else {"batch": batch_size}),
-        )  # fmt: skip
+        )
         self._forget("quantized")
         failure: AccuracyError | None = None
         try:
@@ -250,7 +267,9 @@ class ClientRunner:
         self.archive.reports["optimize"] = result.report
         self.archive.state = State.QUANTIZED_MODEL
         frames = min(len(v) for v in data.values())
-        self._log("optimize", min_snr=min_snr, calibration_frames=min(frames, calibration_size or frames), seed=options.seed)
+        self._log(
+            "optimize", min_snr=min_snr, calibration_frames=min(frames, calibration_size or frames), seed=options.seed
+        )
         if failure is not None:
             raise failure
         return result.report
@@ -288,7 +307,9 @@ class ClientRunner:
             known = ["device_ids"]
             bad = [name for name in unused if name not in known]
             if bad:
-                raise UsageError([unknown_name("E-RUNNER-ARGUMENT", "argument", name, known, "infer_context") for name in bad])
+                raise UsageError(
+                    [unknown_name("E-RUNNER-ARGUMENT", "argument", name, known, "infer_context") for name in bad]
+                )
         yield InferenceContext(context)
 
     def infer(
@@ -327,7 +348,9 @@ class ClientRunner:
         context = InferenceContext(context)
         if context is InferenceContext.SDK_HAILO_HW:
             return self._infer_device(dataset, layers, data_count, quantized_io)
-        which = {InferenceContext.SDK_NATIVE: "native", InferenceContext.SDK_FP_OPTIMIZED: "fp_optimized"}.get(context, "quantized")
+        which = {InferenceContext.SDK_NATIVE: "native", InferenceContext.SDK_FP_OPTIMIZED: "fp_optimized"}.get(
+            context, "quantized"
+        )
         from headrace.emulator import Executor
 
         network = self._network(which)
@@ -346,18 +369,28 @@ class ClientRunner:
         data = load_calibration(dataset, network)
         if data_count is not None:
             if data_count < 1:
-                raise DataError(Diagnostic("E-DATA-COUNT", "infer", "data_count must be positive", str(data_count), "≥ 1"))
+                raise DataError(
+                    Diagnostic("E-DATA-COUNT", "infer", "data_count must be positive", str(data_count), "≥ 1")
+                )
             data = {name: value[:data_count] for name, value in data.items()}
         return data
 
-    def _infer_device(self, dataset: Any, layers: Sequence[str] | None, data_count: int | None, quantized_io: bool) -> dict[str, Array]:
+    def _infer_device(
+        self, dataset: Any, layers: Sequence[str] | None, data_count: int | None, quantized_io: bool
+    ) -> dict[str, Array]:
         if self.archive.hef is None:
             raise _need("compiled", f"a network in state {self.state}", "call compile() first")
         if layers is not None:
             raise UsageError(
-                Diagnostic("E-RUNNER-LAYERS", "infer_layers", "the device gives network outputs only", str(list(layers)), "layers=None",
-                           ("use SDK_QUANTIZED: it is byte for byte the same",))
-            )  # fmt: skip
+                Diagnostic(
+                    "E-RUNNER-LAYERS",
+                    "infer_layers",
+                    "the device gives network outputs only",
+                    str(list(layers)),
+                    "layers=None",
+                    ("use SDK_QUANTIZED: it is byte for byte the same",),
+                )
+            )
         from headrace import runtime
 
         network = self._network("quantized")
@@ -426,7 +459,7 @@ class ClientRunner:
 
 
 def simulate(hef: bytes) -> dict[str, Any]:
-    """The device's event simulation of a HEF: fps, latency, cycles per layer (see docs/formats/microcode.md, 'Time')."""
+    """The device's event simulation of a HEF: fps, latency, cycles per layer (docs/formats/microcode.md)."""
     from headrace import runtime
 
     return runtime.simulate(hef)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from zoo_models import MODELS, ZooModel, build, source_output
 
 from headrace.runner import InferenceContext
+from zoo_models import MODELS, ZooModel, build, source_output
 
 native = pytest.importorskip("headrace.runtime._native")
 
@@ -42,8 +42,10 @@ def emulate(built: dict[str, Any], batch: int) -> dict[str, np.ndarray[Any, Any]
     out = folder / f"layers{batch}.npz"
     done = subprocess.run(
         [sys.executable, str(HERE / "emulate_layers.py"), folder / "net.har", folder / "frames.npy", out, str(batch)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["modules"] == [] and facts["libraries"] == [], "the emulator loaded our native library"
@@ -55,8 +57,12 @@ def test_native_emulator_equals_the_files_own_runtime(built: dict[str, Any]) -> 
     model, frames = built["model"], built["frames"][:FRAMES]
     want = source_output(model, built["zoo"], frames)[0]
     runner = built["runner"]
-    got = runner.infer(InferenceContext.SDK_NATIVE, model.source_input(frames) if model.source_layout == "NHWC" else
-                       model.source_input(frames).transpose(0, 2, 3, 1))  # fmt: skip
+    got = runner.infer(
+        InferenceContext.SDK_NATIVE,
+        model.source_input(frames)
+        if model.source_layout == "NHWC"
+        else model.source_input(frames).transpose(0, 2, 3, 1),
+    )
     error = np.abs(got.reshape(want.shape) - want).max() / (want.max() - want.min())
     print(f"{model.name}: native against onnxruntime: {error:.2e} of the range")
     assert error <= 1e-4
@@ -74,7 +80,11 @@ def test_every_layer_is_byte_equal_on_emulator_and_device(built: dict[str, Any])
             assert np.array_equal(codes, reference[name]), f"emulator, batch {batch}, {name}"
     report = runner.archive.reports["optimize"]
     output = network.output_layers[0].inputs[0]
-    snr = next(iter(report["outputs"].values()))["snr_db"] if isinstance(report["outputs"], dict) else report["outputs"][0]["snr_db"]
+    snr = (
+        next(iter(report["outputs"].values()))["snr_db"]
+        if isinstance(report["outputs"], dict)
+        else report["outputs"][0]["snr_db"]
+    )
     input_name = network.input_layers[0].name
     rows = 0
     for kernels in native.kernel_sets():
@@ -109,5 +119,7 @@ def test_accuracy_on_the_device(built: dict[str, Any]) -> None:
     got = built["runner"].infer(InferenceContext.SDK_HAILO_HW, built["frames"]).reshape(len(labels), -1).argmax(axis=1)
     float_top1, device_top1 = 100 * float((want == labels).mean()), 100 * float((got == labels).mean())
     agreement = 100 * float((want == got).mean())
-    print(f"{model.name}: float {float_top1:.2f}, device {device_top1:.2f}, same class {agreement:.2f} %, {len(labels)} images")
+    print(
+        f"{model.name}: float {float_top1:.2f}, device {device_top1:.2f}, same class {agreement:.2f} %, {len(labels)} images"
+    )
     assert device_top1 >= float_top1 - 0.3

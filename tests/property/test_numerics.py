@@ -15,10 +15,18 @@ from headrace.errors import HeadraceError
 from headrace.numerics import forms, normalized, tables
 from headrace.numerics.quantization import TensorQuantization, dequantize, from_range, quantize_input
 from headrace.numerics.reference import ReferenceOps
-from headrace.numerics.requantize import FLOAT64_LIMIT, INT64_LIMIT, Requantization, choose_multipliers, requantize_exact
+from headrace.numerics.requantize import (
+    FLOAT64_LIMIT,
+    INT64_LIMIT,
+    Requantization,
+    choose_multipliers,
+    requantize_exact,
+)
 
 OPS = ReferenceOps()
-factors = st.floats(min_value=-(2.0**20), max_value=2.0**20, allow_subnormal=False).filter(lambda v: v == 0 or abs(v) > 1e-15)
+factors = st.floats(min_value=-(2.0**20), max_value=2.0**20, allow_subnormal=False).filter(
+    lambda v: v == 0 or abs(v) > 1e-15
+)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -43,8 +51,11 @@ def test_chosen_multipliers_meet_every_bound(terms: list[tuple[float, int]]) -> 
 
 @given(
     st.lists(st.tuples(st.integers(-(2**30), 2**30), st.integers(-(2**31) + 1, 2**31 - 1)), min_size=1, max_size=2),
-    st.integers(1, 62), st.integers(0, 255), st.integers(0, 255), st.integers(0, 255),
-)  # fmt: skip
+    st.integers(1, 62),
+    st.integers(0, 255),
+    st.integers(0, 255),
+    st.integers(0, 255),
+)
 def test_requantize_equals_python_integers(terms, shift, zero, a, b) -> None:
     low, high = sorted((a, b))
     exact = requantize_exact([t[0] for t in terms], [t[1] for t in terms], shift, zero, low, high)
@@ -55,7 +66,15 @@ def test_requantize_equals_python_integers(terms, shift, zero, a, b) -> None:
     assert int(got[0, 0]) == exact
 
 
-@given(seeds, st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.sampled_from([1, 2]), st.integers(0, 255))
+@given(
+    seeds,
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.sampled_from([1, 2]),
+    st.integers(0, 255),
+)
 def test_convolution_equals_nested_loops(seed, kh, kw, stride, dilation, groups, zero) -> None:
     r = np.random.default_rng(seed)
     h, w, cin, cout = int(r.integers(5, 8)), int(r.integers(5, 8)), 2 * groups, 2 * groups
@@ -63,7 +82,9 @@ def test_convolution_equals_nested_loops(seed, kh, kw, stride, dilation, groups,
     x = r.integers(0, 256, (2, h, w, cin)).astype(np.uint8)
     k = r.integers(-128, 128, (kh, kw, cin // groups, cout)).astype(np.int8)
     b = r.integers(-(2**30), 2**30, cout).astype(np.int32)
-    y = OPS.convolve(x, zero, k, b, strides=(stride, stride), padding=pad, dilations=(dilation, dilation), groups=groups)
+    y = OPS.convolve(
+        x, zero, k, b, strides=(stride, stride), padding=pad, dilations=(dilation, dilation), groups=groups
+    )
     n, i, j, c = (int(r.integers(0, s)) for s in y.shape)
     total = int(b[c])
     for di in range(kh):
@@ -82,7 +103,10 @@ def test_two_zero_points_and_16_bit_forms_are_one_integer(seed, zx, zw) -> None:
     x = r.integers(0, 65536, (3, 17)).astype(np.uint16)
     w = r.integers(0, 256, (17, 4)).astype(np.uint8)
     b = r.integers(-(2**31), 2**31, 4)
-    want = [[int(b[c]) + sum((int(x[n, k]) - zx) * (int(w[k, c]) - zw) for k in range(17)) for c in range(4)] for n in range(3)]
+    want = [
+        [int(b[c]) + sum((int(x[n, k]) - zx) * (int(w[k, c]) - zw) for k in range(17)) for c in range(4)]
+        for n in range(3)
+    ]
     assert forms.dot(x, zx, w, zw, b).tolist() == want == forms.dot_expanded(x, zx, w, zw, b).tolist()
     signed = w.view(np.int8)
     assert forms.dot_two_passes(x, zx, signed, b).tolist() == forms.dot(x, zx, signed, 0, b).tolist()
@@ -92,7 +116,10 @@ def test_two_zero_points_and_16_bit_forms_are_one_integer(seed, zx, zw) -> None:
 def test_reciprocal_equals_python_and_is_close(v, shift) -> None:
     table = tables.reciprocal_table()
     got = OPS.reciprocal(
-        np.array([[v]]), table, Requantization(np.array([[2**30]], np.int32), np.array([shift], np.uint8), 0, 0, 65535), 16
+        np.array([[v]]),
+        table,
+        Requantization(np.array([[2**30]], np.int32), np.array([shift], np.uint8), 0, 0, 65535),
+        16,
     )
     assert int(got[0, 0]) == normalized.reciprocal(v, table, 2**30, shift, 0, 0, 65535)
     n, index = normalized.split(v, 10)
@@ -101,7 +128,11 @@ def test_reciprocal_equals_python_and_is_close(v, shift) -> None:
 
 def test_normalised_tables_are_correctly_rounded() -> None:
     size = 1024
-    reciprocal, roots, logs = tables.reciprocal_table(), normalized.reciprocal_root_tables(), normalized.logarithm_table()
+    reciprocal, roots, logs = (
+        tables.reciprocal_table(),
+        normalized.reciprocal_root_tables(),
+        normalized.logarithm_table(),
+    )
     with localcontext(tables.decimal_context()):
         for i in range(size):
             m = 1 + (Decimal(i) + Decimal("0.5")) / size
@@ -120,9 +151,17 @@ def test_root_and_logarithm_are_close(v, shift) -> None:
     assert abs(normalized.logarithm(v, normalized.logarithm_table()) / 32768 - np.log2(float(v))) < 0.001
 
 
-@given(st.integers(-(2**24), 2**24), st.integers(1, 40), st.integers(1, 40), st.integers(-(2**31) + 1, 2**31 - 1), st.integers(1, 2**31 - 1))
+@given(
+    st.integers(-(2**24), 2**24),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(-(2**31) + 1, 2**31 - 1),
+    st.integers(1, 2**31 - 1),
+)
 def test_sign_dependent(a, s1, s2, m1, m2) -> None:
-    rq = [Requantization(np.array([[m]], np.int32), np.array([s], np.uint8), 100, 0, 255) for m, s in ((m1, s1), (m2, s2))]
+    rq = [
+        Requantization(np.array([[m]], np.int32), np.array([s], np.uint8), 100, 0, 255) for m, s in ((m1, s1), (m2, s2))
+    ]
     got = forms.requantize_by_sign(np.array([[a]]), rq[0], rq[1])
     m, s = (m1, s1) if a >= 0 else (m2, s2)
     assert int(got[0, 0]) == requantize_exact([a], [m], s, 100, 0, 255)
@@ -138,7 +177,9 @@ def test_bilinear_coefficients_sum_and_interpolate(seed, size, output) -> None:
     y = forms.bilinear(x, 7, axis, axis)
     i, j = (int(v) for v in r.integers(0, output, 2))
     want = sum(
-        (int(x[0, axis[0][i, a], axis[0][j, b], 1]) - 7) * int(axis[1][i, a]) * int(axis[1][j, b]) for a in (0, 1) for b in (0, 1)
+        (int(x[0, axis[0][i, a], axis[0][j, b], 1]) - 7) * int(axis[1][i, a]) * int(axis[1][j, b])
+        for a in (0, 1)
+        for b in (0, 1)
     )
     assert int(y[0, i, j, 1]) == want
 
@@ -152,7 +193,9 @@ def test_range_represents_zero_exactly_and_covers(a, b, bits) -> None:
     assert low <= min(a, b, 0.0) + q.scale and high >= max(a, b, 0.0) - q.scale
 
 
-@given(st.lists(st.floats(width=32), min_size=1, max_size=8), st.floats(2.0**-20, 2.0**20, width=32), st.integers(0, 255))
+@given(
+    st.lists(st.floats(width=32), min_size=1, max_size=8), st.floats(2.0**-20, 2.0**20, width=32), st.integers(0, 255)
+)
 def test_host_quantisation_by_the_book(values, scale, zero) -> None:
     q = TensorQuantization(float(np.float32(scale)), zero)
     got = quantize_input(np.array(values, np.float32), q)
@@ -175,10 +218,15 @@ def test_tables_match_float_meaning(name: str) -> None:
     from headrace.layers.activation import ActivationAttributes
 
     plain = {
-        "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "tanh": math.tanh, "silu": lambda x: x / (1 + math.exp(-x)),
-        "hard_swish": lambda x: x * min(max(x / 6 + 0.5, 0), 1), "hard_sigmoid": lambda x: min(max(0.2 * x + 0.5, 0), 1),
-        "leaky_relu": lambda x: x if x >= 0 else 0.01 * x, "elu": lambda x: x if x >= 0 else math.exp(x) - 1, "exp": math.exp,
-    }[name]  # fmt: skip
+        "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+        "tanh": math.tanh,
+        "silu": lambda x: x / (1 + math.exp(-x)),
+        "hard_swish": lambda x: x * min(max(x / 6 + 0.5, 0), 1),
+        "hard_sigmoid": lambda x: min(max(0.2 * x + 0.5, 0), 1),
+        "leaky_relu": lambda x: x if x >= 0 else 0.01 * x,
+        "elu": lambda x: x if x >= 0 else math.exp(x) - 1,
+        "exp": math.exp,
+    }[name]
     index, output = from_range(-8, 8, 16), from_range(-1.2, 9.0)
     index = TensorQuantization(float(np.float32(16 / 1023)), 512)
     table = tables.build_table(ActivationAttributes(activation=name).decimal, index, 10, output)

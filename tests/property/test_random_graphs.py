@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_graphs import STEPS, random_frames, random_network, reference_run
 
 from headrace.compiler import CompileOptions, compile_network
 from headrace.emulator import Executor
@@ -15,6 +14,7 @@ from headrace.layers import check_network, output_quantization
 from headrace.numerics.quantization import quantize_input
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.targets import load_target
+from random_graphs import STEPS, random_frames, random_network, reference_run
 
 native = pytest.importorskip("headrace.runtime._native")
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -35,7 +35,9 @@ def compare(seed: int, layers: int, steps: tuple[str, ...]) -> None:
     run = loaded.infer_all(codes)
     for name in names:
         np.testing.assert_array_equal(emulated[name], want[name], err_msg=f"emulator, {name}, seed {seed}")
-        np.testing.assert_array_equal(np.asarray(run[name]).reshape(want[name].shape), want[name], err_msg=f"device, {name}, seed {seed}")
+        np.testing.assert_array_equal(
+            np.asarray(run[name]).reshape(want[name].shape), want[name], err_msg=f"device, {name}, seed {seed}"
+        )
     timing = loaded.timing()
     assert timing["fps"] > 0
 

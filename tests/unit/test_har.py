@@ -24,7 +24,14 @@ def small() -> Network:
     net = Network("net")
     net.add(Layer("net/input_layer1", "input_layer", [], {"shape": [-1, 4, 4, 3]}, (-1, 4, 4, 3), ["x"]))
     net.add(
-        Layer("net/conv1", "conv", ["net/input_layer1"], {"kernel_shape": [1, 1, 3, 2]}, (-1, 4, 4, 2), ["Conv_0", "Relu_0"]),
+        Layer(
+            "net/conv1",
+            "conv",
+            ["net/input_layer1"],
+            {"kernel_shape": [1, 1, 3, 2]},
+            (-1, 4, 4, 2),
+            ["Conv_0", "Relu_0"],
+        ),
         {"kernel": np.arange(6, dtype=np.float32).reshape(1, 1, 3, 2), "bias": np.zeros(2, np.float32)},
     )
     net.add(Layer("net/output_layer1", "output_layer", ["net/conv1"], {}, (-1, 4, 4, 2)))
@@ -145,7 +152,10 @@ def test_hostile_arrays(header: bytes) -> None:
 
 def test_arrays_round_trip_every_dtype() -> None:
     r = np.random.default_rng(0)
-    source = {f"a/{d}": (r.random((2, 0, 3)) if d == "float64" else r.integers(0, 2, (3, 2)).astype(d)) for d in sorted(arrays.DTYPES)}
+    source = {
+        f"a/{d}": (r.random((2, 0, 3)) if d == "float64" else r.integers(0, 2, (3, 2)).astype(d))
+        for d in sorted(arrays.DTYPES)
+    }
     source["scalar"] = np.array(3.5, np.float32)
     data = arrays.dump_arrays(source)
     again = arrays.load_arrays(data, "x")
@@ -210,6 +220,12 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 def test_extract_writes_members_and_knows_names(tmp_path: Path) -> None:
     paths = archive.extract(packed(), "x.har", tmp_path / "out")
-    assert sorted(os.path.basename(p) for p in paths) == ["metadata.json", "net.alls", "net.native.hn", "net.native.npz", "net.parse.json"]
+    assert sorted(os.path.basename(p) for p in paths) == [
+        "metadata.json",
+        "net.alls",
+        "net.native.hn",
+        "net.native.npz",
+        "net.parse.json",
+    ]
     with pytest.raises(UsageError, match="did you mean"):
         archive.extract(packed(), "x.har", tmp_path / "out", ["net.alss"])

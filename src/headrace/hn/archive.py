@@ -86,9 +86,14 @@ def members(archive: Archive) -> dict[str, bytes]:
     net = archive.name
     parts: dict[str, bytes] = {}
     metadata = {
-        "format": "headrace-har", "version": FORMAT_VERSION, "name": net, "state": archive.state.value,
-        "hw_arch": archive.hw_arch, "reports": sorted(archive.reports), "history": archive.history,
-    }  # fmt: skip
+        "format": "headrace-har",
+        "version": FORMAT_VERSION,
+        "name": net,
+        "state": archive.state.value,
+        "hw_arch": archive.hw_arch,
+        "reports": sorted(archive.reports),
+        "history": archive.history,
+    }
     parts["metadata.json"] = _json(metadata)
     for short, attribute in _NETWORKS:
         network: Network | None = getattr(archive, attribute)
@@ -146,14 +151,18 @@ def read_members(data: bytes, where: str) -> dict[str, bytes]:
     total = 0
     try:
         stream = _Limited(gzip.GzipFile(fileobj=io.BytesIO(data)), where)
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
             for info in tar:
                 if not info.isreg():
                     raise _bad(where, "a member is not a plain file", info.name, "plain files")
                 if not _NAME.match(info.name):
-                    raise _bad(where, "a member's name is not allowed", info.name, "letters, digits, '.', '_', '-'; no folder")
+                    raise _bad(
+                        where, "a member's name is not allowed", info.name, "letters, digits, '.', '_', '-'; no folder"
+                    )
                 if info.name in parts or len(parts) >= MAX_MEMBERS:
-                    raise _bad(where, "there are too many members, or one twice", info.name, f"≤ {MAX_MEMBERS}, each once")
+                    raise _bad(
+                        where, "there are too many members, or one twice", info.name, f"≤ {MAX_MEMBERS}, each once"
+                    )
                 total += info.size
                 if info.size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
                     raise _bad(where, "the members are too large", f"{total} bytes", f"≤ {MAX_TOTAL_BYTES}")
@@ -183,7 +192,9 @@ class _Limited:
         data = self.stream.read(min(size, self.left + 1) if size >= 0 else self.left + 1)
         self.left -= len(data)
         if self.left < 0:
-            raise _bad(self.where, "it unpacks to more than allowed", f"> {MAX_TOTAL_BYTES} bytes", f"≤ {MAX_TOTAL_BYTES}")
+            raise _bad(
+                self.where, "it unpacks to more than allowed", f"> {MAX_TOTAL_BYTES} bytes", f"≤ {MAX_TOTAL_BYTES}"
+            )
         return data
 
 
@@ -215,11 +226,20 @@ def loads(data: bytes, where: str) -> Archive:
         name, version = meta["name"], meta["version"]
         state, arch, reports, history = State(meta["state"]), meta["hw_arch"], meta["reports"], meta["history"]
         fine = (
-            isinstance(name, str) and _NAME.match(name) and isinstance(arch, str) and isinstance(history, list)
-            and isinstance(reports, list) and all(isinstance(r, str) and f"{name}.{r}.json" in parts for r in reports)
-        )  # fmt: skip
+            isinstance(name, str)
+            and _NAME.match(name)
+            and isinstance(arch, str)
+            and isinstance(history, list)
+            and isinstance(reports, list)
+            and all(isinstance(r, str) and f"{name}.{r}.json" in parts for r in reports)
+        )
     except (TypeError, KeyError, ValueError) as error:
-        raise _bad(where, "metadata.json is not complete", f"{type(error).__name__}: {error}", "the fields of docs/formats/har.md") from None
+        raise _bad(
+            where,
+            "metadata.json is not complete",
+            f"{type(error).__name__}: {error}",
+            "the fields of docs/formats/har.md",
+        ) from None
     if type(version) is not int or version > FORMAT_VERSION:
         raise _bad(where, "the archive is of a newer format", version, f"≤ {FORMAT_VERSION}")
     if not fine:
@@ -246,11 +266,15 @@ def loads(data: bytes, where: str) -> Archive:
 
 def _check_state(archive: Archive, where: str) -> None:
     need = {
-        State.HAILO_MODEL: archive.native, State.FP_OPTIMIZED_MODEL: archive.fp_optimized,
-        State.QUANTIZED_MODEL: archive.quantized, State.COMPILED_MODEL: archive.hef,
-    }[archive.state]  # fmt: skip
+        State.HAILO_MODEL: archive.native,
+        State.FP_OPTIMIZED_MODEL: archive.fp_optimized,
+        State.QUANTIZED_MODEL: archive.quantized,
+        State.COMPILED_MODEL: archive.hef,
+    }[archive.state]
     if need is None:
-        raise _bad(where, "the archive lacks what its state promises", archive.state.value, "the network or HEF of that state")
+        raise _bad(
+            where, "the archive lacks what its state promises", archive.state.value, "the network or HEF of that state"
+        )
 
 
 def info(data: bytes, where: str) -> dict[str, Any]:
@@ -258,9 +282,13 @@ def info(data: bytes, where: str) -> dict[str, Any]:
     archive = loads(data, where)
     parts = read_members(data, where)
     return {
-        "name": archive.name, "state": archive.state.value, "hw_arch": archive.hw_arch, "digest": digest(parts),
-        "members": [{"name": n, "bytes": len(b)} for n, b in parts.items()], "history": archive.history,
-    }  # fmt: skip
+        "name": archive.name,
+        "state": archive.state.value,
+        "hw_arch": archive.hw_arch,
+        "digest": digest(parts),
+        "members": [{"name": n, "bytes": len(b)} for n, b in parts.items()],
+        "history": archive.history,
+    }
 
 
 def extract(data: bytes, where: str, folder: str | os.PathLike[str], only: list[str] | None = None) -> list[str]:
@@ -272,7 +300,9 @@ def extract(data: bytes, where: str, folder: str | os.PathLike[str], only: list[
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise InputFileError(Diagnostic("E-FILE-WRITE", str(folder), "the folder cannot be made", str(error), "a writable folder")) from None
+        raise InputFileError(
+            Diagnostic("E-FILE-WRITE", str(folder), "the folder cannot be made", str(error), "a writable folder")
+        ) from None
     paths: list[str] = []
     for name in only or list(parts):
         path = os.path.join(os.fspath(folder), name)

@@ -17,7 +17,9 @@ from headrace.hn.network import Array
 
 MAX_ARRAYS = 200_000
 MAX_TOTAL_BYTES = 16 << 30
-DTYPES = frozenset(["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"])
+DTYPES = frozenset(
+    ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
+)
 
 
 def dump_arrays(arrays: Mapping[str, Array]) -> bytes:
@@ -52,7 +54,9 @@ def load_arrays(data: bytes, where: str, max_bytes: int = MAX_TOTAL_BYTES) -> di
             if len(infos) > MAX_ARRAYS:
                 raise _bad(where, "there are too many arrays", len(infos), f"≤ {MAX_ARRAYS}")
             if sum(info.file_size for info in infos) > max_bytes:
-                raise _bad(where, "the arrays are too large", f"{sum(i.file_size for i in infos)} bytes", f"≤ {max_bytes}")
+                raise _bad(
+                    where, "the arrays are too large", f"{sum(i.file_size for i in infos)} bytes", f"≤ {max_bytes}"
+                )
             for info in infos:
                 if not info.filename.endswith(".npy"):
                     raise _bad(where, "a member is not an array", info.filename, "*.npy")
@@ -63,7 +67,18 @@ def load_arrays(data: bytes, where: str, max_bytes: int = MAX_TOTAL_BYTES) -> di
                     arrays[name] = _read_member(member, info.file_size, f"{where}, array {name}")
     except InputFileError:
         raise
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError, NotImplementedError, RuntimeError, SyntaxError, OverflowError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        SyntaxError,
+        OverflowError,
+    ) as error:
         raise _bad(where, "it is not a readable npz", f"{type(error).__name__}: {error}", "an npz file") from None
     return arrays
 

@@ -24,14 +24,22 @@ def read_bytes(path: str | os.PathLike[str], what: str, limit: int = MAX_FILE_BY
         size = place.stat().st_size
         if size > limit:
             raise InputFileError(
-                Diagnostic("E-FILE-TOO-LARGE", str(place), f"a {what} may have at most {limit} bytes", f"{size} bytes", f"≤ {limit}")
+                Diagnostic(
+                    "E-FILE-TOO-LARGE",
+                    str(place),
+                    f"a {what} may have at most {limit} bytes",
+                    f"{size} bytes",
+                    f"≤ {limit}",
+                )
             )
         return place.read_bytes()
     except (OSError, ValueError) as error:
         if isinstance(error, FileNotFoundError):
             raise InputFileError(_missing(place, what)) from None
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputFileError(Diagnostic("E-FILE-READ", str(place), f"the {what} cannot be read", reason, "a readable file")) from None
+        raise InputFileError(
+            Diagnostic("E-FILE-READ", str(place), f"the {what} cannot be read", reason, "a readable file")
+        ) from None
 
 
 def _missing(place: Path, what: str) -> Diagnostic:
@@ -42,7 +50,9 @@ def _missing(place: Path, what: str) -> Diagnostic:
     except OSError:
         neighbours = []
     levers = tuple(f"did you mean {place.parent / n}?" for n in did_you_mean(place.name, neighbours, 1))
-    return Diagnostic("E-FILE-MISSING", str(place), f"the {what} does not exist", "no such file", "an existing file", levers)
+    return Diagnostic(
+        "E-FILE-MISSING", str(place), f"the {what} does not exist", "no such file", "an existing file", levers
+    )
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
@@ -66,9 +76,20 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         temporary = None
     except OSError as error:
         reason = error.strerror or str(error)
-        levers = ("free disk space or choose another folder",) if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) else ()
+        levers = (
+            ("free disk space or choose another folder",)
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+            else ()
+        )
         raise InputFileError(
-            Diagnostic("E-FILE-WRITE", str(place), "the file cannot be written", reason, "a writable folder with enough space", levers)
+            Diagnostic(
+                "E-FILE-WRITE",
+                str(place),
+                "the file cannot be written",
+                reason,
+                "a writable folder with enough space",
+                levers,
+            )
         ) from None
     finally:
         if temporary is not None:

@@ -54,7 +54,9 @@ def _no_constant(text: str) -> float:
 
 
 def _bad(where: str, rule: str, got: object, need: object) -> InputFileError:
-    return InputFileError(Diagnostic("E-HN-CORRUPT", where, rule, str(got)[:300], str(need), ("parse the model again",)))
+    return InputFileError(
+        Diagnostic("E-HN-CORRUPT", where, rule, str(got)[:300], str(need), ("parse the model again",))
+    )
 
 
 def _typed(value: Any, kind: type | tuple[type, ...], where: str, field: str) -> Any:

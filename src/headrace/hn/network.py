@@ -78,7 +78,9 @@ class Network:
         try:
             return self.layers[name]
         except KeyError:
-            raise InternalError(Diagnostic("E-HN-NO-LAYER", self.name, "a layer is referred to but absent", name)) from None
+            raise InternalError(
+                Diagnostic("E-HN-NO-LAYER", self.name, "a layer is referred to but absent", name)
+            ) from None
 
     def find(self, name: str) -> Layer:
         """The layer of this HN name (scope may be left out) or original name.
@@ -125,7 +127,9 @@ class Network:
     def params_of(self, layer: Layer | str) -> dict[str, Array]:
         """Parameters of one layer, without the layer's name in the keys."""
         prefix = (layer if isinstance(layer, str) else layer.name) + "/"
-        return {k[len(prefix) :]: v for k, v in self.params.items() if k.startswith(prefix) and "/" not in k[len(prefix) :]}
+        return {
+            k[len(prefix) :]: v for k, v in self.params.items() if k.startswith(prefix) and "/" not in k[len(prefix) :]
+        }
 
     def input_shapes(self, layer: Layer) -> list[tuple[int, ...]]:
         return [self[name].output_shape for name in layer.inputs]
@@ -215,7 +219,9 @@ class Network:
                     heapq.heappush(ready, position[user])
         if len(order) != len(names):
             cycle = [n for n in names if n not in set(order)]
-            raise InputFileError(Diagnostic("E-HN-CYCLE", self.name, "the layers form a cycle", ", ".join(cycle[:8]), "no cycle"))
+            raise InputFileError(
+                Diagnostic("E-HN-CYCLE", self.name, "the layers form a cycle", ", ".join(cycle[:8]), "no cycle")
+            )
         self.layers = {name: self.layers[name] for name in order}
 
     def clone(self) -> Network:

@@ -7,13 +7,13 @@ linear, relu, relu6 and clip are a clamp of codes; every other one is a table (d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from headrace.errors import UsageError, unknown_name
 from headrace.hn import Array
-from headrace.layers.base import AttributeRule, Attributes, LayerDefinition, QuantizedLayer, dict_field, register
+from headrace.layers.base import AttributeRuleError, Attributes, LayerDefinition, QuantizedLayer, register
 from headrace.numerics import tables
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
@@ -36,7 +36,7 @@ class Function:
     decimal: Callable[[Params, Decimal], Decimal] | None = None
     clamp: Callable[[Params], tuple[float | None, float | None]] | None = None
     range: Callable[[Params], tuple[float | None, float | None]] = lambda p: (None, None)
-    params: Mapping[str, float] = dict_field()
+    params: Mapping[str, float] = field(default_factory=dict)
 
 
 def _hard_sigmoid(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
@@ -64,8 +64,10 @@ FUNCTIONS: dict[str, Function] = {
     "relu": Function(lambda o, p, x: o.clip(x, 0.0, None), clamp=lambda p: (0.0, None), range=lambda p: (0.0, None)),
     "relu6": Function(lambda o, p, x: o.clip(x, 0.0, 6.0), clamp=lambda p: (0.0, 6.0), range=lambda p: (0.0, 6.0)),
     "clip": Function(
-        lambda o, p, x: o.clip(x, p["min"], p["max"]), clamp=lambda p: (p["min"], p["max"]),
-        range=lambda p: (p["min"], p["max"]), params={"min": 0.0, "max": 1.0},
+        lambda o, p, x: o.clip(x, p["min"], p["max"]),
+        clamp=lambda p: (p["min"], p["max"]),
+        range=lambda p: (p["min"], p["max"]),
+        params={"min": 0.0, "max": 1.0},
     ),
     "sigmoid": Function(lambda o, p, x: o.sigmoid(x), lambda p, x: tables.sigmoid(x), range=lambda p: (0.0, 1.0)),
     "tanh": Function(lambda o, p, x: o.tanh(x), lambda p, x: tables.tanh(x), range=lambda p: (-1.0, 1.0)),
@@ -77,12 +79,12 @@ FUNCTIONS: dict[str, Function] = {
         lambda o, p, x: o.multiply(x, o.clip(o.affine(x, 1.0 / 6.0, 0.5), 0.0, 1.0)),
         lambda p, x: x * _clip01(x / 6 + Decimal("0.5")),
     ),
-    "leaky_relu": Function(
-        _leaky, lambda p, x: x if x >= 0 else x * tables.exact(p["alpha"]), params={"alpha": 0.01}
+    "leaky_relu": Function(_leaky, lambda p, x: x if x >= 0 else x * tables.exact(p["alpha"]), params={"alpha": 0.01}),
+    "elu": Function(
+        _elu, lambda p, x: x if x >= 0 else tables.exact(p["alpha"]) * (x.exp() - 1), params={"alpha": 1.0}
     ),
-    "elu": Function(_elu, lambda p, x: x if x >= 0 else tables.exact(p["alpha"]) * (x.exp() - 1), params={"alpha": 1.0}),
     "exp": Function(lambda o, p, x: o.exp(x), lambda p, x: x.exp()),
-}  # fmt: skip
+}
 
 
 def function_of(name: str, where: str = "") -> Function:
@@ -97,17 +99,19 @@ class ActivationAttributes(Attributes):
     """Mixed into every layer that may end in an activation."""
 
     activation: str = "linear"
-    activation_params: dict[str, float] = dict_field()
+    activation_params: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.activation not in FUNCTIONS:
-            raise AttributeRule("there is no activation of this name", self.activation, ", ".join(FUNCTIONS))
+            raise AttributeRuleError("there is no activation of this name", self.activation, ", ".join(FUNCTIONS))
         known = FUNCTIONS[self.activation].params
         extra = sorted(set(self.activation_params) - set(known))
         if extra:
-            raise AttributeRule("the activation has no such parameter", ", ".join(extra), ", ".join(known) or "none")
+            raise AttributeRuleError(
+                "the activation has no such parameter", ", ".join(extra), ", ".join(known) or "none"
+            )
         if self.activation == "clip" and self.params["min"] > self.params["max"]:
-            raise AttributeRule("clip bounds are in the wrong order", dict(self.activation_params), "min ≤ max")
+            raise AttributeRuleError("clip bounds are in the wrong order", dict(self.activation_params), "min ≤ max")
 
     @property
     def function(self) -> Function:

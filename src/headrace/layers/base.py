@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
@@ -68,7 +68,9 @@ class QuantizedLayer:
     def rq(self) -> Requantization:
         if self.requantization is None:
             raise InputFileError(
-                Diagnostic("E-HN-QUANTIZATION", self.layer.name, "the layer's requantisation is absent", "nothing", "integers")
+                Diagnostic(
+                    "E-HN-QUANTIZATION", self.layer.name, "the layer's requantisation is absent", "nothing", "integers"
+                )
             )
         return self.requantization
 
@@ -78,9 +80,14 @@ class QuantizedLayer:
         if value is None or value.dtype != np.dtype(dtype) or value.ndim != ndim:
             got = "nothing" if value is None else f"{value.dtype} of rank {value.ndim}"
             raise InputFileError(
-                Diagnostic("E-HN-PARAM", f"{self.layer.name}/{key}", "a frozen integer parameter is not valid", got,
-                           f"{np.dtype(dtype)} of rank {ndim}")
-            )  # fmt: skip
+                Diagnostic(
+                    "E-HN-PARAM",
+                    f"{self.layer.name}/{key}",
+                    "a frozen integer parameter is not valid",
+                    got,
+                    f"{np.dtype(dtype)} of rank {ndim}",
+                )
+            )
         return value
 
 
@@ -115,7 +122,11 @@ class LayerDefinition:
         cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: Any, inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         raise NotBuiltYetError(
-            Diagnostic("E-LAYER-NO-INTEGER", quantized.layer.name, f"{cls.kind} has no integer form; a pass decomposes it first")
+            Diagnostic(
+                "E-LAYER-NO-INTEGER",
+                quantized.layer.name,
+                f"{cls.kind} has no integer form; a pass decomposes it first",
+            )
         )
 
     @classmethod
@@ -181,14 +192,14 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
-        if hint is int and abs(value) >= 1 << 31:
+        if isinstance(value, int) and abs(value) >= 1 << 31:
             raise _bad(where, f"attribute {name!r} is too large", value, "below 2^31")
         return value
     raise _bad(where, f"attribute {name!r} has the wrong type", type(value).__name__, getattr(hint, "__name__", hint))
 
 
 def read_attributes(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
-    """Build a frozen attribute dataclass from JSON values, checking names, types and its own ``__post_init__`` rules."""
+    """Build a frozen attribute dataclass from JSON values; checks names, types and its own rules."""
     hints = get_type_hints(cls)
     known = {f.name: f for f in fields(cls)}
     for name in raw:
@@ -202,11 +213,11 @@ def read_attributes(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
             raise _bad(where, f"attribute {name!r} is absent", "nothing", "a value")
     try:
         return cls(**values)
-    except AttributeRule as rule:
+    except AttributeRuleError as rule:
         raise _bad(where, rule.rule, rule.got, rule.need) from None
 
 
-class AttributeRule(Exception):
+class AttributeRuleError(Exception):
     """Raised by an attribute class's ``__post_init__``: a rule, what was got, what is needed."""
 
     def __init__(self, rule: str, got: object, need: object) -> None:
@@ -224,13 +235,9 @@ def write_attributes(attributes: Any) -> dict[str, Any]:
     for f in fields(attributes):
         value = getattr(attributes, f.name)
         default = f.default_factory() if f.default_factory is not MISSING else f.default
-        if f.default is MISSING and f.default_factory is MISSING or value != default:
+        if (f.default is MISSING and f.default_factory is MISSING) or value != default:
             out[f.name] = plain(value)
     return out
-
-
-def dict_field() -> Any:
-    return field(default_factory=dict)
 
 
 # --- whole networks ------------------------------------------------------------------------------------------------
@@ -258,9 +265,14 @@ def check_network(network: Network) -> None:
             shape = infer_shape(network, layer)
             if shape != tuple(layer.output_shape):
                 problems.append(
-                    Diagnostic("E-HN-SHAPE", layer.name, "the recorded shape is not what the layer computes",
-                               str(list(layer.output_shape)), str(list(shape)))
-                )  # fmt: skip
+                    Diagnostic(
+                        "E-HN-SHAPE",
+                        layer.name,
+                        "the recorded shape is not what the layer computes",
+                        str(list(layer.output_shape)),
+                        str(list(shape)),
+                    )
+                )
         except InputFileError as error:
             problems += error.diagnostics
     if problems:
@@ -281,14 +293,23 @@ def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
     if raw is not None:
         try:
             rq = Requantization(
-                multipliers=params["multipliers"], shifts=params["shifts"], zero=raw["zero"], low=raw["low"],
-                high=raw["high"], table=params.get("table"),
-            )  # fmt: skip
+                multipliers=params["multipliers"],
+                shifts=params["shifts"],
+                zero=raw["zero"],
+                low=raw["low"],
+                high=raw["high"],
+                table=params.get("table"),
+            )
         except (KeyError, TypeError):
             raise InputFileError(
-                Diagnostic("E-HN-QUANTIZATION", layer.name, "the requantisation is not complete", repr(raw)[:200],
-                           "zero, low, high, and params multipliers and shifts")
-            ) from None  # fmt: skip
+                Diagnostic(
+                    "E-HN-QUANTIZATION",
+                    layer.name,
+                    "the requantisation is not complete",
+                    repr(raw)[:200],
+                    "zero, low, high, and params multipliers and shifts",
+                )
+            ) from None
     return QuantizedLayer(
         layer=layer,
         inputs=[output_quantization(network[name]) for name in layer.inputs],
@@ -299,10 +320,15 @@ def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
 
 
 def store_requantization(network: Network, layer: Layer, output: TensorQuantization, rq: Requantization | None) -> None:
-    """Record a layer's output quantisation and requantisation integers in the network (the inverse of quantized_view)."""
+    """Record a layer's output quantisation and requantisation integers (the inverse of quantized_view)."""
     layer.quantization = {"output": output.as_dict()}
     if rq is not None:
-        layer.quantization["requantize"] = {"zero": rq.zero, "low": rq.low, "high": rq.high, "table_bits": rq.table_bits}
+        layer.quantization["requantize"] = {
+            "zero": rq.zero,
+            "low": rq.low,
+            "high": rq.high,
+            "table_bits": rq.table_bits,
+        }
         network.params[f"{layer.name}/multipliers"] = rq.multipliers
         network.params[f"{layer.name}/shifts"] = rq.shifts
         if rq.table is not None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from headrace.hn import Array
 from headrace.layers.activation import ActivationAttributes
-from headrace.layers.base import AttributeRule, Counts, LayerDefinition, QuantizedLayer, register
+from headrace.layers.base import AttributeRuleError, Counts, LayerDefinition, QuantizedLayer, register
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import window_output
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
@@ -35,12 +35,18 @@ class ConvolutionAttributes(ActivationAttributes):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(*self.kernel_shape, *self.strides, *self.dilations, self.groups) < 1 or min(self.padding) < 0:
-            raise AttributeRule("convolution sizes must be positive and padding not negative", self, "positive integers")
+            raise AttributeRuleError(
+                "convolution sizes must be positive and padding not negative", self, "positive integers"
+            )
         if self.kernel_shape[3] % self.groups:
-            raise AttributeRule("groups must divide the output channels", f"{self.groups}, {self.kernel_shape[3]}", "a divisor")
+            raise AttributeRuleError(
+                "groups must divide the output channels", f"{self.groups}, {self.kernel_shape[3]}", "a divisor"
+            )
         extents = [(k - 1) * d + 1 for k, d in zip(self.kernel_shape, self.dilations, strict=False)]
         if any(p >= e for p, e in zip(self.padding, [*extents, *extents], strict=True)):
-            raise AttributeRule("padding must be smaller than the kernel's extent", self.padding, f"below {extents}")
+            raise AttributeRuleError(
+                "padding must be smaller than the kernel's extent", self.padding, f"below {extents}"
+            )
 
     def output_hw(self, shape: Sequence[int]) -> tuple[int, int]:
         top, left, bottom, right = self.padding
@@ -69,56 +75,88 @@ class Convolution(LayerDefinition):
         need_rank(shapes[0], 4, where)
         channels = attributes.kernel_shape[2] * attributes.groups
         if shapes[0][3] != channels:
-            raise shape_error(where, "the kernel's input channels × groups must equal the input's channels", shapes[0][3], channels)
+            raise shape_error(
+                where, "the kernel's input channels × groups must equal the input's channels", shapes[0][3], channels
+            )
         height, width = attributes.output_hw(shapes[0])
         if height < 1 or width < 1:
-            raise shape_error(where, "the kernel is larger than the padded input", f"{height}×{width} outputs", "at least 1×1")
+            raise shape_error(
+                where, "the kernel is larger than the padded input", f"{height}×{width} outputs", "at least 1×1"
+            )
         result = (-1, height, width, attributes.kernel_shape[3])
         if attributes.elementwise_add != (len(shapes) == 2):
-            raise shape_error(where, "elementwise_add needs exactly one second input", len(shapes), 1 + attributes.elementwise_add)
+            raise shape_error(
+                where, "elementwise_add needs exactly one second input", len(shapes), 1 + attributes.elementwise_add
+            )
         if len(shapes) == 2 and tuple(shapes[1]) != result:
             raise shape_error(where, "the added tensor must have the output's shape", list(shapes[1]), list(result))
         return result
 
     @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: ConvolutionAttributes, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        cls,
+        ops: FloatOps[AnyTensor],
+        attributes: ConvolutionAttributes,
+        params: Mapping[str, Array],
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         a = attributes
         y = ops.convolve(
-            inputs[0], params["kernel"], params.get("bias"), strides=a.strides, padding=a.padding, dilations=a.dilations, groups=a.groups
+            inputs[0],
+            params["kernel"],
+            params.get("bias"),
+            strides=a.strides,
+            padding=a.padding,
+            dilations=a.dilations,
+            groups=a.groups,
         )
         return a.evaluate(ops, _add_residual(ops, y, inputs))
 
     @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: ConvolutionAttributes, inputs: Sequence[AnyTensor]
+        cls,
+        ops: IntegerOps[AnyTensor],
+        quantized: QuantizedLayer,
+        attributes: ConvolutionAttributes,
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         a = attributes
         terms = [
             ops.convolve(
-                inputs[0], quantized.inputs[0].zero_point, quantized.param("kernel_q", np.int8, 4), quantized.param("bias_q", np.int32, 1),
-                strides=a.strides, padding=a.padding, dilations=a.dilations, groups=a.groups,
+                inputs[0],
+                quantized.inputs[0].zero_point,
+                quantized.param("kernel_q", np.int8, 4),
+                quantized.param("bias_q", np.int32, 1),
+                strides=a.strides,
+                padding=a.padding,
+                dilations=a.dilations,
+                groups=a.groups,
             )
-        ]  # fmt: skip
+        ]
         if len(inputs) > 1:
             terms.append(ops.center(inputs[1], quantized.inputs[1].zero_point))
         return ops.requantize(terms, quantized.rq, quantized.output.bits)
 
     @classmethod
-    def counts(cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
+    def counts(
+        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> Counts:
         kh, kw, cin, cout = attributes.kernel_shape
         pixels = output[1] * output[2]
         macs = kh * kw * cin * cout * pixels
         extra = pixels * cout * len(shapes)
-        return Counts(macs=macs, weights=kh * kw * cin * cout + cout, operations=2 * macs + extra, output_elements=pixels * cout)
+        return Counts(
+            macs=macs, weights=kh * kw * cin * cout + cout, operations=2 * macs + extra, output_elements=pixels * cout
+        )
 
 
 @register
 class DepthwiseConvolution(Convolution):
     kind = "dw"
     prefix = "dw"
-    description = "Depthwise convolution (groups = input channels = output channels); params kernel [kh, kw, 1, c], bias [c]."
+    description = (
+        "Depthwise convolution (groups = input channels = output channels); params kernel [kh, kw, 1, c], bias [c]."
+    )
 
     @classmethod
     def output_shape(
@@ -126,7 +164,9 @@ class DepthwiseConvolution(Convolution):
     ) -> tuple[int, ...]:
         _, _, cin, cout = attributes.kernel_shape
         if cin != 1 or cout != attributes.groups:
-            raise shape_error(where, "a depthwise kernel is [kh, kw, 1, groups]", attributes.kernel_shape, "cin 1, cout = groups")
+            raise shape_error(
+                where, "a depthwise kernel is [kh, kw, 1, groups]", attributes.kernel_shape, "cin 1, cout = groups"
+            )
         return super().output_shape(attributes, shapes, where)
 
 
@@ -139,7 +179,7 @@ class DenseAttributes(ActivationAttributes):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.kernel_shape) < 1:
-            raise AttributeRule("sizes must be positive", self.kernel_shape, "positive integers")
+            raise AttributeRuleError("sizes must be positive", self.kernel_shape, "positive integers")
 
 
 @register
@@ -150,24 +190,39 @@ class Dense(LayerDefinition):
     description = "Fully connected layer on a vector; params kernel [cin, cout], bias [cout]."
 
     @classmethod
-    def output_shape(cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         need_rank(shapes[0], 2, where)
         if shapes[0][1] != attributes.kernel_shape[0]:
-            raise shape_error(where, "the kernel's inputs must equal the input's channels", shapes[0][1], attributes.kernel_shape[0])
+            raise shape_error(
+                where, "the kernel's inputs must equal the input's channels", shapes[0][1], attributes.kernel_shape[0]
+            )
         return (-1, attributes.kernel_shape[1])
 
     @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: DenseAttributes, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        cls,
+        ops: FloatOps[AnyTensor],
+        attributes: DenseAttributes,
+        params: Mapping[str, Array],
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         return attributes.evaluate(ops, ops.dense(inputs[0], params["kernel"], params.get("bias")))
 
     @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: DenseAttributes, inputs: Sequence[AnyTensor]
+        cls,
+        ops: IntegerOps[AnyTensor],
+        quantized: QuantizedLayer,
+        attributes: DenseAttributes,
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         a = ops.dense(
-            inputs[0], quantized.inputs[0].zero_point, quantized.param("kernel_q", np.int8, 2), quantized.param("bias_q", np.int32, 1)
+            inputs[0],
+            quantized.inputs[0].zero_point,
+            quantized.param("kernel_q", np.int8, 2),
+            quantized.param("bias_q", np.int32, 1),
         )
         return ops.requantize([a], quantized.rq, quantized.output.bits)
 
@@ -216,7 +271,14 @@ class BatchNorm(LayerDefinition):
         if vector:
             x = ops.reshape(x, (1, 1, channels))
         a = ops.convolve(
-            x, quantized.inputs[0].zero_point, kernel, bias, strides=(1, 1), padding=(0, 0, 0, 0), dilations=(1, 1), groups=channels
+            x,
+            quantized.inputs[0].zero_point,
+            kernel,
+            bias,
+            strides=(1, 1),
+            padding=(0, 0, 0, 0),
+            dilations=(1, 1),
+            groups=channels,
         )
         y = ops.requantize([a], quantized.rq, quantized.output.bits)
         return ops.reshape(y, (channels,)) if vector else y
@@ -231,7 +293,9 @@ class BatchNorm(LayerDefinition):
 class Normalization(BatchNorm):
     kind = "normalization"
     prefix = "normalization"
-    description = "(x - mean) / std per channel on the device, so that the host sends raw images; params mean [c], std [c]."
+    description = (
+        "(x - mean) / std per channel on the device, so that the host sends raw images; params mean [c], std [c]."
+    )
 
     @classmethod
     def scale_offset(cls, params: Mapping[str, Array]) -> tuple[Array, Array]:

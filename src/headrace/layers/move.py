@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array
-from headrace.layers.base import AttributeRule, Attributes, Counts, LayerDefinition, QuantizedLayer, ScaleRule, register
+from headrace.layers.base import (
+    AttributeRuleError,
+    Attributes,
+    Counts,
+    LayerDefinition,
+    QuantizedLayer,
+    ScaleRule,
+    register,
+)
 from headrace.layers.shapes import shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
@@ -67,9 +75,13 @@ class InputLayer(_Move):
     description = "A network input."
 
     @classmethod
-    def output_shape(cls, attributes: InputAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: InputAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         if len(attributes.shape) not in (2, 4) or attributes.shape[0] != -1 or min(attributes.shape[1:]) < 1:
-            raise shape_error(where, "the input's shape is not valid", list(attributes.shape), "[-1, H, W, C] or [-1, C]")
+            raise shape_error(
+                where, "the input's shape is not valid", list(attributes.shape), "[-1, H, W, C] or [-1, C]"
+            )
         return attributes.shape
 
 
@@ -81,7 +93,9 @@ class OutputLayer(_Move):
     description = "A network output."
 
     @classmethod
-    def output_shape(cls, attributes: InputAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: InputAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         return tuple(shapes[0])
 
     @classmethod
@@ -99,9 +113,11 @@ class SliceAttributes(Attributes):
 
     def __post_init__(self) -> None:
         if not len(self.starts) == len(self.steps) == len(self.sizes):
-            raise AttributeRule("starts, steps and sizes must have one length", self, "equal lengths")
+            raise AttributeRuleError("starts, steps and sizes must have one length", self, "equal lengths")
         if any(v < 0 for v in self.starts) or any(v < 1 for v in (*self.steps, *self.sizes)):
-            raise AttributeRule("starts must not be negative, steps and sizes positive", self, "non-negative integers")
+            raise AttributeRuleError(
+                "starts must not be negative, steps and sizes positive", self, "non-negative integers"
+            )
 
 
 @register
@@ -112,7 +128,9 @@ class Slice(_Move):
     description = "A strided part of the input."
 
     @classmethod
-    def output_shape(cls, attributes: SliceAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: SliceAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         sizes = shapes[0][1:]
         if len(attributes.starts) != len(sizes):
             raise shape_error(where, "a slice needs one entry per axis", len(attributes.starts), len(sizes))
@@ -135,7 +153,7 @@ class PadAttributes(Attributes):
 
     def __post_init__(self) -> None:
         if len(self.before) != len(self.after) or any(v < 0 or v > 1 << 20 for v in (*self.before, *self.after)):
-            raise AttributeRule("padding must have one length and sizes 0 … 2^20", self, "non-negative integers")
+            raise AttributeRuleError("padding must have one length and sizes 0 … 2^20", self, "non-negative integers")
 
 
 @register
@@ -171,10 +189,14 @@ class Concat(_Move):
     attributes = ConcatAttributes
     operands = (1, 4096)
     scale_rule = ScaleRule.CONCAT
-    description = "Concatenation along one axis; an input with another scale is requantised by a rescale layer before it."
+    description = (
+        "Concatenation along one axis; an input with another scale is requantised by a rescale layer before it."
+    )
 
     @classmethod
-    def output_shape(cls, attributes: ConcatAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: ConcatAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         axis = attributes.axis + 1
         first = shapes[0]
         if not 1 <= axis < len(first):
@@ -197,7 +219,7 @@ class ReshapeAttributes(Attributes):
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (1, 3) or any(v < 1 for v in self.shape):
-            raise AttributeRule("the shape must be [C] or [H, W, C]", self.shape, "positive sizes")
+            raise AttributeRuleError("the shape must be [C] or [H, W, C]", self.shape, "positive sizes")
 
 
 @register
@@ -208,7 +230,9 @@ class Reshape(_Move):
     description = "The same elements in the same order under another shape (flatten, squeeze, view)."
 
     @classmethod
-    def output_shape(cls, attributes: ReshapeAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: ReshapeAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         have = int(np.prod(shapes[0][1:], dtype=np.int64))
         need = int(np.prod(attributes.shape, dtype=np.int64))
         if have != need:
@@ -235,9 +259,16 @@ class Transpose(_Move):
     description = "A permutation of height, width and channels."
 
     @classmethod
-    def output_shape(cls, attributes: TransposeAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: TransposeAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         if sorted(attributes.permutation) != list(range(len(shapes[0]) - 1)):
-            raise shape_error(where, "it is not a permutation of the axes", list(attributes.permutation), f"of {len(shapes[0]) - 1} axes")
+            raise shape_error(
+                where,
+                "it is not a permutation of the axes",
+                list(attributes.permutation),
+                f"of {len(shapes[0]) - 1} axes",
+            )
         return (-1, *(shapes[0][p + 1] for p in attributes.permutation))
 
     @classmethod

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array
-from headrace.layers.base import AttributeRule, Attributes, Counts, LayerDefinition, QuantizedLayer, ScaleRule, register
+from headrace.layers.base import (
+    AttributeRuleError,
+    Attributes,
+    Counts,
+    LayerDefinition,
+    QuantizedLayer,
+    ScaleRule,
+    register,
+)
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import covered_counts, window_output
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
@@ -27,9 +35,11 @@ class PoolAttributes(Attributes):
 
     def __post_init__(self) -> None:
         if min(*self.kernel_shape, *self.strides) < 1 or min(self.padding) < 0:
-            raise AttributeRule("pool sizes must be positive and padding not negative", self, "positive integers")
+            raise AttributeRuleError("pool sizes must be positive and padding not negative", self, "positive integers")
         if any(p >= k for p, k in zip(self.padding, [*self.kernel_shape, *self.kernel_shape], strict=True)):
-            raise AttributeRule("padding must be smaller than the window", self.padding, f"below {self.kernel_shape}")
+            raise AttributeRuleError(
+                "padding must be smaller than the window", self.padding, f"below {self.kernel_shape}"
+            )
 
     def output_hw(self, shape: Sequence[int]) -> tuple[int, int]:
         top, left, bottom, right = self.padding
@@ -52,7 +62,9 @@ class _Pool(LayerDefinition):
         need_rank(shapes[0], 4, where)
         height, width = cls.window_of(attributes, shapes[0]).output_hw(shapes[0])
         if height < 1 or width < 1:
-            raise shape_error(where, "the window is larger than the padded input", f"{height}×{width} outputs", "at least 1×1")
+            raise shape_error(
+                where, "the window is larger than the padded input", f"{height}×{width} outputs", "at least 1×1"
+            )
         return (-1, height, width, shapes[0][3])
 
     @classmethod
@@ -71,15 +83,27 @@ class MaxPool(_Pool):
 
     @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: PoolAttributes, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        cls,
+        ops: FloatOps[AnyTensor],
+        attributes: PoolAttributes,
+        params: Mapping[str, Array],
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
-        return ops.window_max(inputs[0], window=attributes.kernel_shape, strides=attributes.strides, padding=attributes.padding)
+        return ops.window_max(
+            inputs[0], window=attributes.kernel_shape, strides=attributes.strides, padding=attributes.padding
+        )
 
     @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: PoolAttributes, inputs: Sequence[AnyTensor]
+        cls,
+        ops: IntegerOps[AnyTensor],
+        quantized: QuantizedLayer,
+        attributes: PoolAttributes,
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
-        return ops.window_max(inputs[0], window=attributes.kernel_shape, strides=attributes.strides, padding=attributes.padding)
+        return ops.window_max(
+            inputs[0], window=attributes.kernel_shape, strides=attributes.strides, padding=attributes.padding
+        )
 
 
 @register

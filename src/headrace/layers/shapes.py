@@ -14,7 +14,9 @@ def shape_error(where: str, rule: str, got: object, need: object) -> InputFileEr
 
 def need_rank(shape: Sequence[int], rank: int, where: str) -> None:
     if len(shape) != rank:
-        raise shape_error(where, f"the input must have rank {rank}", list(shape), "[-1, H, W, C]" if rank == 4 else "[-1, C]")
+        raise shape_error(
+            where, f"the input must have rank {rank}", list(shape), "[-1, H, W, C]" if rank == 4 else "[-1, C]"
+        )
 
 
 def broadcast(shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array
-from headrace.layers.base import AttributeRule, Attributes, LayerDefinition, QuantizedLayer, ScaleRule, register
+from headrace.layers.base import AttributeRuleError, Attributes, LayerDefinition, QuantizedLayer, ScaleRule, register
 from headrace.layers.shapes import shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
@@ -56,14 +56,16 @@ class ReduceAttributes(Attributes):
 
     def __post_init__(self) -> None:
         if not self.axes or sorted(set(self.axes)) != list(self.axes) or min(self.axes) < 0:
-            raise AttributeRule("axes must be ascending and distinct", self.axes, "e.g. [2]")
+            raise AttributeRuleError("axes must be ascending and distinct", self.axes, "e.g. [2]")
 
 
 class _Reduce(LayerDefinition):
     attributes = ReduceAttributes
 
     @classmethod
-    def output_shape(cls, attributes: ReduceAttributes, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(
+        cls, attributes: ReduceAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
         if attributes.axes[-1] >= len(shapes[0]) - 1:
             raise shape_error(where, "the axis does not exist", list(attributes.axes), f"0 … {len(shapes[0]) - 2}")
         return tuple(1 if i - 1 in attributes.axes else s for i, s in enumerate(shapes[0]))
@@ -78,13 +80,21 @@ class ReduceMax(_Reduce):
 
     @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: ReduceAttributes, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        cls,
+        ops: FloatOps[AnyTensor],
+        attributes: ReduceAttributes,
+        params: Mapping[str, Array],
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         return ops.reduce_max(inputs[0], [a + 1 for a in attributes.axes])
 
     @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: ReduceAttributes, inputs: Sequence[AnyTensor]
+        cls,
+        ops: IntegerOps[AnyTensor],
+        quantized: QuantizedLayer,
+        attributes: ReduceAttributes,
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         return ops.reduce_max(inputs[0], [a + 1 for a in attributes.axes])
 
@@ -97,13 +107,21 @@ class ReciprocalSum(_Reduce):
 
     @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: ReduceAttributes, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        cls,
+        ops: FloatOps[AnyTensor],
+        attributes: ReduceAttributes,
+        params: Mapping[str, Array],
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         return ops.reciprocal(ops.reduce_sum(inputs[0], [a + 1 for a in attributes.axes]))
 
     @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: ReduceAttributes, inputs: Sequence[AnyTensor]
+        cls,
+        ops: IntegerOps[AnyTensor],
+        quantized: QuantizedLayer,
+        attributes: ReduceAttributes,
+        inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         v = ops.reduce_sum(inputs[0], quantized.inputs[0].zero_point, [a + 1 for a in attributes.axes])
         return ops.reciprocal(v, quantized.param("reciprocal_table", np.uint16, 1), quantized.rq, quantized.output.bits)

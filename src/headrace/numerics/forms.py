@@ -14,14 +14,16 @@ BILINEAR_BITS = 11
 
 
 def dot(x: Array, x_zero: int, w: Array, w_zero: int, bias: Array) -> Array:
-    """``bias + Σ (x - x_zero)(w - w_zero)``; x ``[N, K]`` and w ``[K, C]`` of any integer dtype, int64 ``[N, C]`` out."""
+    """``bias + Σ (x - x_zero)(w - w_zero)``; x ``[N, K]`` and w ``[K, C]`` of integers, int64 ``[N, C]`` out."""
     return np.matmul(x.astype(np.int64) - x_zero, w.astype(np.int64) - w_zero) + bias.astype(np.int64)
 
 
 def dot_expanded(x: Array, x_zero: int, w: Array, w_zero: int, bias: Array) -> Array:
     """The same integer from ``Σxw - zx Σw - zw Σx + K·zx·zw``."""
     wide_x, wide_w = x.astype(np.int64), w.astype(np.int64)
-    correction = x_zero * wide_w.sum(axis=0)[None, :] + w_zero * wide_x.sum(axis=1)[:, None] - x.shape[1] * x_zero * w_zero
+    correction = (
+        x_zero * wide_w.sum(axis=0)[None, :] + w_zero * wide_x.sum(axis=1)[:, None] - x.shape[1] * x_zero * w_zero
+    )
     return np.matmul(wide_x, wide_w) - correction + bias.astype(np.int64)
 
 
@@ -35,7 +37,9 @@ def dot_two_passes(x: Array, x_zero: int, w: Array, bias: Array) -> Array:
 def requantize_by_sign(a: Array, positive: Requantization, negative: Requantization) -> Array:
     """``positive`` integers where ``a ≥ 0``, ``negative`` elsewhere; both share zero and clamp bounds. int64 out."""
     if (positive.zero, positive.low, positive.high) != (negative.zero, negative.low, negative.high):
-        raise InternalError(Diagnostic("E-NUM-SIGN", "requantisation", "both signs must share zero point and clamp bounds"))
+        raise InternalError(
+            Diagnostic("E-NUM-SIGN", "requantisation", "both signs must share zero point and clamp bounds")
+        )
 
     def scale(rq: Requantization) -> Array:
         shifts = rq.shifts.astype(np.int64)

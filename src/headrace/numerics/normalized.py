@@ -42,7 +42,11 @@ def logarithm_table(bits: int = RECIPROCAL_BITS) -> Array:
     with localcontext(decimal_context()):
         two = Decimal(2).ln()
         values = [
-            int(((Decimal(2 * size + 2 * i + 1) / (2 * size)).ln() / two * (1 << FRACTION)).to_integral_value(ROUND_HALF_EVEN))
+            int(
+                ((Decimal(2 * size + 2 * i + 1) / (2 * size)).ln() / two * (1 << FRACTION)).to_integral_value(
+                    ROUND_HALF_EVEN
+                )
+            )
             for i in range(size)
         ]
     return np.array(values, np.uint16)

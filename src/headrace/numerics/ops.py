@@ -20,10 +20,18 @@ class IntegerOps(Protocol[T]):
     """Exact integer primitives (docs/numerics.md). ``T`` is the executor's tensor type."""
 
     def convolve(
-        self, x: T, x_zero: int, kernel: Array, bias: Array, *, strides: Sequence[int], padding: Sequence[int],
-        dilations: Sequence[int], groups: int,
-    ) -> T:  # fmt: skip
-        """``bias + Σ (x - x_zero)·w``; kernel int8 HWIO ``[kh, kw, cin/groups, cout]``, bias int32 ``[cout]``; padding adds 0."""
+        self,
+        x: T,
+        x_zero: int,
+        kernel: Array,
+        bias: Array,
+        *,
+        strides: Sequence[int],
+        padding: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> T:
+        """``bias + Σ (x - x_zero)·w``; kernel int8 ``[kh, kw, cin/groups, cout]``, bias int32; padding adds 0."""
         ...
 
     def dense(self, x: T, x_zero: int, kernel: Array, bias: Array) -> T:
@@ -38,7 +46,9 @@ class IntegerOps(Protocol[T]):
         """Product of two accumulators, broadcast over H, W and C."""
         ...
 
-    def window_sum(self, x: T, x_zero: int, *, window: Sequence[int], strides: Sequence[int], padding: Sequence[int]) -> T:
+    def window_sum(
+        self, x: T, x_zero: int, *, window: Sequence[int], strides: Sequence[int], padding: Sequence[int]
+    ) -> T:
         """``Σ (x - x_zero)`` over the covered positions of each window."""
         ...
 
@@ -90,9 +100,16 @@ class FloatOps(Protocol[T]):
     """Float primitives; same conventions. Shapes of parameters as in :class:`IntegerOps`, values float32."""
 
     def convolve(
-        self, x: T, kernel: Array, bias: Array | None, *, strides: Sequence[int], padding: Sequence[int],
-        dilations: Sequence[int], groups: int,
-    ) -> T: ...  # fmt: skip
+        self,
+        x: T,
+        kernel: Array,
+        bias: Array | None,
+        *,
+        strides: Sequence[int],
+        padding: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> T: ...
     def dense(self, x: T, kernel: Array, bias: Array | None) -> T: ...
     def constant(self, value: Array, like: T) -> T: ...
     def add(self, a: T, b: T) -> T: ...

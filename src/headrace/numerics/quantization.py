@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Affine quantisation of tensors: ``real = scale · (code - zero_point)`` with unsigned codes (docs/numerics.md, section 1)."""
+"""Affine quantisation: ``real = scale · (code - zero_point)``, unsigned codes (docs/numerics.md, section 1)."""
 
 from __future__ import annotations
 
@@ -53,19 +53,31 @@ class TensorQuantization:
     @classmethod
     def from_dict(cls, raw: Any, where: str) -> TensorQuantization:
         """Read JSON values; raises InputFileError when they are not a quantisation."""
+        scale, zero, bits = 0.0, 0, 0
         try:
             scale, zero, bits = raw["scale"], raw["zero_point"], raw["bits"]
             fine = (
-                isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0 and float(np.float32(scale)) == scale
-                and type(zero) is int and type(bits) is int and bits in (8, 16) and 0 <= zero < 1 << bits
-            )  # fmt: skip
+                isinstance(scale, (int, float))
+                and math.isfinite(scale)
+                and scale > 0
+                and float(np.float32(scale)) == scale
+                and type(zero) is int
+                and type(bits) is int
+                and bits in (8, 16)
+                and 0 <= zero < 1 << bits
+            )
         except (TypeError, KeyError):
             fine = False
         if not fine:
             raise InputFileError(
-                Diagnostic("E-HN-QUANTIZATION", where, "the quantisation of a tensor is not valid", repr(raw)[:200],
-                           "scale (positive float32), zero_point, bits (8 or 16)")
-            )  # fmt: skip
+                Diagnostic(
+                    "E-HN-QUANTIZATION",
+                    where,
+                    "the quantisation of a tensor is not valid",
+                    repr(raw)[:200],
+                    "scale (positive float32), zero_point, bits (8 or 16)",
+                )
+            )
         return cls(float(scale), zero, bits)
 
 
@@ -88,7 +100,7 @@ def from_range(low: float, high: float, bits: int = 8) -> TensorQuantization:
 
 
 def quantize_input(x: Array, quantization: TensorQuantization) -> Array:
-    """Host side: ``q = clamp(rint_half_even(float32(x) / float32(scale)) + zero_point)``; NaN becomes the zero point."""
+    """Host side: ``q = clamp(rint_half_even(float32(x) / float32(scale)) + zero_point)``; NaN gives the zero point."""
     with np.errstate(all="ignore"):
         q = np.rint(x.astype(np.float32) / np.float32(quantization.scale)).astype(np.float32)
     q = np.nan_to_num(q, nan=0.0, posinf=2.0**24, neginf=-(2.0**24))

@@ -15,7 +15,9 @@ def _wide(x: Array) -> Array:
     return x.astype(np.int64)
 
 
-def _windows(x: Array, window: Sequence[int], strides: Sequence[int], dilations: Sequence[int]) -> list[tuple[int, int, Array]]:
+def _windows(
+    x: Array, window: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[tuple[int, int, Array]]:
     """(row, column, strided view ``[N, Ho, Wo, C]``) for each window position of an already padded tensor."""
     height = window_output(x.shape[1], window[0], strides[0], 0, 0, dilations[0])
     width = window_output(x.shape[2], window[1], strides[1], 0, 0, dilations[1])
@@ -38,9 +40,17 @@ class ReferenceOps:
     """Implements :class:`headrace.numerics.ops.IntegerOps` for numpy arrays; accumulators are int64."""
 
     def convolve(
-        self, x: Array, x_zero: int, kernel: Array, bias: Array, *, strides: Sequence[int], padding: Sequence[int],
-        dilations: Sequence[int], groups: int,
-    ) -> Array:  # fmt: skip
+        self,
+        x: Array,
+        x_zero: int,
+        kernel: Array,
+        bias: Array,
+        *,
+        strides: Sequence[int],
+        padding: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> Array:
         centered = _pad_hw(_wide(x) - x_zero, padding, 0)
         kernel_height, kernel_width, inputs, outputs = kernel.shape
         per_group = outputs // groups
@@ -48,7 +58,9 @@ class ReferenceOps:
         total: Array | None = None
         for i, j, view in _windows(centered, (kernel_height, kernel_width), strides, dilations):
             parts = [
-                np.matmul(view[..., g * inputs : (g + 1) * inputs], weights[i, j, :, g * per_group : (g + 1) * per_group])
+                np.matmul(
+                    view[..., g * inputs : (g + 1) * inputs], weights[i, j, :, g * per_group : (g + 1) * per_group]
+                )
                 for g in range(groups)
             ]
             part = np.concatenate(parts, axis=-1)

@@ -57,10 +57,16 @@ class Requantization:
         )
         if ok and self.table is not None:
             size = self.table.size
-            ok = self.table.ndim == 1 and size & (size - 1) == 0 and 0 <= self.low and self.high < size
+            ok = self.table.ndim == 1 and size & (size - 1) == 0 and self.low >= 0 and self.high < size
         if not ok:
             raise InternalError(
-                Diagnostic("E-NUM-REQUANTIZE", "requantisation", "its integers are not valid", repr(self)[:300], "docs/numerics.md")
+                Diagnostic(
+                    "E-NUM-REQUANTIZE",
+                    "requantisation",
+                    "its integers are not valid",
+                    repr(self)[:300],
+                    "docs/numerics.md",
+                )
             )
 
 
@@ -68,8 +74,8 @@ def choose_multipliers(factors: Array, magnitudes: Array) -> tuple[Array, Array]
     """Fixed-point multipliers and shifts for real factors.
 
     Per channel, the shift is the largest for which every multiplier has at most 31 bits and
-    ``Σ_i magnitude_i·|M_i| + 2^(s-1)`` stays below 2^52; where that leaves the largest multiplier fewer than 20 bits, the
-    bound is 2^62 instead.
+    ``Σ_i magnitude_i·|M_i| + 2^(s-1)`` stays below 2^52; where that leaves the largest multiplier fewer than 20 bits,
+    the bound is 2^62 instead.
 
     Args:
         factors: float64 ``[terms, channels]``, real factors (any sign).
@@ -95,7 +101,9 @@ def choose_multipliers(factors: Array, magnitudes: Array) -> tuple[Array, Array]
 
 def _choose(reals: Sequence[float], bounds: Sequence[int]) -> tuple[list[int], int]:
     if not all(math.isfinite(r) for r in reals):
-        raise InternalError(Diagnostic("E-NUM-FACTOR", "requantisation", "a scale ratio is not finite", repr(reals), "finite numbers"))
+        raise InternalError(
+            Diagnostic("E-NUM-FACTOR", "requantisation", "a scale ratio is not finite", repr(reals), "finite numbers")
+        )
     for limit in (FLOAT64_LIMIT, INT64_LIMIT):
         found = _largest_shift(reals, bounds, limit)
         if found is None:
@@ -106,10 +114,13 @@ def _choose(reals: Sequence[float], bounds: Sequence[int]) -> tuple[list[int], i
             return values, shift
     raise InternalError(
         Diagnostic(
-            "E-NUM-FACTOR", "requantisation", "no shift represents the scale ratio", f"ratios {list(reals)}, accumulators {list(bounds)}",
+            "E-NUM-FACTOR",
+            "requantisation",
+            "no shift represents the scale ratio",
+            f"ratios {list(reals)}, accumulators {list(bounds)}",
             "a ratio below 2^30 and a smaller accumulator",
         )
-    )  # fmt: skip
+    )
 
 
 def _largest_shift(reals: Sequence[float], bounds: Sequence[int], limit: int) -> tuple[list[int], int] | None:
@@ -124,7 +135,9 @@ def _largest_shift(reals: Sequence[float], bounds: Sequence[int], limit: int) ->
     return None
 
 
-def requantize_exact(terms: Sequence[int], multipliers: Sequence[int], shift: int, zero: int, low: int, high: int) -> int:
+def requantize_exact(
+    terms: Sequence[int], multipliers: Sequence[int], shift: int, zero: int, low: int, high: int
+) -> int:
     """The formula on Python integers: what every implementation is held to."""
     total = sum(a * m for a, m in zip(terms, multipliers, strict=True)) + (1 << (shift - 1))
     return min(max(zero + (total >> shift), low), high)

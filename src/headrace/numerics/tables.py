@@ -39,9 +39,13 @@ def tanh(x: Decimal) -> Decimal:
 
 
 def build_table(
-    function: Callable[[Decimal], Decimal], index: TensorQuantization, index_bits: int, output: TensorQuantization,
-    low: int | None = None, high: int | None = None,
-) -> Array:  # fmt: skip
+    function: Callable[[Decimal], Decimal],
+    index: TensorQuantization,
+    index_bits: int,
+    output: TensorQuantization,
+    low: int | None = None,
+    high: int | None = None,
+) -> Array:
     """``table[i] = clamp(zero_out + round_half_even(f(scale_in·(i - zero_in)) / scale_out), low, high)``.
 
     Args:
@@ -68,7 +72,7 @@ RECIPROCAL_FRACTION = 15
 
 
 def reciprocal_table(bits: int = RECIPROCAL_BITS) -> Array:
-    """uint16 ``[2^bits]``: ``round(2^15 / (1 + (i + 1/2) / 2^bits))``, the mantissa part of 1/v (docs/numerics.md, section 7)."""
+    """uint16 ``[2^bits]``: ``round(2^15 / (1 + (i + 1/2) / 2^bits))``, the mantissa of 1/v (docs/numerics.md, 7)."""
     size = 1 << bits
     # 2^15 / (1 + (2i+1)/2^(bits+1)) = 2^(15+bits+1) / (2^(bits+1) + 2i + 1); the divisor is odd, so no tie exists.
     numerator = 1 << (RECIPROCAL_FRACTION + bits + 1)

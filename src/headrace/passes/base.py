@@ -23,7 +23,7 @@ class Pass:
     name: ClassVar[str]
 
     def run(self, network: Network) -> list[dict[str, Any]]:
-        """Rewrite ``network``; returns one plain record per change (layers, what was done), empty when nothing matched."""
+        """Rewrite ``network``; returns one plain record per change (layers, what was done)."""
         raise NotImplementedError
 
 
