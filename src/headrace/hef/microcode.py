@@ -19,7 +19,7 @@ import hashlib
 import struct
 from dataclasses import dataclass, field, fields
 from enum import IntEnum, IntFlag
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -90,12 +90,6 @@ R = TypeVar("R", bound="Record")
 class Record:
     """Base of all records: the dataclass fields, in order, are the byte layout."""
 
-    FORMAT: ClassVar[str]
-    SIZE: ClassVar[int]
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-
     @classmethod
     def layout(cls) -> list[tuple[str, str, str]]:
         """(field name, kind, documentation) in byte order."""
@@ -121,7 +115,7 @@ class ProgramHeader(Record):
     total_size: int = _f("u64", "bytes of the whole program")
     section_count: int = _f("u32", "number of section entries that follow")
     reserved: int = _f("u32", "0")
-    target_hash: bytes = _f("bytes32", "SHA-256 of the TARGET section", b"\0" * 32)
+    target_hash: bytes = _f("bytes32", "see target_digest(): SHA-256 of the target record and its name", b"\0" * 32)
 
 
 @dataclass
@@ -253,8 +247,15 @@ class BufferRecord(Record):
 
 
 RECORDS: tuple[type[Record], ...] = (
-    ProgramHeader, SectionEntry, TargetRecord, TensorRecord, ContextRecord, KernelRecord, StageRecord, BufferRecord,
-)  # fmt: skip
+    ProgramHeader,
+    SectionEntry,
+    TargetRecord,
+    TensorRecord,
+    ContextRecord,
+    KernelRecord,
+    StageRecord,
+    BufferRecord,
+)
 
 _TABLES: dict[SectionKind, type[Record]] = {
     SectionKind.TARGET: TargetRecord,
@@ -346,8 +347,40 @@ def target_digest(program: Program) -> bytes:
 
 def _corrupt(where: str, rule: str, got: object, need: object) -> InputFileError:
     return InputFileError(
-        Diagnostic("E-MICROCODE-CORRUPT", f"microcode, {where}", rule, str(got), str(need), ("compile the network again",))
+        Diagnostic(
+            "E-MICROCODE-CORRUPT", f"microcode, {where}", rule, str(got), str(need), ("compile the network again",)
+        )
     )
+
+
+def _sections(data: bytes, header: ProgramHeader) -> dict[int, bytes]:
+    """Section kind → body; every section once, aligned, inside the program."""
+    header_size, entry_size = ProgramHeader.struct().size, SectionEntry.struct().size
+    if header.section_count > 64 or header_size + header.section_count * entry_size > len(data):
+        raise _corrupt("section table", "it does not fit the program", f"{header.section_count} sections", "at most 64")
+    bodies: dict[int, bytes] = {}
+    for i in range(header.section_count):
+        entry = SectionEntry.unpack(data[header_size + i * entry_size : header_size + (i + 1) * entry_size])
+        end = entry.offset + entry.size
+        if entry.offset % SECTION_ALIGNMENT or end > len(data) or entry.kind in bodies:
+            place = f"{entry.offset}..{end}"
+            raise _corrupt(f"section {entry.kind}", "its place is not valid", place, "inside the program, once")
+        bodies[entry.kind] = data[entry.offset : end]
+    missing = [kind.name for kind in SectionKind if kind not in bodies]
+    if missing:
+        raise _corrupt("section table", "sections are missing", ", ".join(missing), "every section once")
+    return bodies
+
+
+def _rows(kind: SectionKind, body: bytes) -> list[Any]:
+    record = _TABLES[kind]
+    size = record.struct().size
+    if len(body) % size:
+        raise _corrupt(kind.name, "its size is not a whole number of records", len(body), f"a multiple of {size}")
+    rows = [record.unpack(body[i : i + size]) for i in range(0, len(body), size)]
+    if kind == SectionKind.TARGET and len(rows) != 1:
+        raise _corrupt("TARGET", "there must be one target", len(rows), 1)
+    return rows
 
 
 def decode(data: bytes) -> Program:
@@ -362,36 +395,23 @@ def decode(data: bytes) -> Program:
         raise _corrupt("header", "the instruction set is newer than this device", header.version_major, VERSION_MAJOR)
     if header.total_size != len(data):
         raise _corrupt("header", "the length does not match", f"{len(data)} bytes", f"{header.total_size} bytes")
-    entry_size = SectionEntry.struct().size
-    if header.section_count > 64 or header_size + header.section_count * entry_size > len(data):
-        raise _corrupt("section table", "it does not fit the program", f"{header.section_count} sections", "at most 64")
-    bodies: dict[int, bytes] = {}
-    for i in range(header.section_count):
-        entry = SectionEntry.unpack(data[header_size + i * entry_size : header_size + (i + 1) * entry_size])
-        end = entry.offset + entry.size
-        if entry.offset % SECTION_ALIGNMENT or end > len(data) or entry.kind in bodies:
-            raise _corrupt(f"section {entry.kind}", "its place is not valid", f"{entry.offset}..{end}", "inside the program, once")
-        bodies[entry.kind] = data[entry.offset : end]
-    missing = [kind.name for kind in SectionKind if kind not in bodies]
-    if missing:
-        raise _corrupt("section table", "sections are missing", ", ".join(missing), "every section once")
-    program = Program(target=TargetRecord())
-    for kind, record in _TABLES.items():
-        size, body = record.struct().size, bodies[kind]
-        if len(body) % size:
-            raise _corrupt(kind.name, "its size is not a whole number of records", len(body), f"a multiple of {size}")
-        rows = [record.unpack(body[i : i + size]) for i in range(0, len(body), size)]
-        if kind == SectionKind.TARGET:
-            if len(rows) != 1:
-                raise _corrupt("TARGET", "there must be one target", len(rows), 1)
-            program.target = rows[0]  # pyright: ignore[reportAttributeAccessIssue]
-        else:
-            setattr(program, kind.name.lower(), rows)
-    if len(bodies[SectionKind.OPERANDS]) % 4:
-        raise _corrupt("OPERANDS", "its size is not a whole number of indices", len(bodies[SectionKind.OPERANDS]), "× 4")
-    program.operands = [v for (v,) in struct.iter_unpack("<I", bodies[SectionKind.OPERANDS])]
-    program.constants = bytearray(bodies[SectionKind.CONSTANTS])
-    program.strings = bytearray(bodies[SectionKind.STRINGS])
-    if target_digest(program) != header.target_hash:
-        raise _corrupt("TARGET", "the hash of the target does not match", header.target_hash.hex(), target_digest(program).hex())
+    bodies = _sections(data, header)
+    operands = bodies[SectionKind.OPERANDS]
+    if len(operands) % 4:
+        raise _corrupt("OPERANDS", "its size is not a whole number of indices", len(operands), "a multiple of 4")
+    tables = {kind: _rows(kind, bodies[kind]) for kind in _TABLES}
+    program = Program(
+        target=tables[SectionKind.TARGET][0],
+        tensors=tables[SectionKind.TENSORS],
+        contexts=tables[SectionKind.CONTEXTS],
+        kernels=tables[SectionKind.KERNELS],
+        operands=[value for (value,) in struct.iter_unpack("<I", operands)],
+        stages=tables[SectionKind.STAGES],
+        buffers=tables[SectionKind.BUFFERS],
+        constants=bytearray(bodies[SectionKind.CONSTANTS]),
+        strings=bytearray(bodies[SectionKind.STRINGS]),
+    )
+    digest = target_digest(program)
+    if digest != header.target_hash:
+        raise _corrupt("TARGET", "the hash of the target does not match", header.target_hash.hex(), digest.hex())
     return program
