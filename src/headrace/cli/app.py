@@ -16,6 +16,7 @@ import click
 from headrace.errors import Diagnostic, HeadraceError, InputFileError, InternalError, UsageError, unknown_name
 
 INTERRUPTED = 130
+_COMPLETION = "_HEADRACE_COMPLETE"
 
 
 class Entry(NamedTuple):
@@ -107,8 +108,13 @@ def run(argv: Sequence[str]) -> int:
     before_separator = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in before_separator
     try:
-        status = app.main(args=arguments, prog_name="headrace", standalone_mode=False)
-        sys.stdout.flush()
+        if _COMPLETION in os.environ:
+            app.main(prog_name="headrace")  # prints shell completions and exits
+        with app.make_context("headrace", arguments) as context:
+            app.invoke(context)
+        return _flushed(0)
+    except click.exceptions.Exit as finished:
+        return _flushed(finished.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _tell("interrupted")
         return INTERRUPTED
@@ -126,7 +132,6 @@ def run(argv: Sequence[str]) -> int:
         if _debugging():
             raise
         return _report(_from_bug(error), as_json)
-    return status if isinstance(status, int) else 0
 
 
 def _debugging() -> bool:
@@ -151,6 +156,17 @@ def _tell(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
+
+
+def _flushed(status: int) -> int:
+    """``status``, once everything written to stdout has really left."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _broken_pipe()
+    except OSError as error:
+        return _report(_from_os_error(error), as_json=False)
+    return status
 
 
 def _broken_pipe() -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from headrace.cli.options import json_option
-from headrace.cli.output import emit, table
+from headrace.cli.output import emit, number, table
 
 
 @click.command()
@@ -15,5 +15,20 @@ def devices(as_json: bool) -> None:
     """List the virtual devices, one per target, and the kernel sets this processor can run them with."""
     from headrace.runtime.devices import scan
 
-    found = scan()
-    emit({"devices": found}, lambda: table([], ()), as_json)
+    found = [device.as_dict() for device in scan()]
+    header = ("name", "clusters", "MHz", "int8 TOPS", "device")
+    rows = [
+        (
+            d["arch"],
+            f"{d['clusters']}",
+            number(d["clock_hz"] / 1e6),
+            number(d["tera_operations_per_second"], 3),
+            d["title"],
+        )
+        for d in found
+    ]
+    sets = ", ".join(found[0]["kernel_sets"]) if found else ""
+    host = (
+        f"kernel sets of this processor: {sets}" if sets else "the native library is not built: no device can be opened"
+    )
+    emit({"devices": found}, lambda: f"{table(rows, header)}\n\n{host}", as_json)

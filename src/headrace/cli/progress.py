@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ def _silent(_done: int, _total: int, _text: str) -> None:
 
 
 @contextmanager
-def progress(title: str, quiet: bool = False) -> Iterator[Progress]:
+def progress(title: str, quiet: bool = False) -> Generator[Progress]:
     """A bar for one stage, removed when the stage ends however it ends."""
     if quiet or not sys.stderr.isatty():
         yield _silent

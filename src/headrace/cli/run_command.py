@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``headrace run``: frames through a HEF on the virtual device. Needs neither torch nor onnx."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.cli.options import ManyCommand, json_option
+from headrace.cli.output import emit, number, table
+from headrace.cli.progress import progress
+
+DEFAULT_FRAMES = 100
+_CHUNK = 64
+FORMATS = ("auto", "uint8", "uint16", "float32")
+
+
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say how this computer runs the device; results never depend on them."""
+    threads = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Host threads; 0: all cores.")
+    kernels = click.option("--kernels", metavar="NAME", help="Kernel set to force: generic, avx2, avx512vnni.")
+    return threads(kernels(function))
+
+
+@click.command(cls=ManyCommand)
+@click.argument("hef", type=click.Path(path_type=Path))
+@click.option(
+    "--input-files",
+    multiple=True,
+    metavar="FILE...",
+    help=".npy, .npz or raw .bin; NAME=FILE for several inputs. Without: generated frames.",
+)
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Write each output as .npy into this folder.")
+@click.option("--frames-count", "-c", type=click.IntRange(1), help=f"Frames to run; default: all, or {DEFAULT_FRAMES}.")
+@click.option("--time-to-run", "-t", type=click.FloatRange(0, min_open=True), help="Repeat for so many seconds.")
+@click.option("--batch-size", type=click.IntRange(1, 65536), help="Frames per call of the device.")
+@click.option("--quantized", is_flag=True, help="Inputs and outputs are codes, not real numbers.")
+@click.option("--user-format-type", type=click.Choice(FORMATS), default="auto", help="Type of inputs and outputs.")
+@click.option("--measure-latency", is_flag=True, help="Also show the device's simulated speed.")
+@device_options
+@json_option
+def run(
+    hef: Path,
+    input_files: tuple[str, ...],
+    output_dir: Path | None,
+    frames_count: int | None,
+    time_to_run: float | None,
+    batch_size: int | None,
+    quantized: bool,
+    user_format_type: str,
+    measure_latency: bool,
+    threads: int,
+    kernels: str | None,
+    as_json: bool,
+) -> None:
+    """Run frames through HEF on the virtual device."""
+    from headrace.cli.frames import generate_frames, read_frames, save_outputs
+    from headrace.runtime import VDevice
+
+    with VDevice(threads=threads, kernels=kernels) as device:
+        model = device.create_infer_model(str(hef))
+        model.set_batch_size(batch_size or 0)
+        for stream in (*model.inputs, *model.outputs):
+            stream.set_format_type(format_type(user_format_type, quantized))
+        if input_files:
+            frames = read_frames(input_files, model.inputs)
+            frames = {name: array[:frames_count] for name, array in frames.items()}
+        else:
+            frames = generate_frames(model.inputs, frames_count or DEFAULT_FRAMES)
+        with model.configure() as network:
+            outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json)
+            timing = network.timing() if measure_latency else {}
+    data: dict[str, Any] = {
+        "hef": str(hef),
+        "frames": done,
+        "seconds": seconds,
+        "host_fps": done / seconds if seconds > 0 else None,
+        "outputs": [{"name": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in outputs.items()],
+    }
+    if timing:
+        data["device_simulated"] = {"fps": timing.get("fps"), "latency_ms": timing.get("latency_ms")}
+    if output_dir is not None:
+        data["files"] = [str(path) for path in save_outputs(output_dir, outputs)]
+    emit(data, lambda: _describe(data), as_json)
+
+
+def format_type(name: str, quantized: bool) -> Any:
+    """The run time's format type: codes for ``--quantized`` or a code type, else float32."""
+    from headrace.runtime.enums import FormatType
+
+    if quantized:
+        return FormatType.AUTO
+    return FormatType.FLOAT32 if name == "auto" else FormatType[name.upper()]
+
+
+def _repeat(
+    network: Any, frames: Mapping[str, Any], chunk: int, seconds: float | None, quiet: bool
+) -> tuple[dict[str, Any], int, float]:
+    """All frames once, then again until ``seconds`` are over; the first pass's outputs, frames done, seconds used."""
+    import numpy as np
+
+    count = len(next(iter(frames.values())))
+    parts: list[dict[str, Any]] = []
+    done = 0
+    start = time.perf_counter()
+    with progress("run", quiet) as advance:
+        while True:
+            for first in range(0, count, chunk):
+                part = network.infer({name: array[first : first + chunk] for name, array in frames.items()})
+                if done < count:
+                    parts.append(part)
+                done += min(chunk, count - first)
+                advance(min(done, count), count, f"{done} frames")
+                elapsed = time.perf_counter() - start
+                if seconds is not None and done >= count and elapsed >= seconds:
+                    break
+            elapsed = time.perf_counter() - start
+            if seconds is None or elapsed >= seconds:
+                break
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return outputs, done, elapsed
+
+
+def _describe(data: Mapping[str, Any]) -> str:
+    rows = [("frames", f"{data['frames']}"), ("seconds", number(data["seconds"]))]
+    if data["host_fps"]:
+        rows.append(
+            ("host speed", f"{number(data['host_fps'])} frames/s (measured, this computer running the virtual device)")
+        )
+    simulated = data.get("device_simulated")
+    if simulated:
+        rows.append(("device speed", f"{simulated['fps']} frames/s, latency {simulated['latency_ms']} ms (simulated)"))
+    for output in data["outputs"]:
+        rows.append(("output", f"{output['name']}  {'×'.join(map(str, output['shape']))}  {output['dtype']}"))
+    rows += [("wrote", path) for path in data.get("files", [])]
+    return table(rows)
