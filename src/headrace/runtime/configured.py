@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``ConfiguredInferModel``: a network on a device, run frame by frame, in batches, now or later."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import Diagnostic, HeadraceError, InternalError, unknown_name
+from headrace.numerics.quantization import dequantize, quantize_input
+from headrace.runtime import native
+from headrace.runtime.bindings import Array, Bindings, Port
+from headrace.runtime.enums import Status
+from headrace.runtime.exceptions import HailoRTStreamAborted, HailoRTTimeout, device_error
+from headrace.runtime.infos import find_stream, quantization
+
+DEFAULT_TIMEOUT_MS = 10_000
+_QUEUE_FRAMES = 64
+_CHUNK_FRAMES = 64  # frames per native call when no batch size was chosen: bounds the memory of a long list
+_log = logging.getLogger("headrace.runtime")
+
+
+@dataclass(frozen=True)
+class AsyncInferCompletionInfo:
+    """Given to the callback of ``run_async``; ``exception`` is None when the run went well."""
+
+    exception: Exception | None
+
+
+class AsyncInferJob:
+    """A run that was started; keep it to wait for it."""
+
+    def __init__(self, future: Future[None], where: str) -> None:
+        self._future = future
+        self._where = where
+
+    def wait(self, timeout_ms: int | None = DEFAULT_TIMEOUT_MS) -> None:
+        """Block until the run has ended.
+
+        Args:
+            timeout_ms: milliseconds to wait; None waits for ever. After a timeout the run goes on, and its output
+                buffers may still be written.
+
+        Raises:
+            HailoRTTimeout: it has not ended in time.
+            HailoRTStreamAborted: the model was shut down before it began.
+            HeadraceError: whatever the run itself raised.
+        """
+        try:
+            self._future.result(None if timeout_ms is None else max(timeout_ms, 0) / 1000)
+        except FutureTimeoutError as error:
+            rule, levers = "the run did not end in time", ("wait longer", "use smaller lists of bindings")
+            problem = Diagnostic("E-TIMEOUT", self._where, rule, f"still running after {timeout_ms} ms", "", levers)
+            raise HailoRTTimeout(problem, Status.TIMEOUT) from error
+        except CancelledError as error:
+            problem = Diagnostic("E-ABORTED", self._where, "the run was cancelled", "shutdown", "")
+            raise HailoRTStreamAborted(problem) from error
+
+
+class ConfiguredInferModel:
+    """A loaded network; made by ``InferModel.configure``. Use as a context manager, or call :meth:`shutdown`.
+
+    May be used from several threads. Results do not depend on batch size, threads or kernel set.
+    """
+
+    def __init__(
+        self, name: str, network: Any, inputs: Sequence[Port], outputs: Sequence[Port], batch_size: int = 0
+    ) -> None:
+        self._name = name
+        self._network: Any = network
+        self._inputs = {p.name: p for p in inputs}
+        self._outputs = {p.name: p for p in outputs}
+        self._chunk = batch_size or _CHUNK_FRAMES
+        self._capacity = max(_QUEUE_FRAMES, 2 * batch_size)
+        self._pending = 0
+        self._changed = threading.Condition()
+        self._executor: ThreadPoolExecutor | None = None
+        self._worker = 0  # identity of the thread that runs the queue
+        self._closing = False
+
+    # ------------------------------------------------------------------------------------------- life
+
+    def __enter__(self) -> ConfiguredInferModel:
+        self._live()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def activate(self) -> ConfiguredInferModel:
+        """Without effect: a configured network is always ready. Returns itself, so ``with`` works."""
+        self._live()
+        return self
+
+    def deactivate(self) -> None:
+        """Without effect."""
+
+    def shutdown(self) -> None:
+        """Wait for the run in progress, cancel those that wait, and let go of the network. May be called again."""
+        with self._changed:
+            executor, self._executor = self._executor, None
+            self._closing = True
+        if executor is not None:
+            # From inside a callback there is nothing to wait for: the run that called back is over.
+            executor.shutdown(wait=threading.get_ident() != self._worker, cancel_futures=True)
+        self._network = None
+
+    def _live(self) -> Any:
+        network = self._network
+        if network is None or self._closing:
+            rule = "the model was shut down or its device released"
+            problem = Diagnostic("E-RELEASED", self._name, rule, "a call after it", "a configured model")
+            raise device_error(Status.INVALID_OPERATION, problem)
+        return network
+
+    # ------------------------------------------------------------------------------- whole batches at once
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run a batch held in one array per input.
+
+        Args:
+            inputs: by stream name, (B, H, W, C) or (B, C), the element type chosen for the stream, B ≥ 1 the same for
+                all.
+
+        Returns:
+            By stream name, (B, H, W, C) or (B, C) of the element type chosen for the output.
+
+        Raises:
+            HailoRTInvalidArgumentException: names, shapes or types do not fit; all problems together.
+        """
+        network = self._live()
+        batch, frames = self._checked(inputs)
+        parts: list[dict[str, Array]] = []
+        for start in range(0, batch, self._chunk):
+            chunk = {k: v[start : start + self._chunk] for k, v in frames.items()}
+            parts.append(self._device(network, chunk))
+        return {
+            name: (parts[0][name] if len(parts) == 1 else np.concatenate([p[name] for p in parts])).reshape(
+                batch, *port.shape
+            )
+            for name, port in self._outputs.items()
+        }
+
+    def infer_layers(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Like :meth:`infer`, but gives the codes (B, H, W, C) of every layer by its name; for tests and analysis."""
+        network = self._live()
+        batch, frames = self._checked(inputs)
+        where = f"{self._name}, layers of {batch} frames"
+        return dict(native.call(where, network.infer_all, {k: self._codes(k, v) for k, v in frames.items()}))
+
+    def timing(self) -> dict[str, Any]:
+        """What the event simulation says: fps, latency, cycles of each stage (docs/formats/microcode.md, 'Time')."""
+        return dict(native.call(self._name, self._live().timing))
+
+    def _checked(self, inputs: Mapping[str, Array]) -> tuple[int, dict[str, Array]]:
+        """(batch, arrays as (B, H, W, C) by full stream name)."""
+        found: list[Diagnostic] = []
+        frames: dict[str, Array] = {}
+        for name, array in inputs.items():
+            try:
+                stream = find_stream(name, [p.stream for p in self._inputs.values()], "input", self._name)
+            except HeadraceError as error:
+                found += error.diagnostics
+                continue
+            if stream.name in frames:
+                found.append(Diagnostic("E-INPUT", self._name, "an input is given twice", repr(name), stream.name))
+            found += self._array_problems(array, self._inputs[stream.name])
+            frames[stream.name] = array
+        for name in self._inputs:
+            if name not in frames and not (found and len(frames) < len(inputs)):
+                found.append(Diagnostic("E-INPUT", self._name, "an input is missing", "nothing", repr(name)))
+        counts = {k: v.shape[0] for k, v in frames.items() if isinstance(v, np.ndarray) and v.ndim}
+        if not found and len(set(counts.values())) > 1:
+            found.append(
+                Diagnostic("E-INPUT", self._name, "the inputs have different batches", str(counts), "one size")
+            )
+        if found:
+            raise device_error(Status.INVALID_ARGUMENT, found)
+        batch = next(iter(counts.values()))
+        shaped = {k: v.reshape(batch, *self._inputs[k].device_shape) for k, v in frames.items()}
+        return batch, {k: shaped[k] for k in self._inputs}
+
+    def _array_problems(self, array: object, port: Port) -> list[Diagnostic]:
+        where = f"{self._name}, input {port.name!r}"
+        need = f"numpy array (frames, {', '.join(map(str, port.shape))}) {port.dtype}, at least one frame"
+        if not isinstance(array, np.ndarray):
+            return [Diagnostic("E-INPUT", where, "this is not a numpy array", type(array).__name__, need)]
+        found: list[Diagnostic] = []
+        if array.shape[1:] != port.shape or array.ndim != len(port.shape) + 1 or array.shape[0] < 1:
+            found.append(Diagnostic("E-INPUT", where, "the shape does not fit", str(array.shape), need))
+        if array.dtype != port.dtype:
+            found.append(Diagnostic("E-INPUT", where, "the element type does not fit", str(array.dtype), need))
+        return found
+
+    def _codes(self, name: str, frames: Array) -> Array:
+        """Contiguous codes of an input given as codes or reals."""
+        port = self._inputs[name]
+        codes = quantize_input(frames, quantization(port.stream)) if port.is_float else frames
+        return np.ascontiguousarray(codes)
+
+    def _device(self, network: Any, frames: dict[str, Array]) -> dict[str, Array]:
+        """One native call: (B, H, W, C) arrays in the formats chosen, in and out."""
+        codes = {name: self._codes(name, array) for name, array in frames.items()}
+        results = native.call(self._name, network.infer, codes)
+        return {
+            name: dequantize(results[name], quantization(port.stream)) if port.is_float else results[name]
+            for name, port in self._outputs.items()
+        }
+
+    # ------------------------------------------------------------------------------------ frames in bindings
+
+    def create_bindings(
+        self, input_buffers: Mapping[str, Array] | None = None, output_buffers: Mapping[str, Array] | None = None
+    ) -> Bindings:
+        """Buffers for one frame; those not given here are set later."""
+        self._live()
+        bindings = Bindings(list(self._inputs.values()), list(self._outputs.values()))
+        bindings.fill(input_buffers, output_buffers)
+        return bindings
+
+    def run(self, bindings: Bindings | Sequence[Bindings], timeout: int | None = DEFAULT_TIMEOUT_MS) -> None:
+        """Run one frame, or a list of them as a batch, and wait.
+
+        Args:
+            bindings: every input and output has its buffer.
+            timeout: milliseconds; None waits for ever.
+        """
+        frames = self._ready(bindings)
+        self._submit(frames, None, bounded=False).wait(timeout)
+
+    def run_async(
+        self,
+        bindings: Bindings | Sequence[Bindings],
+        callback: Callable[[AsyncInferCompletionInfo], object] | None = None,
+    ) -> AsyncInferJob:
+        """Start a run and return at once. Runs of one model end in the order they were started.
+
+        Args:
+            bindings: not to be changed until the run has ended.
+            callback: called from the run time's thread when the run has ended, well or not.
+
+        Raises:
+            HailoRTInvalidOperationException: the queue is full; see :meth:`wait_for_async_ready`.
+        """
+        return self._submit(self._ready(bindings), callback, bounded=True)
+
+    def wait_for_async_ready(self, timeout_ms: int = 1000, frames_count: int = 1) -> None:
+        """Block until the queue has room for ``frames_count`` frames.
+
+        Raises:
+            HailoRTTimeout: no room within ``timeout_ms``.
+        """
+        self._live()
+        if not 1 <= frames_count <= self._capacity:
+            rule, need = "more frames than the queue can ever hold", f"1 … {self._capacity}"
+            problem = Diagnostic("E-QUEUE", self._name, rule, str(frames_count), need, ("set_batch_size",))
+            raise device_error(Status.INVALID_ARGUMENT, problem)
+        end = time.monotonic() + max(timeout_ms, 0) / 1000
+        with self._changed:
+            while self._pending + frames_count > self._capacity:
+                rest = end - time.monotonic()
+                if rest <= 0 or not self._changed.wait(rest):
+                    got = f"{self._pending} of {self._capacity} frames after {timeout_ms} ms"
+                    problem = Diagnostic(
+                        "E-TIMEOUT", self._name, "the queue stayed full", got, f"room for {frames_count}"
+                    )
+                    raise HailoRTTimeout(problem, Status.TIMEOUT)
+
+    def get_async_queue_size(self) -> int:
+        """Frames that may wait at once."""
+        return self._capacity
+
+    def set_scheduler_timeout(self, timeout_ms: int) -> None:
+        """Accepted and without effect on results or simulated time."""
+        self._live()
+
+    def set_scheduler_threshold(self, threshold: int) -> None:
+        """Accepted and without effect on results or simulated time."""
+        self._live()
+
+    def set_scheduler_priority(self, priority: int) -> None:
+        """Accepted and without effect on results or simulated time."""
+        self._live()
+
+    def _ready(self, bindings: Bindings | Sequence[Bindings]) -> list[Bindings]:
+        """The frames, every one with all its buffers."""
+        self._live()
+        frames = [bindings] if isinstance(bindings, Bindings) else list(bindings)
+        strange = [type(b).__name__ for b in frames if not isinstance(b, Bindings)]
+        if strange or not frames:
+            rule, got = "these are no bindings", strange[0] if strange else "an empty list"
+            problem = Diagnostic("E-BINDINGS", self._name, rule, got, "what create_bindings returns, or a list of it")
+            raise device_error(Status.INVALID_ARGUMENT, problem)
+        for index, frame in enumerate(frames):
+            problems = frame.missing() + self._foreign(frame)
+            if problems:
+                where = f"frame {index} of {len(frames)}, "
+                raise device_error(
+                    Status.INVALID_OPERATION,
+                    [Diagnostic(d.code, where + d.where, d.rule, d.got, d.need, d.levers) for d in problems],
+                )
+        return frames
+
+    def _foreign(self, frame: Bindings) -> list[Diagnostic]:
+        """Problems of bindings that another model made."""
+        own = (*self._inputs.values(), *self._outputs.values())
+        if frame.ports == own:
+            return []
+        names = [p.name for p in own]
+        other = [p.name for p in frame.ports if p.name not in names]
+        if other:
+            return [unknown_name("E-BINDINGS", "stream", other[0], names, self._name)]
+        rule = "the bindings were made by another model or with other formats"
+        return [Diagnostic("E-BINDINGS", self._name, rule, "other formats", "this model's create_bindings()")]
+
+    def _submit(
+        self, frames: list[Bindings], callback: Callable[[AsyncInferCompletionInfo], object] | None, *, bounded: bool
+    ) -> AsyncInferJob:
+        with self._changed:
+            network = self._live()
+            if bounded and self._pending + len(frames) > self._capacity:
+                got = f"{self._pending} frames wait, {len(frames)} more"
+                levers = ("wait_for_async_ready(timeout_ms, frames_count)", "set_batch_size makes the queue longer")
+                need = f"at most {self._capacity} frames"
+                raise device_error(
+                    Status.INVALID_OPERATION, Diagnostic("E-QUEUE", self._name, "the queue is full", got, need, levers)
+                )
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="headrace")
+            self._pending += len(frames)
+            future = self._executor.submit(self._run_frames, network, frames)
+        future.add_done_callback(lambda done: self._finished(done, len(frames), callback))
+        return AsyncInferJob(future, self._name)
+
+    def _finished(
+        self, done: Future[None], count: int, callback: Callable[[AsyncInferCompletionInfo], object] | None
+    ) -> None:
+        with self._changed:
+            self._pending -= count
+            self._changed.notify_all()
+        if callback is None:
+            return
+        error: BaseException | None
+        if done.cancelled():
+            error = HailoRTStreamAborted(Diagnostic("E-ABORTED", self._name, "the run was cancelled", "shutdown", ""))
+        else:
+            error = done.exception()
+        try:
+            callback(AsyncInferCompletionInfo(error if isinstance(error, Exception) else None))
+        except Exception:  # noqa: BLE001  somebody else's code, on our thread
+            _log.exception("the callback of run_async raised")
+
+    def _run_frames(self, network: Any, frames: list[Bindings]) -> None:
+        self._worker = threading.get_ident()
+        try:
+            for start in range(0, len(frames), self._chunk):
+                part = frames[start : start + self._chunk]
+                stacked = {n: np.stack([f.input(n).frame() for f in part]) for n in self._inputs}
+                for name, values in self._device(network, stacked).items():
+                    for frame, value in zip(part, values, strict=True):
+                        np.copyto(frame.output(name).frame(), value)
+        except HeadraceError:
+            raise
+        except Exception as error:
+            problem = Diagnostic("E-RUNTIME", self._name, "the run time failed", f"{type(error).__name__}: {error}")
+            raise InternalError(problem) from error

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a stream is, in the shape pyHailoRT shows it; and finding a stream by the name somebody typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.errors import Diagnostic, unknown_name
+from headrace.hef.description import HefDescription, StreamDescription
+from headrace.numerics.quantization import TensorQuantization
+from headrace.runtime.enums import FormatOrder, FormatType, HailoStreamDirection, Status
+from headrace.runtime.exceptions import HailoRTNotFoundException, device_error
+
+
+@dataclass(frozen=True)
+class Format:
+    """Element type and order of a buffer; ``flags`` is always 0."""
+
+    type: FormatType
+    order: FormatOrder
+    flags: int = 0
+
+
+@dataclass(frozen=True)
+class QuantInfo:
+    """``real = qp_scale · (code - qp_zp)``; the range is that of the codes."""
+
+    qp_zp: int
+    qp_scale: float
+    limvals_min: float
+    limvals_max: float
+
+
+@dataclass(frozen=True)
+class VStreamInfo:
+    """One input or output as the user sees it; ``shape`` is one frame, (H, W, C) or (C,)."""
+
+    name: str
+    network_name: str
+    direction: HailoStreamDirection
+    format: Format
+    shape: tuple[int, ...]
+    quant_info: QuantInfo
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One input or output as the device sees it; ``shape`` is always (H, W, C)."""
+
+    name: str
+    direction: HailoStreamDirection
+    format: Format
+    shape: tuple[int, int, int]
+    data_bytes: int
+    sys_index: int
+    quant_info: QuantInfo
+
+
+@dataclass(frozen=True)
+class NetworkGroupInfo:
+    """One network group; a HEF of ours holds exactly one."""
+
+    name: str
+    is_multi_context: bool
+
+
+def code_type(stream: StreamDescription) -> FormatType:
+    """The format type of the stream's own codes."""
+    return FormatType.UINT8 if stream.data_bytes == 1 else FormatType.UINT16
+
+
+def format_order(stream: StreamDescription) -> FormatOrder:
+    return FormatOrder.NC if stream.order == "NC" else FormatOrder.NHWC
+
+
+def quantization(stream: StreamDescription) -> TensorQuantization:
+    return TensorQuantization(stream.scale, stream.zero_point, 8 * stream.data_bytes)
+
+
+def dtype_of(stream: StreamDescription, kind: FormatType) -> np.dtype[np.generic]:
+    """The numpy type of a buffer of this stream."""
+    resolved = code_type(stream) if kind == FormatType.AUTO else kind
+    return np.dtype({FormatType.UINT8: "u1", FormatType.UINT16: "u2", FormatType.FLOAT32: "f4"}[resolved])
+
+
+def _quant_info(stream: StreamDescription) -> QuantInfo:
+    low, high = stream.limvals or (0.0, 0.0)
+    return QuantInfo(stream.zero_point, stream.scale, low, high)
+
+
+def _direction(stream: StreamDescription) -> HailoStreamDirection:
+    return HailoStreamDirection.H2D if stream.direction == "input" else HailoStreamDirection.D2H
+
+
+def vstream_info(stream: StreamDescription, network: str) -> VStreamInfo:
+    shown = Format(code_type(stream), format_order(stream))
+    return VStreamInfo(stream.name, network, _direction(stream), shown, stream.shape, _quant_info(stream))
+
+
+def stream_info(stream: StreamDescription, description: HefDescription) -> StreamInfo:
+    shown = Format(code_type(stream), format_order(stream))
+    shape = (stream.height, stream.width, stream.features)
+    index = description.streams.index(stream)
+    return StreamInfo(stream.name, _direction(stream), shown, shape, stream.data_bytes, index, _quant_info(stream))
+
+
+def find_stream(name: str, streams: Sequence[StreamDescription], what: str, where: str) -> StreamDescription:
+    """The stream of this name.
+
+    ``name`` may be the full name, the part after the last ``/``, or a name of the source model, as long as it means one
+    stream; empty means the only one there is.
+
+    Raises:
+        HailoRTNotFoundException: no stream, or several, fit the name.
+    """
+    if not name:
+        if len(streams) == 1:
+            return streams[0]
+        names = ", ".join(s.name for s in streams)
+        rule = f"there are several {what} streams: say which"
+        problem = Diagnostic("E-STREAM-NAME", where, rule, "no name", f"one of: {names}")
+        raise device_error(Status.INVALID_ARGUMENT, problem)
+    for fits in (
+        lambda s: s.name == name,
+        lambda s: s.name.rsplit("/", 1)[-1] == name,
+        lambda s: name in s.original_names,
+    ):
+        found = [s for s in streams if fits(s)]
+        if len(found) == 1:
+            return found[0]
+    raise HailoRTNotFoundException(
+        unknown_name("E-STREAM-NAME", f"{what} stream", name, [s.name for s in streams], where), Status.NOT_FOUND
+    )

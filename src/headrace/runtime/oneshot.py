@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a HEF in one line, and asking for its simulated time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import Diagnostic, HeadraceError
+from headrace.hef.description import StreamDescription
+from headrace.runtime import native
+from headrace.runtime.bindings import Array
+from headrace.runtime.enums import FormatType, Status
+from headrace.runtime.exceptions import device_error
+from headrace.runtime.hef import HEF
+from headrace.runtime.infos import code_type, dtype_of, find_stream
+from headrace.runtime.vdevice import VDevice
+
+HefSource = HEF | str | os.PathLike[str] | bytes
+
+
+def run(
+    hef: HefSource,
+    inputs: Mapping[str, Array] | Array,
+    *,
+    output_type: FormatType = FormatType.FLOAT32,
+    arch: str | os.PathLike[str] | None = None,
+    threads: int = 0,
+    kernels: str | None = None,
+    batch_size: int = 0,
+) -> dict[str, Array]:
+    """Run a compiled network on a virtual device.
+
+    Args:
+        hef: the network: a :class:`HEF`, its path or its bytes.
+        inputs: one array per input, by stream name (full, or the part after the last ``/``) or source name; a network
+            with one input also takes the bare array. An array holds frames (B, H, W, C) or one frame (H, W, C); frames
+            with channels first are recognised when only that fits. Arrays of the stream's code type (uint8 or uint16)
+            are codes; arrays of floating type are real values and are quantised.
+        output_type: FLOAT32 gives real values, AUTO gives codes.
+        arch, threads, kernels: see :class:`VDevice`.
+        batch_size: frames per call of the device; 0 chooses. Results never depend on it.
+
+    Returns:
+        By full stream name, (B, H, W, C) or (B, C); without the batch axis when every input was one frame.
+
+    Raises:
+        DeviceError: names, shapes or types do not fit (all problems together), or the device refused.
+    """
+    loaded = hef if isinstance(hef, HEF) else HEF(hef)
+    arrays, single = _arrays(loaded, inputs)
+    with VDevice(arch=arch, threads=threads, kernels=kernels) as device:
+        model = device.create_infer_model(loaded)
+        model.set_batch_size(batch_size)
+        for name, array in arrays.items():
+            model.input(name).set_format_type(FormatType.FLOAT32 if array.dtype == np.float32 else FormatType.AUTO)
+        for output in model.outputs:
+            output.set_format_type(output_type)
+        with model.configure() as configured:
+            results = configured.infer(arrays)
+    return {name: value[0] for name, value in results.items()} if single else results
+
+
+def simulate(hef: HefSource, *, arch: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Simulated time of a network: fps, latency, cycles per stage. Does not run a frame."""
+    with VDevice(arch=arch, threads=1) as device, device.create_infer_model(hef).configure() as configured:
+        return configured.timing()
+
+
+def verify(hef: HefSource) -> None:
+    """Check a HEF as a device does at load.
+
+    Raises:
+        DeviceError: the description or the program breaks a rule.
+    """
+    loaded = hef if isinstance(hef, HEF) else HEF(hef)
+    native.call(loaded.path or "HEF", native.native_module().verify, loaded.data)
+
+
+def _arrays(hef: HEF, inputs: Mapping[str, Array] | Array) -> tuple[dict[str, Array], bool]:
+    """(arrays with a batch axis by full stream name, whether every one came without)."""
+    streams = hef.description.inputs
+    where = hef.description.network_name
+    if not isinstance(inputs, Mapping):
+        inputs = {find_stream("", streams, "input", where).name: inputs}
+    found: list[Diagnostic] = []
+    arrays: dict[str, Array] = {}
+    bare: list[bool] = []
+    for name, array in inputs.items():
+        try:
+            stream = find_stream(str(name), streams, "input", where)
+            arranged, without_batch = _arranged(array, stream, where)
+        except HeadraceError as error:
+            found += error.diagnostics
+            continue
+        arrays[stream.name] = arranged
+        bare.append(without_batch)
+    if found:
+        raise device_error(Status.INVALID_ARGUMENT, found)
+    if not arrays:
+        names = ", ".join(s.name for s in streams)
+        problem = Diagnostic("E-INPUT", where, "no input is given", "an empty mapping", f"arrays for: {names}")
+        raise device_error(Status.INVALID_ARGUMENT, problem)
+    return arrays, all(bare)
+
+
+def _arranged(array: Any, stream: StreamDescription, where: str) -> tuple[Array, bool]:
+    """(frames (B, …) as codes or float32, whether the batch axis was added)."""
+    place = f"{where}, input {stream.name!r}"
+    codes = dtype_of(stream, FormatType.AUTO)
+    shape = stream.shape
+    need = f"(frames, {', '.join(map(str, shape))}) or one frame, {codes} codes or float values"
+    try:
+        values = np.asarray(array)
+    except (ValueError, TypeError) as error:  # ragged lists, foreign objects
+        problem = Diagnostic("E-INPUT", place, "this is no array", type(array).__name__, need)
+        raise device_error(Status.INVALID_ARGUMENT, problem) from error
+    given = values.shape
+    if values.dtype != codes and values.dtype.kind != "f":
+        levers = ("array.astype('float32') for real values", f"array.astype('{codes}') for codes")
+        rule = f"the element type is neither {code_type(stream).name} codes nor floating"
+        problem = Diagnostic("E-INPUT", place, rule, str(values.dtype), need, levers)
+        raise device_error(Status.INVALID_ARGUMENT, problem)
+    without_batch = values.ndim == len(shape)
+    if without_batch:
+        values = values[np.newaxis]
+    if len(shape) == 3 and values.shape[1:] != shape and values.shape[1:] == (shape[2], shape[0], shape[1]):
+        values = np.moveaxis(values, 1, -1)
+    if values.shape[1:] != shape or values.shape[0] < 1:
+        problem = Diagnostic("E-INPUT", place, "the shape does not fit", str(given), need)
+        raise device_error(Status.INVALID_ARGUMENT, problem)
+    if values.dtype.kind == "f" and values.dtype != np.float32:
+        with np.errstate(over="ignore", under="ignore"):
+            values = values.astype(np.float32)
+    return values, without_batch
