@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.errors import Diagnostic, unknown_name
+from headrace.errors import Diagnostic, did_you_mean
 from headrace.hef.description import HefDescription, StreamDescription
 from headrace.numerics.quantization import TensorQuantization
 from headrace.runtime.enums import FormatOrder, FormatType, HailoStreamDirection, Status
@@ -131,6 +131,10 @@ def find_stream(name: str, streams: Sequence[StreamDescription], what: str, wher
         found = [s for s in streams if fits(s)]
         if len(found) == 1:
             return found[0]
-    raise HailoRTNotFoundException(
-        unknown_name("E-STREAM-NAME", f"{what} stream", name, [s.name for s in streams], where), Status.NOT_FOUND
-    )
+    names = [s.name for s in streams]
+    short = [n.rsplit("/", 1)[-1] for n in names]
+    # Suggestions also among the short and the original names, which people may type as well.
+    close = did_you_mean(name, [*names, *short, *(o for s in streams for o in s.original_names)])
+    levers = (f"did you mean {' or '.join(repr(c) for c in close)}?",) if close else ()
+    rule, need = f"there is no {what} stream of this name", f"one of: {', '.join(names)}"
+    raise HailoRTNotFoundException(Diagnostic("E-STREAM-NAME", where, rule, repr(name), need, levers), Status.NOT_FOUND)
