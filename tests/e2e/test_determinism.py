@@ -60,7 +60,7 @@ def test_same_bytes_everywhere(tmp_path: Path) -> None:
 
 
 def test_marked_so_that_no_real_device_accepts_it(tmp_path: Path) -> None:
-    from hef_validator import violations
+    from hef_validator import validate
 
     from headrace.runner import ClientRunner
 
@@ -69,4 +69,4 @@ def test_marked_so_that_no_real_device_accepts_it(tmp_path: Path) -> None:
         runner = ClientRunner(hw_arch=arch)
         runner.translate_onnx_model(tmp_path / "small.onnx", "small")
         runner.optimize(tmp_path / "calibration.npy", min_snr=0)
-        assert violations(runner.compile()) == []
+        assert validate(runner.compile()) == []
