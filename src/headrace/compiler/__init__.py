@@ -1,1 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Quantised network to HEF: lower, allocate, place, generate, verify."""
+
+from headrace.compiler.pipeline import CompileOptions, CompileResult, Progress, compile_network
+
+__all__ = ["CompileOptions", "CompileResult", "Progress", "compile_network"]

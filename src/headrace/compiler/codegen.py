@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels, an allocation and a target into a program, and the HEF around it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from headrace.compiler.graph import Lowered, Stream
+from headrace.compiler.lower import Kernel
+from headrace.hef.description import HefDescription, StreamDescription
+from headrace.hef.microcode import (
+    NONE,
+    BufferRecord,
+    ContextRecord,
+    KernelRecord,
+    Program,
+    StageRecord,
+    TargetRecord,
+    TensorRecord,
+    TensorRole,
+)
+from headrace.numerics.quantization import TensorQuantization
+from headrace.targets.description import Target
+from headrace.timing import Allocation
+
+
+def generate(lowered: Lowered, allocation: Allocation, target: Target) -> Program:
+    """The program of one context."""
+    program = Program(target=TargetRecord())
+    _target(program, target)
+    index: dict[str, int] = {}
+    outputs = {s.tensor for s in lowered.outputs}
+    for stream in lowered.inputs:
+        _tensor(program, index, stream.tensor, stream.shape, stream.quantization, TensorRole.INPUT)
+    for kernel in lowered.kernels:
+        role = TensorRole.OUTPUT if kernel.name in outputs else TensorRole.INTERNAL
+        _tensor(program, index, kernel.name, kernel.shape, kernel.output, role)
+    weights = 0
+    for kernel in lowered.kernels:
+        before = len(program.constants)
+        program.kernels.append(_kernel(program, index, kernel))
+        weights += len(program.constants) - before
+    program.contexts.append(ContextRecord(first_kernel=0, kernel_count=len(program.kernels), weight_bytes=weights))
+    position = {k.name: i for i, k in enumerate(lowered.kernels)}
+    program.stages = _stages(allocation)
+    for buffer in allocation.rows.buffers:
+        consumer = NONE if buffer.consumer is None else position[buffer.consumer]
+        program.buffers.append(BufferRecord(index[buffer.tensor], consumer, buffer.operand, buffer.rows))
+    return program
+
+
+def _target(program: Program, target: Target) -> None:
+    record = program.target
+    record.name_offset, record.name_length = program.add_string(target.name)
+    for item in fields(TargetRecord):
+        if item.name not in ("name_offset", "name_length"):
+            setattr(record, item.name, getattr(target, item.name))
+
+
+def _tensor(
+    program: Program,
+    index: dict[str, int],
+    name: str,
+    shape: tuple[int, int, int],
+    quantization: TensorQuantization,
+    role: TensorRole,
+) -> None:
+    offset, length = program.add_string(name)
+    index[name] = len(program.tensors)
+    program.tensors.append(
+        TensorRecord(
+            offset,
+            length,
+            shape[0],
+            shape[1],
+            shape[2],
+            quantization.bits // 8,
+            int(role),
+            zero_point=quantization.zero_point,
+            scale=quantization.scale,
+        )
+    )
+
+
+def _kernel(program: Program, index: dict[str, int], kernel: Kernel) -> KernelRecord:
+    offset, length = program.add_string(kernel.name)
+    record = KernelRecord(
+        offset, length, int(kernel.opcode), 0, len(program.operands), len(kernel.inputs), index[kernel.name]
+    )
+    program.operands += [index[name] for name in kernel.inputs]
+    for key, value in kernel.fields.items():
+        setattr(record, key, int(value))
+    for key, array in kernel.constants.items():
+        setattr(record, key, program.add_constant(array))
+    return record
+
+
+def _stages(allocation: Allocation) -> list[StageRecord]:
+    rows: list[StageRecord] = []
+    for i, (option, use, cluster) in enumerate(
+        zip(allocation.options, allocation.uses, allocation.clusters, strict=True)
+    ):
+        rows.append(
+            StageRecord(
+                kernel=i,
+                cluster=cluster,
+                controllers=use[0],
+                subclusters=use[1],
+                memory_units=use[2],
+                column_slices=option.column_slices,
+                feature_slices=option.feature_slices,
+                subclusters_per_slice=option.subclusters_per_slice,
+                rows=option.rows,
+                engine_cycles_per_row=option.engine,
+                input_bytes_per_frame=option.input_bytes,
+                output_bytes_per_frame=option.output_bytes,
+                join_bytes_per_frame=option.join_bytes,
+            )
+        )
+    return rows
+
+
+def describe(lowered: Lowered, fps: float) -> HefDescription:
+    """The HEF's description; ``fps`` is the closed form's."""
+    streams = [_stream(s, "input") for s in lowered.inputs] + [_stream(s, "output") for s in lowered.outputs]
+    return HefDescription(lowered.name, tuple(streams), contexts=1, bottleneck_fps=fps)
+
+
+def _stream(stream: Stream, direction: str) -> StreamDescription:
+    vector = len(stream.layer.output_shape) == 2
+    names = stream.layer.original_names or [n for n in [stream.layer.attributes.get("source_name")] if n]
+    return StreamDescription(
+        name=stream.tensor,
+        direction="input" if direction == "input" else "output",
+        height=stream.shape[0],
+        width=stream.shape[1],
+        features=stream.shape[2],
+        data_bytes=stream.quantization.bits // 8,
+        scale=stream.quantization.scale,
+        zero_point=stream.quantization.zero_point,
+        original_names=tuple(names),
+        order="NC" if vector else "NHWC",
+    )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A quantised network as kernels and a dataflow graph, before resources are chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.compiler.lower import Kernel, lower_layer
+from headrace.errors import Diagnostic, HeadraceError, InputFileError, UnsupportedModelError, UsageError
+from headrace.hef.microcode import Opcode
+from headrace.hn import Layer, Network
+from headrace.layers import check_network, output_quantization
+from headrace.numerics.quantization import TensorQuantization
+from headrace.timing import Family, Flow, Plane, RowRule, Work, work_of_layer
+from headrace.timing.work import plane_of
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A network input or output: the HN layer on the host's side and the tensor that carries it."""
+
+    layer: Layer
+    tensor: str
+    shape: tuple[int, int, int]
+    quantization: TensorQuantization
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """Kernels and works are parallel lists in execution order."""
+
+    name: str
+    kernels: tuple[Kernel, ...]
+    flow: Flow
+    inputs: tuple[Stream, ...]
+    outputs: tuple[Stream, ...]
+
+
+def lower_network(network: Network) -> Lowered:
+    """Every layer's kernel and work.
+
+    An output layer names the tensor it reads; where that tensor is a network input or already an output, a copy under
+    the output layer's own name takes its place.
+
+    Raises:
+        UsageError: the network is not quantised, or has no input or output.
+        UnsupportedModelError, InputFileError: with one diagnostic per offending layer.
+    """
+    _check_stage(network)
+    check_network(network)
+    problems: list[HeadraceError] = []
+    kernels: list[Kernel] = []
+    works: list[Work] = []
+    for layer in network:
+        if layer.kind in ("input_layer", "output_layer"):
+            continue
+        try:
+            kernels.append(lower_layer(network, layer))
+            works.append(work_of_layer(network, layer))
+        except HeadraceError as error:
+            problems.append(error)
+    if problems:
+        kind = UnsupportedModelError if any(isinstance(e, UnsupportedModelError) for e in problems) else InputFileError
+        raise kind([d for error in problems for d in error.diagnostics])
+    inputs = tuple(_stream(layer, layer) for layer in network.input_layers)
+    outputs: list[Stream] = []
+    taken = {s.tensor for s in inputs}
+    for layer in network.output_layers:
+        source = network[layer.inputs[0]]
+        if source.name in taken:
+            kernels.append(_copy_kernel(layer, source))
+            works.append(_copy_work(layer, source))
+            outputs.append(Stream(layer, layer.name, source.frame_shape, output_quantization(source)))
+        else:
+            outputs.append(_stream(layer, source))
+        taken.add(outputs[-1].tensor)
+    planes = {w.output.tensor: w.output for w in works}
+    flow = Flow(tuple(works), tuple(plane_of(s.layer) for s in inputs), tuple(planes[s.tensor] for s in outputs))
+    return Lowered(network.name, tuple(kernels), flow, inputs, tuple(outputs))
+
+
+def _check_stage(network: Network) -> None:
+    missing = [layer.name for layer in network if layer.quantization is None and layer.kind != "output_layer"]
+    if missing or not network.layers:
+        raise UsageError(
+            Diagnostic(
+                "E-COMPILE-STAGE",
+                network.name,
+                "only a quantised network can be compiled",
+                f"{len(missing)} layers without integers, e.g. {', '.join(missing[:3])}",
+                "the result of optimize",
+                ("run optimize first",),
+            )
+        )
+    if not network.input_layers or not network.output_layers:
+        raise UsageError(
+            Diagnostic(
+                "E-COMPILE-STREAMS",
+                network.name,
+                "a network needs an input and an output",
+                f"{len(network.input_layers)} inputs, {len(network.output_layers)} outputs",
+                "at least one of each",
+            )
+        )
+
+
+def _stream(layer: Layer, source: Layer) -> Stream:
+    return Stream(layer, source.name, source.frame_shape, output_quantization(source))
+
+
+def _copy_kernel(layer: Layer, source: Layer) -> Kernel:
+    return Kernel(layer.name, Opcode.RESHAPE, [source.name], source.frame_shape, output_quantization(source))
+
+
+def _copy_work(layer: Layer, source: Layer) -> Work:
+    read = plane_of(source)
+    written = Plane(layer.name, read.height, read.width, read.channels, read.element_bytes)
+    return Work(layer.name, "copy", Family.MOVE, (read,), (RowRule(),), written)

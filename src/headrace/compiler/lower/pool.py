@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pooling."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from headrace.compiler.lower.base import Context, Kernel, bad_constant, lowers, set_requantize_columns
+from headrace.hef.microcode import Opcode
+from headrace.layers import definition_of
+from headrace.layers.pool import AveragePool, PoolAttributes
+from headrace.numerics.geometry import covered_counts
+
+
+def _window(window: PoolAttributes) -> dict[str, int]:
+    return {
+        "kernel_height": window.kernel_shape[0],
+        "kernel_width": window.kernel_shape[1],
+        "stride_height": window.strides[0],
+        "stride_width": window.strides[1],
+        "pad_top": window.padding[0],
+        "pad_left": window.padding[1],
+    }
+
+
+@lowers("maxpool")
+def max_pool(context: Context) -> Kernel:
+    return context.kernel(Opcode.POOL_MAX, **_window(context.attributes))
+
+
+@lowers("avgpool", "global_avgpool")
+def average_pool(context: Context) -> Kernel:
+    """The device chooses (M, s) by how many positions a window covers.
+
+    A layer that divides by the whole window everywhere has one frozen column; it is listed once per count that occurs.
+    """
+    definition = cast(type[AveragePool], definition_of(context.layer.kind))
+    shape = (-1, *context.input_shape())
+    window = definition.window_of(context.attributes, shape)
+    covered = covered_counts(
+        shape[1:3], window.kernel_shape, window.strides, window.padding, context.layer.frame_shape[:2]
+    )
+    divisors = definition.divisors(context.attributes, shape)
+    pairs = sorted(set(zip(covered.reshape(-1).tolist(), divisors.reshape(-1).tolist(), strict=True)))
+    counts = context.quantized.param("counts", np.uint32, 1).tolist()
+    missing = sorted({d for _, d in pairs} - set(counts))
+    if missing or counts != sorted(set(counts)) or len(counts) != context.quantized.rq.shifts.size:
+        raise bad_constant(
+            f"{context.layer.name}/counts",
+            "the table of divisors is not complete",
+            counts[:16],
+            f"{missing} too, ascending",
+        )
+    kernel = context.kernel(Opcode.POOL_SUM, **_window(window))
+    set_requantize_columns(context, kernel, [counts.index(d) for _, d in pairs])
+    kernel.constants["count_offset"] = np.array([c for c, _ in pairs], np.uint32)
+    return kernel

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages onto clusters.
+
+Rule: a stage lies in one cluster, helpers included. Only memory may spill: a stage whose memory units exceed a whole
+cluster's lies where its controllers are and takes the units it lacks from the clusters that have most left after all
+stages are placed.
+
+Order: stages come in topological order and stay near their producers (a snake); where that leaves holes that are too
+small, they are placed again, largest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace.targets.description import Target
+from headrace.timing import Flow
+
+Use = tuple[int, int, int]
+
+
+@dataclass
+class _Room:
+    """What is left in each cluster: [controllers, sub-clusters, memory units]."""
+
+    left: list[list[int]]
+
+    def fits(self, cluster: int, use: Sequence[int]) -> bool:
+        return all(have >= need for have, need in zip(self.left[cluster], use, strict=True))
+
+    def take(self, cluster: int, use: Sequence[int]) -> None:
+        for i, need in enumerate(use):
+            self.left[cluster][i] -= need
+
+
+def _room(target: Target, inputs: int) -> _Room:
+    one = [target.controllers_per_cluster, target.subclusters_per_cluster, target.memory_units_per_cluster]
+    room = _Room([list(one) for _ in range(target.clusters)])
+    # Network inputs take a controller each, near the first stages.
+    for _ in range(inputs):
+        cluster = next((c for c in range(target.clusters) if room.left[c][0] > 0), 0)
+        room.left[cluster][0] -= 1
+    return room
+
+
+def _local(uses: Sequence[Use], target: Target) -> list[Use]:
+    """Uses as far as one cluster can hold them."""
+    return [(c, s, min(m, target.memory_units_per_cluster)) for c, s, m in uses]
+
+
+def _spilled(uses: Sequence[Use], room: _Room, target: Target) -> bool:
+    """Whether the memory that exceeds single clusters finds room elsewhere."""
+    excess = sum(max(0, m - target.memory_units_per_cluster) for _, _, m in uses)
+    return excess <= sum(left[2] for left in room.left)
+
+
+def producers_of(flow: Flow) -> list[list[int]]:
+    """For each work, the works that produce its operands."""
+    owner = {w.output.tensor: i for i, w in enumerate(flow.works)}
+    return [[owner[p.tensor] for p in w.operands if p.tensor in owner] for w in flow.works]
+
+
+def place(uses: Sequence[Use], flow: Flow, target: Target) -> list[int] | None:
+    """A cluster for each stage, or ``None`` when the stages do not divide over the clusters."""
+    local, near = _local(uses, target), producers_of(flow)
+    largest_first = sorted(range(len(uses)), key=lambda i: (-_share(local[i], target), i))
+    for order, snake in ((range(len(uses)), True), (largest_first, False)):
+        room = _room(target, len(flow.inputs))
+        result = [-1] * len(uses)
+        current = 0
+        for i in order:
+            wish = [result[p] for p in reversed(near[i]) if result[p] >= 0] if snake else []
+            around = (
+                sorted(range(target.clusters), key=lambda c: (abs(c - current), c)) if snake else range(target.clusters)
+            )
+            found = next((c for c in dict.fromkeys([*wish, *around]) if room.fits(c, local[i])), None)
+            if found is None:
+                break
+            room.take(found, local[i])
+            result[i] = current = found
+        if min(result, default=0) >= 0 and _spilled(uses, room, target):
+            return result
+    return None
+
+
+def _share(use: Use, target: Target) -> float:
+    limits = (target.controllers_per_cluster, target.subclusters_per_cluster, target.memory_units_per_cluster)
+    return max(u / limit for u, limit in zip(use, limits, strict=True))
+
+
+def cluster_totals(uses: Sequence[Use], clusters: Sequence[int], inputs: int, target: Target) -> list[Use]:
+    """What each cluster holds, network inputs and spilled memory included."""
+    room = _room(target, inputs)
+    for use, cluster in zip(_local(uses, target), clusters, strict=True):
+        room.take(cluster, use)
+    excess = sum(max(0, m - target.memory_units_per_cluster) for _, _, m in uses)
+    while excess > 0:
+        widest = max(range(target.clusters), key=lambda c: (room.left[c][2], -c))
+        taken = min(excess, room.left[widest][2])
+        if taken <= 0:
+            break
+        room.left[widest][2] -= taken
+        excess -= taken
+    full = (target.controllers_per_cluster, target.subclusters_per_cluster, target.memory_units_per_cluster)
+    return [(full[0] - left[0], full[1] - left[1], full[2] - left[2]) for left in room.left]

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold of every program before it leaves the compiler, checked on the bytes read again.
+
+The device verifies the same and more at load. Here a broken rule is our mistake, except for codes that change their
+meaning on the way, which a damaged quantised network can cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from headrace.errors import Diagnostic, InputFileError, InternalError
+from headrace.hef.microcode import NONE, Opcode, Program, TensorRole, decode, encode
+
+CODES_PASS = frozenset(
+    {
+        Opcode.POOL_MAX,
+        Opcode.REDUCE_MAX,
+        Opcode.CONCATENATE,
+        Opcode.SLICE,
+        Opcode.PAD,
+        Opcode.TRANSPOSE,
+        Opcode.RESHAPE,
+    }
+)
+
+
+def verify(program: Program) -> bytes:
+    """Encode, read again and check.
+
+    Returns:
+        The encoded program.
+
+    Raises:
+        InternalError: a structural invariant does not hold.
+        InputFileError: a layer passes codes between tensors of different scales.
+    """
+    data = encode(program)
+    again = decode(data)
+    broken = [*_round_trip(program, again), *_dataflow(again), *_resources(again), *_edges(again)]
+    if broken:
+        raise InternalError(broken)
+    mismatched = list(_passing(again))
+    if mismatched:
+        raise InputFileError(mismatched)
+    return data
+
+
+def _problem(where: str, rule: str, got: object, need: object) -> Diagnostic:
+    return Diagnostic("E-COMPILE-VERIFY", where, rule, str(got), str(need))
+
+
+def _round_trip(program: Program, again: Program) -> Iterator[Diagnostic]:
+    if encode(again) != encode(program):
+        yield _problem("program", "reading the bytes again gives another program", "other bytes", "the same")
+
+
+def _dataflow(p: Program) -> Iterator[Diagnostic]:
+    written = [t.role == TensorRole.INPUT for t in p.tensors]
+    for kernel in p.kernels:
+        where = p.name_of(kernel)
+        unread = [p.name_of(p.tensors[t]) for t in p.inputs_of(kernel) if not written[t]]
+        if unread:
+            yield _problem(where, "it reads tensors that nothing has written", unread, "earlier kernels' outputs")
+        if written[kernel.output]:
+            yield _problem(where, "its output is written twice", p.name_of(p.tensors[kernel.output]), "once")
+        written[kernel.output] = True
+        for offset in (
+            kernel.weight_offset,
+            kernel.bias_offset,
+            kernel.multiplier_offset,
+            kernel.shift_offset,
+            kernel.table_offset,
+        ):
+            if offset != NONE and offset >= len(p.constants):
+                yield _problem(where, "a constant lies outside the constants", offset, f"below {len(p.constants)}")
+
+
+def _resources(p: Program) -> Iterator[Diagnostic]:
+    t = p.target
+    limits = {
+        "controllers": t.controllers_per_cluster * t.clusters,
+        "subclusters": t.subclusters_per_cluster * t.clusters,
+        "memory_units": t.memory_units_per_cluster * t.clusters,
+    }
+    for name, limit in limits.items():
+        used = sum(getattr(s, name) for s in p.stages)
+        if used > limit:
+            yield _problem("stages", f"they use more {name} than the target has", used, limit)
+    if [s.kernel for s in p.stages] != list(range(len(p.kernels))):
+        yield _problem("stages", "every kernel has one stage", len(p.stages), len(p.kernels))
+    for stage in p.stages:
+        if stage.cluster >= t.clusters or stage.rows != p.tensors[p.kernels[stage.kernel].output].height:
+            yield _problem(
+                p.name_of(p.kernels[stage.kernel]), "its stage is not valid", stage, "a cluster, the output's rows"
+            )
+
+
+def _edges(p: Program) -> Iterator[Diagnostic]:
+    edges = {(t, i, j) for i, k in enumerate(p.kernels) for j, t in enumerate(p.inputs_of(k))}
+    edges |= {(i, NONE, 0) for i, t in enumerate(p.tensors) if t.role == TensorRole.OUTPUT}
+    have = [(b.tensor, b.consumer, b.operand) for b in p.buffers]
+    if sorted(have) != sorted(edges):
+        yield _problem("buffers", "every edge has one buffer", len(have), len(edges))
+    for buffer in p.buffers:
+        if buffer.capacity_rows < 1:
+            yield _problem(
+                p.name_of(p.tensors[buffer.tensor]), "a buffer holds no row", buffer.capacity_rows, "at least 1"
+            )
+
+
+def _passing(p: Program) -> Iterator[Diagnostic]:
+    def meaning(tensor: int) -> tuple[int, float, int]:
+        t = p.tensors[tensor]
+        return t.element_bytes, t.scale, t.zero_point
+
+    for kernel in p.kernels:
+        if kernel.opcode in CODES_PASS:
+            want = meaning(kernel.output)
+            other = [meaning(t) for t in p.inputs_of(kernel) if meaning(t) != want]
+            if other:
+                rule = "a layer that passes codes unchanged has inputs of another scale"
+                yield Diagnostic(
+                    "E-COMPILE-SCALE", p.name_of(kernel), rule, str(other[0]), str(want), ("run optimize again",)
+                )

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network of any state would need of a target, without compiling it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.targets.description import Target
+from headrace.timing.allocate import RESOURCES, Allocation, Shortage, allocate, limits_of, most_frugal
+from headrace.timing.options import ceil_div
+from headrace.timing.work import Flow
+
+BASIS = "closed form"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Closed-form figures for one target.
+
+    Attributes:
+        fits: the sums of all resources stay within one context of the device.
+        fps: frames per second, 0 when it does not fit.
+        clusters: least clusters whose sums hold the most frugal choice in one context.
+        devices: the same in whole devices.
+        need, have: per resource: of the chosen pipeline, or of the most frugal one when it does not fit.
+    """
+
+    target: str
+    fits: bool
+    fps: float
+    latency_ms: float
+    bottleneck: str
+    clusters: int
+    devices: int
+    need: dict[str, int]
+    have: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "basis": BASIS,
+            "target": self.target,
+            "fits_one_context": self.fits,
+            "fps": round(self.fps, 2),
+            "latency_ms": round(self.latency_ms, 4),
+            "bottleneck": self.bottleneck,
+            "clusters_needed": self.clusters,
+            "devices_needed": self.devices,
+            "need": self.need,
+            "have": self.have,
+        }
+
+
+def clusters_needed(need: tuple[int, int, int], target: Target, inputs: int) -> int:
+    """Least clusters whose resources hold these sums, network inputs included."""
+    totals = (target.controllers, target.subclusters, target.memory_units)
+    sums = (need[0] + inputs, need[1], need[2])
+    return max(1, *(ceil_div(n * target.clusters, max(1, total)) for n, total in zip(sums, totals, strict=True)))
+
+
+def bottleneck_of(allocation: Allocation) -> str:
+    """The stage (or ``"host link"``) that decides the frame time."""
+    slowest = max(range(len(allocation.options)), key=lambda i: allocation.options[i].cycles, default=None)
+    if slowest is None or allocation.link_cycles > allocation.options[slowest].cycles:
+        return "host link"
+    return allocation.flow.works[slowest].name
+
+
+def estimate(flow: Flow, target: Target) -> Estimate:
+    """Closed-form speed and size of a network on a target; sums only, nothing is placed."""
+    result = allocate(flow, target, limits_of(target, flow))
+    have = dict(zip(RESOURCES, limits_of(target, flow).values, strict=True))
+    if isinstance(result, Shortage):
+        clusters = clusters_needed(result.need, target, len(flow.inputs))
+        need = dict(zip(RESOURCES, result.need, strict=True))
+        return Estimate(target.name, False, 0.0, 0.0, "", clusters, ceil_div(clusters, target.clusters), need, have)
+    from_sums = most_frugal(flow, target, limits_of(target, flow)).need
+    clusters = min(clusters_needed(from_sums, target, len(flow.inputs)), target.clusters)
+    latency = 1e3 * result.rows.latency / target.clock_hz
+    need = dict(zip(RESOURCES, result.totals, strict=True))
+    fps = target.clock_hz / result.period
+    return Estimate(target.name, True, fps, latency, bottleneck_of(result), clusters, 1, need, have)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Implementation options of a stage and their closed-form cost.
+
+The rules are those of the fitted cost model: an engine of 8 columns × 8 output features per sub-cluster and one input
+feature and kernel tap per cycle; ports of 8 bytes per cycle; a busy share η; an overhead per output row. Per output row
+
+    cycles = max(⌈E/η⌉, ⌈I/η⌉, ⌈max(O, join)/η⌉) + overhead
+
+with E engine cycles, I and O port bytes divided by the port rate; the event simulation of the device charges exactly
+these three servers. Differences from the published formula: pools are charged η too (the device charges all stages
+alike), every operand arrives by a port of its own (the busiest counts), and slices cost one controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from headrace.targets.description import Target
+from headrace.timing.work import Family, Work
+
+COLUMNS = 8  # output columns a sub-cluster computes at once
+FEATURES = 8  # output features a sub-cluster computes at once
+MAX_SLICES = 8
+MAX_SUBCLUSTERS = 8  # of one slice
+LEAST_SLICE_WIDTH = 4  # columns
+FAN = 4  # a helper controller joins or feeds at most this many others
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to build a stage.
+
+    Attributes:
+        column_slices, feature_slices, subclusters_per_slice: dw, df, n.
+        controllers, subclusters: with helpers.
+        weight_units: memory units of the weights and helpers, without buffers.
+        rows: output rows per frame.
+        engine: useful engine cycles per output row.
+        input_bytes, output_bytes: per frame through the ports of the busiest slice.
+        join_bytes: per frame through the joining controller; 0 for one slice.
+        engine_row, input_row, output_row: busy cycles per output row of the three servers, before the overhead.
+        cycles: per frame, closed form.
+    """
+
+    column_slices: int
+    feature_slices: int
+    subclusters_per_slice: int
+    controllers: int
+    subclusters: int
+    weight_units: int
+    rows: int
+    engine: int
+    input_bytes: int
+    output_bytes: int
+    join_bytes: int
+    engine_row: int
+    input_row: int
+    output_row: int
+    overhead: int
+
+    @property
+    def row_cycles(self) -> int:
+        return max(self.engine_row, self.input_row, self.output_row) + self.overhead
+
+    @property
+    def cycles(self) -> int:
+        return self.rows * self.row_cycles
+
+    @property
+    def bound(self) -> str:
+        """What decides the stage's speed."""
+        if self.engine_row >= max(self.input_row, self.output_row):
+            return "engine"
+        if self.input_row >= self.output_row:
+            return "input port"
+        return "join" if self.join_bytes > self.output_bytes else "output port"
+
+    @property
+    def use(self) -> tuple[int, int, int]:
+        return self.controllers, self.subclusters, self.weight_units
+
+
+def _make(
+    work: Work,
+    target: Target,
+    slices: tuple[int, int, int],
+    engine: int,
+    features: tuple[int, int],
+    controllers: int,
+    helpers: int,
+    weight_units: int,
+) -> Option:
+    """Fill in ports and totals; ``features`` are the input and output features of one slice."""
+    columns, feature_slices, n = slices
+    rows, out = work.output.height, work.output
+    busiest = max(
+        (features[0] if i == 0 else features[1] if p.channels == out.channels else p.channels)
+        * ceil_div(p.width, columns)
+        * p.height
+        * p.element_bytes
+        for i, p in enumerate(work.operands)
+    )
+    output = features[1] * ceil_div(out.width, columns) * rows * out.element_bytes
+    join = out.frame_bytes if columns * feature_slices > 1 else 0
+    busy, whole = target.busy_numerator, target.busy_denominator
+    port = target.port_bytes_per_cycle * busy * rows
+    return Option(
+        columns,
+        feature_slices,
+        n,
+        controllers,
+        n * (controllers - helpers) + helpers,
+        weight_units + helpers,
+        rows,
+        engine,
+        busiest,
+        output,
+        join,
+        ceil_div(engine * whole, busy),
+        ceil_div(busiest * whole, port),
+        ceil_div(max(output, join) * whole, port),
+        target.row_overhead_cycles,
+    )
+
+
+def _column_groups(work: Work, columns: int) -> int:
+    halo = (work.window[1] - 1) * work.dilation if columns > 1 and work.stride == 1 else 0
+    return ceil_div(ceil_div(work.output.width, columns) + halo, COLUMNS)
+
+
+def _mac_options(work: Work, target: Target) -> Iterator[Option]:
+    taps = work.window[0] * work.window[1]
+    inputs = work.operands[0].channels if work.rules[0].kind.value != "whole" else _flat(work)
+    outputs, grouped = work.output.channels, work.family is Family.GROUPED
+    for columns in range(1, MAX_SLICES + 1):
+        if columns > 1 and work.output.width < LEAST_SLICE_WIDTH * columns:
+            continue
+        groups = _column_groups(work, columns)
+        for feature_slices in range(1, MAX_SLICES // columns + 1):
+            # A grouped convolution cannot be cut finer than its groups.
+            if feature_slices > (work.groups if grouped else outputs):
+                continue
+            slice_out = ceil_div(outputs, feature_slices)
+            slice_in = ceil_div(inputs, feature_slices) if grouped else inputs
+            d = columns * feature_slices
+            helpers = (d > 1) + (feature_slices > 1 and grouped) + 2 * (d > FAN)
+            units = d * max(1, ceil_div(ceil_div(work.weight_bytes, feature_slices), target.memory_unit_bytes))
+            width = ceil_div(outputs, work.groups) if grouped else slice_out
+            for n in range(1, MAX_SUBCLUSTERS + 1):
+                if FEATURES * (n - 1) >= width:
+                    break
+                tiles = ceil_div(width, FEATURES * n)
+                engine = groups * (taps * slice_in * tiles + (0 if grouped else slice_out))
+                yield _make(
+                    work,
+                    target,
+                    (columns, feature_slices, n),
+                    engine,
+                    (slice_in, slice_out),
+                    d + helpers,
+                    helpers,
+                    units,
+                )
+
+
+def _flat(work: Work) -> int:
+    """Input features of a fully connected layer."""
+    return work.operands[0].height * work.operands[0].row_elements
+
+
+def _pool_options(work: Work, target: Target) -> Iterator[Option]:
+    channels = work.output.channels
+    for d in range(1, min(MAX_SLICES, channels) + 1):
+        features = ceil_div(channels, d)
+        engine = ceil_div(work.output.width, COLUMNS) * work.window[0] * work.window[1] * features
+        helpers = 2 * (d > 1)
+        yield _make(work, target, (1, d, 1), engine, (features, features), d + helpers, helpers, 0)
+
+
+def _move_options(work: Work, target: Target) -> Iterator[Option]:
+    # The ports are the work: the engine keeps up by definition.
+    channels = (work.operands[0].channels, work.output.channels)
+    yield _make(work, target, (1, 1, 1), 1, channels, work.controllers, 0, 0)
+
+
+_FAMILIES = {
+    Family.DENSE: _mac_options,
+    Family.GROUPED: _mac_options,
+    Family.POOL: _pool_options,
+    Family.MOVE: _move_options,
+}
+
+
+def options_of(work: Work, target: Target) -> list[Option]:
+    """The Pareto options of a stage that fit one cluster, fastest first.
+
+    Pareto: no other option is at least as good in cycles, controllers, sub-clusters and memory and better in one.
+    """
+    fits = [
+        o
+        for o in _FAMILIES[work.family](work, target)
+        if o.controllers <= target.controllers_per_cluster and o.subclusters <= target.subclusters_per_cluster
+    ]
+    fits.sort(key=lambda o: (o.cycles, o.use))
+    kept: list[Option] = []
+    for option in fits:
+        if not any(all(a <= b for a, b in zip(k.use, option.use, strict=True)) for k in kept):
+            kept.append(option)
+    return kept

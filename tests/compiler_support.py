@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Help for the compiler's tests: networks with made-up integers, an interpreter of programs, and a row simulator.
+
+All three are independent of the compiler: the interpreter reads nothing but the decoded microcode, and the simulator
+plays the pipeline with finite buffers, one row at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headrace.hef.microcode import AxisMask, KernelRecord, Opcode, Program, TensorRole
+from headrace.hn import Layer, Network
+from headrace.layers import ScaleRule, definition_of, quantized_view, store_requantization
+from headrace.numerics.quantization import TensorQuantization
+from headrace.numerics.reference import ReferenceOps
+from headrace.numerics.requantize import Requantization
+from headrace.numerics.tables import reciprocal_table
+from random_graphs import GraphBuilder
+
+Array = np.ndarray[Any, Any]
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def freeze(network: Network, seed: int = 0) -> Network:
+    """Give a network random but valid integers; every tensor has one scale, so that codes may pass anywhere."""
+    rng = np.random.default_rng(seed)
+    everywhere = TensorQuantization(0.125, int(rng.integers(0, 256)))
+    for layer in network:
+        definition = definition_of(layer.kind)
+        passes = definition.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) or layer.kind == "input_layer"
+        rq = None if passes else _integers(network, layer, rng, everywhere)
+        store_requantization(network, layer, everywhere, rq)
+    network.net_params["stage"] = "quantized"
+    return network
+
+
+def _integers(network: Network, layer: Layer, rng: Any, q: TensorQuantization) -> Requantization:
+    channels = layer.output_shape[-1]
+    terms, columns, magnitude = len(layer.inputs), channels, 2000
+    if ("kernel_shape" in layer.attributes and layer.kind in ("conv", "dw", "dense")) or layer.kind in (
+        "batch_norm",
+        "normalization",
+    ):
+        shape = layer.attributes.get("kernel_shape", [1, 1, 1, channels])
+        network.params[f"{layer.name}/kernel_q"] = rng.integers(-127, 128, shape).astype(np.int8)
+        network.params[f"{layer.name}/bias_q"] = rng.integers(-2000, 2000, channels).astype(np.int32)
+        magnitude = 8000
+    elif layer.kind in ("avgpool", "global_avgpool"):
+        divisors = definition_of(layer.kind).divisors(  # type: ignore[attr-defined]
+            definition_of(layer.kind).read(layer), network[layer.inputs[0]].output_shape
+        )
+        counts = np.unique(divisors).astype(np.uint32)
+        network.params[f"{layer.name}/counts"] = counts
+        multipliers = np.round(2.0**20 / counts).astype(np.int32)[None]
+        return Requantization(multipliers, np.full(counts.size, 20, np.uint8), q.zero_point, 0, 255)
+    elif layer.kind == "ew_mult":
+        terms = 1
+    if layer.kind == "reciprocal_sum":
+        network.params[f"{layer.name}/reciprocal_table"] = reciprocal_table(6)
+        return Requantization(np.array([[3000]], np.int32), np.array([10], np.uint8), q.zero_point, 0, 255)
+    one = bool(rng.integers(0, 2))
+    table = None
+    zero, high = q.zero_point, 255
+    if rng.integers(0, 3) == 0:
+        table = rng.integers(0, 256, 1 << 9).astype(np.uint8)
+        zero, high = 256, 511
+    columns = 1 if one else columns
+    multipliers = rng.integers(1 << 17, 1 << 19, (terms, columns)).astype(np.int32) * (128 if magnitude == 2000 else 4)
+    return Requantization(multipliers, np.full(columns, 26, np.uint8), zero, 0, high, table)
+
+
+def softmax_tail(builder: GraphBuilder, x: str) -> str:
+    """Softmax as optimize decomposes it (8-bit here)."""
+    axes = {"axes": [len(builder.shape(x)) - 2]}
+    largest = builder.add("reduce_max", [x], axes)
+    e = builder.add("ew_sub", [x, largest], {"activation": "exp"})
+    return builder.add("ew_mult", [e, builder.add("reciprocal_sum", [e], axes)], {})
+
+
+def random_network(seed: int, layers: int = 6) -> Network:
+    """A small random network with branches, gates and moves, and random integers."""
+    builder = GraphBuilder(seed)
+    x = builder.input((builder.integer(2, 12), builder.integer(2, 10), builder.integer(1, 8)))
+    steps = (
+        "convolution",
+        "depthwise",
+        "pool",
+        "batch_norm",
+        "residual",
+        "gate",
+        "concat",
+        "slice",
+        "pad",
+        "transpose",
+        "standalone",
+    )
+    for _ in range(layers):
+        x = getattr(builder, str(builder.rng.choice(steps)))(x)
+    if builder.rng.integers(0, 2):
+        _, h, w, c = builder.shape(x)
+        x = builder.add("reshape", [x], {"shape": [h * w * c]})
+        x = softmax_tail(builder, builder.add("dense", [x], {"kernel_shape": [h * w * c, 5]}, {}))
+    builder.output(x)
+    for key in list(builder.net.params):
+        del builder.net.params[key]
+    return freeze(builder.net, seed)
+
+
+def resnet(blocks: int = 3, width: int = 16, size: int = 32, classes: int = 10) -> Network:
+    """A CIFAR ResNet (blocks 3: ResNet-20) with fused residuals and random integers."""
+    b = GraphBuilder(0, "resnet")
+
+    def conv(x: str, cout: int, k: int, stride: int, add: str | None = None) -> str:
+        attributes: dict[str, Any] = {
+            "kernel_shape": [k, k, b.shape(x)[3], cout],
+            "strides": [stride, stride],
+            "padding": [k // 2] * 4,
+            "activation": "relu",
+            "elementwise_add": add is not None,
+        }
+        return b.add("conv", [x] if add is None else [x, add], attributes)
+
+    x = conv(b.add("normalization", [b.input((size, size, 3))], {}), width, 3, 1)
+    for stage in range(3):
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            skip = x if stride == 1 else conv(x, width << stage, 1, 2)
+            x = conv(conv(x, width << stage, 3, stride), width << stage, 3, 1, skip)
+    x = b.add("reshape", [b.add("global_avgpool", [x], {})], {"shape": [width * 4]})
+    b.output(softmax_tail(b, b.add("dense", [x], {"kernel_shape": [width * 4, classes]})))
+    return freeze(b.net)
+
+
+def layer_run(network: Network, frames: dict[str, Array]) -> dict[str, Array]:
+    """Every layer's codes by the layers' own integer meaning, as ``[N, H, W, C]``."""
+    values: dict[str, Array] = {}
+    for layer in network:
+        if layer.kind == "input_layer":
+            values[layer.name] = frames[layer.name]
+            continue
+        view = quantized_view(network, layer)
+        definition = definition_of(layer.kind)
+        values[layer.name] = definition.forward_integer(
+            ReferenceOps(), view, definition.read(layer), [values[n] for n in layer.inputs]
+        )
+    return {n: v.reshape(v.shape[0], *network[n].frame_shape) for n, v in values.items()}
+
+
+def random_codes(network: Network, count: int = 2, seed: int = 0) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {x.name: rng.integers(0, 256, (count, *x.output_shape[1:])).astype(np.uint8) for x in network.input_layers}
+
+
+# --- an interpreter of programs --------------------------------------------------------------------------------------
+
+
+class Interpreter:
+    """Runs a decoded program on numpy integers, from its records alone."""
+
+    def __init__(self, program: Program) -> None:
+        self.p, self.ops = program, ReferenceOps()
+
+    def run(self, frames: dict[str, Array]) -> dict[str, Array]:
+        values: dict[int, Array] = {}
+        for i, t in enumerate(self.p.tensors):
+            if t.role == TensorRole.INPUT:
+                x = frames[self.p.name_of(t)]
+                values[i] = x.reshape(x.shape[0], t.height, t.width, t.channels)
+        for k in self.p.kernels:
+            out = self.p.tensors[k.output]
+            y = getattr(self, Opcode(k.opcode).name.lower())(k, [values[t] for t in self.p.inputs_of(k)], out)
+            assert y.shape[1:] == (out.height, out.width, out.channels), self.p.name_of(k)
+            assert y.dtype.itemsize == out.element_bytes
+            values[k.output] = y
+        return {self.p.name_of(self.p.tensors[i]): v for i, v in values.items()}
+
+    def constant(self, offset: int, dtype: str, *shape: int) -> Array:
+        size = int(np.prod(shape))
+        return np.frombuffer(bytes(self.p.constants), np.dtype(dtype), size, offset).reshape(shape)
+
+    def zeros(self, k: KernelRecord) -> list[int]:
+        return [self.p.tensors[t].zero_point for t in self.p.inputs_of(k)]
+
+    def rq(self, k: KernelRecord, out: Any, table: bool = True) -> Requantization:
+        n = k.requantise_channels
+        entries = None
+        if table and k.table_bits:
+            entries = self.constant(k.table_offset, "u1" if out.element_bytes == 1 else "<u2", 1 << k.table_bits)
+        return Requantization(
+            self.constant(k.multiplier_offset, "<i4", k.requantise_terms, n),
+            self.constant(k.shift_offset, "u1", n),
+            k.requantise_zero,
+            k.requantise_low,
+            k.requantise_high,
+            entries,
+        )
+
+    def _padding(self, k: KernelRecord, x: Array, out: Any) -> tuple[int, int, int, int]:
+        bottom = (
+            (out.height - 1) * k.stride_height + (k.kernel_height - 1) * k.dilation_height + 1 - x.shape[1] - k.pad_top
+        )
+        right = (out.width - 1) * k.stride_width + (k.kernel_width - 1) * k.dilation_width + 1 - x.shape[2] - k.pad_left
+        return k.pad_top, k.pad_left, max(0, bottom), max(0, right)
+
+    def _mac(self, k: KernelRecord, xs: list[Array], out: Any, hwio: Array, groups: int) -> Array:
+        z = self.zeros(k)
+        terms = [
+            self.ops.convolve(
+                xs[0],
+                z[0],
+                hwio,
+                self.constant(k.bias_offset, "<i4", out.channels),
+                strides=(k.stride_height, k.stride_width),
+                padding=self._padding(k, xs[0], out),
+                dilations=(k.dilation_height, k.dilation_width),
+                groups=groups,
+            )
+        ]
+        if len(xs) > 1:
+            terms.append(self.ops.center(xs[1], z[1]))
+        return self.ops.requantize(terms, self.rq(k, out), 8 * out.element_bytes)
+
+    def convolution(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        shape = (out.channels, k.kernel_height, k.kernel_width, xs[0].shape[3] // k.groups)
+        return self._mac(k, xs, out, self.constant(k.weight_offset, "i1", *shape).transpose(1, 2, 3, 0), k.groups)
+
+    def depthwise(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        weights = self.constant(k.weight_offset, "i1", k.kernel_height, k.kernel_width, out.channels)
+        return self._mac(k, xs, out, weights[:, :, None, :], out.channels)
+
+    def elementwise_add(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        terms = [self.ops.center(x, z) for x, z in zip(xs, self.zeros(k), strict=True)]
+        return self.ops.requantize(terms, self.rq(k, out), 8 * out.element_bytes)
+
+    def elementwise_multiply(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        a, b = (self.ops.center(x, z) for x, z in zip(xs, self.zeros(k), strict=True))
+        return self.ops.requantize([a * b], self.rq(k, out), 8 * out.element_bytes)
+
+    rescale = elementwise_add
+
+    def pool_max(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        return self.ops.window_max(
+            xs[0],
+            window=(k.kernel_height, k.kernel_width),
+            strides=(k.stride_height, k.stride_width),
+            padding=self._padding(k, xs[0], out),
+        )[:, : out.height, : out.width]
+
+    def pool_sum(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        window = {
+            "window": (k.kernel_height, k.kernel_width),
+            "strides": (k.stride_height, k.stride_width),
+            "padding": self._padding(k, xs[0], out),
+        }
+        total = self.ops.window_sum(xs[0], self.zeros(k)[0], **window)
+        covered = self.ops.window_sum(np.ones_like(xs[0][:1, :, :, :1]), 0, **window)[0, :, :, 0]
+        counts = self.constant(k.count_offset, "<u4", k.requantise_channels)
+        choice = np.searchsorted(counts, covered)
+        assert (counts[choice] == covered).all()
+        return self.ops.requantize_by_position(total, choice, self.rq(k, out), 8 * out.element_bytes)
+
+    def _axes(self, k: KernelRecord) -> list[int]:
+        return [
+            i + 1 for i, bit in enumerate((AxisMask.HEIGHT, AxisMask.WIDTH, AxisMask.CHANNELS)) if k.axis_mask & bit
+        ]
+
+    def reduce_max(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        return self.ops.reduce_max(xs[0], self._axes(k))
+
+    def reduce_sum_reciprocal(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        v = self.ops.reduce_sum(xs[0], self.zeros(k)[0], self._axes(k))
+        table = self.constant(k.table_offset, "<u2", 1 << k.table_bits)
+        return self.ops.reciprocal(v, table, self.rq(k, out, table=False), 8 * out.element_bytes)
+
+    def concatenate(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        return np.concatenate(xs, axis=k.axis + 1)
+
+    def slice(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        sizes = (out.height, out.width, out.channels)
+        starts = (k.start_height, k.start_width, k.start_channel)
+        return self.ops.slice(xs[0], starts, (k.step_height, k.step_width, k.step_channel), sizes)
+
+    def pad(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        y = np.full((xs[0].shape[0], out.height, out.width, out.channels), k.output_zero, xs[0].dtype)
+        _, h, w, c = xs[0].shape
+        y[
+            :,
+            k.start_height : k.start_height + h,
+            k.start_width : k.start_width + w,
+            k.start_channel : k.start_channel + c,
+        ] = xs[0]
+        return y
+
+    def transpose(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        return xs[0].transpose(0, *(((k.permutation >> s) & 255) + 1 for s in (0, 8, 16)))
+
+    def reshape(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        return xs[0].reshape(xs[0].shape[0], out.height, out.width, out.channels)
+
+
+# --- the pipeline, one row at a time ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Edge:
+    tensor: int
+    consumer: int | None
+    capacity: int
+    windows: list[tuple[int, int]]  # (first, last) row of each output row
+    height: int
+    taken: int = 0  # rows the consumer has released
+
+
+class RowSimulator:
+    """Self-timed pipeline with finite buffers, read from a program's records; rows of a stage are strictly in order.
+
+    A row claims a place in every buffer of its tensor before its production starts, and gives it back when the last
+    output row that reads it is complete.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.p = program
+        t = program.target
+        self.edges: list[_Edge] = []
+        for b in program.buffers:
+            height = program.tensors[b.tensor].height
+            if b.consumer == 0xFFFFFFFF:
+                self.edges.append(_Edge(b.tensor, None, b.capacity_rows, [(y, y) for y in range(height)], height))
+            else:
+                k = program.kernels[b.consumer]
+                rows = program.tensors[k.output].height
+                windows = [row_window(program, k, b.operand, y) for y in range(rows)]
+                self.edges.append(_Edge(b.tensor, b.consumer, b.capacity_rows, windows, height))
+        rate = t.port_bytes_per_cycle * t.busy_numerator
+        self.cost: dict[int, tuple[int, int, int]] = {}
+        for s in program.stages:
+
+            def port(size: int, rows: int = s.rows) -> int:
+                return -(-size * t.busy_denominator // (rate * rows)) + t.row_overhead_cycles
+
+            engine = -(-s.engine_cycles_per_row * t.busy_denominator // t.busy_numerator) + t.row_overhead_cycles
+            self.cost[s.kernel] = (
+                port(s.input_bytes_per_frame),
+                engine,
+                port(max(s.output_bytes_per_frame, s.join_bytes_per_frame)),
+            )
+
+    def run(self, frames: int) -> list[int]:
+        """End cycle of each frame's last output row; AssertionError on deadlock."""
+        p = self.p
+        ends: dict[int, list[int]] = {i: [] for i in range(len(p.tensors))}
+        freed: list[list[int]] = [[] for _ in self.edges]  # per edge: when each row's place became free
+        servers: dict[int, list[int]] = {k: [0, 0, 0] for k in self.cost}
+        link = 0
+        out_ends: dict[int, list[int]] = {e: [] for e, edge in enumerate(self.edges) if edge.consumer is None}
+        inputs = [i for i, t in enumerate(p.tensors) if t.role == TensorRole.INPUT]
+        of_tensor = {i: [e for e, x in enumerate(self.edges) if x.tensor == i] for i in ends}
+        moving = True
+        while moving:
+            moving = False
+            for i in inputs:
+                while len(ends[i]) < frames * p.tensors[i].height:
+                    start = self._room(of_tensor[i], len(ends[i]), freed)
+                    if start is None:
+                        break
+                    link = max(link, start)
+                    ends[i].append(max(start, ends[i][-1] if ends[i] else 0))
+                    moving = True
+            for ki, k in enumerate(p.kernels):
+                while self._step(ki, k, frames, ends, freed, servers, of_tensor):
+                    moving = True
+            for e, done in out_ends.items():
+                edge = self.edges[e]
+                while len(done) < len(ends[edge.tensor]):
+                    done.append(ends[edge.tensor][len(done)])
+                    freed[e].append(done[-1])
+                    moving = True
+        stuck = [p.name_of(k) for k in p.kernels if len(ends[k.output]) < frames * p.tensors[k.output].height]
+        assert not stuck, f"deadlock: {stuck}"
+        heights = {e: self.edges[e].height for e in out_ends}
+        return [max(done[(f + 1) * heights[e] - 1] for e, done in out_ends.items()) for f in range(frames)]
+
+    def _room(self, edges: list[int], row: int, freed: list[list[int]]) -> int | None:
+        start = 0
+        for e in edges:
+            behind = row - self.edges[e].capacity
+            if behind >= len(freed[e]):
+                return None
+            if behind >= 0:
+                start = max(start, freed[e][behind])
+        return start
+
+    def _step(
+        self,
+        ki: int,
+        k: KernelRecord,
+        frames: int,
+        ends: Any,
+        freed: Any,
+        servers: dict[int, list[int]],
+        of_tensor: Any,
+    ) -> bool:
+        rows = self.p.tensors[k.output].height
+        row = len(ends[k.output])
+        if row >= frames * rows:
+            return False
+        frame, y = divmod(row, rows)
+        start = self._room(of_tensor[k.output], row, freed)
+        if start is None:
+            return False
+        mine = [(e, x) for e, x in enumerate(self.edges) if x.consumer == ki]
+        for _, edge in mine:
+            last = frame * edge.height + edge.windows[y][1]
+            if last >= len(ends[edge.tensor]):
+                return False
+            if last >= 0:
+                start = max(start, ends[edge.tensor][last])
+        time = start
+        for s in range(3):
+            time = max(time, servers[ki][s]) + self.cost[ki][s]
+            servers[ki][s] = time
+        ends[k.output].append(time)
+        for e, edge in mine:
+            later = [first for first, _ in edge.windows[y + 1 :]]
+            keep = frame * edge.height + (min(later) if later else edge.height)
+            while len(freed[e]) < keep:
+                freed[e].append(time)
+        return True
+
+
+def row_window(program: Program, k: KernelRecord, operand: int, y: int) -> tuple[int, int]:
+    """First and last input row that output row ``y`` reads, from the record's geometry."""
+    tensor = program.inputs_of(k)[operand]
+    h = program.tensors[tensor].height
+    out = program.tensors[k.output]
+    match Opcode(k.opcode):
+        case Opcode.CONVOLUTION | Opcode.DEPTHWISE | Opcode.POOL_MAX | Opcode.POOL_SUM if operand == 0:
+            rows = [y * k.stride_height - k.pad_top + i * k.dilation_height for i in range(k.kernel_height)]
+            rows = [r for r in rows if 0 <= r < h] or [min(max(rows[0], 0), h - 1)]
+            return rows[0], rows[-1]
+        case Opcode.SLICE:
+            return (k.start_height + y * k.step_height,) * 2
+        case Opcode.PAD:
+            r = y - k.start_height
+            return (0, -1) if r < 0 else (h, h - 1) if r >= h else (r, r)
+        case Opcode.CONCATENATE if k.axis == 0:
+            before = sum(program.tensors[t].height for t in program.inputs_of(k)[:operand])
+            r = y - before
+            return (0, -1) if r < 0 else (h, h - 1) if r >= h else (r, r)
+        case Opcode.TRANSPOSE if k.permutation & 255:
+            return 0, h - 1
+        case Opcode.RESHAPE:
+            source = program.tensors[tensor]
+            a, b = out.width * out.channels, source.width * source.channels
+            return y * a // b, ((y + 1) * a - 1) // b
+        case Opcode.REDUCE_MAX | Opcode.REDUCE_SUM_RECIPROCAL if k.axis_mask & AxisMask.HEIGHT:
+            return 0, h - 1
+        case _:
+            return (0, 0) if h == 1 else (y, y)
+
+
+__all__ = ["Interpreter", "RowSimulator", "freeze", "layer_run", "random_codes", "random_network", "resnet"]
