@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.lib import format as npy
 
 from headrace.errors import DataError, Diagnostic, UsageError, did_you_mean, unknown_name
 from headrace.hn.arrays import load_arrays
@@ -133,7 +134,7 @@ def _read_array(path: Path, streams: Sequence[Stream]) -> Array:
     data = read_bytes(path, "input file")
     if path.suffix.lower() == ".npy" or data[:6] == b"\x93NUMPY":
         try:
-            loaded: Array = np.load(io.BytesIO(data), allow_pickle=False)
+            loaded: Array = npy.read_array(io.BytesIO(data), allow_pickle=False)
         except (ValueError, EOFError, OSError, MemoryError, OverflowError, SyntaxError) as error:
             need = "a .npy file of numbers, without pickled objects"
             raise DataError(

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of the compiler against a stand-in for the stages: which are run, with what, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headrace.runner
+from headrace.cli.app import run
+from headrace.errors import AccuracyError, CapacityError, Diagnostic
+
+HN = {
+    "name": "net",
+    "layers": {
+        "net/input_layer1": {"type": "input_layer", "output_shapes": [[-1, 4, 4, 3]], "original_names": ["x"]},
+        "net/conv1": {"type": "conv", "output_shapes": [[-1, 4, 4, 8]], "original_names": ["c"]},
+        "net/output_layer1": {"type": "output_layer", "output_shapes": [[-1, 8]], "original_names": ["\x1b[31my"]},
+    },
+}
+
+
+class FakeRunner:
+    """Notes the calls; a HAR's name says its state."""
+
+    calls: list[tuple[Any, ...]] = []
+    fail: dict[str, Exception] = {}
+    model_name = "net"
+    model_script = ""
+    parse_report = {"nodes": 3}
+
+    def __init__(self, hw_arch: str | None = None, har: Any = None) -> None:
+        self.hw_arch = hw_arch or "hailo8"
+        self.state = "uninitialized" if har is None else Path(har).stem
+        self._note("open", har is not None, hw_arch)
+
+    def _note(self, name: str, *arguments: Any) -> None:
+        FakeRunner.calls.append((name, *arguments))
+        if name in FakeRunner.fail:
+            raise FakeRunner.fail[name]
+
+    def translate_onnx_model(self, path: str, net_name: str | None, **options: Any) -> None:
+        options.pop("progress")
+        self._note("parse", path, net_name, options)
+        self.state = "hailo_model"
+
+    def load_model_script(self, script: str) -> None:
+        self.model_script = Path(script).read_text()
+        self._note("script")
+
+    def optimize_full_precision(self, calib_data: Any = None) -> None:
+        self._note("full_precision")
+        self.state = "fp_optimized_model"
+
+    def optimize(self, data: Any, min_snr: float, progress: Any) -> None:
+        progress(1, 2, "x")
+        self.state = "quantized_model"
+        self._note("optimize", data, min_snr)
+
+    def compile(self, progress: Any) -> bytes:
+        progress(1, 0, "")
+        self._note("compile")
+        self.state = "compiled_model"
+        return b"hef"
+
+    def profile(self) -> dict[str, Any]:
+        return {"name": "net", "state": self.state}
+
+    def get_hn(self) -> dict[str, Any]:
+        return HN
+
+    def save_har(self, path: Any) -> None:
+        self._note("save", str(path))
+        Path(path).write_bytes(b"har")
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(headrace.runner, "ClientRunner", FakeRunner)
+    monkeypatch.setattr(FakeRunner, "calls", [])
+    monkeypatch.setattr(FakeRunner, "fail", {})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names() -> list[str]:
+    return [call[0] for call in FakeRunner.calls]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("command", [["parse"], ["parser", "onnx"]])
+def test_parse(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--net-name", "n", "--end-node-names", "a", "b", "--tensor-shapes", "x=[1,3,4,4]", "-y"]
+    assert run([*command, "m.onnx", *options, "--parsing-report-path", "r.json"]) == 0
+    expected = {"start_node_names": None, "end_node_names": ["a", "b"], "net_input_shapes": {"x": [1, 3, 4, 4]}}
+    assert FakeRunner.calls[1] == ("parse", "m.onnx", "n", expected)
+    assert files(tmp_path) == ["net.har", "r.json"]
+    text = capsys.readouterr().out
+    assert "net/input_layer1  N×4×4×3  (x)" in text
+    assert "\x1b" not in text
+
+
+def test_parse_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["parse", "m.onnx", "--json", "--har-path", "o.har"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["har"], data["state"], data["layers"]) == (
+        "o.har",
+        "hailo_model",
+        {"conv": 1, "input_layer": 1, "output_layer": 1},
+    )
+    assert data["report"] == {"nodes": 3}
+
+
+def test_optimize(tmp_path: Path) -> None:
+    assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy", "--min-snr", "12"]) == 0
+    assert FakeRunner.calls == [("open", True, None), ("optimize", "c.npy", 12.0), ("save", "net_optimized.har")]
+    assert (
+        run(["optimize", "m.onnx", "--calib-set-path", "c.npy", "--output-har-path", "o.har", "--hw-arch", "hailo8l"])
+        == 0
+    )
+    assert names()[3:] == ["open", "parse", "optimize", "save"]
+    assert FakeRunner.calls[3] == ("open", False, "hailo8l")
+    assert files(tmp_path) == ["net_optimized.har", "o.har"]
+
+
+def test_full_precision_only() -> None:
+    assert run(["optimize", "hailo_model.har", "--full-precision-only"]) == 0
+    assert names() == ["open", "full_precision", "save"]
+
+
+def test_random_calibration_warns_loudly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["optimize", "hailo_model.har", "--use-random-calib-set", "--calib-random-max", "255", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "MEANINGLESS" in captured.err
+    json.loads(captured.out)
+    (_name, data, min_snr) = FakeRunner.calls[1]
+    assert min_snr == 0
+    assert data["net/input_layer1"].shape == (64, 4, 4, 3)
+    assert 200 < data["net/input_layer1"].max() < 255
+
+
+@pytest.mark.parametrize("options", [[], ["--use-random-calib-set", "--calib-set-path", "c.npy"]])
+def test_calibration_data_is_needed_once(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["optimize", "hailo_model.har", *options]) == 2
+    assert "E-CALIBRATION-MISSING" in capsys.readouterr().err
+    assert run(["compile", "hailo_model.har", *options]) == 2
+    assert "save" not in names()
+
+
+def test_an_inaccurate_har_is_kept_and_the_exit_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FakeRunner.fail["optimize"] = AccuracyError(Diagnostic("E-SNR", "net/conv1", "too noisy"))
+    assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy"]) == 7
+    assert files(tmp_path) == ["net_optimized.har"]
+    assert "headrace profile net_optimized.har" in capsys.readouterr().err
+    assert run(["build", "m.onnx", "--calib-set", "c.npy"]) == 7
+    assert files(tmp_path) == ["net_optimized.har"]
+
+
+@pytest.mark.parametrize(
+    ("state", "stages"),
+    [("hailo_model", ["optimize", "compile"]), ("quantized_model", ["compile"]), ("compiled_model", ["compile"])],
+)
+def test_compile_runs_what_is_missing(state: str, stages: list[str], tmp_path: Path) -> None:
+    assert run(["compiler", f"{state}.har", "--calib-set-path", "c.npy", "--auto-model-script", "a.alls"]) == 0
+    assert names() == ["open", *stages, "save"]
+    assert files(tmp_path) == ["a.alls", "net.hef", "net_compiled.har"]
+    assert (tmp_path / "net.hef").read_bytes() == b"hef"
+
+
+def test_build_writes_beside_the_hef(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["build", "m.onnx", "--calib-set", "c.npy", "-o", "out/x.hef", "--json"]) == 0
+    assert names() == ["open", "parse", "optimize", "compile", "save"]
+    assert files(tmp_path) == ["out/net_compiled.har", "out/x.hef"]
+    assert json.loads(capsys.readouterr().out)["hef"] == "out/x.hef"
+
+
+def test_nothing_is_written_when_a_stage_fails(tmp_path: Path) -> None:
+    for stage, error, status in (
+        ("compile", CapacityError(Diagnostic("E-FIT", "net", "no")), 8),
+        ("compile", KeyboardInterrupt(), 130),
+        ("optimize", KeyboardInterrupt(), 130),
+        ("parse", KeyboardInterrupt(), 130),
+        ("parse", RecursionError(), 70),
+    ):
+        FakeRunner.fail = {stage: error}  # type: ignore[dict-item]
+        assert run(["build", "m.onnx", "--calib-set", "c.npy", "-o", "out/x.hef"]) == status
+        assert files(tmp_path) == []
+
+
+def test_model_scripts_are_reported_and_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "s.alls"
+    script.write_text(
+        "n = normalization([1], [2])\nallocator_param(timeout=3)\nperformance_param(fps=3)\nbuffers(a, b, 2)\n"
+    )
+    assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy", "--model-script", "s.alls"]) == 0
+    err = capsys.readouterr().err
+    assert "s.alls:3:1: performance_param is not built yet" in err
+    assert "placement hints are ignored on this device: line 2: allocator_param(timeout=3) and 1 more" in err
+    assert names() == ["open", "script", "optimize", "save"]
+    script.write_text("change_output_activation(conv1, sigmoid)\n")
+    assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy", "--model-script", "s.alls"]) == 11
+    script.write_text("nomalization([1], [2])\n")
+    assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy", "--model-script", "s.alls"]) == 5
+    assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy", "--model-script", "none.alls"]) == 3
+
+
+def test_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import headrace.profiler
+
+    monkeypatch.setattr(headrace.profiler, "render_text", lambda report: f"text of {report['state']}", raising=False)
+    assert run(["profile", "quantized_model.har"]) == 0
+    assert capsys.readouterr().out == "text of quantized_model\n"
+    assert run(["profiler", "quantized_model.har", "--json", "--no-browser", "--out-path", "r.txt"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": "net", "state": "quantized_model"}
+    assert (tmp_path / "r.txt").read_text() == "text of quantized_model\n"
+    assert run(["profile", "quantized_model.har", "--out-path", "r.json"]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["state"] == "quantized_model"
