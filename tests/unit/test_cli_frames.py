@@ -13,7 +13,6 @@ import pytest
 from headrace.cli.frames import generate_frames, read_frames, save_outputs
 from headrace.errors import DataError, HeadraceError, InputFileError, UsageError
 
-
 FLOAT = np.dtype(np.float32)
 
 
