@@ -17,6 +17,7 @@ import pytest
 from headrace.errors import DeviceError, InputFileError, NotBuiltYetError
 from headrace.hef import microcode as isa
 from headrace.hef.container import HefDescription, StreamDescription, write_hef
+from headrace.numerics.quantization import dequantize, quantize_input
 from headrace.runtime import (
     HEF,
     FormatOrder,
@@ -35,6 +36,7 @@ from headrace.runtime import (
     scan,
     simulate,
 )
+from headrace.runtime.infos import quantization
 
 STREAMS = (
     StreamDescription("net/input_layer1", "input", 4, 5, 3, 1, 0.5, 10, original_names=("image:0",)),
@@ -85,6 +87,11 @@ class FakeNetwork:
             raise NativeError(8, "device: all ones\n  got:  255\n  need: less")
         total = 1000 + x.astype(np.uint16).sum((1, 2), keepdims=True, dtype=np.uint16)
         return {"net/output_layer1": 255 - x, "net/output_layer2": total}
+
+    def infer_float(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        codes = {s.name: quantize_input(inputs[s.name], quantization(s)) for s in STREAMS if s.direction == "input"}
+        results = self.infer(codes)
+        return {s.name: dequantize(results[s.name], quantization(s)) for s in STREAMS if s.direction == "output"}
 
     def infer_all(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return {"net/conv1": inputs["net/input_layer1"]}
@@ -317,20 +324,22 @@ def test_run_with_bindings_of_codes() -> None:
             configured.run(listed[0])  # one bindings, no list
 
 
-def test_run_with_bindings_of_reals() -> None:
+@pytest.mark.parametrize("all_float", [True, False])
+def test_run_with_bindings_of_reals(all_float: bool) -> None:
     real = np.linspace(-9, 130, 60, dtype=np.float32).reshape(4, 5, 3)
     real[0, 0, 0] = np.inf
     codes = np.clip(np.rint(real / np.float32(0.5)) + 10, 0, 255).astype(np.uint8)
     with VDevice() as device:
         model = device.create_infer_model(hef_bytes())
-        for stream in (*model.inputs, *model.outputs):
+        for stream in (*model.inputs, *model.outputs)[: 3 if all_float else 2]:
             stream.set_format_type(FormatType.FLOAT32)
         with model.configure() as configured:
-            out = [np.empty((4, 5, 3), np.float32), np.empty(3, np.float32)]
+            out = [np.empty((4, 5, 3), np.float32), np.empty(3, np.float32 if all_float else np.uint16)]
             bindings = configured.create_bindings({"": real}, dict(zip(model.output_names, out, strict=True)))
             configured.run(bindings)
             assert (out[0] == reals(255 - codes, STREAMS[1])).all()
-            assert (out[1] == reals(1000 + codes.sum((0, 1), dtype=np.uint16), STREAMS[2])).all()
+            sums = 1000 + codes.sum((0, 1), dtype=np.uint16)
+            assert (out[1] == (reals(sums, STREAMS[2]) if all_float else sums)).all()
 
 
 @pytest.mark.parametrize(

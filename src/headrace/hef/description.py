@@ -20,6 +20,7 @@ MAX_NAME_BYTES = 127  # 128 with the closing NUL of the C interface
 MAX_STREAMS = 40
 MAX_CONTEXTS = 65535
 MAX_FRAME_BYTES = 2**32 - 1
+MIN_SCALE = 2.0**-126  # below it float32 loses bits, and executors that flush to zero would differ
 SDK_VERSION = f"headrace {__version__} (virtual device)"
 
 
@@ -150,8 +151,8 @@ def check_stream(stream: StreamDescription, where: str) -> Iterator[Diagnostic]:
     if min(sizes) < 1 or stream.frame_bytes > MAX_FRAME_BYTES:
         shown = f"{' × '.join(map(str, sizes))} of {stream.data_bytes} bytes"
         yield _bad(where, "the frame size is out of range", shown, "sizes of at least 1, below 2^32 bytes in all")
-    if not (math.isfinite(stream.scale) and stream.scale > 0):
-        yield _bad(where, "the scale is not usable as float32", stream.scale, "a finite number above 0")
+    if not (math.isfinite(stream.scale) and stream.scale >= MIN_SCALE):
+        yield _bad(where, "the scale is not usable as float32", stream.scale, "a finite number, at least 2^-126")
     low, high = stream.limvals or (0.0, 0.0)
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         yield _bad(where, "the value range is not usable", f"{low} … {high}", "two finite numbers in ascending order")

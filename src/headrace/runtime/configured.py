@@ -211,6 +211,11 @@ class ConfiguredInferModel:
 
     def _device(self, network: Any, frames: dict[str, Array]) -> dict[str, Array]:
         """One native call: (B, H, W, C) arrays in the formats chosen, in and out."""
+        if all(port.is_float for port in (*self._inputs.values(), *self._outputs.values())):
+            # The library converts too, by the same rule and without the copies made below.
+            reals = {name: np.ascontiguousarray(array) for name, array in frames.items()}
+            results = native.call(self._name, network.infer_float, reals)
+            return {name: results[name] for name in self._outputs}
         codes = {name: self._codes(name, array) for name, array in frames.items()}
         results = native.call(self._name, network.infer, codes)
         return {
