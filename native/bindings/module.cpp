@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+// Python bindings over the C API; nothing is computed here.
+#include <nanobind/nanobind.h>
+#include <nanobind/eval.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <cstdlib>
+#include <new>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "headrace/headrace.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+struct NativeError {
+  headrace_status status;
+  std::string text;
+};
+
+PyObject* error_type = nullptr;
+
+void check(headrace_status status) {
+  if (status != HEADRACE_SUCCESS) throw NativeError{status, headrace_last_error()};
+}
+[[noreturn]] void bad_argument(const std::string& text) { throw NativeError{HEADRACE_INVALID_ARGUMENT, text}; }
+
+struct Network {
+  explicit Network(headrace_network* handle) : handle(handle) {}
+  ~Network() { headrace_network_close(handle); }
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+  headrace_network* handle;
+};
+
+struct Device {
+  Device(std::optional<std::string> arch, uint32_t threads, std::optional<std::string> kernels) {
+    headrace_device_options options{};
+    options.struct_size = sizeof options;
+    options.arch = arch ? arch->c_str() : nullptr;
+    options.kernels = kernels ? kernels->c_str() : nullptr;
+    options.threads = threads;
+    check(headrace_device_open(&options, &handle));
+  }
+  ~Device() { headrace_device_close(handle); }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  std::unique_ptr<Network> load(nb::bytes hef) {
+    headrace_network* network = nullptr;
+    headrace_status status = HEADRACE_SUCCESS;
+    std::string text;
+    {
+      nb::gil_scoped_release release;  // the caller's reference keeps the immutable bytes alive
+      status = headrace_network_load_memory(handle, hef.data(), hef.size(), &network);
+      if (status != HEADRACE_SUCCESS) text = headrace_last_error();
+    }
+    if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
+    return std::make_unique<Network>(network);
+  }
+  headrace_device* handle = nullptr;
+};
+
+nb::dict stream_dict(const headrace_stream_info& s) {
+  nb::dict d;
+  d["name"] = s.name;
+  d["height"] = s.height;
+  d["width"] = s.width;
+  d["channels"] = s.channels;
+  d["element_bytes"] = s.element_bytes;
+  d["order"] = s.order == HEADRACE_ORDER_NC ? "NC" : "NHWC";
+  d["scale"] = s.scale;
+  d["zero_point"] = s.zero_point;
+  return d;
+}
+
+// Name, shape and element size of a stream or layer.
+struct Shape {
+  std::string name;
+  size_t height, width, channels, bytes;
+};
+
+std::vector<headrace_stream_info> stream_infos(const Network& n, headrace_direction direction) {
+  std::vector<headrace_stream_info> all(headrace_network_stream_count(n.handle, direction));
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].struct_size = sizeof(headrace_stream_info);
+    check(headrace_network_stream(n.handle, direction, i, &all[i]));
+  }
+  return all;
+}
+
+std::vector<headrace_layer_info> layer_infos(const Network& n) {
+  std::vector<headrace_layer_info> all(headrace_network_layer_count(n.handle));
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].struct_size = sizeof(headrace_layer_info);
+    check(headrace_network_layer(n.handle, i, &all[i]));
+  }
+  return all;
+}
+
+std::vector<Shape> output_shapes(const Network& n, bool layers) {
+  std::vector<Shape> shapes;
+  if (layers) {
+    for (const auto& l : layer_infos(n)) shapes.push_back({l.name, l.height, l.width, l.channels, l.element_bytes});
+  } else {
+    for (const auto& s : stream_infos(n, HEADRACE_OUTPUT)) {
+      shapes.push_back({s.name, s.height, s.width, s.channels, s.element_bytes});
+    }
+  }
+  return shapes;
+}
+
+nb::list stream_list(const Network& n, headrace_direction direction) {
+  nb::list out;
+  for (const auto& info : stream_infos(n, direction)) out.append(stream_dict(info));
+  return out;
+}
+
+nb::list layer_list(const Network& n) {
+  nb::list out;
+  for (const auto& l : layer_infos(n)) {
+    nb::dict d;
+    d["name"] = l.name;
+    d["shape"] = nb::make_tuple(l.height, l.width, l.channels);
+    d["element_bytes"] = l.element_bytes;
+    d["opcode"] = l.opcode;
+    out.append(d);
+  }
+  return out;
+}
+
+std::string shape_text(const Shape& s, bool floats) {
+  return "(batch, " + std::to_string(s.height) + ", " + std::to_string(s.width) + ", " + std::to_string(s.channels) +
+         ") " + (floats ? "float32" : s.bytes == 1 ? "uint8" : "uint16");
+}
+
+using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+
+// Views of the input arrays as buffers; every array is checked for shape, type and layout.
+struct Inputs {
+  std::vector<std::string> names;
+  std::vector<Array> arrays;
+  std::vector<headrace_buffer> buffers;
+  size_t frames = 0;
+
+  Inputs(const Network& n, const nb::dict& given, bool floats) {
+    std::vector<Shape> shapes;
+    for (const auto& s : stream_infos(n, HEADRACE_INPUT)) {
+      shapes.push_back({s.name, s.height, s.width, s.channels, s.element_bytes});
+    }
+    bool first = true;
+    for (auto [key, value] : given) {
+      if (!nb::isinstance<nb::str>(key)) bad_argument("inputs: a name is not a string");
+      names.push_back(nb::cast<std::string>(key));
+      const Shape* shape = nullptr;
+      for (const Shape& s : shapes) shape = s.name == names.back() ? &s : shape;
+      if (shape == nullptr) {
+        std::string known;
+        for (const Shape& s : shapes) known += (known.empty() ? "" : ", ") + s.name;
+        throw NativeError{HEADRACE_NOT_FOUND, "there is no input of this name\n  got:  " + names.back() + "\n  need: " + known};
+      }
+      Array array;
+      if (!nb::try_cast(value, array)) {
+        bad_argument("input " + names.back() + ": not a C-contiguous CPU array\n  need: " + shape_text(*shape, floats));
+      }
+      check_array(array, *shape, floats);
+      if (!first && array.shape(0) != frames) bad_argument("inputs: batches differ in size");
+      frames = array.shape(0);
+      first = false;
+      arrays.push_back(std::move(array));
+    }
+    for (size_t i = 0; i < arrays.size(); ++i) {
+      buffers.push_back({names[i].c_str(), const_cast<void*>(arrays[i].data()), arrays[i].nbytes()});
+    }
+  }
+
+  static void check_array(const Array& array, const Shape& shape, bool floats) {
+    const nb::dlpack::dtype want = floats ? nb::dtype<float>() : shape.bytes == 1 ? nb::dtype<uint8_t>() : nb::dtype<uint16_t>();
+    bool ok = array.ndim() == 4 && array.dtype() == want;
+    ok = ok && array.shape(1) == shape.height && array.shape(2) == shape.width && array.shape(3) == shape.channels;
+    if (ok) return;
+    std::string got = "(";
+    for (size_t i = 0; i < array.ndim(); ++i) got += (i ? ", " : "") + std::to_string(array.shape(i));
+    got += ") of " + std::to_string(array.dtype().bits) + " bits";
+    bad_argument("input " + shape.name + ": the array has another shape or type\n  got:  " + got + "\n  need: " + shape_text(shape, floats));
+  }
+};
+
+template <class T>
+nb::object make_array(size_t frames, const Shape& s, void** data) {
+  // Freed by the capsule when Python drops the array. calloc: no element is ever uninitialised.
+  const size_t count = frames * s.height * s.width * s.channels;
+  T* memory = static_cast<T*>(std::calloc(count ? count : 1, sizeof(T)));
+  if (memory == nullptr) throw std::bad_alloc();
+  nb::capsule owner(memory, [](void* p) noexcept { std::free(p); });
+  *data = memory;
+  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<4>>(memory, {frames, s.height, s.width, s.channels}, owner));
+}
+
+enum class Mode { kCodes, kFloat, kAll };
+
+nb::dict infer(const Network& n, const nb::dict& given, Mode mode) {
+  const bool floats = mode == Mode::kFloat;
+  const Inputs inputs(n, given, floats);
+  const std::vector<Shape> shapes = output_shapes(n, mode == Mode::kAll);
+  nb::dict out;
+  std::vector<headrace_buffer> buffers;
+  for (const Shape& s : shapes) {
+    void* data = nullptr;
+    nb::object array = floats       ? make_array<float>(inputs.frames, s, &data)
+                       : s.bytes == 1 ? make_array<uint8_t>(inputs.frames, s, &data)
+                                      : make_array<uint16_t>(inputs.frames, s, &data);
+    out[s.name.c_str()] = array;
+    const size_t element = floats ? sizeof(float) : s.bytes;
+    buffers.push_back({s.name.c_str(), data, inputs.frames * s.height * s.width * s.channels * element});
+  }
+  headrace_status status = HEADRACE_SUCCESS;
+  std::string text;
+  {
+    nb::gil_scoped_release release;
+    const auto call = mode == Mode::kAll ? headrace_network_infer_all : floats ? headrace_network_infer_float : headrace_network_infer;
+    status = call(n.handle, inputs.frames, inputs.buffers.data(), inputs.buffers.size(), buffers.data(), buffers.size());
+    if (status != HEADRACE_SUCCESS) text = headrace_last_error();
+  }
+  if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
+  return out;
+}
+
+nb::dict timing(const Network& n) {
+  headrace_timing t{};
+  t.struct_size = sizeof t;
+  std::vector<headrace_stage_timing> stages(headrace_network_layer_count(n.handle));
+  headrace_status status = HEADRACE_SUCCESS;
+  std::string text;
+  {
+    nb::gil_scoped_release release;
+    status = headrace_network_timing(n.handle, &t, stages.data(), stages.size());
+    if (status != HEADRACE_SUCCESS) text = headrace_last_error();
+  }
+  if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
+  nb::dict d;
+  d["fps"] = t.fps;
+  d["latency_ms"] = t.latency_ms;
+  d["cycles_per_frame"] = t.cycles_per_frame;
+  d["latency_cycles"] = t.latency_cycles;
+  d["clock_hz"] = t.clock_hz;
+  d["link_busy_cycles"] = t.link_busy_cycles;
+  d["frames_simulated"] = t.frames_simulated;
+  d["steady"] = t.steady != 0;
+  d["bottleneck"] = t.bottleneck_stage < t.stage_count ? nb::cast(stages[t.bottleneck_stage].name) : nb::cast("host link");
+  nb::list list;
+  for (uint32_t i = 0; i < t.stage_count; ++i) {
+    const headrace_stage_timing& s = stages[i];
+    nb::dict e;
+    e["name"] = s.name;
+    e["rows"] = s.rows;
+    e["busy_cycles"] = s.busy_cycles;
+    e["engine_cycles"] = s.engine_cycles;
+    e["input_port_cycles"] = s.input_port_cycles;
+    e["output_port_cycles"] = s.output_port_cycles;
+    e["cycles_per_frame"] = s.cycles_per_frame;
+    e["stall_input_cycles"] = s.stall_input_cycles;
+    e["stall_output_cycles"] = s.stall_output_cycles;
+    list.append(e);
+  }
+  d["stages"] = list;
+  return d;
+}
+
+void make_error_type(nb::module_& m) {
+  // A Python class, so that status and text are attributes and pickling works.
+  nb::dict scope;
+  scope["__name__"] = m.attr("__name__");
+  nb::exec(R"(
+class NativeError(RuntimeError):
+    """A failed call of the native library: ``status`` is its number, ``text`` says what, where, got and need."""
+
+    def __init__(self, status, text):
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+
+    def __str__(self):
+        return f"status {self.status}: {self.text}"
+)",
+           scope);
+  m.attr("NativeError") = scope["NativeError"];
+  error_type = nb::object(scope["NativeError"]).release().ptr();
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "Bindings of libheadrace: the virtual device (use headrace.runtime instead).";
+  make_error_type(m);
+  nb::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const NativeError& e) {
+      nb::object text = nb::steal(PyUnicode_DecodeUTF8(e.text.data(), static_cast<Py_ssize_t>(e.text.size()), "replace"));
+      nb::object value = nb::steal(PyObject_CallFunction(error_type, "iO", static_cast<int>(e.status), text.ptr()));
+      if (value.is_valid()) PyErr_SetObject(error_type, value.ptr());
+    }
+  });
+  m.def("library_version", [] {
+    headrace_version v{};
+    v.struct_size = sizeof v;
+    check(headrace_get_version(&v));
+    return std::to_string(v.major) + "." + std::to_string(v.minor) + "." + std::to_string(v.patch);
+  });
+  m.def("kernel_sets", [] {
+    std::vector<std::string> names;
+    for (size_t i = 0; i < headrace_kernel_set_count(); ++i) names.emplace_back(headrace_kernel_set_name(i));
+    return names;
+  }, "Kernel sets this CPU has, slowest first.");
+  m.def("verify", [](nb::bytes hef) { check(headrace_verify(hef.data(), hef.size())); }, nb::arg("hef"),
+        "Check a HEF as a device would; raises NativeError.");
+  nb::class_<Device>(m, "Device")
+      .def(nb::init<std::optional<std::string>, uint32_t, std::optional<std::string>>(), nb::arg("arch") = nb::none(),
+           nb::arg("threads") = 0, nb::arg("kernels") = nb::none())
+      .def_prop_ro("arch", [](const Device& d) { return std::string(headrace_device_arch(d.handle)); })
+      .def_prop_ro("kernels", [](const Device& d) { return std::string(headrace_device_kernels(d.handle)); })
+      .def_prop_ro("threads", [](const Device& d) { return headrace_device_threads(d.handle); })
+      .def("load", &Device::load, nb::arg("hef"));
+  nb::class_<Network>(m, "Network")
+      .def_prop_ro("name", [](const Network& n) { return std::string(headrace_network_name(n.handle)); })
+      .def_prop_ro("inputs", [](const Network& n) { return stream_list(n, HEADRACE_INPUT); })
+      .def_prop_ro("outputs", [](const Network& n) { return stream_list(n, HEADRACE_OUTPUT); })
+      .def_prop_ro("layers", &layer_list)
+      .def("infer", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kCodes); }, nb::arg("inputs"))
+      .def("infer_float", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kFloat); }, nb::arg("inputs"))
+      .def("infer_all", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kAll); }, nb::arg("inputs"))
+      .def("timing", &timing);
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* C API of libheadrace: load a HEF made by Headrace and run it on a virtual device. Stable ABI: handles are opaque,
+ * every struct starts with its size (set `struct_size = sizeof(struct)` before a call), enumerations only grow.
+ * See docs/runtime-c-api.md. */
+#ifndef HEADRACE_HEADRACE_H_
+#define HEADRACE_HEADRACE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define HEADRACE_API __declspec(dllexport)
+#else
+#define HEADRACE_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#define HEADRACE_NOEXCEPT noexcept
+#else
+#define HEADRACE_NOEXCEPT
+#endif
+
+#define HEADRACE_ABI_VERSION 1
+
+/* Status numbers; those below 1000 are the numbers people know from the vendor's run time. */
+typedef int32_t headrace_status;
+enum {
+  HEADRACE_SUCCESS = 0,
+  HEADRACE_INVALID_ARGUMENT = 2,
+  HEADRACE_OUT_OF_HOST_MEMORY = 3,
+  HEADRACE_INVALID_OPERATION = 6,
+  HEADRACE_NOT_IMPLEMENTED = 7,
+  HEADRACE_INTERNAL_FAILURE = 8,
+  HEADRACE_OPEN_FILE_FAILURE = 13,
+  HEADRACE_INVALID_HEF = 26,
+  HEADRACE_NOT_FOUND = 61,
+  HEADRACE_OUT_OF_PHYSICAL_DEVICES = 74,
+  HEADRACE_HEF_FILE_CORRUPTED = 91,
+  HEADRACE_HEF_NOT_SUPPORTED = 92,
+  HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE = 93,
+  HEADRACE_DEADLOCK = 1001
+};
+
+typedef struct headrace_device headrace_device;
+typedef struct headrace_network headrace_network;
+
+typedef struct headrace_version {
+  size_t struct_size;
+  uint32_t major, minor, patch;
+  uint32_t abi;               /* HEADRACE_ABI_VERSION the library was built with */
+  uint32_t microcode_major;   /* newest instruction set the library runs */
+  uint32_t microcode_minor;
+} headrace_version;
+
+typedef struct headrace_device_options {
+  size_t struct_size;
+  const char* arch;      /* target name, or NULL: adopt the target of the first program loaded */
+  const char* kernels;   /* "generic", "avx2", "avx512vnni", or NULL: $HEADRACE_KERNELS, else the best the CPU has */
+  uint32_t threads;      /* 0: one per CPU of this process */
+  uint64_t memory_limit; /* bytes a network may need (tensors, weights, scratch); 0: 8 GiB */
+} headrace_device_options;
+
+typedef enum headrace_direction { HEADRACE_INPUT = 0, HEADRACE_OUTPUT = 1 } headrace_direction;
+typedef enum headrace_order { HEADRACE_ORDER_NHWC = 0, HEADRACE_ORDER_NC = 2 } headrace_order;
+
+typedef struct headrace_stream_info {
+  size_t struct_size;
+  const char* name; /* valid while the network is open */
+  uint32_t direction;
+  uint32_t order; /* headrace_order; NC when height and width are 1 */
+  uint32_t height, width, channels;
+  uint32_t element_bytes; /* 1 or 2 */
+  float scale;            /* real = scale * (code - zero_point) */
+  int32_t zero_point;
+} headrace_stream_info;
+
+typedef struct headrace_layer_info {
+  size_t struct_size;
+  const char* name; /* kernel (HN layer) name, valid while the network is open */
+  uint32_t height, width, channels;
+  uint32_t element_bytes;
+  uint32_t opcode;
+} headrace_layer_info;
+
+/* One tensor of a batch: `frames` frames of height x width x channels, NHWC, without gaps. */
+typedef struct headrace_buffer {
+  const char* name; /* stream name (or layer name for headrace_network_infer_all) */
+  void* data;
+  size_t size; /* bytes; must be exactly what the frames need */
+} headrace_buffer;
+
+typedef struct headrace_timing {
+  size_t struct_size;
+  double fps;                 /* steady state, from the event simulation */
+  double latency_ms;          /* first input row leaving the host to last output row in the host, empty pipeline */
+  uint64_t cycles_per_frame;  /* steady state, rounded to nearest */
+  uint64_t latency_cycles;
+  uint64_t clock_hz;
+  uint64_t link_busy_cycles;  /* per frame */
+  uint32_t stage_count;
+  uint32_t bottleneck_stage;  /* index of the busiest stage; stage_count when it is the host link */
+  uint32_t frames_simulated;
+  uint32_t steady;            /* 1 when the last two periods were equal */
+} headrace_timing;
+
+typedef struct headrace_stage_timing {
+  const char* name;             /* kernel name, valid while the network is open */
+  uint32_t kernel;              /* index among the layers */
+  uint32_t rows;                /* output rows per frame */
+  uint64_t busy_cycles;         /* of the busiest of the three servers, per frame */
+  uint64_t engine_cycles;       /* per frame, overhead included */
+  uint64_t input_port_cycles;
+  uint64_t output_port_cycles;
+  uint64_t cycles_per_frame;    /* first start to last end of the last frame simulated */
+  uint64_t stall_input_cycles;  /* waiting for input rows, per frame */
+  uint64_t stall_output_cycles; /* waiting for room in a consumer's buffer, per frame */
+} headrace_stage_timing;
+
+HEADRACE_API headrace_status headrace_get_version(headrace_version* out) HEADRACE_NOEXCEPT;
+/* Short text of a status number; never NULL. */
+HEADRACE_API const char* headrace_status_message(headrace_status status) HEADRACE_NOEXCEPT;
+/* What went wrong in the last failed call of this thread: where, rule, got, need. Never NULL; valid until the thread's
+ * next call. */
+HEADRACE_API const char* headrace_last_error(void) HEADRACE_NOEXCEPT;
+
+/* Kernel sets this CPU has, slowest first. */
+HEADRACE_API size_t headrace_kernel_set_count(void) HEADRACE_NOEXCEPT;
+HEADRACE_API const char* headrace_kernel_set_name(size_t index) HEADRACE_NOEXCEPT;
+
+/* `options` may be NULL. */
+HEADRACE_API headrace_status headrace_device_open(const headrace_device_options* options,
+                                                  headrace_device** out) HEADRACE_NOEXCEPT;
+/* Networks keep what they need of the device; they may be closed in any order. */
+HEADRACE_API void headrace_device_close(headrace_device* device) HEADRACE_NOEXCEPT;
+/* "" while the device has not adopted a target; valid until the thread's next call. */
+HEADRACE_API const char* headrace_device_arch(const headrace_device* device) HEADRACE_NOEXCEPT;
+HEADRACE_API const char* headrace_device_kernels(const headrace_device* device) HEADRACE_NOEXCEPT;
+HEADRACE_API uint32_t headrace_device_threads(const headrace_device* device) HEADRACE_NOEXCEPT;
+
+/* Checks a HEF as headrace_network_load_memory does, with no device. */
+HEADRACE_API headrace_status headrace_verify(const void* data, size_t size) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_network_load_memory(headrace_device* device, const void* data, size_t size,
+                                                          headrace_network** out) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_network_load_file(headrace_device* device, const char* path,
+                                                        headrace_network** out) HEADRACE_NOEXCEPT;
+HEADRACE_API void headrace_network_close(headrace_network* network) HEADRACE_NOEXCEPT;
+HEADRACE_API const char* headrace_network_name(const headrace_network* network) HEADRACE_NOEXCEPT;
+HEADRACE_API size_t headrace_network_stream_count(const headrace_network* network,
+                                                  headrace_direction direction) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_network_stream(const headrace_network* network, headrace_direction direction,
+                                                     size_t index, headrace_stream_info* out) HEADRACE_NOEXCEPT;
+HEADRACE_API size_t headrace_network_layer_count(const headrace_network* network) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_network_layer(const headrace_network* network, size_t index,
+                                                    headrace_layer_info* out) HEADRACE_NOEXCEPT;
+
+/* Runs `frames` frames; codes in, codes out (uint8, or uint16 in host byte order). Every input stream must be given
+ * once; of the outputs those wanted. May be called from several threads. */
+HEADRACE_API headrace_status headrace_network_infer(headrace_network* network, size_t frames,
+                                                    const headrace_buffer* inputs, size_t input_count,
+                                                    const headrace_buffer* outputs,
+                                                    size_t output_count) HEADRACE_NOEXCEPT;
+/* The same with float32 buffers: q = clamp(rint_half_even(x / scale) + zero_point), x = scale * (q - zero_point). */
+HEADRACE_API headrace_status headrace_network_infer_float(headrace_network* network, size_t frames,
+                                                          const headrace_buffer* inputs, size_t input_count,
+                                                          const headrace_buffer* outputs,
+                                                          size_t output_count) HEADRACE_NOEXCEPT;
+/* The same as headrace_network_infer, with `outputs` named by layer: any layer's output can be read. */
+HEADRACE_API headrace_status headrace_network_infer_all(headrace_network* network, size_t frames,
+                                                        const headrace_buffer* inputs, size_t input_count,
+                                                        const headrace_buffer* outputs,
+                                                        size_t output_count) HEADRACE_NOEXCEPT;
+
+/* Event simulation of the pipeline. `stages` may be NULL; else it has room for `stage_capacity` entries and the first
+ * min(stage_capacity, timing->stage_count) are written. */
+HEADRACE_API headrace_status headrace_network_timing(headrace_network* network, headrace_timing* timing,
+                                                     headrace_stage_timing* stages,
+                                                     size_t stage_capacity) HEADRACE_NOEXCEPT;
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+#endif /* HEADRACE_HEADRACE_H_ */

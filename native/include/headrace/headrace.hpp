@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// C++17 wrapper of the C API: handles that close themselves, results that hold a value or an error. Header only.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "headrace/headrace.h"
+
+namespace headrace {
+
+struct Error {
+  headrace_status status = HEADRACE_INTERNAL_FAILURE;
+  std::string text;
+};
+
+// A value, or the error that prevented it.
+template <class T>
+class Result {
+ public:
+  Result(T value) : state_(std::move(value)) {}      // NOLINT: implicit on purpose
+  Result(Error error) : state_(std::move(error)) {}  // NOLINT
+
+  explicit operator bool() const { return state_.index() == 0; }
+  T& value() { return std::get<0>(state_); }
+  const T& value() const { return std::get<0>(state_); }
+  const Error& error() const { return std::get<1>(state_); }
+  T& operator*() { return value(); }
+  T* operator->() { return &value(); }
+
+ private:
+  std::variant<T, Error> state_;
+};
+
+inline Error last_error(headrace_status status) { return {status, headrace_last_error()}; }
+
+struct Stream {
+  std::string name;
+  bool output = false;
+  uint32_t height = 0, width = 0, channels = 0, element_bytes = 1;
+  float scale = 1;
+  int32_t zero_point = 0;
+
+  size_t elements() const { return size_t{height} * width * channels; }
+  size_t frame_bytes() const { return elements() * element_bytes; }
+};
+
+class VirtualNetwork {
+ public:
+  std::string name() const { return headrace_network_name(handle_.get()); }
+  headrace_network* get() const { return handle_.get(); }
+
+  std::vector<Stream> streams(headrace_direction direction) const {
+    std::vector<Stream> all;
+    for (size_t i = 0; i < headrace_network_stream_count(handle_.get(), direction); ++i) {
+      headrace_stream_info info{};
+      info.struct_size = sizeof info;
+      if (headrace_network_stream(handle_.get(), direction, i, &info) != HEADRACE_SUCCESS) break;
+      all.push_back({info.name, direction == HEADRACE_OUTPUT, info.height, info.width, info.channels,
+                     info.element_bytes, info.scale, info.zero_point});
+    }
+    return all;
+  }
+
+  // Codes in, codes out; see headrace_network_infer.
+  Result<std::monostate> infer(size_t frames, const std::vector<headrace_buffer>& inputs,
+                               const std::vector<headrace_buffer>& outputs) {
+    const headrace_status status =
+        headrace_network_infer(handle_.get(), frames, inputs.data(), inputs.size(), outputs.data(), outputs.size());
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return std::monostate{};
+  }
+  // float32 in, float32 out.
+  Result<std::monostate> infer_float(size_t frames, const std::vector<headrace_buffer>& inputs,
+                                     const std::vector<headrace_buffer>& outputs) {
+    const headrace_status status = headrace_network_infer_float(handle_.get(), frames, inputs.data(), inputs.size(),
+                                                                outputs.data(), outputs.size());
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return std::monostate{};
+  }
+  Result<headrace_timing> timing() {
+    headrace_timing t{};
+    t.struct_size = sizeof t;
+    const headrace_status status = headrace_network_timing(handle_.get(), &t, nullptr, 0);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return t;
+  }
+
+ private:
+  friend class VirtualDevice;
+  struct Close {
+    void operator()(headrace_network* n) const { headrace_network_close(n); }
+  };
+  explicit VirtualNetwork(headrace_network* handle) : handle_(handle) {}
+  std::unique_ptr<headrace_network, Close> handle_;
+};
+
+class VirtualDevice {
+ public:
+  static Result<VirtualDevice> open(const char* arch = nullptr, uint32_t threads = 0, const char* kernels = nullptr) {
+    headrace_device_options options{};
+    options.struct_size = sizeof options;
+    options.arch = arch;
+    options.threads = threads;
+    options.kernels = kernels;
+    headrace_device* handle = nullptr;
+    const headrace_status status = headrace_device_open(&options, &handle);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return VirtualDevice(handle);
+  }
+  Result<VirtualNetwork> load(const void* data, size_t size) {
+    headrace_network* network = nullptr;
+    const headrace_status status = headrace_network_load_memory(handle_.get(), data, size, &network);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return VirtualNetwork(network);
+  }
+  Result<VirtualNetwork> load_file(const std::string& path) {
+    headrace_network* network = nullptr;
+    const headrace_status status = headrace_network_load_file(handle_.get(), path.c_str(), &network);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return VirtualNetwork(network);
+  }
+  std::string arch() const { return headrace_device_arch(handle_.get()); }
+  std::string kernels() const { return headrace_device_kernels(handle_.get()); }
+  uint32_t threads() const { return headrace_device_threads(handle_.get()); }
+
+ private:
+  struct Close {
+    void operator()(headrace_device* d) const { headrace_device_close(d); }
+  };
+  explicit VirtualDevice(headrace_device* handle) : handle_(handle) {}
+  std::unique_ptr<headrace_device, Close> handle_;
+};
+
+}  // namespace headrace

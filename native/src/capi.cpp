@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C boundary: exceptions end here and become a status and a text.
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "errors.hpp"
+#include "network.hpp"
+#include "verifier.hpp"
+
+struct headrace_device {
+  std::shared_ptr<headrace::Device> device;
+};
+struct headrace_network {
+  explicit headrace_network(std::shared_ptr<headrace::Device> device, headrace::ByteView hef)
+      : network(std::move(device), hef) {}
+  headrace::Network network;
+};
+
+namespace headrace {
+namespace {
+
+constexpr uint64_t kFileLimit = uint64_t{4} << 30;
+
+// Fixed storage: reporting an error never allocates.
+thread_local char last_error[2048] = "";
+thread_local char returned_text[160] = "";
+
+headrace_status report(headrace_status status, const char* text) {
+  std::snprintf(last_error, sizeof last_error, "%s", text);
+  return status;
+}
+
+template <class Body>
+headrace_status guarded(Body body) noexcept {
+  try {
+    body();
+    return HEADRACE_SUCCESS;
+  } catch (const Failure& f) {
+    return report(f.status, f.text.c_str());
+  } catch (const std::bad_alloc&) {
+    return report(HEADRACE_OUT_OF_HOST_MEMORY, "the host has not enough memory");
+  } catch (const std::exception& e) {
+    return report(HEADRACE_INTERNAL_FAILURE, e.what());
+  } catch (...) {
+    return report(HEADRACE_INTERNAL_FAILURE, "an unknown failure");
+  }
+}
+
+void require_pointer(const void* p, const char* what) {
+  if (p == nullptr) fail(HEADRACE_INVALID_ARGUMENT, what, "the pointer is missing", "NULL", "a valid pointer");
+}
+
+// Copies what the caller's struct has room for, so that a caller built against an older header keeps working.
+template <class T>
+void give(T* out, T value, const char* what) {
+  require_pointer(out, what);
+  size_t size = 0;
+  std::memcpy(&size, out, sizeof size);
+  if (size < sizeof(size_t)) {
+    fail(HEADRACE_INVALID_ARGUMENT, what, "struct_size is not set", str(uint64_t{size}), str(uint64_t{sizeof(T)}));
+  }
+  value.struct_size = size;
+  std::memcpy(static_cast<void*>(out), &value, std::min(size, sizeof(T)));
+}
+
+struct File {
+  std::FILE* handle;
+  explicit File(const char* path) : handle(std::fopen(path, "rb")) {}
+  ~File() {
+    if (handle) std::fclose(handle);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+};
+
+std::vector<uint8_t> read_file(const char* path) {
+  const File file(path);
+  if (!file.handle) {
+    fail(HEADRACE_OPEN_FILE_FAILURE, path, "the file cannot be opened", std::strerror(errno), "a readable HEF");
+  }
+  std::vector<uint8_t> bytes;
+  uint8_t block[1 << 16];
+  size_t n = 0;
+  while ((n = std::fread(block, 1, sizeof block, file.handle)) > 0) {
+    if (bytes.size() + n > kFileLimit) fail(HEADRACE_INVALID_HEF, path, "the file is too large", "more than 4 GiB", "at most 4 GiB");
+    bytes.insert(bytes.end(), block, block + n);
+  }
+  if (std::ferror(file.handle)) fail(HEADRACE_OPEN_FILE_FAILURE, path, "the file cannot be read", std::strerror(errno));
+  return bytes;
+}
+
+headrace_stream_info stream_info(const Program& p, uint32_t tensor, headrace_direction direction) {
+  const microcode::TensorRecord& t = p.tensors[tensor];
+  headrace_stream_info info{};
+  info.name = p.tensor_names[tensor].c_str();
+  info.direction = direction;
+  info.order = t.height == 1 && t.width == 1 ? HEADRACE_ORDER_NC : HEADRACE_ORDER_NHWC;
+  info.height = t.height;
+  info.width = t.width;
+  info.channels = t.channels;
+  info.element_bytes = t.element_bytes;
+  info.scale = t.scale;
+  info.zero_point = t.zero_point;
+  return info;
+}
+
+void fill_timing(const Program& p, const TimingResult& r, headrace_timing* timing, headrace_stage_timing* stages,
+                 size_t capacity) {
+  headrace_timing t{};
+  t.fps = r.fps;
+  t.latency_ms = r.latency_ms;
+  t.cycles_per_frame = (r.period_numerator + r.period_denominator / 2) / r.period_denominator;
+  t.latency_cycles = r.latency;
+  t.clock_hz = p.target.clock_hz;
+  t.link_busy_cycles = r.link_busy;
+  t.stage_count = static_cast<uint32_t>(r.stages.size());
+  t.bottleneck_stage = r.bottleneck;
+  t.frames_simulated = r.frames;
+  t.steady = r.steady ? 1 : 0;
+  give(timing, t, "timing");
+  for (size_t i = 0; stages != nullptr && i < std::min(capacity, r.stages.size()); ++i) {
+    const StageTiming& s = r.stages[i];
+    stages[i] = {p.kernel_names[s.kernel].c_str(), s.kernel, s.rows, s.busy, s.engine, s.input_port, s.output_port,
+                 s.span, s.stall_input, s.stall_output};
+  }
+}
+
+}  // namespace
+}  // namespace headrace
+
+using namespace headrace;
+
+extern "C" {
+
+headrace_status headrace_get_version(headrace_version* out) noexcept {
+  return guarded([&] {
+    give(out,
+         headrace_version{0, HEADRACE_VERSION_MAJOR, HEADRACE_VERSION_MINOR, HEADRACE_VERSION_PATCH, HEADRACE_ABI_VERSION,
+                          microcode::kVersionMajor, microcode::kVersionMinor},
+         "version");
+  });
+}
+
+const char* headrace_status_message(headrace_status status) noexcept {
+  switch (status) {
+    case HEADRACE_SUCCESS: return "success";
+    case HEADRACE_INVALID_ARGUMENT: return "invalid argument";
+    case HEADRACE_OUT_OF_HOST_MEMORY: return "out of host memory";
+    case HEADRACE_INVALID_OPERATION: return "invalid operation";
+    case HEADRACE_NOT_IMPLEMENTED: return "not built yet";
+    case HEADRACE_INTERNAL_FAILURE: return "internal failure";
+    case HEADRACE_OPEN_FILE_FAILURE: return "the file cannot be opened";
+    case HEADRACE_INVALID_HEF: return "invalid HEF";
+    case HEADRACE_NOT_FOUND: return "not found";
+    case HEADRACE_OUT_OF_PHYSICAL_DEVICES: return "no such device";
+    case HEADRACE_HEF_FILE_CORRUPTED: return "the HEF is corrupted";
+    case HEADRACE_HEF_NOT_SUPPORTED: return "the HEF is not supported";
+    case HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE: return "the HEF is not compatible with the device";
+    case HEADRACE_DEADLOCK: return "the pipeline cannot move";
+    default: return "unknown status";
+  }
+}
+
+const char* headrace_last_error(void) noexcept { return last_error; }
+
+size_t headrace_kernel_set_count(void) noexcept {
+  size_t count = 0;
+  guarded([&] { count = kernel_sets().size(); });
+  return count;
+}
+
+const char* headrace_kernel_set_name(size_t index) noexcept {
+  const char* name = nullptr;
+  guarded([&] { name = index < kernel_sets().size() ? kernel_sets()[index]->name : nullptr; });
+  return name;
+}
+
+headrace_status headrace_device_open(const headrace_device_options* options, headrace_device** out) noexcept {
+  return guarded([&] {
+    require_pointer(out, "device");
+    *out = nullptr;
+    headrace_device_options given{};
+    if (options != nullptr) {
+      if (options->struct_size < sizeof(size_t)) {
+        fail(HEADRACE_INVALID_ARGUMENT, "options", "struct_size is not set", str(uint64_t{options->struct_size}),
+             str(uint64_t{sizeof given}));
+      }
+      std::memcpy(&given, options, std::min(options->struct_size, sizeof given));
+    }
+    DeviceOptions o;
+    o.arch = given.arch;
+    o.kernels = given.kernels;
+    o.threads = given.threads;
+    o.memory_limit = given.memory_limit;
+    *out = new headrace_device{std::make_shared<Device>(o)};
+  });
+}
+
+void headrace_device_close(headrace_device* device) noexcept { delete device; }
+
+const char* headrace_device_arch(const headrace_device* device) noexcept {
+  returned_text[0] = '\0';
+  if (device == nullptr) return returned_text;
+  guarded([&] { std::snprintf(returned_text, sizeof returned_text, "%s", device->device->arch().c_str()); });
+  return returned_text;
+}
+
+const char* headrace_device_kernels(const headrace_device* device) noexcept {
+  return device == nullptr ? "" : device->device->kernels().name;
+}
+
+uint32_t headrace_device_threads(const headrace_device* device) noexcept {
+  return device == nullptr ? 0 : device->device->threads();
+}
+
+headrace_status headrace_verify(const void* data, size_t size) noexcept {
+  return guarded([&] {
+    require_pointer(data, "HEF");
+    const HefContents contents = read_hef({static_cast<const uint8_t*>(data), size});
+    verify_program(decode_program(contents.microcode), kDefaultMemoryLimit);
+  });
+}
+
+headrace_status headrace_network_load_memory(headrace_device* device, const void* data, size_t size,
+                                             headrace_network** out) noexcept {
+  return guarded([&] {
+    require_pointer(out, "network");
+    *out = nullptr;
+    require_pointer(device, "device");
+    require_pointer(data, "HEF");
+    *out = new headrace_network(device->device, ByteView{static_cast<const uint8_t*>(data), size});
+  });
+}
+
+headrace_status headrace_network_load_file(headrace_device* device, const char* path, headrace_network** out) noexcept {
+  return guarded([&] {
+    require_pointer(out, "network");
+    *out = nullptr;
+    require_pointer(device, "device");
+    require_pointer(path, "path");
+    const std::vector<uint8_t> bytes = read_file(path);
+    *out = new headrace_network(device->device, ByteView{bytes.data(), bytes.size()});
+  });
+}
+
+void headrace_network_close(headrace_network* network) noexcept { delete network; }
+
+const char* headrace_network_name(const headrace_network* network) noexcept {
+  return network == nullptr ? "" : network->network.name().c_str();
+}
+
+size_t headrace_network_stream_count(const headrace_network* network, headrace_direction direction) noexcept {
+  return network == nullptr ? 0 : network->network.streams(direction == HEADRACE_OUTPUT).size();
+}
+
+headrace_status headrace_network_stream(const headrace_network* network, headrace_direction direction, size_t index,
+                                        headrace_stream_info* out) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    const std::vector<uint32_t>& streams = network->network.streams(direction == HEADRACE_OUTPUT);
+    if (index >= streams.size()) {
+      fail(HEADRACE_NOT_FOUND, "stream", "there is no stream of this index", str(uint64_t{index}),
+           "below " + str(uint64_t{streams.size()}));
+    }
+    give(out, stream_info(network->network.program(), streams[index], direction), "stream info");
+  });
+}
+
+size_t headrace_network_layer_count(const headrace_network* network) noexcept {
+  return network == nullptr ? 0 : network->network.program().kernels.size();
+}
+
+headrace_status headrace_network_layer(const headrace_network* network, size_t index, headrace_layer_info* out) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    const Program& p = network->network.program();
+    if (index >= p.kernels.size()) {
+      fail(HEADRACE_NOT_FOUND, "layer", "there is no layer of this index", str(uint64_t{index}),
+           "below " + str(uint64_t{p.kernels.size()}));
+    }
+    const microcode::TensorRecord& t = p.tensors[p.kernels[index].output];
+    give(out,
+         headrace_layer_info{0, p.kernel_names[index].c_str(), t.height, t.width, t.channels, t.element_bytes,
+                             p.kernels[index].opcode},
+         "layer info");
+  });
+}
+
+headrace_status headrace_network_infer(headrace_network* network, size_t frames, const headrace_buffer* inputs,
+                                       size_t input_count, const headrace_buffer* outputs, size_t output_count) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantised, false);
+  });
+}
+
+headrace_status headrace_network_infer_float(headrace_network* network, size_t frames, const headrace_buffer* inputs,
+                                             size_t input_count, const headrace_buffer* outputs,
+                                             size_t output_count) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kFloat, false);
+  });
+}
+
+headrace_status headrace_network_infer_all(headrace_network* network, size_t frames, const headrace_buffer* inputs,
+                                           size_t input_count, const headrace_buffer* outputs,
+                                           size_t output_count) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantised, true);
+  });
+}
+
+headrace_status headrace_network_timing(headrace_network* network, headrace_timing* timing,
+                                        headrace_stage_timing* stages, size_t stage_capacity) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    fill_timing(network->network.program(), network->network.timing(), timing, stages, stage_capacity);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Portable kernels: plain C++, the behaviour the vector sets must equal.
+#include <string.h>
+
+#include "kernels.hpp"
+#include "scalar.hpp"
+
+namespace headrace {
+namespace {
+
+using BandElement = uint8_t;
+using WeightElement = int16_t;
+constexpr int kStep = 1;
+constexpr int kMaxBlocks = 1;
+constexpr int kMaxPixels(int) { return 4; }
+
+// sums[pixel][kColumns] = bias + sum over k of a * w. Sums wrap modulo 2^32; the verifier proved that the result fits.
+template <int kBlocks, int kPixels>
+void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* offsets, int64_t segments, int64_t length,
+                   const WeightElement* w, int64_t /*block_elements*/, const int32_t* bias, int32_t* sums) {
+  static_assert(kBlocks == 1, "the portable kernels work on one block");
+  uint32_t acc[kPixels][kColumns];
+  for (int p = 0; p < kPixels; ++p) {
+    for (int c = 0; c < kColumns; ++c) acc[p][c] = static_cast<uint32_t>(bias[c]);
+  }
+  for (int64_t s = 0; s < segments; ++s) {
+    const BandElement* from = a + offsets[s];
+    for (int64_t k = 0; k < length; ++k, w += kColumns) {
+      for (int p = 0; p < kPixels; ++p) {
+        const int32_t value = from[p * pixel_stride + k];
+        for (int c = 0; c < kColumns; ++c) acc[p][c] += static_cast<uint32_t>(value * w[c]);
+      }
+    }
+  }
+  memcpy(sums, acc, sizeof acc);
+}
+
+void depthwise_pixels(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps, const int32_t* w,
+                      const int32_t* bias, int32_t* sums, int pixels) {
+  for (int p = 0; p < pixels; ++p) {
+    uint32_t acc[kColumns];
+    for (int c = 0; c < kColumns; ++c) acc[c] = static_cast<uint32_t>(bias[c]);
+    for (int64_t t = 0; t < taps; ++t) {
+      const uint8_t* from = x + p * pixel_stride + offsets[t];
+      for (int c = 0; c < kColumns; ++c) acc[c] += static_cast<uint32_t>(from[c] * w[t * kColumns + c]);
+    }
+    memcpy(sums + p * kColumns, acc, sizeof acc);
+  }
+}
+
+void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+                      uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
+  requantise_scalar(q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+}
+
+}  // namespace
+}  // namespace headrace
+
+#include "body.hpp"
+
+namespace headrace {
+
+extern const KernelSet kGenericKernels;
+const KernelSet kGenericKernels = {"generic",      kStep,           sizeof(BandElement), sizeof(WeightElement),
+                                   convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
+
+}  // namespace headrace

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel files share with the device: plain structs and function tables. Nothing here may pull in templates
+// or inline functions of the standard library: the kernel files are compiled for different instruction sets, and a
+// shared inline function compiled for the wider one could be chosen by the linker for all.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace headrace {
+
+constexpr int kColumns = 16;      // output channels of one packed block
+constexpr int kBlockPixels = 16;  // most pixels handed to one requantise call
+constexpr int kSlack = 64;        // bytes that may be read past the end of a tensor, band or packed block
+
+// y = clamp(zero + ((a M0 + (r - residual_zero) M1 + 2^(s-1)) >> s), low, high), optionally through a table.
+// The per-channel arrays are padded to whole blocks of kColumns (M = 0, s = 1); M1 is null for one term.
+struct Requantise {
+  const int32_t* multiplier0;
+  const int32_t* multiplier1;
+  const int32_t* shift;
+  int64_t zero, low, high;
+  const uint8_t* table;  // null: none; readable kSlack bytes past its end
+  int32_t table_bytes;   // 1 or 2, also the output's element size when there is a table
+  int32_t out_bytes;
+  int32_t residual_zero;
+};
+
+// A block of `pixels` x `columns` (<= kColumns) 32-bit sums to 8-bit codes. `q` points at the block's channels.
+using RequantiseBlock = void (*)(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+                                 ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns);
+
+// A window kernel over rows of the output (convolution, depthwise).
+struct WindowOp {
+  const uint8_t* x;
+  const uint8_t* residual;  // null: none
+  uint8_t* y;
+  int64_t in_height, in_width, in_channels;
+  int64_t out_height, out_width, out_channels;
+  int64_t kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width;
+  int64_t pad_top, pad_left;
+  int64_t groups, group_in, group_out;  // channels of one group
+  int64_t group_blocks;                 // blocks of kColumns output channels of one group
+  int32_t in_zero;
+  bool direct;                  // the input is read in place; else rows are copied, padded, to a band
+  int64_t band_width;           // columns of a band row
+  int64_t band_elements;        // of one band of tile_rows output rows
+  int64_t tile_rows;            // output rows of one tile
+  int64_t tile_blocks;          // packed blocks of one tile
+  int64_t row_tiles, column_tiles;
+  // A pixel's window is `segments` runs of `segment_length` contiguous elements; packed weights follow that order,
+  // each run padded with zeros to a multiple of the kernel set's k_step.
+  int64_t segments, segment_length, segment_padded;
+  const int64_t* segment_offset;  // [segments], elements from the pixel's first element (of the group)
+  const void* weights;
+  int64_t block_elements;  // packed elements of one block
+  const int32_t* bias;     // [blocks][kColumns], -zx * sum w folded in
+  Requantise q;
+};
+
+struct ElementwiseOp {  // 8-bit add, multiply, rescale
+  const uint8_t* x;
+  const uint8_t* y;  // null for rescale
+  uint8_t* out;
+  int64_t height, width, channels;
+  int64_t x_row, x_pixel, x_channel;  // strides; 0 where broadcast
+  int64_t y_row, y_pixel, y_channel;
+  int32_t x_zero, y_zero;
+  bool multiply;
+  bool per_channel;
+  Requantise q;
+};
+
+struct KernelSet {
+  const char* name;
+  int k_step;        // elements of k that one step of the inner product takes
+  int band_bytes;    // element size of a band (1: uint8, 2: int16)
+  int weight_bytes;  // element size of a packed weight
+  // One tile: output rows row_tile * tile_rows .., blocks column_tile * tile_blocks ..
+  void (*convolution)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
+  void (*depthwise)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
+  void (*elementwise_row)(const ElementwiseOp& op, int64_t row, uint8_t* scratch);
+  RequantiseBlock requantise;
+};
+
+extern const KernelSet kGenericKernels;
+extern const KernelSet kAvx2Kernels;
+extern const KernelSet kAvx512VnniKernels;
+
+}  // namespace headrace

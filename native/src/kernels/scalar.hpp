@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scalar requantise: the reference every vector version must equal. Internal linkage, see kernels.hpp.
+#pragma once
+
+#include <string.h>
+
+#include "kernels.hpp"
+
+namespace headrace {
+namespace {
+
+// Arithmetic right shift without implementation-defined behaviour.
+[[maybe_unused]] inline int64_t shift_right(int64_t value, int shift) {
+  return value >= 0 ? value >> shift : ~(~value >> shift);
+}
+
+[[maybe_unused]] inline int64_t requantise_value(int64_t sum, int shift, int64_t zero, int64_t low, int64_t high) {
+  const int64_t value = zero + shift_right(sum + (int64_t{1} << (shift - 1)), shift);
+  return value < low ? low : value > high ? high : value;
+}
+
+// Code of a requantised value: through the table where there is one. Table entries are little-endian.
+[[maybe_unused]] inline uint32_t code_of(const Requantise& q, int64_t value) {
+  if (!q.table) return static_cast<uint32_t>(value);
+  if (q.table_bytes == 1) return q.table[value];
+  return static_cast<uint32_t>(q.table[2 * value] | (q.table[2 * value + 1] << 8));
+}
+
+[[maybe_unused]] void requantise_scalar(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+                                        ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels,
+                                        int columns) {
+  for (int p = 0; p < pixels; ++p) {
+    for (int c = 0; c < columns; ++c) {
+      int64_t sum = int64_t{a[p * a_stride + c]} * q.multiplier0[c];
+      if (r) sum += int64_t{r[p * r_stride + c] - q.residual_zero} * q.multiplier1[c];
+      const int64_t value = requantise_value(sum, q.shift[c], q.zero, q.low, q.high);
+      out[p * out_stride + c] = static_cast<uint8_t>(code_of(q, value));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace headrace

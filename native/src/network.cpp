@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "network.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "errors.hpp"
+#include "streams.hpp"
+#include "verifier.hpp"
+
+namespace headrace {
+namespace {
+
+constexpr uint32_t kThreadLimit = 256;
+constexpr uint64_t kMemoryCeiling = uint64_t{1} << 40;
+
+// Processors this process may use, as a container or taskset sets it.
+uint32_t cpu_count() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+uint32_t checked_threads(uint32_t threads) {
+  if (threads > kThreadLimit) {
+    fail(HEADRACE_INVALID_ARGUMENT, "device", "too many threads", str(threads), "0 to " + str(kThreadLimit));
+  }
+  return threads == 0 ? std::min(cpu_count(), kThreadLimit) : threads;
+}
+
+std::string names_of_sets() {
+  std::string names;
+  for (const KernelSet* set : kernel_sets()) names += (names.empty() ? "" : ", ") + std::string(set->name);
+  return names;
+}
+
+}  // namespace
+
+const std::vector<const KernelSet*>& kernel_sets() {
+  static const std::vector<const KernelSet*> sets = [] {
+    std::vector<const KernelSet*> found = {&kGenericKernels};
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) found.push_back(&kAvx2Kernels);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
+      found.push_back(&kAvx512VnniKernels);
+    }
+#endif
+    return found;
+  }();
+  return sets;
+}
+
+const KernelSet& choose_kernels(const char* name) {
+  std::string where = "kernels";
+  if (name == nullptr || *name == '\0') {
+    name = std::getenv("HEADRACE_KERNELS");
+    where = "HEADRACE_KERNELS";
+  }
+  if (name == nullptr || *name == '\0') return *kernel_sets().back();
+  for (const KernelSet* set : kernel_sets()) {
+    if (std::strcmp(set->name, name) == 0) return *set;
+  }
+  const bool known = std::strcmp(name, "avx2") == 0 || std::strcmp(name, "avx512vnni") == 0;
+  fail(HEADRACE_INVALID_ARGUMENT, where, known ? "this CPU does not have the kernel set" : "there is no kernel set of this name",
+       printable(name), "one this CPU has: " + names_of_sets());
+}
+
+Device::Device(const DeviceOptions& options)
+    : kernels_(choose_kernels(options.kernels)),
+      pool_(checked_threads(options.threads)),
+      memory_limit_(std::min(options.memory_limit == 0 ? kDefaultMemoryLimit : options.memory_limit, kMemoryCeiling)) {
+  if (options.arch == nullptr) return;
+  arch_ = options.arch;
+  if (arch_.empty() || arch_.size() > 127) {
+    fail(HEADRACE_INVALID_ARGUMENT, "device", "the target name is not valid", printable(arch_), "1 to 127 bytes");
+  }
+}
+
+std::string Device::arch() const {
+  const std::lock_guard<std::mutex> lock(arch_mutex_);
+  return arch_;
+}
+
+void Device::accept(const std::string& target) {
+  const std::lock_guard<std::mutex> lock(arch_mutex_);
+  if (arch_.empty()) arch_ = target;
+  if (arch_ == target || (arch_ == "hailo8" && target == "hailo8l")) return;
+  fail(HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE, "device", "the HEF was compiled for another target",
+       printable(target), arch_ == "hailo8" ? "hailo8 or hailo8l" : printable(arch_));
+}
+
+Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_crc) : device_(std::move(device)) {
+  const HefContents contents = read_hef(hef, check_crc);
+  name_ = contents.network_name;
+  program_ = decode_program(contents.microcode);
+  verify_program(program_, device_->memory_limit());
+  device_->accept(program_.target_name);
+  plan_ = make_plan(program_, device_->kernels(), device_->threads(), device_->memory_limit());
+  program_.constants = {};  // the plan has its own copies; the caller's bytes may go
+  for (uint32_t i = 0; i < program_.tensors.size(); ++i) {
+    const auto role = static_cast<microcode::TensorRole>(program_.tensors[i].role);
+    if (role == microcode::TensorRole::kInput) inputs_.push_back(i);
+    if (role == microcode::TensorRole::kOutput) outputs_.push_back(i);
+  }
+}
+
+Network::Bound Network::bind(const headrace_buffer& buffer, size_t frames, Codes codes, bool output,
+                             bool by_layer) const {
+  const std::string what = output ? (by_layer ? "layer" : "output") : "input";
+  if (buffer.name == nullptr) fail(HEADRACE_INVALID_ARGUMENT, what, "a buffer has no name");
+  Bound bound{};
+  bool found = false;
+  std::string known;
+  const auto consider = [&](const std::string& name, uint32_t tensor) {
+    if (known.size() < 400) known += (known.empty() ? "" : ", ") + printable(name);
+    if (!found && name == buffer.name) {
+      found = true;
+      bound.tensor = tensor;
+    }
+  };
+  if (by_layer) {
+    for (size_t i = 0; i < program_.kernels.size(); ++i) consider(program_.kernel_names[i], program_.kernels[i].output);
+  } else {
+    for (uint32_t tensor : streams(output)) consider(program_.tensor_names[tensor], tensor);
+  }
+  if (!found) {
+    fail(HEADRACE_NOT_FOUND, "network " + name_, "there is no " + what + " of this name", printable(buffer.name), known);
+  }
+  for (uint32_t i = 0; output && i < program_.kernels.size(); ++i) {
+    if (program_.kernels[i].output == bound.tensor) bound.kernel = i;
+  }
+  const Place& place = plan_.tensors[bound.tensor];
+  bound.frame_bytes = static_cast<size_t>(codes == Codes::kFloat ? place.elements() * 4 : place.size());
+  const uint64_t need = sat_mul(bound.frame_bytes, frames);
+  if (buffer.size != need || (buffer.data == nullptr && need != 0)) {
+    fail(HEADRACE_INVALID_ARGUMENT, what + " " + printable(buffer.name), "the buffer does not hold the frames",
+         str(uint64_t{buffer.size}) + " bytes",
+         str(need) + " bytes: " + str(uint64_t{frames}) + " frames of " + str(place.height) + "x" + str(place.width) +
+             "x" + str(place.channels) + (codes == Codes::kFloat ? " float32" : place.bytes == 1 ? " uint8" : " uint16"));
+  }
+  bound.data = static_cast<uint8_t*>(buffer.data);
+  return bound;
+}
+
+std::vector<Network::Bound> Network::bind_inputs(size_t frames, const headrace_buffer* inputs, size_t count,
+                                                 Codes codes) const {
+  std::vector<Bound> bound;
+  for (size_t i = 0; i < count; ++i) {
+    bound.push_back(bind(inputs[i], frames, codes, false, false));
+    for (size_t j = 0; j < i; ++j) {
+      if (bound[j].tensor == bound[i].tensor) {
+        fail(HEADRACE_INVALID_ARGUMENT, "input " + printable(inputs[i].name), "it is given twice", "2", "1");
+      }
+    }
+  }
+  if (count != inputs_.size()) {
+    std::string missing;
+    for (uint32_t tensor : inputs_) {
+      const bool given = std::any_of(bound.begin(), bound.end(), [&](const Bound& b) { return b.tensor == tensor; });
+      if (!given) missing += (missing.empty() ? "" : ", ") + printable(program_.tensor_names[tensor]);
+    }
+    fail(HEADRACE_INVALID_ARGUMENT, "network " + name_, "an input is missing", str(uint64_t{count}) + " inputs",
+         "also " + missing);
+  }
+  return bound;
+}
+
+void Network::infer(size_t frames, const headrace_buffer* inputs, size_t input_count, const headrace_buffer* outputs,
+                    size_t output_count, Codes codes, bool by_layer) {
+  if ((inputs == nullptr && input_count != 0) || (outputs == nullptr && output_count != 0)) {
+    fail(HEADRACE_INVALID_ARGUMENT, "infer", "a list of buffers is missing", "NULL", "an array");
+  }
+  const std::vector<Bound> in = bind_inputs(frames, inputs, input_count, codes);
+  std::vector<std::vector<Bound>> after(program_.kernels.size());  // what to copy out after which kernel
+  for (size_t i = 0; i < output_count; ++i) {
+    const Bound bound = bind(outputs[i], frames, codes, true, by_layer);
+    after[bound.kernel].push_back(bound);
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t frame = 0; frame < frames; ++frame) {
+    const std::lock_guard<std::mutex> running(device_->execution());
+    run_frame(frame, in, after, codes);
+  }
+}
+
+void Network::run_frame(size_t frame, const std::vector<Bound>& inputs, const std::vector<std::vector<Bound>>& after,
+                        Codes codes) {
+  for (const Bound& b : inputs) {
+    const Place& place = plan_.tensors[b.tensor];
+    const uint8_t* from = b.data + frame * b.frame_bytes;
+    if (codes == Codes::kFloat) quantise(reinterpret_cast<const float*>(from), place, program_.tensors[b.tensor].scale);
+    else std::memcpy(place.data, from, b.frame_bytes);
+  }
+  for (size_t i = 0; i < plan_.steps.size(); ++i) {
+    run_step(*plan_.steps[i]);
+    for (const Bound& b : after[i]) {
+      const Place& place = plan_.tensors[b.tensor];
+      uint8_t* to = b.data + frame * b.frame_bytes;
+      if (codes == Codes::kFloat) dequantise(place, reinterpret_cast<float*>(to), program_.tensors[b.tensor].scale);
+      else std::memcpy(to, place.data, b.frame_bytes);
+    }
+  }
+}
+
+void Network::run_step(const Step& step) {
+  struct Job {
+    const Step* step;
+    const KernelSet* kernels;
+    uint8_t* scratch;
+    uint64_t scratch_bytes;
+  } job{&step, &device_->kernels(), plan_.scratch.data(), plan_.scratch_bytes};
+  device_->pool().run(
+      step.tiles,
+      [](void* context, int64_t tile, uint32_t worker) {
+        const Job& j = *static_cast<Job*>(context);
+        j.step->run(*j.step, *j.kernels, tile, j.scratch + worker * j.scratch_bytes);
+      },
+      &job);
+}
+
+const TimingResult& Network::timing() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!timing_) timing_ = std::make_unique<TimingResult>(simulate(program_));
+  return *timing_;
+}
+
+}  // namespace headrace

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "program.hpp"
+
+#include "errors.hpp"
+#include "hash.hpp"
+
+namespace headrace {
+
+std::string printable(const std::string& text, size_t limit) {
+  std::string out;
+  for (char c : text) {
+    if (out.size() >= limit) break;
+    out += (c >= 0x20 && c < 0x7F) ? c : '?';
+  }
+  return out;
+}
+
+namespace {
+
+using microcode::SectionEntry;
+using microcode::SectionKind;
+
+constexpr size_t kSectionKinds = 9;
+constexpr size_t kNameLimit = 127;
+
+struct Sections {
+  ByteView view[kSectionKinds + 1];
+  bool present[kSectionKinds + 1] = {};
+  uint32_t record_size[kSectionKinds + 1] = {};
+
+  ByteView operator[](SectionKind kind) const { return view[static_cast<size_t>(kind)]; }
+};
+
+[[noreturn]] void corrupt(const std::string& where, const std::string& rule, const std::string& got,
+                          const std::string& need) {
+  fail(HEADRACE_INVALID_HEF, "microcode, " + where, rule, got, need);
+}
+
+Sections read_sections(ByteView bytes, const microcode::ProgramHeader& header) {
+  constexpr uint32_t kLimit = 64;
+  const uint64_t table = microcode::ProgramHeader::kSize + uint64_t{header.section_count} * SectionEntry::kSize;
+  if (header.section_count > kLimit || table > bytes.size) {
+    corrupt("section table", "it does not fit the program", str(header.section_count) + " sections", "at most 64");
+  }
+  Sections sections;
+  for (uint32_t i = 0; i < header.section_count; ++i) {
+    const auto entry = SectionEntry::read(bytes.data + microcode::ProgramHeader::kSize + i * SectionEntry::kSize);
+    const bool inside = entry.offset >= table && entry.offset <= bytes.size && entry.size <= bytes.size - entry.offset;
+    if (!inside || entry.offset % microcode::kSectionAlignment != 0) {
+      corrupt("section " + str(entry.kind), "its place is not valid",
+              "offset " + str(entry.offset) + ", size " + str(entry.size), "inside the program, on a multiple of 64");
+    }
+    // A later minor version may add sections; unknown kinds are skipped.
+    if (entry.kind == 0 || entry.kind > kSectionKinds) continue;
+    if (sections.present[entry.kind]) corrupt("section " + str(entry.kind), "it occurs twice", "2", "1");
+    sections.present[entry.kind] = true;
+    sections.record_size[entry.kind] = entry.record_size;
+    sections.view[entry.kind] = {bytes.data + entry.offset, static_cast<size_t>(entry.size)};
+  }
+  for (size_t kind = 1; kind <= kSectionKinds; ++kind) {
+    if (!sections.present[kind]) corrupt("section table", "a section is missing", "no section " + str(uint64_t{kind}), "all of 1..9");
+  }
+  return sections;
+}
+
+void check_record_size(const Sections& sections, SectionKind kind, size_t size) {
+  const auto index = static_cast<size_t>(kind);
+  if (sections.record_size[index] != size || sections.view[index].size % size != 0) {
+    corrupt("section " + str(uint64_t{index}), "its size is not a whole number of records",
+            "record size " + str(sections.record_size[index]) + ", " + str(uint64_t{sections.view[index].size}) + " bytes",
+            "records of " + str(uint64_t{size}) + " bytes");
+  }
+}
+
+template <class R>
+std::vector<R> read_records(const Sections& sections, SectionKind kind) {
+  check_record_size(sections, kind, R::kSize);
+  const ByteView view = sections[kind];
+  std::vector<R> out;
+  out.reserve(view.size / R::kSize);
+  for (size_t i = 0; i < view.size; i += R::kSize) out.push_back(R::read(view.data + i));
+  return out;
+}
+
+std::string read_name(ByteView strings, uint32_t offset, uint32_t length, const std::string& where) {
+  if (length == 0 || length > kNameLimit || offset > strings.size || length > strings.size - offset) {
+    corrupt(where, "its name is not valid", "offset " + str(offset) + ", length " + str(length),
+            "1 to 127 bytes inside STRINGS");
+  }
+  const auto* p = reinterpret_cast<const char*>(strings.data + offset);
+  std::string name(p, length);
+  for (unsigned char c : name) {
+    if (c < 0x20 || c == 0x7F) corrupt(where, "its name holds a control character", printable(name), "text");
+  }
+  return name;
+}
+
+void read_operands(const Sections& sections, Program& out) {
+  check_record_size(sections, SectionKind::kOperands, 4);
+  const ByteView view = sections[SectionKind::kOperands];
+  for (size_t i = 0; i < view.size; i += 4) out.operands.push_back(microcode::load_u32(view.data + i));
+}
+
+}  // namespace
+
+Program decode_program(ByteView bytes) {
+  if (bytes.size < microcode::ProgramHeader::kSize) {
+    corrupt("header", "the program is shorter than its header", str(uint64_t{bytes.size}) + " bytes", "64 bytes");
+  }
+  const auto header = microcode::ProgramHeader::read(bytes.data);
+  if (header.magic != microcode::kMagic) corrupt("header", "the magic number is wrong", str(header.magic), "'HRMC'");
+  if (header.version_major != microcode::kVersionMajor) {
+    fail(HEADRACE_HEF_NOT_SUPPORTED, "microcode, header", "this device runs another version of the instruction set",
+         "version " + str(uint32_t{header.version_major}) + "." + str(uint32_t{header.version_minor}),
+         "version " + str(microcode::kVersionMajor) + "." + str(microcode::kVersionMinor));
+  }
+  if (header.total_size != bytes.size) {
+    corrupt("header", "the length does not match", str(uint64_t{bytes.size}) + " bytes", str(header.total_size) + " bytes");
+  }
+  const Sections sections = read_sections(bytes, header);
+  Program out;
+  const auto targets = read_records<microcode::TargetRecord>(sections, SectionKind::kTarget);
+  if (targets.size() != 1) corrupt("TARGET", "there must be one target", str(uint64_t{targets.size()}), "1");
+  out.target = targets[0];
+  const ByteView strings = sections[SectionKind::kStrings];
+  out.target_name = read_name(strings, out.target.name_offset, out.target.name_length, "TARGET");
+  // The digest covers the record after its two name fields, then the name: not where the name is stored.
+  const ByteView record = sections[SectionKind::kTarget];
+  const auto digest = sha256(record.data + 8, record.size - 8,
+                             reinterpret_cast<const uint8_t*>(out.target_name.data()), out.target_name.size());
+  if (digest != header.target_hash) corrupt("TARGET", "the hash of the target does not match", "another digest", "the header's");
+  out.tensors = read_records<microcode::TensorRecord>(sections, SectionKind::kTensors);
+  out.contexts = read_records<microcode::ContextRecord>(sections, SectionKind::kContexts);
+  out.kernels = read_records<microcode::KernelRecord>(sections, SectionKind::kKernels);
+  out.stages = read_records<microcode::StageRecord>(sections, SectionKind::kStages);
+  out.buffers = read_records<microcode::BufferRecord>(sections, SectionKind::kBuffers);
+  read_operands(sections, out);
+  check_record_size(sections, SectionKind::kConstants, 1);
+  check_record_size(sections, SectionKind::kStrings, 1);
+  out.constants = sections[SectionKind::kConstants];
+  for (size_t i = 0; i < out.tensors.size(); ++i) {
+    out.tensor_names.push_back(
+        read_name(strings, out.tensors[i].name_offset, out.tensors[i].name_length, "tensor " + str(uint64_t{i})));
+  }
+  for (size_t i = 0; i < out.kernels.size(); ++i) {
+    out.kernel_names.push_back(
+        read_name(strings, out.kernels[i].name_offset, out.kernels[i].name_length, "kernel " + str(uint64_t{i})));
+  }
+  return out;
+}
+
+}  // namespace headrace

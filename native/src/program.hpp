@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decoded program: records as read, names resolved; nothing about their meaning is checked here.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "hef_reader.hpp"
+#include "microcode_generated.hpp"
+
+namespace headrace {
+
+struct Program {
+  microcode::TargetRecord target;
+  std::string target_name;
+  std::vector<microcode::TensorRecord> tensors;
+  std::vector<std::string> tensor_names;
+  std::vector<microcode::ContextRecord> contexts;
+  std::vector<microcode::KernelRecord> kernels;
+  std::vector<std::string> kernel_names;
+  std::vector<uint32_t> operands;
+  std::vector<microcode::StageRecord> stages;
+  std::vector<microcode::BufferRecord> buffers;
+  ByteView constants;  // points into the program's bytes: valid while they are
+
+  uint32_t operand(const microcode::KernelRecord& kernel, uint32_t index) const {
+    return operands[size_t{kernel.operand_offset} + index];
+  }
+};
+
+// Decodes the sections; throws Failure 26, 91 or 92.
+Program decode_program(ByteView bytes);
+
+}  // namespace headrace

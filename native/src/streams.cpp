@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "streams.hpp"
+
+#include <cmath>
+
+namespace headrace {
+namespace {
+
+template <class T>
+void quantise_to(const float* from, T* to, int64_t n, float scale, int32_t zero) {
+  const auto low = static_cast<float>(-zero);
+  const auto high = static_cast<float>((int64_t{1} << (8 * sizeof(T))) - 1 - zero);
+  for (int64_t i = 0; i < n; ++i) {
+    // rintf rounds half to even in the default mode. Clamping before the zero point is added keeps infinities out of
+    // the conversion; the bounds are exact in float32, so the result is that of the formula.
+    float value = std::rint(from[i] / scale);
+    value = value < low ? low : value;
+    value = value > high ? high : value;
+    to[i] = static_cast<T>(value == value ? static_cast<int32_t>(value) + zero : zero);
+  }
+}
+
+template <class T>
+void dequantise_from(const T* from, float* to, int64_t n, float scale, int32_t zero) {
+  for (int64_t i = 0; i < n; ++i) to[i] = scale * static_cast<float>(static_cast<int32_t>(from[i]) - zero);
+}
+
+}  // namespace
+
+void quantise(const float* from, const Place& to, float scale) {
+  if (to.bytes == 1) quantise_to(from, to.data, to.elements(), scale, to.zero);
+  else quantise_to(from, reinterpret_cast<uint16_t*>(to.data), to.elements(), scale, to.zero);
+}
+
+void dequantise(const Place& from, float* to, float scale) {
+  if (from.bytes == 1) dequantise_from(from.data, to, from.elements(), scale, from.zero);
+  else dequantise_from(reinterpret_cast<const uint16_t*>(from.data), to, from.elements(), scale, from.zero);
+}
+
+}  // namespace headrace

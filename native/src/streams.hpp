@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "steps.hpp"
+
+namespace headrace {
+
+// q = clamp(rint_half_even(x / scale) + zero_point); NaN becomes the zero point. All in float32.
+void quantise(const float* from, const Place& to, float scale);
+// x = scale * (q - zero_point).
+void dequantise(const Place& from, float* to, float scale);
+
+}  // namespace headrace

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace headrace {
+
+// Runs tiles of a job on the calling thread and `threads - 1` workers. Tiles are handed out one by one, so the order
+// is not fixed; they never share an output byte, so the result is.
+class ThreadPool {
+ public:
+  using Tile = void (*)(void* context, int64_t tile, uint32_t worker);
+
+  explicit ThreadPool(uint32_t threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  uint32_t threads() const { return static_cast<uint32_t>(workers_.size()) + 1; }
+  // Not reentrant: callers hold the device's execution lock. `tiles` < 2^31.
+  void run(int64_t tiles, Tile tile, void* context);
+
+ private:
+  void work(uint32_t worker);
+  // Takes one tile of generation `generation`; false when none is left or the job is another.
+  bool take(uint32_t generation, uint32_t worker);
+
+  // Generation in the upper, next tile in the lower half: a late worker cannot take a tile of a job it has not seen.
+  std::atomic<uint64_t> ticket_{0};
+  std::atomic<uint32_t> count_{0};
+  std::atomic<int64_t> done_{0};
+  std::atomic<Tile> tile_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::atomic<bool> stop_{false};
+  std::atomic<uint32_t> asleep_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace headrace

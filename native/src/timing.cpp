@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "timing.hpp"
+
+#include <algorithm>
+#include <queue>
+
+#include "errors.hpp"
+#include "row_geometry.hpp"
+
+namespace headrace {
+namespace {
+
+using namespace microcode;
+using Wide = unsigned __int128;
+
+constexpr uint64_t kUnlimited = UINT64_MAX;
+constexpr uint64_t kTokenLimit = uint64_t{1} << 25;  // rows of a simulation
+constexpr uint64_t kRowLimit = uint64_t{1} << 36;    // cycles of a row; with the token limit every time is below 2^62
+constexpr uint32_t kFirstFrames = 8, kMostFrames = 32;
+constexpr uint32_t kNobody = UINT32_MAX;
+
+uint64_t bounded(Wide cycles) {
+  if (cycles > kRowLimit) fail(HEADRACE_INVALID_HEF, "timing", "a row takes too many cycles", "more than 2^36", "at most 2^36");
+  return static_cast<uint64_t>(cycles);
+}
+Wide ceil_div(Wide a, Wide b) { return (a + b - 1) / b; }
+
+struct Edge {
+  uint32_t tensor = 0;
+  uint32_t consumer = kNobody;  // actor
+  uint32_t operand = 0;
+  uint64_t capacity = kUnlimited;
+  std::vector<uint64_t> freed;  // times
+};
+
+enum class ActorKind { kStage, kLinkIn, kLinkOut };
+
+struct Actor {
+  ActorKind kind = ActorKind::kStage;
+  uint32_t index = 0;   // kernel or tensor
+  uint32_t tensor = 0;  // written (stage, link in) or read (link out)
+  std::vector<uint32_t> inputs;  // edges, by operand
+  std::vector<RowGeometry> geometry;
+  uint64_t rows = 1;  // of the written (or sent) tensor per frame
+  uint64_t input = 0, engine = 0, output = 0, overhead = 0;  // cycles per row
+  bool incremental = false;
+  uint64_t steps_per_frame = 1;  // tokens: rows, or input rows of an incremental stage
+  uint64_t next = 0;             // token, over all frames
+  uint64_t free = 0;             // when its server is free
+  bool pending = false;
+  uint64_t wait_input = 0, wait_output = 0;  // times of the pending token's last dependencies
+  uint64_t first_start = 0, stall_input = 0, stall_output = 0;  // of the last frame
+
+  uint64_t row_cycles() const { return std::max({input, engine, output}) + overhead; }
+};
+
+struct Blocked {
+  uint32_t on = kNobody;  // actor
+  uint32_t edge = 0;
+  bool for_room = false;
+};
+
+class Simulation {
+ public:
+  Simulation(const Program& p, uint32_t frames) : p_(p), frames_(frames) {
+    make_actors();
+    make_edges();
+    reserve();
+  }
+
+  void run() {
+    for (uint32_t a = 0; a < actors_.size(); ++a) schedule(a);
+    while (!queue_.empty()) {
+      const auto [time, actor] = queue_.top();
+      queue_.pop();
+      actors_[actor].pending = false;
+      perform(actor, time);
+    }
+    for (uint32_t a = 0; a < actors_.size(); ++a) {
+      if (actors_[a].next != total(actors_[a])) report_deadlock(a);
+    }
+  }
+
+  // When the last output row of a frame is in the host.
+  uint64_t finished(uint32_t frame) const {
+    uint64_t time = 0;
+    for (const Actor& a : actors_) {
+      if (a.kind != ActorKind::kLinkOut) continue;
+      const Edge& e = edges_[a.inputs[0]];
+      time = std::max(time, e.freed[a.rows * (frame + 1) - 1]);
+    }
+    return time;
+  }
+  uint64_t link_busy() const { return link_busy_ / frames_; }
+
+  StageTiming stage(uint32_t kernel) const {
+    const Actor& a = actors_[kernel];
+    StageTiming s;
+    s.kernel = kernel;
+    s.rows = static_cast<uint32_t>(a.rows);
+    s.engine = a.rows * (a.engine + a.overhead);
+    s.input_port = a.rows * (a.input + a.overhead);
+    s.output_port = a.rows * (a.output + a.overhead);
+    s.busy = std::max({s.engine, s.input_port, s.output_port});
+    s.span = a.free - a.first_start;
+    s.stall_input = a.stall_input;
+    s.stall_output = a.stall_output;
+    return s;
+  }
+
+ private:
+  uint64_t total(const Actor& a) const { return a.steps_per_frame * frames_; }
+  uint64_t height(uint32_t tensor) const { return p_.tensors[tensor].height; }
+
+  // Actors 0 .. kernels - 1 are the kernels; the link's ends follow.
+  void make_actors() {
+    for (uint32_t k = 0; k < p_.kernels.size(); ++k) {
+      Actor a;
+      a.index = k;
+      a.tensor = p_.kernels[k].output;
+      a.rows = height(a.tensor);
+      for (uint32_t j = 0; j < p_.kernels[k].operand_count; ++j) a.geometry.emplace_back(p_, k, j);
+      a.incremental = a.geometry[0].incremental();
+      a.steps_per_frame = a.incremental ? a.geometry[0].input_rows() : a.rows;
+      actors_.push_back(std::move(a));
+    }
+    for (const StageRecord& s : p_.stages) set_rates(actors_[s.kernel], s);
+    const auto add_link = [&](uint32_t tensor, ActorKind kind) {
+      Actor a;
+      a.kind = kind;
+      a.index = a.tensor = tensor;
+      a.rows = a.steps_per_frame = height(tensor);
+      actors_.push_back(std::move(a));
+    };
+    for (uint32_t t = 0; t < p_.tensors.size(); ++t) {
+      const auto role = static_cast<TensorRole>(p_.tensors[t].role);
+      if (role == TensorRole::kInput) add_link(t, ActorKind::kLinkIn);
+      if (role == TensorRole::kOutput) add_link(t, ActorKind::kLinkOut);
+    }
+  }
+
+  void set_rates(Actor& a, const StageRecord& s) const {
+    const TargetRecord& t = p_.target;
+    const Wide bn = t.busy_numerator, bd = t.busy_denominator, rows = a.rows;
+    const auto port = [&](uint64_t bytes) { return bounded(ceil_div(Wide{bytes} * bd, t.port_bytes_per_cycle * bn * rows)); };
+    a.input = port(s.input_bytes_per_frame);
+    a.engine = bounded(ceil_div(Wide{s.engine_cycles_per_row} * bd, bn));
+    a.output = port(std::max(s.output_bytes_per_frame, s.join_bytes_per_frame));
+    a.overhead = t.row_overhead_cycles;
+  }
+
+  void make_edges() {
+    writer_.assign(p_.tensors.size(), kNobody);
+    readers_.resize(p_.tensors.size());
+    for (uint32_t a = 0; a < actors_.size(); ++a) {
+      if (actors_[a].kind != ActorKind::kLinkOut) writer_[actors_[a].tensor] = a;
+    }
+    const auto add = [&](uint32_t actor, uint32_t tensor, uint32_t operand) {
+      Edge e;
+      e.tensor = tensor;
+      e.consumer = actor;
+      e.operand = operand;
+      const auto index = static_cast<uint32_t>(edges_.size());
+      actors_[actor].inputs.push_back(index);
+      readers_[tensor].push_back(index);
+      edges_.push_back(std::move(e));
+    };
+    for (uint32_t a = 0; a < actors_.size(); ++a) {
+      if (actors_[a].kind == ActorKind::kLinkOut) add(a, actors_[a].tensor, 0);
+      if (actors_[a].kind != ActorKind::kStage) continue;
+      const KernelRecord& k = p_.kernels[actors_[a].index];
+      for (uint32_t j = 0; j < k.operand_count; ++j) add(a, p_.operand(k, j), j);
+    }
+    for (const BufferRecord& b : p_.buffers) {
+      for (uint32_t index : readers_[b.tensor]) {
+        Edge& e = edges_[index];
+        const Actor& consumer = actors_[e.consumer];
+        const bool host = consumer.kind == ActorKind::kLinkOut;
+        if (e.operand == b.operand && (host ? b.consumer == kNone : b.consumer == consumer.index)) e.capacity = b.capacity_rows;
+      }
+    }
+  }
+
+  void reserve() {
+    uint64_t tokens = 0;
+    for (const Actor& a : actors_) tokens += total(a);
+    for (const Edge& e : edges_) tokens += height(e.tensor) * frames_;
+    if (tokens > kTokenLimit) {
+      fail(HEADRACE_NOT_IMPLEMENTED, "timing", "the simulation of so many rows is not built yet", str(tokens) + " rows",
+           "at most 2^25");
+    }
+    available_.resize(p_.tensors.size());
+    for (size_t t = 0; t < available_.size(); ++t) available_[t].reserve(height(static_cast<uint32_t>(t)) * frames_);
+    for (Edge& e : edges_) e.freed.reserve(height(e.tensor) * frames_);
+  }
+
+  // Input rows of operand `j` (over all frames) that token `token` needs.
+  uint64_t needed(const Actor& a, size_t j, uint64_t token) const {
+    if (a.kind == ActorKind::kLinkOut) return token + 1;
+    const uint64_t frame = token / a.steps_per_frame, inside = token % a.steps_per_frame;
+    const uint64_t rows = a.geometry[j].input_rows();
+    if (a.incremental) {
+      if (j == 0) return frame * rows + inside + 1;
+      return inside + 1 == a.steps_per_frame ? (frame + 1) * rows : 0;
+    }
+    const uint64_t count = a.geometry[j].needed(inside);
+    return count == 0 ? 0 : frame * rows + count;
+  }
+  uint64_t released(const Actor& a, size_t j, uint64_t token) const {
+    if (a.kind == ActorKind::kLinkOut) return token + 1;
+    const uint64_t frame = token / a.steps_per_frame, inside = token % a.steps_per_frame;
+    const uint64_t rows = a.geometry[j].input_rows();
+    if (a.incremental) {
+      if (j == 0) return frame * rows + inside + 1;
+      return inside + 1 == a.steps_per_frame ? (frame + 1) * rows : frame * rows;
+    }
+    return frame * rows + a.geometry[j].released(inside);
+  }
+  // Output row that token `token` writes; false when it writes none.
+  bool writes(const Actor& a, uint64_t token, uint64_t& row) const {
+    if (a.kind == ActorKind::kLinkOut) return false;
+    row = a.incremental ? token / a.steps_per_frame : token;
+    return !a.incremental || token % a.steps_per_frame == a.steps_per_frame - 1;
+  }
+
+  // The dependencies of the next token: true with their times, or false with what is missing.
+  bool ready(Actor& a, Blocked& blocked) const {
+    a.wait_input = a.wait_output = 0;
+    for (size_t j = 0; j < a.inputs.size(); ++j) {
+      const uint64_t count = needed(a, j, a.next);
+      if (count == 0) continue;
+      const auto& times = available_[edges_[a.inputs[j]].tensor];
+      if (times.size() < count) {
+        blocked = {writer_[edges_[a.inputs[j]].tensor], a.inputs[j], false};
+        return false;
+      }
+      a.wait_input = std::max(a.wait_input, times[count - 1]);
+    }
+    uint64_t row = 0;
+    if (!writes(a, a.next, row)) return true;
+    for (uint32_t index : readers_[a.tensor]) {
+      const Edge& e = edges_[index];
+      if (row < e.capacity) continue;
+      if (e.freed.size() <= row - e.capacity) {
+        blocked = {e.consumer, index, true};
+        return false;
+      }
+      a.wait_output = std::max(a.wait_output, e.freed[row - e.capacity]);
+    }
+    return true;
+  }
+
+  void schedule(uint32_t index) {
+    Actor& a = actors_[index];
+    if (a.pending || a.next == total(a)) return;
+    Blocked blocked;
+    if (!ready(a, blocked)) return;
+    a.pending = true;
+    queue_.push({std::max({a.wait_input, a.wait_output, a.free}), index});
+  }
+
+  uint64_t link_cycles(uint32_t tensor, uint64_t row) const {
+    const TensorRecord& t = p_.tensors[tensor];
+    const Wide bytes = Wide{t.width} * t.channels * t.element_bytes;
+    const auto until = [&](uint64_t n) { return ceil_div(bytes * n * p_.target.clock_hz, p_.target.link_bytes_per_second); };
+    return bounded(until(row + 1) - until(row));
+  }
+
+  uint64_t token_cycles(const Actor& a) const {
+    if (!a.incremental) return a.row_cycles();
+    const uint64_t all = std::max(a.input, a.engine), inside = a.next % a.steps_per_frame;
+    const auto until = [&](uint64_t n) { return static_cast<uint64_t>(ceil_div(Wide{all} * n, a.steps_per_frame)); };
+    const uint64_t share = until(inside + 1) - until(inside);
+    return inside + 1 == a.steps_per_frame ? share + a.row_cycles() - all : share;
+  }
+
+  void perform(uint32_t index, uint64_t time) {
+    Actor& a = actors_[index];
+    uint64_t end = 0;
+    if (a.kind == ActorKind::kStage) {
+      end = time + token_cycles(a);
+      note_stall(a, time);
+      a.free = end;
+    } else {
+      // One server for both directions; tokens come in the order in which they were ready.
+      const uint64_t cycles = link_cycles(a.tensor, a.next % a.rows);
+      end = std::max(time, link_free_) + cycles;
+      link_free_ = a.free = end;
+      link_busy_ += cycles;
+    }
+    uint64_t row = 0;
+    if (writes(a, a.next, row)) available_[a.tensor].push_back(end);
+    for (size_t j = 0; j < a.inputs.size(); ++j) {
+      Edge& e = edges_[a.inputs[j]];
+      const uint64_t count = released(a, j, a.next);
+      while (e.freed.size() < count) e.freed.push_back(end);
+    }
+    ++a.next;
+    schedule(index);
+    if (a.kind != ActorKind::kLinkOut) {
+      for (uint32_t e : readers_[a.tensor]) schedule(edges_[e].consumer);
+    }
+    for (uint32_t e : a.inputs) {
+      if (writer_[edges_[e].tensor] != kNobody) schedule(writer_[edges_[e].tensor]);
+    }
+  }
+
+  void note_stall(Actor& a, uint64_t time) {
+    if (a.next / a.steps_per_frame != frames_ - 1) return;
+    if (a.next % a.steps_per_frame == 0) a.first_start = time;
+    if (time <= a.free) return;
+    (a.wait_input >= a.wait_output ? a.stall_input : a.stall_output) += time - a.free;
+  }
+
+  std::string name(const Actor& a) const {
+    if (a.kind == ActorKind::kStage) return printable(p_.kernel_names[a.index]);
+    return "host (" + printable(p_.tensor_names[a.index]) + ")";
+  }
+
+  [[noreturn]] void report_deadlock(uint32_t start) {
+    // Each blocked actor waits for one other; following that from any of them ends in a cycle.
+    std::vector<uint32_t> path;
+    std::vector<Blocked> why;
+    std::vector<uint8_t> seen(actors_.size(), 0);
+    uint32_t at = start;
+    while (at != kNobody && !seen[at]) {
+      seen[at] = 1;
+      Blocked blocked;
+      if (ready(actors_[at], blocked)) break;
+      path.push_back(at);
+      why.push_back(blocked);
+      at = blocked.on;
+    }
+    std::string text;
+    const auto first = static_cast<size_t>(std::find(path.begin(), path.end(), at) - path.begin());
+    for (size_t i = first; i < path.size(); ++i) {
+      const Edge& e = edges_[why[i].edge];
+      text += (i == first ? "" : "; ") + name(actors_[path[i]]) + " waits for ";
+      if (why[i].for_room) {
+        text += "room in the buffer of " + name(actors_[e.consumer]) + " (" + str(e.capacity) + " rows of " +
+                printable(p_.tensor_names[e.tensor]) + ")";
+      } else {
+        text += "a row of " + printable(p_.tensor_names[e.tensor]);
+      }
+    }
+    fail(HEADRACE_DEADLOCK, "pipeline", "deadlock: no stage can move", text,
+         "a larger buffer on one of these edges (a whole frame beside a global reduction)");
+  }
+
+  const Program& p_;
+  const uint32_t frames_;
+  std::vector<Actor> actors_;
+  std::vector<Edge> edges_;
+  std::vector<uint32_t> writer_;                 // by tensor: actor
+  std::vector<std::vector<uint32_t>> readers_;   // by tensor: edges
+  std::vector<std::vector<uint64_t>> available_;  // by tensor: time of each row
+  uint64_t link_free_ = 0, link_busy_ = 0;
+  using Event = std::pair<uint64_t, uint32_t>;
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> queue_;
+};
+
+void summarise(const Program& p, const Simulation& sim, uint32_t frames, TimingResult& out) {
+  const uint32_t window = frames / 2;
+  const uint64_t last = sim.finished(frames - 1), before = sim.finished(frames - 2);
+  const uint64_t earlier = sim.finished(frames - 3);
+  out.steady = last - before == before - earlier;
+  out.period_denominator = out.steady ? 1 : window;
+  out.period_numerator = last - (out.steady ? before : sim.finished(frames - 1 - window));
+  out.latency = sim.finished(0);
+  out.frames = frames;
+  const auto clock = static_cast<double>(p.target.clock_hz);
+  const auto period = static_cast<double>(out.period_numerator) / static_cast<double>(out.period_denominator);
+  out.fps = period > 0 ? clock / period : 0;
+  out.latency_ms = static_cast<double>(out.latency) / clock * 1e3;
+  out.link_busy = sim.link_busy();
+  uint64_t most = 0;
+  out.stages.clear();
+  for (size_t i = 0; i < p.stages.size(); ++i) {
+    out.stages.push_back(sim.stage(p.stages[i].kernel));
+    if (out.stages[i].busy > most) {
+      most = out.stages[i].busy;
+      out.bottleneck = static_cast<uint32_t>(i);
+    }
+  }
+  if (out.link_busy > most) out.bottleneck = static_cast<uint32_t>(p.stages.size());
+}
+
+}  // namespace
+
+TimingResult simulate(const Program& program) {
+  if (program.stages.empty()) {
+    fail(HEADRACE_NOT_FOUND, "timing", "the program has no stages, so it has no time", "0", "at least 1");
+  }
+  if (program.contexts.size() > 1) {
+    fail(HEADRACE_NOT_IMPLEMENTED, "timing", "the simulation of several contexts is not built yet",
+         str(uint64_t{program.contexts.size()}) + " contexts", "1");
+  }
+  TimingResult out;
+  for (uint32_t frames = kFirstFrames;; frames = kMostFrames) {
+    Simulation sim(program, frames);
+    sim.run();
+    summarise(program, sim, frames, out);
+    if (out.steady || frames == kMostFrames) return out;
+  }
+}
+
+}  // namespace headrace

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verifier.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "errors.hpp"
+#include "verify_kernel.hpp"
+
+namespace headrace {
+namespace {
+
+using namespace microcode;
+
+[[noreturn]] void invalid(const std::string& where, const std::string& rule, const std::string& got,
+                          const std::string& need) {
+  fail(HEADRACE_INVALID_HEF, where, rule, got, need);
+}
+
+void check_target(const Program& p) {
+  const TargetRecord& t = p.target;
+  const std::string where = "target " + printable(p.target_name);
+  if (t.clusters == 0 || t.clusters > 1024 || t.clock_hz == 0 || t.clock_hz > (uint64_t{1} << 40)) {
+    invalid(where, "clusters or clock are out of range", str(t.clusters) + " clusters, " + str(t.clock_hz) + " Hz",
+            "1 to 1024 clusters, 1 to 2^40 Hz");
+  }
+  if (t.port_bytes_per_cycle == 0 || t.busy_numerator == 0 || t.busy_numerator > t.busy_denominator ||
+      t.link_bytes_per_second == 0 || t.row_overhead_cycles > (1u << 24)) {
+    invalid(where, "a rate is out of range",
+            "port " + str(t.port_bytes_per_cycle) + ", busy " + str(t.busy_numerator) + "/" + str(t.busy_denominator) +
+                ", link " + str(t.link_bytes_per_second) + ", row overhead " + str(t.row_overhead_cycles),
+            "port > 0, 0 < busy <= 1, link > 0, row overhead <= 2^24");
+  }
+}
+
+void check_tensors(const Program& p, uint64_t memory_limit) {
+  std::set<std::string> names;
+  uint64_t total = 0;
+  size_t inputs = 0, outputs = 0;
+  for (size_t i = 0; i < p.tensors.size(); ++i) {
+    const TensorRecord& t = p.tensors[i];
+    const std::string where = "tensor " + printable(p.tensor_names[i]);
+    if (!names.insert(p.tensor_names[i]).second) invalid(where, "two tensors have this name", "2", "1");
+    const auto in_range = [](uint32_t v) { return v >= 1 && v <= kDimensionLimit; };
+    if (!in_range(t.height) || !in_range(t.width) || !in_range(t.channels)) {
+      invalid(where, "a dimension is out of range", str(t.height) + "x" + str(t.width) + "x" + str(t.channels),
+              "1 to 2^24 each");
+    }
+    if (t.element_bytes != 1 && t.element_bytes != 2) {
+      invalid(where, "the element size is not valid", str(uint32_t{t.element_bytes}), "1 or 2 bytes");
+    }
+    if (t.role > static_cast<uint32_t>(TensorRole::kOutput)) {
+      invalid(where, "the role is unknown", str(uint32_t{t.role}), "0, 1 or 2");
+    }
+    if (t.zero_point < 0 || t.zero_point > top_code(t)) {
+      invalid(where, "the zero point is not a code", str(t.zero_point), "0 to " + str(top_code(t)));
+    }
+    if (!std::isnormal(t.scale) || t.scale < 0) {
+      invalid(where, "the scale is not a positive, normal number", std::to_string(t.scale), "> 0");
+    }
+    inputs += t.role == static_cast<uint32_t>(TensorRole::kInput);
+    outputs += t.role == static_cast<uint32_t>(TensorRole::kOutput);
+    total = sat_add(total, bytes_of(t));
+  }
+  if (total > memory_limit) {
+    invalid("tensors", "they need more memory than this device may use", str(total) + " bytes",
+            "at most " + str(memory_limit) + " bytes");
+  }
+  if (inputs == 0 || outputs == 0) {
+    invalid("tensors", "a network has inputs and outputs", str(uint64_t{inputs}) + " and " + str(uint64_t{outputs}),
+            "at least one of each");
+  }
+}
+
+void check_contexts(const Program& p) {
+  uint64_t next = 0;
+  for (size_t i = 0; i < p.contexts.size(); ++i) {
+    const ContextRecord& c = p.contexts[i];
+    if (c.first_kernel != next || c.kernel_count == 0 || c.kernel_count > p.kernels.size() - next) {
+      invalid("context " + str(uint64_t{i}), "its kernels do not follow those of the context before",
+              "kernel " + str(c.first_kernel) + ", count " + str(c.kernel_count), "starting at " + str(next));
+    }
+    for (uint64_t k = next; k < next + c.kernel_count; ++k) {
+      if (p.kernels[k].context != i) {
+        invalid("kernel " + printable(p.kernel_names[k]), "it names another context",
+                str(uint32_t{p.kernels[k].context}), str(uint64_t{i}));
+      }
+    }
+    next += c.kernel_count;
+  }
+  if (next != p.kernels.size() || next == 0) {
+    invalid("contexts", "they do not cover the kernels", str(next) + " of " + str(uint64_t{p.kernels.size()}), "all, at least one");
+  }
+}
+
+// Every tensor is an input or is written once, before it is read.
+void check_dataflow(const Program& p) {
+  std::vector<uint8_t> written(p.tensors.size(), 0);
+  for (size_t i = 0; i < p.tensors.size(); ++i) {
+    written[i] = p.tensors[i].role == static_cast<uint32_t>(TensorRole::kInput);
+  }
+  std::set<std::string> names;
+  for (size_t i = 0; i < p.kernels.size(); ++i) {
+    const KernelRecord& k = p.kernels[i];
+    const std::string where = "kernel " + printable(p.kernel_names[i]);
+    if (!names.insert(p.kernel_names[i]).second) invalid(where, "two kernels have this name", "2", "1");
+    if (k.operand_count == 0 || k.operand_offset > p.operands.size() ||
+        k.operand_count > p.operands.size() - k.operand_offset) {
+      invalid(where, "its operands are not in the operand list",
+              "offset " + str(k.operand_offset) + ", count " + str(k.operand_count),
+              "at least one, inside " + str(uint64_t{p.operands.size()}));
+    }
+    for (uint32_t j = 0; j < k.operand_count; ++j) {
+      const uint32_t tensor = p.operand(k, j);
+      if (tensor >= p.tensors.size()) {
+        invalid(where, "an operand is not a tensor", str(tensor), "below " + str(uint64_t{p.tensors.size()}));
+      }
+      if (!written[tensor]) {
+        invalid(where, "it reads a tensor that nothing has written before", printable(p.tensor_names[tensor]),
+                "a network input or the output of an earlier kernel");
+      }
+    }
+    if (k.output >= p.tensors.size()) {
+      invalid(where, "its output is not a tensor", str(k.output), "below " + str(uint64_t{p.tensors.size()}));
+    }
+    if (written[k.output]) {
+      invalid(where, "its output is written already", printable(p.tensor_names[k.output]), "each tensor written once");
+    }
+    written[k.output] = 1;
+  }
+  for (size_t i = 0; i < p.tensors.size(); ++i) {
+    if (!written[i]) invalid("tensor " + printable(p.tensor_names[i]), "no kernel writes it", "none", "one kernel");
+  }
+}
+
+struct Used {
+  uint64_t controllers = 0, subclusters = 0, memory_units = 0;
+};
+
+void check_stages(const Program& p) {
+  const TargetRecord& t = p.target;
+  std::vector<uint8_t> staged(p.kernels.size(), 0);
+  std::vector<Used> used(p.contexts.size());
+  for (size_t i = 0; i < p.stages.size(); ++i) {
+    const StageRecord& s = p.stages[i];
+    const std::string where = "stage " + str(uint64_t{i});
+    if (s.kernel >= p.kernels.size()) {
+      invalid(where, "its kernel does not exist", str(s.kernel), "below " + str(uint64_t{p.kernels.size()}));
+    }
+    if (staged[s.kernel]++) invalid(where, "its kernel has a stage already", printable(p.kernel_names[s.kernel]), "one stage each");
+    if (s.cluster >= t.clusters) invalid(where, "its cluster does not exist", str(s.cluster), "below " + str(t.clusters));
+    const uint32_t height = p.tensors[p.kernels[s.kernel].output].height;
+    if (s.rows != height) {
+      invalid(where, "its rows are not those of the kernel's output", str(s.rows), str(height));
+    }
+    // 2^40 keeps every sum of the simulation below 2^63.
+    const uint64_t limit = uint64_t{1} << 40;
+    if (s.input_bytes_per_frame > limit || s.output_bytes_per_frame > limit || s.join_bytes_per_frame > limit) {
+      invalid(where, "its bytes per frame are out of range",
+              str(std::max({s.input_bytes_per_frame, s.output_bytes_per_frame, s.join_bytes_per_frame})), "at most 2^40");
+    }
+    Used& u = used[p.kernels[s.kernel].context];
+    u.controllers += s.controllers;
+    u.subclusters += s.subclusters;
+    u.memory_units += s.memory_units;
+  }
+  for (size_t c = 0; c < used.size(); ++c) {
+    const auto check = [&](const char* what, uint64_t need, uint32_t per_cluster) {
+      const uint64_t have = uint64_t{per_cluster} * t.clusters;
+      if (need > have) {
+        invalid("context " + str(uint64_t{c}), std::string("its stages use more ") + what + " than the target has", str(need),
+                "at most " + str(have));
+      }
+    };
+    check("layer controllers", used[c].controllers, t.controllers_per_cluster);
+    check("sub-clusters", used[c].subclusters, t.subclusters_per_cluster);
+    check("memory units", used[c].memory_units, t.memory_units_per_cluster);
+  }
+}
+
+void check_buffers(const Program& p) {
+  std::set<std::pair<uint64_t, uint32_t>> seen;
+  for (size_t i = 0; i < p.buffers.size(); ++i) {
+    const BufferRecord& b = p.buffers[i];
+    const std::string where = "buffer " + str(uint64_t{i});
+    if (b.tensor >= p.tensors.size()) {
+      invalid(where, "its tensor does not exist", str(b.tensor), "below " + str(uint64_t{p.tensors.size()}));
+    }
+    if (b.capacity_rows == 0) invalid(where, "it holds no row", "0", "at least 1");
+    uint64_t owner = b.consumer;
+    if (b.consumer == kNone) {
+      if (p.tensors[b.tensor].role != static_cast<uint32_t>(TensorRole::kOutput) || b.operand != 0) {
+        invalid(where, "it leads to the host, but its tensor is not an output", printable(p.tensor_names[b.tensor]),
+                "an output tensor, operand 0");
+      }
+      owner = (uint64_t{1} << 32) + b.tensor;
+    } else {
+      if (b.consumer >= p.kernels.size()) {
+        invalid(where, "its consumer does not exist", str(b.consumer), "below " + str(uint64_t{p.kernels.size()}));
+      }
+      const KernelRecord& k = p.kernels[b.consumer];
+      if (b.operand >= k.operand_count || p.operand(k, b.operand) != b.tensor) {
+        invalid(where, "its consumer does not read this tensor at this operand",
+                printable(p.kernel_names[b.consumer]) + " operand " + str(b.operand), printable(p.tensor_names[b.tensor]));
+      }
+    }
+    if (!seen.insert({owner, b.operand}).second) invalid(where, "the edge has a buffer already", "2", "1");
+  }
+}
+
+}  // namespace
+
+void verify_program(const Program& program, uint64_t memory_limit) {
+  check_target(program);
+  check_tensors(program, memory_limit);
+  check_contexts(program);
+  check_dataflow(program);
+  uint64_t weight_bytes = 0;
+  for (size_t i = 0; i < program.kernels.size(); ++i) {
+    weight_bytes = sat_add(weight_bytes, verify_kernel(program, i));
+    if (weight_bytes > memory_limit) {
+      invalid("kernel " + printable(program.kernel_names[i]), "the weights need more memory than this device may use",
+              str(weight_bytes) + " bytes", "at most " + str(memory_limit) + " bytes");
+    }
+  }
+  check_stages(program);
+  check_buffers(program);
+}
+
+}  // namespace headrace
