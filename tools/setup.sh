@@ -47,8 +47,8 @@ command -v ninja >/dev/null 2>&1 || tools+=(ninja)
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT="$root/constraints.txt"
 say "installing build tools: ${tools[*]}"
-"$py" -m pip install --quiet "${tools[@]}"
+"$py" -m pip install --quiet --quiet "${tools[@]}"
 say "building the native library and installing headrace with its packages (a few minutes the first time)"
 PATH="$(cd "$venv/bin" && pwd):$PATH" CMAKE_BUILD_PARALLEL_LEVEL="${JOBS:-2}" \
-    "$py" -m pip install --quiet --no-build-isolation --editable ".[sdk,host,test]"
+    "$py" -m pip install --quiet --quiet --no-build-isolation --editable ".[sdk,host,test]"
 say "ready: $("$py" -c 'import headrace; print("headrace", headrace.__version__)') in $venv"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError, ScriptError, unknown_name
+from headrace.hn.files import read_bytes
 from headrace.script.parser import Command, Name, Script, Value, parse_script
 from headrace.script.resolve import command_text
 from headrace.script.tokens import MAX_SCRIPT_BYTES
@@ -89,16 +90,13 @@ def load_script(path_or_text: str | Path) -> Script:
     if isinstance(path_or_text, str) and (not path_or_text.strip() or any(c in path_or_text for c in "\n(")):
         return parse_script(path_or_text)
     path = Path(path_or_text)
+    data = read_bytes(path, "model script", MAX_SCRIPT_BYTES)
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_SCRIPT_BYTES + 1)
         text = data.decode("utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
-        need = "a readable UTF-8 text file, or the text of a script"
-        raise InputFileError(
-            Diagnostic("E-SCRIPT-FILE", str(path), "the model script cannot be read", reason, need)
-        ) from error
+    except UnicodeDecodeError as error:
+        got = f"byte {error.start} is {data[error.start]:#04x}"
+        problem = Diagnostic("E-SCRIPT-FILE", str(path), "the model script is not text", got, "UTF-8 text")
+        raise InputFileError(problem) from None
     return parse_script(text, path.name)
 
 
