@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.hef.microcode import AxisMask, KernelRecord, Opcode, Program, TensorRole
+from headrace.hef.microcode import NONE, AxisMask, KernelRecord, Opcode, Program, TensorRole
 from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, definition_of, quantized_view, store_requantization
 from headrace.numerics.quantization import TensorQuantization
@@ -312,83 +312,105 @@ class _Edge:
     tensor: int
     consumer: int | None
     capacity: int
-    windows: list[tuple[int, int]]  # (first, last) row of each output row
     height: int
-    taken: int = 0  # rows the consumer has released
+    operand: int
+
+
+@dataclass
+class _Step:
+    """One step of a stage: per edge the rows it needs and has released when done (of its frame), cycles, row written."""
+
+    needs: list[int]
+    releases: list[int]
+    cycles: int
+    writes: bool
 
 
 class RowSimulator:
-    """Self-timed pipeline with finite buffers, read from a program's records; rows of a stage are strictly in order.
+    """Self-timed pipeline with finite buffers, read from a program's records; steps of a stage are strictly in order.
 
     A row claims a place in every buffer of its tensor before its production starts, and gives it back when the last
-    output row that reads it is complete.
+    step that reads it is complete. The link is free.
     """
 
     def __init__(self, program: Program) -> None:
         self.p = program
-        t = program.target
-        self.edges: list[_Edge] = []
-        for b in program.buffers:
-            height = program.tensors[b.tensor].height
-            if b.consumer == 0xFFFFFFFF:
-                self.edges.append(_Edge(b.tensor, None, b.capacity_rows, [(y, y) for y in range(height)], height))
-            else:
-                k = program.kernels[b.consumer]
-                rows = program.tensors[k.output].height
-                windows = [row_window(program, k, b.operand, y) for y in range(rows)]
-                self.edges.append(_Edge(b.tensor, b.consumer, b.capacity_rows, windows, height))
-        rate = t.port_bytes_per_cycle * t.busy_numerator
-        self.cost: dict[int, tuple[int, int, int]] = {}
-        for s in program.stages:
-
-            def port(size: int, rows: int = s.rows) -> int:
-                return -(-size * t.busy_denominator // (rate * rows)) + t.row_overhead_cycles
-
-            engine = -(-s.engine_cycles_per_row * t.busy_denominator // t.busy_numerator) + t.row_overhead_cycles
-            self.cost[s.kernel] = (
-                port(s.input_bytes_per_frame),
-                engine,
-                port(max(s.output_bytes_per_frame, s.join_bytes_per_frame)),
+        self.edges = [
+            _Edge(
+                b.tensor,
+                None if b.consumer == NONE else b.consumer,
+                b.capacity_rows,
+                program.tensors[b.tensor].height,
+                b.operand,
             )
+            for b in program.buffers
+        ]
+        self.mine = {i: [e for e, x in enumerate(self.edges) if x.consumer == i] for i in range(len(program.kernels))}
+        self.readers = {i: [e for e, x in enumerate(self.edges) if x.tensor == i] for i in range(len(program.tensors))}
+        self.steps = {s.kernel: self._plan(s) for s in program.stages}
+
+    def _plan(self, s: Any) -> list[_Step]:
+        t, k, edges = self.p.target, self.p.kernels[s.kernel], [self.edges[e] for e in self.mine[s.kernel]]
+        rate = t.port_bytes_per_cycle * t.busy_numerator * s.rows
+        taken = -(-s.input_bytes_per_frame * t.busy_denominator // rate)
+        engine = -(-s.engine_cycles_per_row * t.busy_denominator // t.busy_numerator)
+        given = -(-max(s.output_bytes_per_frame, s.join_bytes_per_frame) * t.busy_denominator // rate)
+        cost = max(taken, engine, given) + t.row_overhead_cycles
+        rows = self.p.tensors[k.output].height
+        if _accumulates(self.p, k):
+            h, share = edges[0].height, max(taken, engine)
+            cuts = [-(-share * i // h) for i in range(h + 1)]
+            return [
+                _Step(
+                    [y + 1 if i == 0 else (e.height if y == h - 1 else 0) for i, e in enumerate(edges)],
+                    [y + 1 if i == 0 else (e.height if y == h - 1 else 0) for i, e in enumerate(edges)],
+                    cuts[y + 1] - cuts[y] + (cost - share if y == h - 1 else 0),
+                    y == h - 1,
+                )
+                for y in range(h)
+            ]
+        windows = [[row_window(self.p, k, e.operand, y) for y in range(rows)] for e in edges]
+        return [
+            _Step(
+                [w[y][1] + 1 for w in windows],
+                [min((f for f, _ in w[y + 1 :]), default=e.height) for w, e in zip(windows, edges, strict=True)],
+                cost,
+                True,
+            )
+            for y in range(rows)
+        ]
 
     def run(self, frames: int) -> list[int]:
         """End cycle of each frame's last output row; AssertionError on deadlock."""
         p = self.p
         ends: dict[int, list[int]] = {i: [] for i in range(len(p.tensors))}
-        freed: list[list[int]] = [[] for _ in self.edges]  # per edge: when each row's place became free
-        servers: dict[int, list[int]] = {k: [0, 0, 0] for k in self.cost}
-        link = 0
-        out_ends: dict[int, list[int]] = {e: [] for e, edge in enumerate(self.edges) if edge.consumer is None}
-        inputs = [i for i, t in enumerate(p.tensors) if t.role == TensorRole.INPUT]
-        of_tensor = {i: [e for e, x in enumerate(self.edges) if x.tensor == i] for i in ends}
+        freed: list[list[int]] = [[] for _ in self.edges]
+        state = {k: [0, 0] for k in self.steps}  # next step, when the stage is free
         moving = True
         while moving:
             moving = False
-            for i in inputs:
-                while len(ends[i]) < frames * p.tensors[i].height:
-                    start = self._room(of_tensor[i], len(ends[i]), freed)
+            for i, t in enumerate(p.tensors):
+                while t.role == TensorRole.INPUT and len(ends[i]) < frames * t.height:
+                    start = self._room(i, len(ends[i]), freed)
                     if start is None:
                         break
-                    link = max(link, start)
                     ends[i].append(max(start, ends[i][-1] if ends[i] else 0))
                     moving = True
-            for ki, k in enumerate(p.kernels):
-                while self._step(ki, k, frames, ends, freed, servers, of_tensor):
+            for ki in self.steps:
+                while self._step(ki, frames, ends, freed, state):
                     moving = True
-            for e, done in out_ends.items():
-                edge = self.edges[e]
-                while len(done) < len(ends[edge.tensor]):
-                    done.append(ends[edge.tensor][len(done)])
-                    freed[e].append(done[-1])
+            for e, edge in enumerate(self.edges):
+                while edge.consumer is None and len(freed[e]) < len(ends[edge.tensor]):
+                    freed[e].append(ends[edge.tensor][len(freed[e])])
                     moving = True
-        stuck = [p.name_of(k) for k in p.kernels if len(ends[k.output]) < frames * p.tensors[k.output].height]
+        stuck = [p.name_of(k) for i, k in enumerate(p.kernels) if state[i][0] < frames * len(self.steps[i])]
         assert not stuck, f"deadlock: {stuck}"
-        heights = {e: self.edges[e].height for e in out_ends}
-        return [max(done[(f + 1) * heights[e] - 1] for e, done in out_ends.items()) for f in range(frames)]
+        outputs = [(i, t.height) for i, t in enumerate(p.tensors) if t.role == TensorRole.OUTPUT]
+        return [max(ends[i][(f + 1) * h - 1] for i, h in outputs) for f in range(frames)]
 
-    def _room(self, edges: list[int], row: int, freed: list[list[int]]) -> int | None:
+    def _room(self, tensor: int, row: int, freed: list[list[int]]) -> int | None:
         start = 0
-        for e in edges:
+        for e in self.readers[tensor]:
             behind = row - self.edges[e].capacity
             if behind >= len(freed[e]):
                 return None
@@ -396,42 +418,39 @@ class RowSimulator:
                 start = max(start, freed[e][behind])
         return start
 
-    def _step(
-        self,
-        ki: int,
-        k: KernelRecord,
-        frames: int,
-        ends: Any,
-        freed: Any,
-        servers: dict[int, list[int]],
-        of_tensor: Any,
-    ) -> bool:
-        rows = self.p.tensors[k.output].height
-        row = len(ends[k.output])
-        if row >= frames * rows:
+    def _step(self, ki: int, frames: int, ends: Any, freed: Any, state: dict[int, list[int]]) -> bool:
+        index, free = state[ki]
+        frame, inside = divmod(index, len(self.steps[ki]))
+        if frame >= frames:
             return False
-        frame, y = divmod(row, rows)
-        start = self._room(of_tensor[k.output], row, freed)
+        step, output = self.steps[ki][inside], self.p.kernels[ki].output
+        start = self._room(output, len(ends[output]), freed) if step.writes else 0
         if start is None:
             return False
-        mine = [(e, x) for e, x in enumerate(self.edges) if x.consumer == ki]
-        for _, edge in mine:
-            last = frame * edge.height + edge.windows[y][1]
-            if last >= len(ends[edge.tensor]):
-                return False
-            if last >= 0:
-                start = max(start, ends[edge.tensor][last])
-        time = start
-        for s in range(3):
-            time = max(time, servers[ki][s]) + self.cost[ki][s]
-            servers[ki][s] = time
-        ends[k.output].append(time)
-        for e, edge in mine:
-            later = [first for first, _ in edge.windows[y + 1 :]]
-            keep = frame * edge.height + (min(later) if later else edge.height)
-            while len(freed[e]) < keep:
+        for e, need in zip(self.mine[ki], step.needs, strict=True):
+            edge = self.edges[e]
+            if need > 0:
+                if frame * edge.height + need > len(ends[edge.tensor]):
+                    return False
+                start = max(start, ends[edge.tensor][frame * edge.height + need - 1])
+        time = max(start, free) + step.cycles
+        state[ki] = [index + 1, time]
+        if step.writes:
+            ends[output].append(time)
+        for e, count in zip(self.mine[ki], step.releases, strict=True):
+            while len(freed[e]) < frame * self.edges[e].height + count:
                 freed[e].append(time)
         return True
+
+
+def _accumulates(program: Program, k: KernelRecord) -> bool:
+    """A stage that sums a whole frame into one row takes its input row by row."""
+    h = program.tensors[program.inputs_of(k)[0]].height
+    sums = (
+        Opcode.CONVOLUTION, Opcode.DEPTHWISE, Opcode.POOL_MAX, Opcode.POOL_SUM, Opcode.REDUCE_MAX,
+        Opcode.REDUCE_SUM_RECIPROCAL, Opcode.RESHAPE,
+    )  # fmt: skip
+    return k.opcode in sums and program.tensors[k.output].height == 1 < h and row_window(program, k, 0, 0)[1] == h - 1
 
 
 def row_window(program: Program, k: KernelRecord, operand: int, y: int) -> tuple[int, int]:

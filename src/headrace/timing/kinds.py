@@ -9,6 +9,7 @@ from headrace.layers.move import ConcatAttributes
 from headrace.timing.work import Family, LayerView, RowKind, RowRule, Work, work_of
 
 WHOLE = (RowRule(RowKind.WHOLE),)
+GATHER = (RowRule(RowKind.GATHER),)
 
 
 def _height_axis(view: LayerView, axis: int) -> bool:
@@ -112,4 +113,4 @@ def _reshape(view: LayerView) -> Work:
 def _transpose(view: LayerView) -> Work:
     a: Any = view.attributes
     keeps_rows = len(view.layer.output_shape) != 4 or a.permutation[0] == 0
-    return view.work(Family.MOVE, None if keeps_rows else WHOLE)
+    return view.work(Family.MOVE, None if keeps_rows else GATHER)

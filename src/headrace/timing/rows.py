@@ -2,13 +2,14 @@
 """When every row is produced, and how many rows each buffer must hold.
 
 The schedule is the eager one with unlimited buffers and an input that arrives at the pipeline's period (the
-*characteristic functions* of the dataflow literature). It needs no event queue: a server that takes c cycles per row
-finishes row i at ``max_{j ≤ i}(ready_j + (i - j + 1)·c)``, a running maximum.
+*characteristic functions* of the dataflow literature). It needs no event queue: a stage whose row i takes c_i cycles
+finishes it at ``max_{j ≤ i}(ready_j + c_j + … + c_i)``, a running maximum.
 
 Why its occupancies suffice as capacities: the device is self-timed, and a self-timed marked graph never starts a row
 later than any schedule that respects the same capacities. This schedule does, so the device neither deadlocks nor
-falls below one frame per period. A row claims its place when its production starts and frees it when the last row that reads it
-is complete, the most cautious reading of both.
+falls below one frame per period. A row claims its place when its production starts and frees it when the last row
+that reads it is complete, the most cautious reading of both. Of the steps below, one is a row of the output, or of the
+input where a stage accumulates a whole frame into one row.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from headrace.hn import Array
 from headrace.targets.description import Target
 from headrace.timing.options import Option, ceil_div
-from headrace.timing.work import Flow, Plane, Work, row_windows
+from headrace.timing.work import Flow, Plane, Work, accumulates, row_windows
 
 FRAMES = 3  # at first; more where a consumer lags further behind its producer
 MAX_FRAMES = 64
@@ -64,10 +65,10 @@ class RowSchedule:
     last: dict[str, int]
 
 
-def serve(ready: Array, cycles: int) -> Array:
-    """End times of rows that become ready at ``ready`` at a server of ``cycles`` per row, in order."""
-    steps = np.arange(ready.size, dtype=np.int64) * cycles
-    return np.maximum.accumulate(ready - steps) + steps + cycles
+def serve(ready: Array, cycles: Array) -> Array:
+    """End times of steps that become ready at ``ready`` and take ``cycles`` each, in order (int64, equal shapes)."""
+    total = np.cumsum(cycles)
+    return np.maximum.accumulate(ready - (total - cycles)) + total
 
 
 def link_row_cycles(plane: Plane, target: Target) -> int:
@@ -84,37 +85,69 @@ def _arrivals(plane: Plane, period: int, frames: int, target: Target) -> tuple[A
     """(claim, end) cycles of input rows paced over the period."""
     cost = link_row_cycles(plane, target)
     index = np.arange(plane.height * frames, dtype=np.int64)
-    ends = serve(index * period // plane.height, cost)
+    ends = serve(index * period // plane.height, np.full_like(index, cost))
     return ends - cost, ends
 
 
-def _starts_and_ends(work: Work, option: Option, produced: dict[str, Array], frames: int) -> tuple[Array, Array]:
-    rows = work.output.height
-    ready = np.zeros(rows * frames, np.int64)
-    for i, plane in enumerate(work.operands):
-        _, last = row_windows(work, i)
-        index = (np.arange(frames, dtype=np.int64)[:, None] * plane.height + last).reshape(-1)
+@dataclass(frozen=True)
+class _Steps:
+    """A stage's steps of one frame.
+
+    Attributes:
+        windows: per operand, (first, last) row of each step; last -1 where the step reads nothing yet.
+        cycles: of each step.
+        rows: step that starts and ends each output row.
+    """
+
+    windows: list[tuple[Array, Array]]
+    cycles: Array
+    rows: Array
+
+
+def _steps(work: Work, option: Option) -> _Steps:
+    if not accumulates(work):
+        rows = work.output.height
+        windows = [row_windows(work, i) for i in range(len(work.operands))]
+        return _Steps(windows, np.full(rows, option.row_cycles, np.int64), np.arange(rows))
+    count = work.operands[0].height
+    step = np.arange(count, dtype=np.int64)
+    # The other operands (a fused residual) are read with the last step.
+    others = [(np.zeros_like(step), np.where(step < count - 1, -1, p.height - 1)) for p in work.operands[1:]]
+    taken = max(option.input_row, option.engine_row)
+    until = -(-taken * np.arange(count + 1, dtype=np.int64) // count)
+    cycles = np.diff(until)
+    cycles[-1] += option.row_cycles - taken
+    return _Steps([(step, step), *others], cycles, np.array([count - 1]))
+
+
+def _run(work: Work, steps: _Steps, produced: dict[str, Array], frames: int) -> tuple[Array, Array]:
+    """(start, end) of every step of all frames, int64 ``[frames, steps]``."""
+    frame = np.arange(frames, dtype=np.int64)[:, None]
+    ready = np.zeros((frames, steps.cycles.size), np.int64)
+    for plane, (_, last) in zip(work.operands, steps.windows, strict=True):
         ends = produced[plane.tensor]
-        # last == -1 means the row reads nothing of this operand yet; in frame f that is the row before the frame.
-        ready = np.maximum(ready, np.where(index < 0, 0, ends[np.maximum(index, 0)]))
-    ready = np.maximum.accumulate(ready)
-    taken = serve(ready, option.input_row + option.overhead)
-    computed = serve(taken, option.engine_row + option.overhead)
-    ended = serve(computed, option.output_row + option.overhead)
-    return taken - (option.input_row + option.overhead), ended
+        index = np.where(last < 0, 0, frame * plane.height + last)
+        ready = np.maximum(ready, np.where(last < 0, 0, ends[index]))
+    cycles = np.tile(steps.cycles, frames)
+    ends = serve(ready.reshape(-1), cycles)
+    return (ends - cycles).reshape(frames, -1), ends.reshape(frames, -1)
 
 
-def _capacity(claims: Array, work: Work, operand: int, ended: Array, frames: int) -> tuple[int, int]:
-    """Most rows of one edge alive at once, and the longest time a frame of it stays."""
-    height = work.operands[operand].height
-    first, _ = row_windows(work, operand)
-    # Row j leaves with the last output row that may still read it or an earlier one; no row leaves out of turn.
+def _capacity(claims: Array, first: Array, height: int, ended: Array) -> tuple[int, int]:
+    """Most rows of one edge alive at once, and the longest time a frame of it stays.
+
+    Args:
+        claims: when each row's production starts, all frames.
+        first: first row that each step of a frame reads.
+        height: rows of one frame.
+        ended: end of every step, ``[frames, steps]``.
+    """
+    # Row j leaves with the last step that may still read it or an earlier one; no row leaves out of turn.
     least = np.minimum.accumulate(first[::-1])[::-1]
     keeper = np.maximum(np.searchsorted(least, np.arange(height), side="right") - 1, 0)
-    frame = np.arange(frames, dtype=np.int64)[:, None]
-    freed = np.maximum.accumulate(ended[(frame * work.output.height + keeper).reshape(-1)])
+    freed = np.maximum.accumulate(ended[:, keeper].reshape(-1))
     gone = np.searchsorted(freed, claims, side="right")
-    stay = freed.reshape(frames, height)[:, -1] - claims.reshape(frames, height)[:, 0]
+    stay = freed.reshape(-1, height)[:, -1] - claims.reshape(-1, height)[:, 0]
     return int((np.arange(1, claims.size + 1) - gone).max()) + MARGIN, int(stay.max())
 
 
@@ -149,18 +182,20 @@ def _schedule(
     for plane in flow.inputs:
         claims[plane.tensor], ends[plane.tensor] = _arrivals(plane, period, frames, target)
     for work, option in zip(flow.works, options, strict=True):
-        start, end = _starts_and_ends(work, option, ends, frames)
-        claims[work.output.tensor], ends[work.output.tensor] = start, end
-        first[work.name], last[work.name] = int(start[0]), int(end[work.output.height - 1])
+        steps = _steps(work, option)
+        start, end = _run(work, steps, ends, frames)
+        claims[work.output.tensor] = start[:, steps.rows].reshape(-1)
+        ends[work.output.tensor] = end[:, steps.rows].reshape(-1)
+        first[work.name], last[work.name] = int(start[0, 0]), int(end[0, -1])
         for i, plane in enumerate(work.operands):
-            rows, stay = _capacity(claims[plane.tensor], work, i, end, frames)
+            rows, stay = _capacity(claims[plane.tensor], steps.windows[i][0], plane.height, end)
             longest = max(longest, stay)
             buffers.append(Buffer(plane.tensor, work.name, i, rows, rows * plane.row_bytes))
     latency = 0
     for plane in flow.outputs:
         # The host takes rows over the shared link, which may be busy with one row of each other stream.
         turn = sum(link_row_cycles(p, target) for p in (*flow.inputs, *flow.outputs))
-        out = serve(ends[plane.tensor], turn)
+        out = serve(ends[plane.tensor], np.full_like(ends[plane.tensor], turn))
         gone = np.searchsorted(out, claims[plane.tensor], side="right")
         rows = min(int((np.arange(1, gone.size + 1) - gone).max()), 2 * plane.height + 1) + MARGIN
         buffers.append(Buffer(plane.tensor, HOST, 0, rows, rows * plane.row_bytes))

@@ -36,7 +36,8 @@ class RowKind(Enum):
 
     WINDOW = "window"
     SAME = "same"
-    WHOLE = "whole"
+    WHOLE = "whole"  # accumulated over the frame, row by row
+    GATHER = "gather"  # needs the whole frame at once (transposes)
     SLICE = "slice"
     STACK = "stack"  # the operand occupies rows offset … offset + height - 1 of the output (pad, concat on height)
     RESHAPE = "reshape"
@@ -135,7 +136,7 @@ def row_windows(work: Work, operand: int) -> tuple[Array, Array]:
     match rule.kind:
         case RowKind.SAME:
             first = last = np.zeros_like(y) if h == 1 else y
-        case RowKind.WHOLE:
+        case RowKind.WHOLE | RowKind.GATHER:
             first, last = np.zeros_like(y), np.full_like(y, h - 1)
         case RowKind.SLICE:
             first = last = rule.offset + y * rule.stride
@@ -148,6 +149,16 @@ def row_windows(work: Work, operand: int) -> tuple[Array, Array]:
             first = y * work.output.row_elements // source.row_elements
             last = ((y + 1) * work.output.row_elements - 1) // source.row_elements
     return first, last
+
+
+def accumulates(work: Work) -> bool:
+    """Whether the one output row is summed up while the rows of the first operand arrive (global pools, large windows).
+
+    Such a stage needs no whole frame in its buffer: it takes each input row when it comes.
+    """
+    height = work.operands[0].height
+    gathers = work.rules[0].kind in (RowKind.WINDOW, RowKind.WHOLE, RowKind.RESHAPE)
+    return gathers and work.output.height == 1 and height > 1 and row_window(work, 0, 0)[1] == height - 1
 
 
 def row_window(work: Work, operand: int, y: int) -> tuple[int, int]:
