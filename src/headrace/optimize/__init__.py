@@ -1,1 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
+"""From a float network and calibration data to frozen integers.
+
+Names are loaded on first use, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.optimize.data import load_calibration
+    from headrace.optimize.options import OptimizeOptions, OptimizeResult
+    from headrace.optimize.pipeline import optimize, optimize_full_precision
+
+_HOMES = {
+    "OptimizeOptions": "options",
+    "OptimizeResult": "options",
+    "load_calibration": "data",
+    "optimize": "pipeline",
+    "optimize_full_precision": "pipeline",
+}
+__all__ = ["OptimizeOptions", "OptimizeResult", "load_calibration", "optimize", "optimize_full_precision"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"headrace.optimize.{_HOMES[name]}"), name)
+    raise AttributeError(name)

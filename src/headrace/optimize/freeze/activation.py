@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Activations that stand alone; a linear one is a change of scale."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.hn import Layer
+from headrace.optimize.freeze.base import FreezeContext, freezes
+from headrace.optimize.lookup import Grid
+
+
+@freezes("activation")
+def freeze_activation(context: FreezeContext, layer: Layer) -> None:
+    x = context.inputs(layer)[0]
+    grid = Grid(x.scale, -x.zero_point, x.high - x.zero_point)
+    rq = context.requantization(layer, np.array([[x.scale]]), np.array([[x.magnitude]], np.int64), grid)
+    context.store(layer, rq)

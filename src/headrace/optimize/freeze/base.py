@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every family needs to freeze a layer, and the registry of families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import Diagnostic, NotBuiltYetError
+from headrace.hn import Array, Layer, Network
+from headrace.layers import definition_of, store_requantization
+from headrace.layers.activation import ActivationAttributes
+from headrace.numerics.quantization import TensorQuantization
+from headrace.numerics.requantize import Requantization, choose_multipliers
+from headrace.optimize.lookup import Grid, choose_lookup
+
+# Beyond this ratio any accumulator but zero already leaves the code range, so a larger one gives the same codes.
+MAX_RATIO = 2.0**20
+
+
+@dataclass
+class FreezeContext:
+    """State of one freezing.
+
+    Attributes:
+        network: becomes the quantised network; its layers are changed in topological order.
+        tensors: quantisation of every layer's output.
+        before: measured range in front of activations.
+        notes: plain data per layer for the report (index bits, widened channels …).
+    """
+
+    network: Network
+    tensors: Mapping[str, TensorQuantization]
+    before: Mapping[str, tuple[float, float]]
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def inputs(self, layer: Layer) -> list[TensorQuantization]:
+        return [self.tensors[name] for name in layer.inputs]
+
+    def attributes(self, layer: Layer) -> Any:
+        return definition_of(layer.kind, layer.name).read(layer)
+
+    def note(self, layer: Layer, **facts: Any) -> None:
+        self.notes.setdefault(layer.name, {}).update(facts)
+
+    def store(self, layer: Layer, rq: Requantization | None, params: Mapping[str, Array] | None = None) -> None:
+        """Record the integers and drop the layer's float parameters."""
+        network = self.network
+        for key in [k for k in network.params_of(layer) if network.params[f"{layer.name}/{k}"].dtype.kind == "f"]:
+            del network.params[f"{layer.name}/{key}"]
+        for key, value in (params or {}).items():
+            network.params[f"{layer.name}/{key}"] = value
+        store_requantization(network, layer, self.tensors[layer.name], rq)
+
+    def requantization(
+        self, layer: Layer, units: Array, magnitudes: Array, grid: Grid | None = None
+    ) -> Requantization:
+        """The integers that turn accumulators into this layer's output codes, its activation included.
+
+        Args:
+            layer: the layer.
+            units: float64 ``[terms, channels]``, the real value of one unit of each accumulator.
+            magnitudes: ``[terms, channels]``, the largest absolute accumulator.
+            grid: the few reals that the sum can take, if they are few.
+        """
+        attributes = self.attributes(layer)
+        output = self.tensors[layer.name]
+        clamp = attributes.clamp if isinstance(attributes, ActivationAttributes) else (None, None)
+        if clamp is not None:
+            low, high = clamp_codes(output, *clamp)
+            multipliers, shifts = choose_multipliers(_ratios(units, output.scale), magnitudes)
+            return Requantization(multipliers, shifts, output.zero_point, low, high)
+        found = choose_lookup(
+            attributes.activation, dict(attributes.activation_params), self.before[layer.name], output, grid
+        )
+        index = found.index
+        self.note(layer, table_bits=index.bits, table_range=[round(v, 6) for v in index.limits])
+        multipliers, shifts = choose_multipliers(_ratios(units, index.scale), magnitudes)
+        return Requantization(multipliers, shifts, index.zero_point, 0, index.high, found.table)
+
+
+def _ratios(units: Array, scale: float) -> Array:
+    return np.clip(units / scale, -MAX_RATIO, MAX_RATIO)
+
+
+def clamp_codes(output: TensorQuantization, low: float | None, high: float | None) -> tuple[int, int]:
+    """Real clamp bounds as codes inside the code range, at least one code wide."""
+    bottom = 0 if low is None else min(max(output.zero_point + round(low / output.scale), 0), output.high)
+    top = output.high if high is None else min(max(output.zero_point + round(high / output.scale), 0), output.high)
+    return bottom, max(bottom, top)
+
+
+Freezer = Callable[[FreezeContext, Layer], None]
+_FREEZERS: dict[str, Freezer] = {}
+
+
+def freezes(*kinds: str) -> Callable[[Freezer], Freezer]:
+    """Register a family's rule for these kinds."""
+
+    def record(freezer: Freezer) -> Freezer:
+        for kind in kinds:
+            _FREEZERS[kind] = freezer
+        return freezer
+
+    return record
+
+
+def freezer_of(kind: str) -> Freezer | None:
+    return _FREEZERS.get(kind)
+
+
+def freeze_network(context: FreezeContext, progress: Callable[[int, int, str], None] | None = None) -> None:
+    """Freeze every layer in topological order.
+
+    Raises:
+        NotBuiltYetError: naming every layer whose kind has no rule.
+    """
+    missing = [layer for layer in context.network if layer.kind not in _FREEZERS]
+    if missing:
+        raise NotBuiltYetError(
+            [Diagnostic("E-OPTIMIZE-KIND", x.name, "layers of this kind cannot be quantised yet", x.kind) for x in missing]
+        )
+    total = len(context.network.layers)
+    for done, layer in enumerate(context.network, start=1):
+        _FREEZERS[layer.kind](context, layer)
+        if progress is not None:
+            progress(done, total, "freezing")

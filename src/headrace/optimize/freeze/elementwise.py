@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Element-wise sums and products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.hn import Layer
+from headrace.layers import definition_of
+from headrace.optimize.freeze.base import FreezeContext, freezes
+from headrace.optimize.lookup import Grid
+
+
+@freezes("ew_add", "ew_sub")
+def freeze_sum(context: FreezeContext, layer: Layer) -> None:
+    definition: Any = definition_of(layer.kind)
+    x, y = context.inputs(layer)
+    units = np.array([[x.scale], [definition.sign * y.scale]])
+    grid = None
+    if x.scale == y.scale:
+        ends = [(-x.zero_point, x.high - x.zero_point), (-y.zero_point, y.high - y.zero_point)]
+        if definition.sign < 0:
+            ends[1] = (-ends[1][1], -ends[1][0])
+        grid = Grid(x.scale, ends[0][0] + ends[1][0], ends[0][1] + ends[1][1])
+    magnitudes = np.array([[x.magnitude], [y.magnitude]], np.int64)
+    context.store(layer, context.requantization(layer, units, magnitudes, grid))
+
+
+@freezes("ew_mult")
+def freeze_product(context: FreezeContext, layer: Layer) -> None:
+    x, y = context.inputs(layer)
+    units = np.array([[float(x.scale) * float(y.scale)]])
+    context.store(layer, context.requantization(layer, units, np.array([[x.magnitude * y.magnitude]], np.int64)))

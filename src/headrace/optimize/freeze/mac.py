@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolution, depthwise, dense, per-channel multiply-add: weights, biases, multipliers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headrace.hn import Array, Layer
+from headrace.layers import definition_of
+from headrace.numerics.quantization import TensorQuantization
+from headrace.numerics.requantize import accumulator_bits
+from headrace.optimize.freeze.base import FreezeContext, freezes
+
+WEIGHT_LIMIT = 127
+BIAS_LIMIT = 2**30
+ACCUMULATOR_LIMIT = 2**31
+CONSTANT_BIAS = 2.0**24  # integer bias of a channel that is a constant: plenty of precision, far from the limit
+
+
+class FrozenWeights:
+    """Integers of one multiply-accumulate layer.
+
+    Attributes:
+        kernel: int8, in the shape it came.
+        bias: int32 ``[channels]``.
+        units: float64 ``[channels]``, the real value of one accumulator unit (``scale_x · scale_w``).
+        bounds: int64 ``[channels]``, the largest \\|accumulator\\|, bias included.
+        widened: channels whose weight scale the bias or the accumulator widened.
+        constant: channels without any weight left.
+    """
+
+    def __init__(self, kernel: Array, bias: Array, x: TensorQuantization) -> None:
+        flat = kernel.astype(np.float64).reshape(-1, kernel.shape[-1])
+        offset = bias.astype(np.float64)
+        natural = np.abs(flat).max(axis=0) / WEIGHT_LIMIT
+        scale = np.maximum(natural, np.abs(offset) / (x.scale * (BIAS_LIMIT - 1)))
+        scale[scale <= 0] = 1.0
+        weights, integers = _round(flat, offset, scale, x)
+        # A widened channel may lose all its weights; its bias then gets a scale of its own.
+        self.constant = ~weights.any(axis=0)
+        own = np.abs(offset) / (x.scale * CONSTANT_BIAS)
+        scale = np.where(self.constant & (offset != 0), own, np.where(self.constant, 1.0, scale))
+        weights, integers = _round(np.where(self.constant, 0.0, flat), offset, scale, x)
+        bounds = _bounds(weights, integers, x)
+        while np.any(bounds >= ACCUMULATOR_LIMIT):
+            scale = np.where(bounds >= ACCUMULATOR_LIMIT, scale * 1.25, scale)
+            weights, integers = _round(np.where(self.constant, 0.0, flat), offset, scale, x)
+            bounds = _bounds(weights, integers, x)
+        self.kernel = weights.astype(np.int8).reshape(kernel.shape)
+        self.bias = integers.astype(np.int32)
+        self.units = scale * x.scale
+        self.bounds = bounds
+        self.widened = np.flatnonzero(~self.constant & (scale > natural))
+
+
+def _round(flat: Array, offset: Array, scale: Array, x: TensorQuantization) -> tuple[Array, Array]:
+    weights = np.clip(np.rint(flat / scale), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int64)
+    return weights, np.rint(offset / (scale * x.scale)).astype(np.int64)
+
+
+def _bounds(weights: Array, bias: Array, x: TensorQuantization) -> Array:
+    return np.abs(bias) + x.magnitude * np.abs(weights).sum(axis=0)
+
+
+def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | None) -> None:
+    inputs = context.inputs(layer)
+    channels = kernel.shape[-1]
+    frozen = FrozenWeights(kernel, np.zeros(channels) if bias is None else bias, inputs[0])
+    units, bounds = [frozen.units], [frozen.bounds]
+    for residual in inputs[1:]:
+        units.append(np.full(channels, residual.scale))
+        bounds.append(np.full(channels, residual.magnitude, np.int64))
+    rq = context.requantization(layer, np.stack(units), np.stack(bounds))
+    context.store(layer, rq, {"kernel_q": frozen.kernel, "bias_q": frozen.bias})
+    width = accumulator_bits(int(frozen.bounds.max(initial=0)))
+    assert layer.quantization is not None
+    layer.quantization["accumulator_bits"] = width
+    notes: dict[str, Any] = {"accumulator_bits": width, "accumulator_bound": int(frozen.bounds.max(initial=0))}
+    if frozen.widened.size:
+        notes["widened_channels"] = frozen.widened.tolist()
+    if frozen.constant.any():
+        notes["constant_channels"] = np.flatnonzero(frozen.constant).tolist()
+    context.note(layer, **notes)
+
+
+@freezes("conv", "dw", "dense")
+def freeze_weighted(context: FreezeContext, layer: Layer) -> None:
+    params = context.network.params_of(layer)
+    _freeze(context, layer, context.network.param(layer, "kernel"), params.get("bias"))
+
+
+@freezes("batch_norm", "normalization")
+def freeze_per_channel(context: FreezeContext, layer: Layer) -> None:
+    definition: Any = definition_of(layer.kind)
+    scale, offset = definition.scale_offset(context.network.params_of(layer))
+    _freeze(context, layer, scale.reshape(1, 1, 1, -1), offset)

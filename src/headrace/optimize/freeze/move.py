@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers through which codes pass unchanged: they only get their tensor's quantisation."""
+
+from __future__ import annotations
+
+from headrace.hn import Layer
+from headrace.optimize.freeze.base import FreezeContext, freezes
+
+
+@freezes(
+    "input_layer", "output_layer", "maxpool", "slice", "external_pad", "concat", "reshape", "transpose", "reduce_max"
+)
+def freeze_passing(context: FreezeContext, layer: Layer) -> None:
+    context.store(layer, None)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reciprocal of a sum by normalised look-up (docs/numerics.md, section 7)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.errors import Diagnostic, NotBuiltYetError
+from headrace.hn import Layer
+from headrace.numerics.requantize import MAX_SHIFT
+from headrace.numerics.tables import RECIPROCAL_FRACTION, reciprocal_table
+from headrace.optimize.freeze.base import FreezeContext, freezes
+
+
+@freezes("reciprocal_sum")
+def freeze_reciprocal(context: FreezeContext, layer: Layer) -> None:
+    x = context.inputs(layer)[0]
+    axes = context.attributes(layer).axes
+    count = int(np.prod([context.network.input_shapes(layer)[0][1 + a] for a in axes], dtype=np.int64))
+    table = reciprocal_table()
+    # 1 / (scale_x · v) = T · 2^-15 · 2^-n / scale_x; the 2^-n is the run-time part of the shift.
+    units = np.array([[2.0**-RECIPROCAL_FRACTION / x.scale]])
+    rq = context.requantization(layer, units, np.array([[int(table.max())]], np.int64))
+    longest = max(1, x.magnitude * count).bit_length() - 1
+    if int(rq.shifts[0]) + longest > MAX_SHIFT:
+        raise NotBuiltYetError(
+            Diagnostic("E-OPTIMIZE-RECIPROCAL", layer.name, "the sum is too wide for the reciprocal's shift",
+                       f"{count} terms", f"shift + {longest} ≤ {MAX_SHIFT}")
+        )  # fmt: skip
+    context.store(layer, rq, {"reciprocal_table": table})

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``optimize``: prepare, measure, choose scales, freeze, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headrace.emulator.executor import Executor
+from headrace.errors import AccuracyError, DataError, Diagnostic, InputFileError, InternalError, UsageError
+from headrace.hn import Array, Network
+from headrace.layers import check_network
+from headrace.numerics.quantization import TensorQuantization
+from headrace.optimize.data import check_frames, range_notes
+from headrace.optimize.freeze import FreezeContext, freeze_network
+from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
+from headrace.optimize.ranges import insert_rescales, scale_groups, tensor_quantizations
+from headrace.optimize.snr import Comparison, float_snr_db, measure
+from headrace.optimize.statistics import Ranges, collect, evenly_spread
+from headrace.passes import Pass, run_passes
+from headrace.passes.decompose_softmax import DecomposeSoftmax
+from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
+from headrace.passes.insert_normalization import InsertNormalization
+
+PREPARATION: tuple[Pass, ...] = (DecomposeSoftmax(), FuseElementwiseAdd())
+EQUAL_DB = 100.0
+CHECK_FRAMES = 4
+
+
+def optimize(
+    network: Network, calibration: Mapping[str, Array], options: OptimizeOptions | None = None, progress: Progress | None = None
+) -> OptimizeResult:
+    """Quantise a float network to int8 and freeze all its integers.
+
+    Args:
+        network: float network; unchanged.
+        calibration: per input layer an array ``[N, …]`` in the layout of the network (see ``load_calibration``).
+        options: see :class:`OptimizeOptions`.
+        progress: called with (done, total, text).
+
+    Returns:
+        The quantised network, the float network it stands for, the report.
+
+    Raises:
+        DataError: the calibration data are unusable.
+        AccuracyError: an output is below ``min_snr``; ``error.result`` holds the complete result.
+    """
+    options = options or OptimizeOptions()
+    options.check()
+    if network.net_params.get("stage") == "quantized":
+        raise UsageError(
+            Diagnostic("E-OPTIMIZE-STAGE", network.name, "the network is quantised already", "a quantised network", "a float network")
+        )
+    check_network(network)
+    _check_weights(network)
+    data, frames = _select(network, calibration, options)
+    warnings = range_notes(network, data, frames)
+    prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
+    ranges = collect(prepared, data, frames, options.batch, options.threads, progress)
+    raw = {layer.name: is_raw_image(prepared, layer.name, data[layer.name], ranges) for layer in prepared.input_layers}
+    groups = scale_groups(prepared)
+    rescales = insert_rescales(prepared, groups)
+    if rescales:
+        records += rescales
+        check_network(prepared)
+        _copy_ranges(prepared, ranges, rescales)
+        for record in rescales:
+            groups = scale_groups(prepared)
+    tensors = tensor_quantizations(prepared, groups, ranges, raw, options.activation_bits)
+    quantized, notes = _freeze(prepared, tensors, ranges, progress)
+    chosen = list(evenly_spread(frames, options.snr_frames))
+    sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
+    comparisons = measure(prepared, quantized, sample, options.batch, options.threads, progress)
+    report = {
+        "calibration": {"frames": frames, "snr_frames": len(chosen), "raw_uint8_inputs": [n for n, v in raw.items() if v]},
+        "options": {"min_snr": options.min_snr, "seed": options.seed, "activation_bits": options.activation_bits},
+        "passes": records,
+        "warnings": warnings,
+        "layers": {name: _layer_report(quantized, name, c, ranges, tensors, notes) for name, c in comparisons.items()},
+        "outputs": {
+            layer.name: {"snr_db": comparisons[layer.name].snr_db, "distinct_codes": comparisons[layer.name].distinct_codes}
+            for layer in quantized.output_layers
+        },
+    }
+    result = OptimizeResult(quantized, prepared, report)
+    _check_accuracy(result, options.min_snr)
+    return result
+
+
+def optimize_full_precision(network: Network, commands: Sequence[Any] = ()) -> tuple[Network, list[dict[str, Any]]]:
+    """Carry out model modifications on a copy of a float network.
+
+    Args:
+        network: float network; unchanged.
+        commands: objects with ``mean``, ``std`` and ``input_layer`` (``None``: every input), e.g. the ``normalizations``
+            of :class:`headrace.script.plan.ScriptPlan`.
+
+    Returns:
+        The new network and one record per change.
+    """
+    changed = network.clone()
+    passes: list[Pass] = []
+    for command in commands:
+        names = [command.input_layer] if command.input_layer is not None else [x.name for x in network.input_layers]
+        passes += [InsertNormalization(tuple(command.mean), tuple(command.std), name) for name in names]
+    records = run_passes(changed, passes)
+    changed.net_params["stage"] = "fp_optimized"
+    return changed, records
+
+
+def prepare(network: Network, frames: Mapping[str, Array]) -> tuple[Network, list[dict[str, Any]]]:
+    """Rewrite a copy of the network into layers with an integer form, and prove on real frames that it means the same.
+
+    Raises:
+        InternalError: an output changed by more than rounding (below 100 dB).
+    """
+    prepared = network.clone()
+    records = run_passes(prepared, PREPARATION)
+    if records:
+        before, after = Executor(network, "native").run(frames), Executor(prepared, "fp_optimized").run(frames)
+        for name, value in before.items():
+            snr = float_snr_db(value, after[name])
+            # Outputs with NaN or infinity are reported by the statistics, which name the layer they start at.
+            if snr < EQUAL_DB and np.all(np.isfinite(value)):
+                raise InternalError(
+                    Diagnostic("E-OPTIMIZE-PREPARE", name, "the preparation passes changed the network's result", f"{snr:.1f} dB", f"≥ {EQUAL_DB:.0f} dB")
+                )
+    return prepared, records
+
+
+def is_raw_image(network: Network, name: str, data: Array, ranges: Ranges) -> bool:
+    """Whether an input is a raw image: its uint8 codes are the data, scale 1 and zero point 0.
+
+    So it is when the data are uint8, or when they are integers 0 … 255 and the input's users are normalizations.
+    """
+    low, high = ranges.output[name]
+    if data.dtype == np.uint8:
+        return True
+    users = network.users(name)
+    if low < 0 or high > 255 or not users or any(user.kind != "normalization" for user in users):
+        return False
+    return all(bool(np.all(np.rint(part) == part)) for part in (data[i : i + 64] for i in range(0, len(data), 64)))
+
+
+def _select(network: Network, calibration: Mapping[str, Array], options: OptimizeOptions) -> tuple[dict[str, Array], int]:
+    data = check_frames(network, calibration)
+    frames = min((len(v) for v in data.values()), default=0)
+    if not data or frames < 1:
+        raise DataError(Diagnostic("E-DATA-EMPTY", network.name, "there is no calibration data", "0 frames", "at least 1 frame, better 64"))
+    if options.calibration_size is not None:
+        frames = min(frames, options.calibration_size)
+    return {name: value[:frames] for name, value in data.items()}, frames
+
+
+def _check_weights(network: Network) -> None:
+    problems = [
+        Diagnostic("E-OPTIMIZE-WEIGHTS", key, "a parameter holds NaN or infinity", f"{int((~np.isfinite(value)).sum())} of {value.size}", "finite numbers")
+        for key, value in network.params.items()
+        if value.dtype.kind == "f" and not np.all(np.isfinite(value))
+    ]
+    if problems:
+        raise InputFileError(problems)
+
+
+def _copy_ranges(network: Network, ranges: Ranges, records: Sequence[Mapping[str, Any]]) -> None:
+    """An inserted rescale passes reals unchanged, so its range is its input's."""
+    for record in records:
+        source = network[record["layer"]].inputs[0]
+        ranges.output[record["layer"]] = ranges.output[source]
+        ranges.before[record["layer"]] = ranges.output[source]
+
+
+def _freeze(
+    prepared: Network, tensors: Mapping[str, TensorQuantization], ranges: Ranges, progress: Progress | None
+) -> tuple[Network, dict[str, dict[str, Any]]]:
+    quantized = prepared.clone()
+    context = FreezeContext(quantized, tensors, ranges.before)
+    freeze_network(context, progress)
+    quantized.net_params["stage"] = "quantized"
+    check_network(quantized)
+    return quantized, context.notes
+
+
+def _layer_report(
+    network: Network, name: str, comparison: Comparison, ranges: Ranges, tensors: Mapping[str, TensorQuantization],
+    notes: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    quantization = tensors[name]
+    share = comparison.saturated / comparison.elements if comparison.elements else 0.0
+    return {
+        "kind": network[name].kind,
+        "snr_db": comparison.snr_db,
+        "distinct_codes": comparison.distinct_codes,
+        "saturated_percent": round(100.0 * share, 4),
+        "range": list(ranges.output[name]),
+        **quantization.as_dict(),
+        **notes.get(name, {}),
+    }
+
+
+def _check_accuracy(result: OptimizeResult, min_snr: float) -> None:
+    """Raise AccuracyError, with the result attached, when an output is too noisy."""
+    if min_snr <= 0:
+        return
+    layers = result.report["layers"]
+    worst = sorted((v["snr_db"], k) for k, v in layers.items() if v["snr_db"] is not None and v["kind"] != "output_layer")
+    hint = ", ".join(f"{k} {v:.1f} dB" for v, k in worst[:3])
+    problems = [
+        Diagnostic(
+            "E-OPTIMIZE-SNR", name, "the quantised output is too far from float", f"{value['snr_db']:.1f} dB", f"≥ {min_snr:g} dB",
+            (f"look at the noisiest layers: {hint}", "give calibration data like the data of use", "--min-snr 0 accepts any accuracy"),
+        )
+        for name, value in result.report["outputs"].items()
+        if value["snr_db"] is not None and value["snr_db"] < min_snr
+    ]  # fmt: skip
+    if problems:
+        error = AccuracyError(problems)
+        error.result = result  # pyright: ignore[reportAttributeAccessIssue]
+        raise error
+
+
+__all__ = ["is_raw_image", "optimize", "optimize_full_precision", "prepare"]

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From measured ranges to one quantisation per tensor: scale groups (docs/numerics.md, section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.hn import Layer, Network
+from headrace.layers import ScaleRule, definition_of
+from headrace.layers.activation import ActivationAttributes
+from headrace.numerics.quantization import TensorQuantization, from_range
+from headrace.optimize.statistics import Ranges
+from headrace.passes import fresh_name
+
+RAW_IMAGE = TensorQuantization(1.0, 0, 8)
+
+
+class ScaleGroups:
+    """Union-find over tensors (named by their layers); a group's name is its first member in network order."""
+
+    def __init__(self, network: Network) -> None:
+        self._parent = {name: name for name in network.layers}
+        self._order = {name: i for i, name in enumerate(network.layers)}
+
+    def find(self, name: str) -> str:
+        while self._parent[name] != name:
+            self._parent[name] = self._parent[self._parent[name]]
+            name = self._parent[name]
+        return name
+
+    def union(self, a: str, b: str) -> None:
+        first, second = sorted((self.find(a), self.find(b)), key=self._order.__getitem__)
+        self._parent[second] = first
+
+    def members(self) -> dict[str, list[str]]:
+        groups: dict[str, list[str]] = {}
+        for name in self._order:
+            groups.setdefault(self.find(name), []).append(name)
+        return groups
+
+
+def scale_groups(network: Network) -> ScaleGroups:
+    """Tensors that must share a scale, and concatenation inputs that may.
+
+    A concatenation's input joins its group when nobody else reads the input, and neither group is tied to a network
+    input (whose scale the data decide).
+    """
+    groups = ScaleGroups(network)
+    for layer in network:
+        if definition_of(layer.kind).scale_rule is ScaleRule.PASSES:
+            for name in layer.inputs:
+                groups.union(layer.name, name)
+    for layer in network:
+        if definition_of(layer.kind).scale_rule is not ScaleRule.CONCAT:
+            continue
+        roots = [groups.find(name) for name in layer.inputs]
+        if len(set(roots)) == 1:
+            groups.union(layer.name, roots[0])
+            continue
+        fixed = {groups.find(x.name) for x in network.input_layers}
+        for name in dict.fromkeys(layer.inputs):
+            alone = len(network.users(name)) == 1
+            if alone and groups.find(name) not in fixed:
+                groups.union(layer.name, name)
+    return groups
+
+
+def insert_rescales(network: Network, groups: ScaleGroups) -> list[dict[str, Any]]:
+    """Put a linear activation (a rescale) in front of every concatenation input whose group differs."""
+    records: list[dict[str, Any]] = []
+    for layer in network:
+        if definition_of(layer.kind).scale_rule is not ScaleRule.CONCAT:
+            continue
+        for position, name in enumerate(layer.inputs):
+            if groups.find(name) == groups.find(layer.name):
+                continue
+            rescale = Layer(fresh_name(network, "activation"), "activation", [name], {}, network[name].output_shape)
+            network.insert_after(name, rescale)
+            layer.inputs[position] = rescale.name
+            records.append({"pass": "rescale-concat-input", "layer": rescale.name, "concat": layer.name, "input": name})
+    return records
+
+
+def natural_range(network: Network, layer: Layer, measured: tuple[float, float]) -> tuple[float, float]:
+    """The range a layer's own output needs: what its meaning fixes, else what was measured."""
+    hint = (layer.quantization or {}).get("precision", {}).get("range")
+    if hint is not None:
+        return float(hint[0]), float(hint[1])
+    definition = definition_of(layer.kind)
+    attributes = definition.read(layer)
+    fixed = definition.fixed_range(attributes)
+    if fixed is not None:
+        return fixed
+    if isinstance(attributes, ActivationAttributes) and attributes.clamp is None:
+        low, high = attributes.range
+        if low is not None and high is not None:
+            return low, high
+    return measured
+
+
+def tensor_quantizations(
+    network: Network, groups: ScaleGroups, ranges: Ranges, raw_inputs: Mapping[str, bool], bits: int
+) -> dict[str, TensorQuantization]:
+    """One quantisation per layer name; members of a group get equal ones."""
+    result: dict[str, TensorQuantization] = {}
+    for names in groups.members().values():
+        wide = max(int((network[n].quantization or {}).get("precision", {}).get("bits", bits)) for n in names)
+        if any(raw_inputs.get(n, False) for n in names):
+            quantization = RAW_IMAGE
+        else:
+            pairs = [natural_range(network, network[n], ranges.output[n]) for n in names]
+            quantization = from_range(min(p[0] for p in pairs), max(p[1] for p in pairs), wide)
+        for name in names:
+            result[name] = quantization
+    return result

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One deterministic pass over the calibration data: the range of every tensor.
+
+Chunks have a fixed size, each is computed by one thread, and results are merged in chunk order by exact operations
+(min, max), so that the figures do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+
+from headrace.emulator.exact import thread_count
+from headrace.emulator.executor import Executor
+from headrace.errors import DataError, Diagnostic
+from headrace.hn import Array, Layer, Network
+from headrace.optimize.options import Progress
+
+CHUNK_BYTES = 64 << 20
+R = TypeVar("R")
+
+
+@dataclass
+class Ranges:
+    """Smallest and largest value seen per layer name.
+
+    Attributes:
+        output: of the layer's output.
+        before: in front of its activation, for layers that have one.
+    """
+
+    output: dict[str, tuple[float, float]] = field(default_factory=dict)
+    before: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def merge(self, other: Ranges) -> None:
+        for mine, theirs in ((self.output, other.output), (self.before, other.before)):
+            for name, (low, high) in theirs.items():
+                have = mine.get(name)
+                mine[name] = (low, high) if have is None else (min(have[0], low), max(have[1], high))
+
+
+def chunk_size(network: Network, batch: int) -> int:
+    """Frames per chunk: at most ``batch``, fewer for networks with large frames."""
+    largest = max((math.prod(layer.output_shape[1:]) for layer in network), default=1)
+    return max(1, min(batch, CHUNK_BYTES // (8 * largest)))
+
+
+def worker_count(threads: int | None) -> int:
+    """Worker threads: as asked, else one per usable core."""
+    if threads is not None:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_chunks(
+    work: Callable[[int, int], R], frames: int, size: int, threads: int | None, progress: Progress | None, text: str
+) -> Iterator[R]:
+    """Call ``work(start, stop)`` for consecutive chunks on a pool; yields the results in chunk order.
+
+    At most two results per worker are in flight. torch is held to one thread per chunk: the order of additions
+    inside a chunk is then the same whatever the number of workers.
+    """
+    spans = [(i, min(frames, i + size)) for i in range(0, frames, size)]
+    workers = worker_count(threads)
+    with thread_count(1), ThreadPoolExecutor(workers, thread_name_prefix="headrace-optimize") as pool:
+        waiting: list[tuple[int, Future[R]]] = []
+        position = 0
+        try:
+            while position < len(spans) or waiting:
+                while position < len(spans) and len(waiting) < 2 * workers:
+                    start, stop = spans[position]
+                    waiting.append((stop, pool.submit(work, start, stop)))
+                    position += 1
+                stop, future = waiting.pop(0)
+                result = future.result()
+                if progress is not None:
+                    progress(stop, frames, text)
+                yield result
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def collect(
+    network: Network, data: Mapping[str, Array], frames: int, batch: int, threads: int | None, progress: Progress | None
+) -> Ranges:
+    """Ranges of every tensor of a float network over the first ``frames`` frames.
+
+    Raises:
+        DataError: a layer gives NaN or infinity, naming the first few layers.
+    """
+    executor = Executor(network, "fp_optimized")
+
+    def work(start: int, stop: int) -> Ranges:
+        found = Ranges()
+
+        def see(layer: Layer, before: torch.Tensor | None, output: torch.Tensor) -> None:
+            found.output[layer.name] = extremes(output)
+            if before is not None:
+                found.before[layer.name] = extremes(before)
+
+        executor.visit({name: value[start:stop] for name, value in data.items()}, see)
+        return found
+
+    total = Ranges()
+    for part in in_chunks(work, frames, chunk_size(network, batch), threads, progress, "calibrating"):
+        total.merge(part)
+        bad = [name for name, pair in part.output.items() if not all(map(math.isfinite, pair))]
+        if bad:
+            raise DataError(
+                Diagnostic("E-DATA-NOT-FINITE", bad[0], "the float network gives NaN or infinity on the calibration data",
+                           f"{len(bad)} layers: {', '.join(bad[:5])}", "finite values",
+                           ("check the range of the calibration data", "check the model's weights"))
+            )  # fmt: skip
+    return total
+
+
+def extremes(x: torch.Tensor) -> tuple[float, float]:
+    """(min, max) of a tensor; NaN in either when there is one inside."""
+    low, high = torch.aminmax(x)
+    return float(low), float(high)
+
+
+def evenly_spread(frames: int, count: int) -> Sequence[int]:
+    """At most ``count`` frame numbers, evenly spread, ascending, the same every time."""
+    if frames <= count:
+        return range(frames)
+    return [i * frames // count for i in range(count)]

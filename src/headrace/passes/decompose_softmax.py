@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Softmax into primitives the device has: maximum, exp of a difference, reciprocal of a sum, product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from headrace.hn import Layer, Network
+from headrace.passes.base import Pass, fresh_name
+
+# Ranges and precisions that the meaning of each part fixes; read by the optimiser (docs/numerics.md, section 7).
+UNIT_16 = {"precision": {"bits": 16, "range": [0.0, 1.0]}}
+UNIT_8 = {"precision": {"bits": 8, "range": [0.0, 1.0]}}
+
+
+@dataclass(frozen=True)
+class DecomposeSoftmax(Pass):
+    """``softmax(x) = e · 1/Σe`` with ``e = exp(x - max x)``; e and 1/Σe get 16 bits."""
+
+    name: ClassVar[str] = "decompose-softmax"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        return [self._decompose(network, layer) for layer in network.of_kind("softmax")]
+
+    def _decompose(self, network: Network, softmax: Layer) -> dict[str, Any]:
+        source = network[softmax.inputs[0]]
+        axis = len(source.output_shape) - 2  # the last, counted from the first non-batch axis
+        reduced = (*source.output_shape[:-1], 1)
+        anchor = softmax.name
+
+        def put(kind: str, inputs: list[str], attributes: dict[str, Any], shape: tuple[int, ...], hint: dict[str, Any] | None) -> str:
+            nonlocal anchor
+            layer = Layer(fresh_name(network, kind), kind, inputs, attributes, shape, [], hint)
+            network.insert_after(anchor, layer)
+            anchor = layer.name
+            return layer.name
+
+        top = put("reduce_max", [source.name], {"axes": [axis]}, reduced, None)
+        exponential = put("ew_sub", [source.name, top], {"activation": "exp"}, softmax.output_shape, UNIT_16)
+        reciprocal = put("reciprocal_sum", [exponential], {"axes": [axis]}, reduced, UNIT_16)
+        product = put("ew_mult", [exponential, reciprocal], {}, softmax.output_shape, UNIT_8)
+        network[product].original_names = list(softmax.original_names)
+        network.redirect(softmax.name, product)
+        network.remove(softmax.name)
+        return {"layer": softmax.name, "becomes": [top, exponential, reciprocal, product]}

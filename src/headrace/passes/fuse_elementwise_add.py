@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An element-wise sum (and its activation) joins the convolution in front of it: one rounding instead of two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from headrace.hn import Layer, Network
+from headrace.passes.base import Pass, sole_user
+
+FUSING_KINDS = ("conv", "dw")
+
+
+@dataclass(frozen=True)
+class FuseElementwiseAdd(Pass):
+    """``act(conv(x) + r)`` becomes one convolution with ``r`` as second input.
+
+    The convolution is the operand's producer that nobody else reads, has no activation and no residual yet, and
+    gives the sum's shape; of two candidates, the one later in topological order.
+    """
+
+    name: ClassVar[str] = "fuse-elementwise-add"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        for add in network.of_kind("ew_add"):
+            convolution = self._candidate(network, add)
+            if convolution is not None:
+                self._fuse(network, convolution, add)
+                records.append({"layer": add.name, "into": convolution.name})
+        if records:
+            network.sort()
+        return records
+
+    def _candidate(self, network: Network, add: Layer) -> Layer | None:
+        position = {name: i for i, name in enumerate(network.layers)}
+        if add.inputs[0] == add.inputs[1] or any(network[n].output_shape != add.output_shape for n in add.inputs):
+            return None
+        for name in sorted(add.inputs, key=lambda n: -position[n]):
+            layer = network[name]
+            plain = layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get("elementwise_add", False)
+            if layer.kind in FUSING_KINDS and plain and sole_user(network, name) is add:
+                return layer
+        return None
+
+    @staticmethod
+    def _fuse(network: Network, convolution: Layer, add: Layer) -> None:
+        residual = next(name for name in add.inputs if name != convolution.name)
+        convolution.inputs.append(residual)
+        convolution.attributes["elementwise_add"] = True
+        for key in ("activation", "activation_params"):
+            if key in add.attributes:
+                convolution.attributes[key] = add.attributes[key]
+        convolution.original_names += [n for n in add.original_names if n not in convolution.original_names]
+        network.redirect(add.name, convolution.name)
+        network.remove(add.name)
+        network.sort()
