@@ -8,8 +8,11 @@ import random
 from dataclasses import fields
 
 import numpy as np
+import pytest
 
+from headrace.errors import InputFileError
 from headrace.hef import microcode as isa
+from headrace.hef.container import Hef
 from headrace.hef.disassembler import as_dict, disassemble
 
 
@@ -100,3 +103,25 @@ def test_unverified_programs_are_listed_without_trust() -> None:
         json.dumps(as_dict(program))
         assert disassemble(program).isprintable() is False  # newlines
         assert all(c.isprintable() or c == "\n" for c in disassemble(program))
+
+
+def test_damaged_programs_are_refused_or_listed() -> None:
+    data = isa.encode(sample())
+    rng = random.Random(2)
+    listed = 0
+    for _ in range(1500):
+        broken = bytearray(data)
+        for _ in range(rng.choice((1, 2, 8))):
+            broken[rng.randrange(len(broken))] = rng.choice((0, 1, 0x7F, 0xFF, rng.randrange(256)))
+        hef = Hef(None, bytes(broken), None)  # type: ignore[arg-type]
+        try:
+            program = hef.program()
+        except InputFileError:
+            continue
+        listed += 1
+        disassemble(program)
+        json.dumps(as_dict(program), allow_nan=False)
+    assert listed > 100
+    for size in range(0, len(data), 7):
+        with pytest.raises(InputFileError):
+            Hef(None, data[:size], None).program()  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from headrace.hef.description import (
     StreamDescription,
     check_description,
 )
+from headrace.hef.disassembler import printable_name
 from headrace.hef.schema import HefMessage
 from headrace.hn.files import read_bytes
 
@@ -403,7 +404,7 @@ def hef_info(hef: Hef) -> dict[str, Any]:
     header = isa.ProgramHeader.unpack(hef.microcode[: isa.ProgramHeader.struct().size])
     return {
         "network": description.network_name,
-        "compatible_for": program.name_of(program.target),
+        "compatible_for": printable_name(program, program.target.name_offset, program.target.name_length),
         "contexts": description.contexts,
         "bottleneck_fps": description.bottleneck_fps,
         "latency_ms": description.latency_ms,

@@ -8,6 +8,7 @@ operand list is cut to a fixed length.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
@@ -37,7 +38,7 @@ _REDUCING = (Opcode.REDUCE_MAX, Opcode.REDUCE_SUM_RECIPROCAL)
 _AXES = ("height", "width", "channels")
 
 
-def _name(program: Program, offset: int, length: int) -> str:
+def printable_name(program: Program, offset: int, length: int) -> str:
     """A printable form of a name: control and invalid characters escaped, cut at 256 bytes."""
     text = program.string(offset, min(length, _MAX_NAME))
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -57,6 +58,8 @@ def _plain(record: Record) -> dict[str, Any]:
     for item in fields(record):
         if item.name not in _HIDDEN:
             value = getattr(record, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                value = str(value)  # JSON has no form for these
             data[item.name] = None if item.name.endswith("_offset") and value == NONE else value
     return data
 
@@ -64,13 +67,13 @@ def _plain(record: Record) -> dict[str, Any]:
 def as_dict(program: Program) -> dict[str, Any]:
     """The whole program except its constants, ready for JSON."""
     tensors = [
-        _plain(t) | {"name": _name(program, t.name_offset, t.name_length), "role": _enum(TensorRole, t.role)}
+        _plain(t) | {"name": printable_name(program, t.name_offset, t.name_length), "role": _enum(TensorRole, t.role)}
         for t in program.tensors
     ]
     kernels = [
         _plain(k)
         | {
-            "name": _name(program, k.name_offset, k.name_length),
+            "name": printable_name(program, k.name_offset, k.name_length),
             "opcode": _enum(Opcode, k.opcode),
             "inputs": program.inputs_of(k)[:_MAX_OPERANDS],
             "input_count": k.operand_count,
@@ -81,7 +84,7 @@ def as_dict(program: Program) -> dict[str, Any]:
     target = program.target
     return {
         "version": f"{VERSION_MAJOR}.{VERSION_MINOR}",
-        "target": {"name": _name(program, target.name_offset, target.name_length)} | _plain(target),
+        "target": {"name": printable_name(program, target.name_offset, target.name_length)} | _plain(target),
         "tensors": tensors,
         "contexts": [_plain(c) for c in program.contexts],
         "kernels": kernels,
@@ -145,7 +148,7 @@ def disassemble(program: Program) -> str:
 
 def _target_lines(program: Program) -> Iterator[str]:
     t = program.target
-    yield f"target {_name(program, t.name_offset, t.name_length)}"
+    yield f"target {printable_name(program, t.name_offset, t.name_length)}"
     yield (
         f"  clusters {t.clusters}  controllers {t.controllers_per_cluster}  subclusters {t.subclusters_per_cluster}"
         f"  memory units {t.memory_units_per_cluster} x {t.memory_unit_bytes} B"
@@ -162,7 +165,7 @@ def _target_lines(program: Program) -> Iterator[str]:
 
 def _tensor_line(program: Program, index: int, tensor: TensorRecord) -> str:
     kind = {1: "u8", 2: "u16"}.get(tensor.element_bytes, f"{tensor.element_bytes} bytes")
-    name = _name(program, tensor.name_offset, tensor.name_length)
+    name = printable_name(program, tensor.name_offset, tensor.name_length)
     return (
         f"  t{index}  {tensor.height}x{tensor.width}x{tensor.channels} {kind}  {_enum(TensorRole, tensor.role)}"
         f"  zero {tensor.zero_point}  scale {tensor.scale:.9g}  {name}"
@@ -170,7 +173,7 @@ def _tensor_line(program: Program, index: int, tensor: TensorRecord) -> str:
 
 
 def _kernel_lines(program: Program, index: int, kernel: KernelRecord) -> Iterator[str]:
-    name = _name(program, kernel.name_offset, kernel.name_length)
+    name = printable_name(program, kernel.name_offset, kernel.name_length)
     yield f"  k{index}  {_enum(Opcode, kernel.opcode)}  {name}  context {kernel.context}"
     inputs = [f"t{i}" for i in program.inputs_of(kernel)[:_MAX_OPERANDS]]
     if kernel.operand_count > len(inputs):
