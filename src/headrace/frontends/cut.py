@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cutting the graph at start and end nodes that the user names, and dropping what no output needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from headrace.errors import Diagnostic, UsageError, unknown_name
+from headrace.frontends.graph import SourceGraph, constant, label, name_of
+
+
+def _by_name(source: SourceGraph) -> tuple[dict[str, ir.Node], dict[str, ir.Value]]:
+    nodes: dict[str, ir.Node] = {}
+    values: dict[str, ir.Value] = {name_of(v): v for v in source.graph.inputs}
+    for node in source.graph:
+        nodes.setdefault(label(node), node)
+        for value in node.outputs:
+            if name_of(value):
+                values.setdefault(name_of(value), value)
+    return nodes, values
+
+
+def _find(source: SourceGraph, names: Sequence[str], option: str) -> list[ir.Node | ir.Value]:
+    nodes, values = _by_name(source)
+    found: list[ir.Node | ir.Value] = []
+    problems: list[Diagnostic] = []
+    for name in names:
+        if name in nodes:
+            found.append(nodes[name])
+        elif name in values:
+            found.append(values[name])
+        else:
+            problems.append(unknown_name("E-PARSE-NODE", f"node for {option}", str(name), [*nodes, *values], source.where))
+    if problems:
+        raise UsageError(problems)
+    return found
+
+
+def cut_ends(source: SourceGraph, names: Sequence[str]) -> None:
+    """Make the outputs of the named nodes (or the named tensors) the graph's outputs, in the order given."""
+    outputs: list[ir.Value] = []
+    for item in _find(source, names, "--end-node-names"):
+        if isinstance(item, ir.Value):
+            outputs.append(item)
+        else:
+            used = [v for v in item.outputs if name_of(v) and (v.uses() or v.is_graph_output())]
+            outputs += used or list(item.outputs[:1])
+    source.graph.outputs.clear()
+    source.graph.outputs.extend(dict.fromkeys(outputs))
+
+
+def cut_starts(source: SourceGraph, names: Sequence[str]) -> None:
+    """Make the data inputs of the named nodes (or the named tensors) the graph's inputs."""
+    starts: list[ir.Value] = []
+    for item in _find(source, names, "--start-node-names"):
+        if isinstance(item, ir.Value):
+            starts.append(item)
+        else:
+            starts += [v for v in item.inputs if v is not None and constant(v) is None and v.const_value is None]
+    new_inputs: list[ir.Value] = []
+    for value in dict.fromkeys(starts):
+        if value.is_graph_input():
+            new_inputs.append(value)
+            continue
+        fresh = ir.Value(name=value.name, shape=value.shape, type=value.type)
+        outputs = [fresh if o is value else o for o in source.graph.outputs]
+        value.replace_all_uses_with(fresh, replace_graph_outputs=True)
+        source.graph.outputs.clear()
+        source.graph.outputs.extend(outputs)
+        new_inputs.append(fresh)
+    # Inputs that are still needed beside the named ones stay.
+    needed = {id(v) for v in reachable_values(source)}
+    kept = [v for v in source.graph.inputs if id(v) in needed and v not in new_inputs]
+    source.graph.inputs.clear()
+    source.graph.inputs.extend([*new_inputs, *kept])
+
+
+def reachable_values(source: SourceGraph) -> list[ir.Value]:
+    """All values that the outputs depend on."""
+    seen: dict[int, ir.Value] = {}
+    stack = list(source.graph.outputs)
+    while stack:
+        value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value
+        producer = value.producer()
+        if producer is not None:
+            stack += [v for v in producer.inputs if v is not None]
+    return list(seen.values())
+
+
+def drop_unreachable(source: SourceGraph) -> None:
+    """Remove nodes and inputs that no output needs; unused inputs become warnings."""
+    needed = {id(v) for v in reachable_values(source)}
+    for node in reversed(list(source.graph)):
+        if not any(id(v) in needed for v in node.outputs):
+            source.removed.append(label(node))
+            source.graph.remove(node, safe=False)
+            for index in range(len(node.inputs)):
+                node.replace_input_with(index, None)
+    unused = [v for v in source.graph.inputs if id(v) not in needed]
+    for value in unused:
+        source.warnings.append(f"input {name_of(value)!r} is not used by any output and was left out")
+        source.graph.inputs.remove(value)
+
+
+def check_outputs(source: SourceGraph) -> None:
+    if not source.graph.outputs:
+        raise UsageError(Diagnostic("E-PARSE-NODE", source.where, "the network has no output", "", "--end-node-names"))

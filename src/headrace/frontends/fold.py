@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Computing nodes whose inputs are all known: shape glue, reshaped weights, constants under any name.
+
+A hostile file may ask for constants of any size, so every operation that can grow its operands states the size of its
+result before computing it, and one file may only grow so much in total.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, integer, integer_list, integers, set_constant
+from headrace.hn import Array
+
+MAX_ELEMENTS = 1 << 24
+MAX_TOTAL_ELEMENTS = 1 << 26
+Operands = Sequence["Array | None"]
+Evaluator = Callable[[ir.Node, Operands, "Budget"], list[Array]]
+EVALUATORS: dict[str, Evaluator] = {}
+
+
+class Budget:
+    """How many elements may still be created by growing operations."""
+
+    def __init__(self) -> None:
+        self.left = MAX_TOTAL_ELEMENTS
+
+    def take(self, shape: Sequence[int]) -> None:
+        """Announce a result; refuses what is too large."""
+        if any(int(d) < 0 for d in shape):
+            raise Unsupported("the constant would have a negative size")
+        size = math.prod(int(d) for d in shape)
+        self.left -= size
+        if size > MAX_ELEMENTS or self.left < 0:
+            raise Unsupported(f"the constant would have {size} elements", f"at most {MAX_ELEMENTS}, and {MAX_TOTAL_ELEMENTS} in all")
+
+
+def evaluates(*names: str) -> Callable[[Evaluator], Evaluator]:
+    def enter(function: Evaluator) -> Evaluator:
+        for name in names:
+            EVALUATORS[name] = function
+        return function
+
+    return enter
+
+
+def operand(operands: Operands, index: int) -> Array:
+    if index >= len(operands) or operands[index] is None:
+        raise Unsupported(f"input {index} is absent")
+    found = operands[index]
+    assert found is not None
+    return found
+
+
+def optional(operands: Operands, index: int) -> Array | None:
+    return operands[index] if index < len(operands) else None
+
+
+def axis_in(axis: int, rank: int) -> int:
+    if not -rank <= axis < max(rank, 1):
+        raise Unsupported(f"axis {axis} does not exist", f"{-rank} … {rank - 1}")
+    return axis % rank if rank else 0
+
+
+def reshaped(shape: Sequence[int], wanted: Sequence[int], allow_zero: bool) -> list[int]:
+    """The shape a Reshape gives: 0 copies a size, one -1 takes what is left."""
+    out = [shape[i] if s == 0 and not allow_zero and i < len(shape) else s for i, s in enumerate(wanted)]
+    if out.count(-1) > 1 or any(s < -1 for s in out):
+        raise Unsupported(f"{list(wanted)} is not a shape")
+    total = math.prod(shape)
+    if -1 in out:
+        rest = math.prod(s for s in out if s != -1)
+        if rest == 0 or total % rest:
+            raise Unsupported(f"shape {list(shape)} cannot become {list(wanted)}")
+        out[out.index(-1)] = total // rest
+    if math.prod(out) != total:
+        raise Unsupported(f"shape {list(shape)} cannot become {list(wanted)}", "the same number of elements")
+    return out
+
+
+def squeezed(shape: Sequence[int], axes: Sequence[int] | None) -> list[int]:
+    if axes is None:
+        return [s for s in shape if s != 1]
+    drop = {axis_in(a, len(shape)) for a in axes}
+    if any(shape[a] != 1 for a in drop):
+        raise Unsupported(f"Squeeze of axes {list(axes)} whose size is not 1", "size 1")
+    return [s for i, s in enumerate(shape) if i not in drop]
+
+
+def unsqueezed(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
+    rank = len(shape) + len(axes)
+    places = {axis_in(a, rank) for a in axes}
+    if len(places) != len(axes):
+        raise Unsupported("Unsqueeze names an axis twice")
+    rest = iter(shape)
+    return [1 if i in places else next(rest) for i in range(rank)]
+
+
+def slice_ranges(shape: Sequence[int], operands: Operands) -> list[tuple[int, int, int]]:
+    """Per axis (start, stop, step) of a Slice whose operands 1 to 4 are constants; stop as in Python's range."""
+    starts, ends = integer_list(operand(operands, 1), "starts"), integer_list(operand(operands, 2), "ends")
+    axes_in, steps_in = optional(operands, 3), optional(operands, 4)
+    axes = integer_list(axes_in, "axes") if axes_in is not None else list(range(len(starts)))
+    steps = integer_list(steps_in, "steps") if steps_in is not None else [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise Unsupported("starts, ends, axes and steps of Slice do not belong together")
+    out = [(0, s, 1) for s in shape]
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        at = axis_in(axis, len(shape))
+        out[at] = slice(start, end if not (step < 0 and end < -shape[at]) else None, step).indices(shape[at])
+    return out
+
+
+@evaluates("Constant")
+def _constant(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    for name, attribute in node.attributes.items():
+        if name == "value" and isinstance(attribute.value, ir.Tensor):
+            return [attribute.value.numpy()]
+        if name in dtypes and isinstance(attribute.value, (int, float, tuple)):
+            return [np.array(attribute.value, dtypes[name])]
+    raise Unsupported("the constant holds no numeric tensor (strings and sparse tensors are not read)")
+
+
+@evaluates("Identity", "Dropout")
+def _identity(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    return [operand(operands, 0)]
+
+
+@evaluates("Cast")
+def _cast(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    to = integer(node, "to", 0)
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to))
+    except KeyError:
+        dtype = np.dtype(object)
+    if dtype.kind not in "biuf":
+        raise Unsupported(f"Cast to type {to}", "a numeric type")
+    return [operand(operands, 0).astype(dtype)]
+
+
+@evaluates("Shape")
+def _shape(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    return [shape_of(node, operand(operands, 0).shape)]
+
+
+def shape_of(node: ir.Node, shape: Sequence[int]) -> Array:
+    """The result of Shape on a tensor of this shape."""
+    begin, end = integer(node, "start", 0), integer(node, "end", len(shape))
+    return np.array(list(shape)[slice(begin, end)], np.int64)
+
+
+@evaluates("Size")
+def _size(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    return [np.array(operand(operands, 0).size, np.int64)]
+
+
+@evaluates("Gather")
+def _gather(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data, indices = operand(operands, 0), operand(operands, 1)
+    axis = axis_in(integer(node, "axis", 0), data.ndim)
+    budget.take([*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]])
+    return [np.take(data, indices.astype(np.int64), axis=axis, mode="raise")]
+
+
+@evaluates("Slice")
+def _slice(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data = operand(operands, 0)
+    pieces = [np.arange(*r, dtype=np.int64) if r[2] < 0 else slice(*r) for r in slice_ranges(data.shape, operands)]
+    for axis, piece in enumerate(pieces):
+        data = data[(slice(None),) * axis + (piece,)]
+    return [data]
+
+
+@evaluates("Split")
+def _split(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data = operand(operands, 0)
+    axis = axis_in(integer(node, "axis", 0), data.ndim)
+    sizes = split_sizes(node, data.shape[axis], optional(operands, 1))
+    return list(np.split(data, np.cumsum(sizes)[:-1], axis=axis))
+
+
+def split_sizes(node: ir.Node, size: int, given: Array | None) -> list[int]:
+    """Sizes of a Split's parts along its axis."""
+    count = len(node.outputs)
+    if given is not None:
+        sizes = integer_list(given, "split")
+    else:
+        part = -(-size // count)
+        sizes = [part] * (count - 1) + [size - part * (count - 1)]
+    if len(sizes) != count or sum(sizes) != size or min(sizes) < 0:
+        raise Unsupported(f"Split of {size} into {sizes}", f"{count} sizes that add up to {size}")
+    return sizes
+
+
+@evaluates("Concat")
+def _concat(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    arrays = [operand(operands, i) for i in range(len(operands))]
+    budget.take([sum(a.size for a in arrays)])
+    return [np.concatenate(arrays, axis=integer(node, "axis", 0))]
+
+
+@evaluates("Reshape")
+def _reshape(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data = operand(operands, 0)
+    wanted = integer_list(operand(operands, 1), "the shape")
+    return [data.reshape(reshaped(data.shape, wanted, integer(node, "allowzero", 0) == 1))]
+
+
+@evaluates("Flatten")
+def _flatten(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data = operand(operands, 0)
+    axis = integer(node, "axis", 1)
+    axis = axis + data.ndim if axis < 0 else min(axis, data.ndim)
+    return [data.reshape(math.prod(data.shape[:axis]), -1)]
+
+
+@evaluates("Squeeze")
+def _squeeze(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data, axes = operand(operands, 0), optional(operands, 1)
+    return [data.reshape(squeezed(data.shape, None if axes is None else integer_list(axes, "axes")))]
+
+
+@evaluates("Unsqueeze")
+def _unsqueeze(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data = operand(operands, 0)
+    return [data.reshape(unsqueezed(data.shape, integer_list(operand(operands, 1), "axes")))]
+
+
+@evaluates("Transpose")
+def _transpose(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    return [operand(operands, 0).transpose(integers(node, "perm", None))]
+
+
+@evaluates("ConstantOfShape")
+def _constant_of_shape(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    shape = integer_list(operand(operands, 0), "the shape")
+    budget.take(shape)
+    raw = node.attributes.get("value")
+    value = raw.value.numpy().reshape(-1) if raw is not None and isinstance(raw.value, ir.Tensor) else np.zeros(1, np.float32)
+    if value.size != 1:
+        raise Unsupported("the value of ConstantOfShape is not one number")
+    return [np.full(shape, value[0], value.dtype)]
+
+
+@evaluates("Expand")
+def _expand(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data = operand(operands, 0)
+    shape = np.broadcast_shapes(data.shape, tuple(integer_list(operand(operands, 1), "the shape")))
+    budget.take(shape)
+    return [np.broadcast_to(data, shape)]
+
+
+@evaluates("Tile")
+def _tile(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data, repeats = operand(operands, 0), integer_list(operand(operands, 1), "repeats")
+    if len(repeats) != data.ndim:
+        raise Unsupported("Tile needs one repeat per axis")
+    budget.take([s * r for s, r in zip(data.shape, repeats, strict=True)])
+    return [np.tile(data, repeats)]
+
+
+@evaluates("Range")
+def _range(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    first, limit, delta = (operand(operands, i).reshape(-1)[0] for i in range(3))
+    if delta == 0 or not all(math.isfinite(float(v)) for v in (first, limit, delta)):
+        raise Unsupported("Range with a step of 0 or a bound that is not finite")
+    count = max(math.ceil((float(limit) - float(first)) / float(delta)), 0)
+    budget.take([count])
+    return [(first + np.arange(count) * delta).astype(operand(operands, 0).dtype)]
+
+
+@evaluates("Where")
+def _where(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    arrays = [operand(operands, i) for i in range(3)]
+    budget.take(np.broadcast_shapes(*(a.shape for a in arrays)))
+    return [np.where(*arrays)]
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if a.dtype.kind == "f":
+        return np.divide(a, b)
+    if not np.all(b):
+        raise Unsupported("an integer constant is divided by zero")
+    quotient = np.abs(a) // np.abs(b)
+    return (np.sign(a) * np.sign(b) * quotient).astype(a.dtype)
+
+
+_BINARY: dict[str, Callable[[Array, Array], Any]] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide, "Equal": np.equal, "Greater": np.greater,
+    "Less": np.less, "GreaterOrEqual": np.greater_equal, "LessOrEqual": np.less_equal, "And": np.logical_and,
+    "Or": np.logical_or, "Max": np.maximum, "Min": np.minimum, "Mod": np.mod, "Pow": np.power,
+}  # fmt: skip
+_UNARY: dict[str, Callable[[Array], Any]] = {
+    "Neg": np.negative, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Abs": np.abs, "Floor": np.floor, "Ceil": np.ceil,
+    "Not": np.logical_not, "Exp": np.exp, "Log": np.log, "Relu": lambda x: np.maximum(x, 0), "Sign": np.sign,
+}  # fmt: skip
+
+
+@evaluates(*_BINARY)
+def _binary(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    result = operand(operands, 0)
+    for index in range(1, len(operands)):
+        other = operand(operands, index)
+        budget.take(np.broadcast_shapes(result.shape, other.shape))
+        dtype = result.dtype
+        result = np.asarray(_BINARY[node.op_type](result, other))
+        result = result.astype(dtype) if result.dtype.kind != "b" else result
+    return [result]
+
+
+@evaluates(*_UNARY)
+def _unary(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    x = operand(operands, 0)
+    return [np.asarray(_UNARY[node.op_type](x)).astype(x.dtype)]
+
+
+@evaluates("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean")
+def _reduce(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    reduce = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceMean": np.mean}
+    data, axes = operand(operands, 0), optional(operands, 1)
+    over = None if axes is None else tuple(integer_list(axes, "axes"))
+    return [np.asarray(reduce[node.op_type](data, axis=over, keepdims=integer(node, "keepdims", 1) == 1)).astype(data.dtype)]
+
+
+def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    """The results of a node all of whose inputs are known.
+
+    Raises:
+        Unsupported: the operation is not one that folds, or its operands make no sense.
+    """
+    function = EVALUATORS.get(node.op_type) if node.domain == "" else None
+    if function is None:
+        raise Unsupported(f"{node.op_type} of constants is not folded")
+    try:
+        with np.errstate(all="ignore"):
+            results = [np.asarray(r) for r in function(node, operands, budget)]
+    except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError, MemoryError, RuntimeError) as error:
+        raise Unsupported(f"its constant operands do not fit: {str(error)[:120]}") from None
+    if any(r.dtype.kind not in "biuf" or r.ndim > 16 for r in results):
+        raise Unsupported("the constant is not a numeric tensor")
+    return results
+
+
+def fold_constants(source: SourceGraph, budget: Budget) -> None:
+    """Compute every node whose inputs are constants and remove it; those that do not fold stay and are reported later."""
+    for node in list(source.graph):
+        inputs = [constant(v) for v in node.inputs]
+        if any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
+            continue
+        if any(v.is_graph_output() for v in node.outputs) or node.op_type not in EVALUATORS or node.domain:
+            continue
+        if not node.inputs and node.op_type != "Constant":
+            continue
+        try:
+            results = evaluate(node, inputs, budget)
+        except Unsupported:
+            continue
+        for value, array in zip(node.outputs, results, strict=False):
+            set_constant(value, array)
+        if len(results) >= len(node.outputs):
+            source.folded += 1
+            source.graph.remove(node, safe=False)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one source graph: ONNX vocabulary at one opset, in onnx-ir containers, whatever file format it was read from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.errors import Diagnostic, UsageError, unknown_name
+from headrace.hn import Array
+
+#: No tensor of a frame may have more elements than this; real ones stay far below, hostile ones do not.
+MAX_TENSOR_ELEMENTS = 1 << 28
+Progress = Callable[[int, int], None]
+
+
+class Unsupported(Exception):
+    """A node cannot be translated: ``reason`` is a clause, ``need`` what would be accepted, ``levers`` what to change."""
+
+    def __init__(self, reason: str, need: str = "", levers: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.reason, self.need, self.levers = reason, need, tuple(levers)
+
+
+@dataclass
+class SourceGraph:
+    """A network as its file states it.
+
+    Attributes:
+        graph: nodes in topological order.
+        where: file name, for messages.
+        facts: plain JSON about the source (format, opset, producer …).
+        input_shapes: per graph input its frame shape with batch 1, once resolved.
+        batch_sizes: per graph input the batch its file fixes, or -1.
+        warnings: sentences for the report.
+    """
+
+    graph: ir.Graph
+    where: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    input_shapes: dict[str, list[int]] = field(default_factory=dict)
+    batch_sizes: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    folded: int = 0
+    removed: list[str] = field(default_factory=list)
+
+
+def name_of(value: ir.Value | None) -> str:
+    return (value.name or "") if value is not None else ""
+
+
+def label(node: ir.Node) -> str:
+    """The node's name or, where it has none, its first output's."""
+    return node.name or next((name_of(o) for o in node.outputs if name_of(o)), node.op_type)
+
+
+def origins(node: ir.Node) -> list[str]:
+    """Source nodes that this node stands for (a fused pattern stands for several)."""
+    return list(node.meta.get("origins", [label(node)]))
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    """The array of a value that is known now, else None."""
+    if value is None or value.const_value is None:
+        return None
+    return value.const_value.numpy()
+
+
+def set_constant(value: ir.Value, array: Array) -> None:
+    value.const_value = ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, name=value.name)
+
+
+def live_uses(value: ir.Value) -> list[ir.Node]:
+    """Nodes in the graph that read ``value``, once per reading."""
+    return [use.node for use in value.uses() if use.node.graph is not None]
+
+
+# --- attributes, without trusting their types -----------------------------------------------------------------------
+
+
+def _raw(node: ir.Node, name: str) -> Any:
+    found = node.attributes.get(name)
+    return None if found is None else found.value
+
+
+def integer(node: ir.Node, name: str, default: int) -> int:
+    value = _raw(node, name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Unsupported(f"attribute {name!r} is not an integer")
+    return value
+
+
+def real(node: ir.Node, name: str, default: float) -> float:
+    value = _raw(node, name)
+    if value is None:
+        return default
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise Unsupported(f"attribute {name!r} is not a finite number")
+    return float(value)
+
+
+def text(node: ir.Node, name: str, default: str) -> str:
+    value = _raw(node, name)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise Unsupported(f"attribute {name!r} is not a string")
+    return value
+
+
+def integers(node: ir.Node, name: str, default: Sequence[int] | None) -> list[int] | None:
+    value = _raw(node, name)
+    if value is None:
+        return None if default is None else list(default)
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise Unsupported(f"attribute {name!r} is not a list of integers")
+    out = list(value)
+    if len(out) > 64 or not all(isinstance(v, int) and not isinstance(v, bool) for v in out):
+        raise Unsupported(f"attribute {name!r} is not a list of integers")
+    return out
+
+
+def integer_list(array: Array, what: str) -> list[int]:
+    """A small constant as Python integers."""
+    if array.size > 64 or array.dtype.kind not in "iu":
+        raise Unsupported(f"{what} is not a short list of integers", "at most 64 integers")
+    return [int(v) for v in array.reshape(-1)]
+
+
+# --- input shapes ----------------------------------------------------------------------------------------------------
+
+_FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "UINT8", "INT8")
+
+
+def declared_shape(value: ir.Value) -> list[int | str] | None:
+    """The dims as the file states them; a symbolic or unknown one is its name or ``"?"``."""
+    if value.shape is None:
+        return None
+    out: list[int | str] = []
+    for dim in value.shape:
+        out.append(dim if isinstance(dim, int) and dim > 0 else (getattr(dim, "value", None) or "?"))
+    return out
+
+
+def _user_shapes(source: SourceGraph, given: dict[str, list[int]] | list[int] | None) -> dict[str, list[int]]:
+    names = [name_of(v) for v in source.graph.inputs]
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        if len(names) != 1:
+            raise UsageError(
+                Diagnostic("E-PARSE-SHAPES", source.where, "one shape was given but the network has several inputs",
+                           str(given), f"a shape for each by name: {', '.join(names)}")
+            )  # fmt: skip
+        given = {names[0]: given}
+    problems = [unknown_name("E-PARSE-SHAPES", "input", str(n), names, source.where) for n in given if n not in names]
+    for name, shape in given.items():
+        if not isinstance(shape, (list, tuple)) or not all(isinstance(d, int) and not isinstance(d, bool) for d in shape):
+            problems.append(Diagnostic("E-PARSE-SHAPES", name, "a shape is a list of integers", repr(shape)[:100], "[1,3,224,224]"))
+    if problems:
+        raise UsageError(problems)
+    return {n: list(s) for n, s in given.items()}
+
+
+def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list[int] | None) -> None:
+    """Fix every input's frame shape, from the file and from the user; all that is missing is reported together.
+
+    Raises:
+        UsageError: an unknown input name, a shape that does not fit, or sizes nobody gave.
+    """
+    user = _user_shapes(source, given)
+    missing: list[Diagnostic] = []
+    for value in source.graph.inputs:
+        name, declared = name_of(value), declared_shape(value)
+        shape: list[int | str] = list(user.get(name, declared or []))
+        place = f"{source.where}, input {name!r}"
+        if name in user and declared is not None and len(declared) != len(shape):
+            missing.append(Diagnostic("E-PARSE-SHAPES", place, "the shape has another rank than the file states",
+                                      str(shape), f"{len(declared)} sizes like {declared}"))  # fmt: skip
+            continue
+        if name in user and declared is not None:
+            changed = [f"{d} → {s}" for d, s in zip(declared[1:], shape[1:], strict=True) if isinstance(d, int) and d != s]
+            if changed:
+                source.warnings.append(f"input {name!r}: sizes that the file fixes were replaced ({', '.join(changed)})")
+        if not shape or any(not isinstance(d, int) or d < 1 for d in shape[1:]):
+            example = ",".join(["1", *(str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in shape[1:])])
+            missing.append(
+                Diagnostic("E-PARSE-SHAPES", place, "the file leaves sizes of this input open", str(declared or "no shape"),
+                           "every size but the batch as a positive integer",
+                           (f"--tensor-shapes {name}=[{example}]", f"input_shapes={{{name!r}: [{example}]}}"))
+            )  # fmt: skip
+            continue
+        sizes = [int(d) for d in shape[1:]]
+        if math.prod(sizes) > MAX_TENSOR_ELEMENTS or len(sizes) > 8:
+            missing.append(Diagnostic("E-PARSE-SHAPES", place, "the input is too large", str(shape), f"≤ {MAX_TENSOR_ELEMENTS} elements"))
+            continue
+        source.batch_sizes[name] = int(shape[0]) if isinstance(shape[0], int) and shape[0] > 0 else -1
+        source.input_shapes[name] = [1, *sizes]
+    if missing:
+        raise UsageError(missing)
+
+
+def input_problem(value: ir.Value) -> str | None:
+    """Why a graph input cannot be an input layer, or None."""
+    dtype = value.dtype
+    if dtype is not None and dtype.name not in _FLOATS and dtype.name != "UNDEFINED":
+        return f"the input has type {dtype.name.lower()}; only float (or 8-bit image) tensors enter the device"
+    return None

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which dimension of a network input is height, width and channels: told by the first operators that depend on it."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, integers, live_uses
+from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, HEIGHT, WIDTH, Arrangement
+
+_CHANNELS_FIRST: dict[int, Arrangement] = {3: (None, CHANNELS, WIDTH), 4: (None, CHANNELS, HEIGHT, WIDTH)}
+_ROWS: dict[int, Arrangement] = {3: (None, WIDTH, CHANNELS), 4: CHANNELS_LAST}
+_FIRST = frozenset({
+    "Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization",
+    "InstanceNormalization", "LRN", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample",
+})  # fmt: skip
+_LAST = frozenset({"MatMul", "LayerNormalization"})
+_THROUGH = frozenset({
+    "Identity", "Dropout", "Cast", "Add", "Sub", "Mul", "Div", "Sum", "Neg", "Relu", "Sigmoid", "Tanh", "HardSwish",
+    "HardSigmoid", "LeakyRelu", "Elu", "Swish", "Clip", "Pad", "Slice", "Split", "Concat", "Abs", "Sqrt", "Exp", "Log",
+})  # fmt: skip
+_MAX_STEPS = 10_000
+
+
+def input_arrangement(source: SourceGraph, value: ir.Value, shape: list[int]) -> Arrangement:
+    """The arrangement of an input of rank 3 or 4.
+
+    Follows the tensor forward, through transposes and operators that keep its dimensions, to the first operator that
+    says which dimension is what; without one, a last dimension of 1, 3 or 4 is taken for the channels.
+    """
+    rank = len(shape)
+    queue: list[tuple[ir.Value, tuple[int, ...]]] = [(value, tuple(range(rank)))]
+    seen = {id(value)}
+    for _ in range(_MAX_STEPS):
+        if not queue:
+            break
+        current, dims = queue.pop(0)
+        for node in live_uses(current):
+            told = _told_by(node, current, rank)
+            if told is not None:
+                return _through(told, dims)
+            following = _follow(node, dims)
+            if following is None:
+                continue
+            for output in node.outputs:
+                if id(output) not in seen:
+                    seen.add(id(output))
+                    queue.append((output, following))
+    if rank == 4:
+        last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+        return CHANNELS_LAST if last else _CHANNELS_FIRST[4]
+    return _ROWS[rank]
+
+
+def _told_by(node: ir.Node, current: ir.Value, rank: int) -> Arrangement | None:
+    if node.domain or not node.inputs or node.inputs[0] is not current:
+        return None
+    if node.op_type in _FIRST:
+        return _CHANNELS_FIRST[rank]
+    if node.op_type in _LAST and len(node.inputs) > 1 and constant(node.inputs[1]) is not None:
+        return _ROWS[rank]
+    return None
+
+
+def _follow(node: ir.Node, dims: tuple[int, ...]) -> tuple[int, ...] | None:
+    if node.domain:
+        return None
+    if node.op_type in _THROUGH:
+        return dims
+    if node.op_type == "Transpose":
+        try:
+            order = integers(node, "perm", range(len(dims))[::-1]) or []
+        except Unsupported:
+            return None
+        return tuple(dims[i] for i in order) if sorted(order) == list(range(len(dims))) else None
+    return None
+
+
+def _through(arrangement: Arrangement, dims: tuple[int, ...]) -> Arrangement:
+    """The arrangement of the input whose dimension ``dims[i]`` became dimension i."""
+    if dims[0] != 0:
+        return _ROWS[len(dims)]
+    result: list[int | None] = [None] * len(dims)
+    for index, source in enumerate(dims):
+        result[source] = arrangement[index]
+    return tuple(result)

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a source tensor lies in an HN tensor, without moving anything.
+
+HN tensors are H×W×C per frame. A source tensor (N,C,H,W, or any reshaped or transposed form of it) is described by a
+:class:`View`: for each source dimension, the product of *atoms*, each a strided part of one HN axis. Transpose permutes
+dimensions, Reshape and its relatives regroup atoms, and only a computing operation that needs another order than the
+HN tensor has makes a layer move data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+BATCH = -1
+HEIGHT, WIDTH, CHANNELS = 0, 1, 2
+MAX_RANK = 16
+
+#: source dimension → HN axis, or None for the batch and for dimensions of size 1 that have no axis
+Arrangement = tuple["int | None", ...]
+
+_CANONICAL: dict[int, Arrangement] = {
+    2: (None, CHANNELS),
+    3: (None, WIDTH, CHANNELS),
+    4: (None, CHANNELS, HEIGHT, WIDTH),
+}
+CHANNELS_LAST: Arrangement = (None, HEIGHT, WIDTH, CHANNELS)
+
+
+class LayoutError(Exception):
+    """A source tensor cannot be seen or brought into the order that an operation needs; the text says why."""
+
+
+@dataclass(frozen=True)
+class Atom:
+    """``size`` positions of one HN axis, ``stride`` apart; the batch is an atom of size 1."""
+
+    axis: int
+    size: int
+    stride: int = 1
+
+
+_BATCH_ATOM = Atom(BATCH, 1)
+
+
+@dataclass(frozen=True)
+class View:
+    """A source tensor as part of an HN tensor.
+
+    Attributes:
+        layer: name of the HN layer whose output it is.
+        extent: height, width and channels of that output.
+        dims: per source dimension its atoms, outermost first; a dimension of size 1 has none.
+    """
+
+    layer: str
+    extent: tuple[int, int, int]
+    dims: tuple[tuple[Atom, ...], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The source shape, batch 1."""
+        return tuple(math.prod(a.size for a in dim) for dim in self.dims)
+
+    @property
+    def rank(self) -> int:
+        return len(self.dims)
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.extent)
+
+    @property
+    def atoms(self) -> list[Atom]:
+        return [atom for dim in self.dims for atom in dim]
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether dimension 0 is the batch and nothing else."""
+        return bool(self.dims) and self.dims[0] == (_BATCH_ATOM,)
+
+
+def arranged_view(layer: str, extent: Sequence[int], arrangement: Arrangement) -> View:
+    """The view of a tensor whose source dimensions are whole HN axes; dimension 0 is the batch."""
+    height, width, channels = extent
+    dims: list[tuple[Atom, ...]] = [(_BATCH_ATOM,)]
+    for axis in arrangement[1:]:
+        dims.append((Atom(axis, extent[axis]),) if axis is not None and extent[axis] > 1 else ())
+    return View(layer, (height, width, channels), tuple(dims))
+
+
+def merge(atoms: Sequence[Atom]) -> tuple[Atom, ...]:
+    """Join neighbouring atoms that are one run of one axis."""
+    out: list[Atom] = []
+    for atom in atoms:
+        if out and atom.axis != BATCH and out[-1].axis == atom.axis and out[-1].stride == atom.stride * atom.size:
+            out[-1] = Atom(atom.axis, out[-1].size * atom.size, atom.stride)
+        else:
+            out.append(atom)
+    return tuple(out)
+
+
+def permute(view: View, order: Sequence[int]) -> View:
+    """Transpose: result dimension i is dimension ``order[i]``."""
+    if sorted(order) != list(range(view.rank)):
+        raise LayoutError(f"{list(order)} is not a permutation of {view.rank} dimensions")
+    return replace(view, dims=tuple(view.dims[i] for i in order))
+
+
+def _take(queue: list[Atom], size: int) -> list[Atom]:
+    """Atoms from the front of ``queue`` whose sizes multiply to ``size``; splits the last one if needed."""
+    taken: list[Atom] = []
+    while size > 1:
+        atom = queue[0]
+        if size % atom.size == 0:
+            taken.append(queue.pop(0))
+            size //= atom.size
+        elif atom.size % size == 0:
+            inner = atom.size // size
+            taken.append(Atom(atom.axis, size, atom.stride * inner))
+            queue[0] = Atom(atom.axis, inner, atom.stride)
+            size = 1
+        else:
+            raise LayoutError(f"the new shape cuts an axis of {atom.size} into parts of {size}")
+    return taken
+
+
+def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int) -> None:
+    """Put the batch atom where ``before`` elements' worth of dimensions stand outside of it."""
+    done = 1
+    for dim, size in zip(dims, shape, strict=True):
+        if done == before and size == 1:
+            dim.append(_BATCH_ATOM)
+            return
+        done *= size
+    done = 1
+    for dim in dims:
+        for index, atom in enumerate(list(dim)):
+            if done == before:
+                dim.insert(index, _BATCH_ATOM)
+                return
+            done *= atom.size
+    if done != before:
+        raise LayoutError("the batch would come to lie inside another dimension")
+    dims[-1].append(_BATCH_ATOM)
+
+
+def regroup(view: View, shape: Sequence[int]) -> View:
+    """Reshape: the same elements in the same (source) order under another shape, batch 1.
+
+    Raises:
+        LayoutError: another number of elements, or an axis would be cut unevenly.
+    """
+    if tuple(shape) == view.shape:
+        return view
+    if not 1 <= len(shape) <= MAX_RANK:
+        raise LayoutError(f"a tensor of rank {len(shape)} has no place for the batch" if not shape else "the rank is above 16")
+    if math.prod(shape) != view.elements:
+        raise LayoutError(f"shape {list(view.shape)} cannot become {list(shape)}: the number of elements changes")
+    flat = view.atoms
+    batch = flat.index(_BATCH_ATOM)
+    before = math.prod(a.size for a in flat[:batch])
+    queue = list(merge([a for a in flat if a.axis != BATCH]))
+    dims = [_take(queue, size) for size in shape]
+    _place_batch(dims, shape, before)
+    return replace(view, dims=tuple(merge(d) for d in dims))
+
+
+def arrangement_of(view: View) -> Arrangement | None:
+    """Which HN axis each source dimension is, when each is one whole axis (or of size 1); otherwise None."""
+    if not view.batch_first or view.rank > 5:
+        return None
+    result: list[int | None] = [None]
+    free: list[int] = []
+    for index, dim in enumerate(view.dims[1:], start=1):
+        if not dim:
+            result.append(None)
+            free.append(index)
+        elif len(dim) == 1 and dim[0].size == view.extent[dim[0].axis]:
+            result.append(dim[0].axis)
+        else:
+            return None
+    unused = [axis for axis in (CHANNELS, WIDTH, HEIGHT) if axis not in result]
+    wanted = _CANONICAL.get(view.rank, ())
+    for index in free:
+        if index < len(wanted) and wanted[index] in unused:
+            result[index] = wanted[index]
+            unused.remove(result[index])  # pyright: ignore[reportArgumentType]
+    for index in free:
+        if result[index] is None and unused:
+            result[index] = unused.pop(0)
+    return tuple(result)
+
+
+def canonical(rank: int) -> Arrangement:
+    """The arrangement used where nothing else decides: N,C / N,L,C / N,C,H,W."""
+    if rank not in _CANONICAL:
+        raise LayoutError(f"a tensor of rank {rank} has no height, width and channels")
+    return _CANONICAL[rank]
+
+
+@dataclass(frozen=True)
+class Move:
+    """How to bring an HN tensor into another order: view it as ``shape``, transpose, view it as ``result``."""
+
+    shape: tuple[int, int, int]
+    permutation: tuple[int, int, int]
+    result: tuple[int, int, int]
+
+    @property
+    def moves(self) -> bool:
+        return self.permutation != (0, 1, 2)
+
+
+def plan(view: View, axes: Sequence[Sequence[int]]) -> Move:
+    """Plan an HN tensor whose height, width and channels are the given lists of source dimensions.
+
+    Raises:
+        LayoutError: the batch is not dimension 0 alone, or more than three groups of elements change places.
+    """
+    if not view.batch_first:
+        raise LayoutError("the batch is not dimension 0 of this tensor")
+    used = [index for group in axes for index in group]
+    left = [i for i in range(1, view.rank) if i not in used and view.shape[i] > 1]
+    if left:
+        raise LayoutError(f"dimension {left[0]} (size {view.shape[left[0]]}) has no place in height, width and channels")
+    parts = [merge([a for i in group for a in view.dims[i]]) for group in axes]
+    result = tuple(math.prod(a.size for a in part) for part in parts)
+    direct = _whole_axes(view.extent, parts)
+    if direct is not None:
+        return Move(view.extent, direct, (result[0], result[1], result[2]))
+    wanted = merge([a for part in parts for a in part])
+    stored = sorted(wanted, key=lambda a: (a.axis, -a.stride))
+    position = {atom: i for i, atom in enumerate(stored)}
+    groups: list[list[Atom]] = []
+    for atom in wanted:
+        if groups and position[groups[-1][-1]] + 1 == position[atom]:
+            groups[-1].append(atom)
+        else:
+            groups.append([atom])
+    if len(groups) > 3:
+        raise LayoutError(f"{len(groups)} groups of elements would have to change places; at most 3 can")
+    groups = [[] for _ in range(3 - len(groups))] + groups
+    order = sorted(range(3), key=lambda i: position[groups[i][0]] if groups[i] else -1)
+    sizes = [math.prod(a.size for a in groups[i]) for i in order]
+    permutation = tuple(order.index(i) for i in range(3))
+    return Move(
+        (sizes[0], sizes[1], sizes[2]), (permutation[0], permutation[1], permutation[2]), (result[0], result[1], result[2])
+    )
+
+
+def _whole_axes(extent: tuple[int, int, int], parts: Sequence[tuple[Atom, ...]]) -> tuple[int, int, int] | None:
+    """The axis permutation that gives ``parts`` when each is at most one whole axis."""
+    chosen: list[int | None] = []
+    for part in parts:
+        if len(part) > 1 or (part and part[0].size != extent[part[0].axis]):
+            return None
+        chosen.append(part[0].axis if part else None)
+    spare = [axis for axis in range(3) if axis not in chosen]
+    for index in range(3):  # an empty place keeps its own axis when that is spare
+        if chosen[index] is None and index in spare:
+            chosen[index] = index
+            spare.remove(index)
+    done = [axis if axis is not None else spare.pop(0) for axis in chosen]
+    return done[0], done[1], done[2]
+
+
+def arrangement_axes(arrangement: Arrangement) -> tuple[list[int], list[int], list[int]]:
+    """Source dimensions per HN axis, the inverse of an arrangement."""
+    axes: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for index, axis in enumerate(arrangement):
+        if axis is not None:
+            axes[axis].append(index)
+    return axes
+
+
+def source_permutation(view: View, hn_rank: int) -> tuple[int, ...] | None:
+    """Permutation of the HN tensor's axes (batch included) after which a reshape gives the source tensor, if there is one.
+
+    Args:
+        view: the tensor.
+        hn_rank: rank of the HN tensor with its batch, 4 or 2.
+    """
+    order: list[int] = []
+    for atom in merge(view.atoms):
+        if atom.axis != BATCH and atom.size != view.extent[atom.axis]:
+            return None
+        order.append(0 if atom.axis == BATCH else (atom.axis + 1 if hn_rank == 4 else 1))
+    order += [axis for axis in range(hn_rank) if axis not in order]
+    return tuple(order)
+
+
+def source_shape(view: View) -> list[int]:
+    """The source shape with -1 where the batch is."""
+    return [-1 if _BATCH_ATOM in dim else size for dim, size in zip(view.dims, view.shape, strict=True)]

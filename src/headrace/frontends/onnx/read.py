@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ONNX file, untrusted, into the source graph."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from headrace.errors import Diagnostic, InputFileError
+from headrace.frontends.graph import SourceGraph, set_constant
+from headrace.hn import Array
+from headrace.hn.files import read_bytes
+
+MAX_MODEL_BYTES = (2 << 30) - 1
+MAX_NODES = 20_000
+MAX_INITIALIZERS = 200_000
+MAX_EXTERNAL_BYTES = 4 << 30
+_T = onnx.TensorProto
+_NUMERIC = (
+    _T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16, _T.INT8, _T.INT16, _T.INT32, _T.INT64,
+    _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64, _T.BOOL,
+)  # fmt: skip
+
+
+def _bad(where: str, rule: str, got: object = "", need: str = "", levers: tuple[str, ...] = ()) -> Diagnostic:
+    return Diagnostic("E-ONNX-CORRUPT", where, rule, str(got)[:200], need, levers)
+
+
+class _Reader:
+    """State of one reading: where, the folder of external data, the problems found so far."""
+
+    def __init__(self, where: str, folder: Path | None) -> None:
+        self.where, self.folder = where, folder
+        self.problems: list[Diagnostic] = []
+        self.external_bytes = 0
+
+    def problem(self, place: str, rule: str, got: object = "", need: str = "") -> None:
+        if len(self.problems) < 100:
+            self.problems.append(_bad(f"{self.where}, {place}", rule, got, need))
+
+    # --- tensors -------------------------------------------------------------------------------------------------
+
+    def array(self, tensor: onnx.TensorProto, place: str) -> Array | None:
+        """The tensor's array; None (and a problem) when it is not valid, None alone when its type is not numeric."""
+        dims = list(tensor.dims)
+        if any(d < 0 or d >= 1 << 31 for d in dims) or len(dims) > 16 or math.prod(dims) >= 1 << 31:
+            self.problem(place, "the tensor's sizes are not valid", dims, "at most 2^31 elements")
+            return None
+        if tensor.data_type not in _NUMERIC:
+            return None
+        try:
+            if tensor.data_location == _T.EXTERNAL:
+                array = self._external(tensor, dims, place)
+            else:
+                array = numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, IndexError, OverflowError, OSError) as error:
+            self.problem(place, "the tensor's data does not fit its type and shape", error, f"{math.prod(dims)} elements")
+            return None
+        if array is not None and tensor.data_type in (_T.FLOAT16, _T.BFLOAT16):
+            return array.astype(np.float32)
+        return array
+
+    def _external(self, tensor: onnx.TensorProto, dims: list[int], place: str) -> Array | None:
+        entries = {e.key: e.value for e in tensor.external_data}
+        location = entries.get("location", "")
+        if self.folder is None:
+            self.problem(place, "the tensor's data is in another file, but the model was given as bytes", location, "a path")
+            return None
+        root = self.folder.resolve()
+        path = (root / location).resolve()
+        if not location or os.path.isabs(location) or not path.is_relative_to(root):
+            self.problem(place, "external data must lie beside the model", location, "a relative path without '..'")
+            return None
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        offset, need = int(entries.get("offset", "0")), math.prod(dims) * dtype.itemsize
+        length = int(entries.get("length", str(need)))
+        if not path.is_file():
+            self.problem(place, "the file with the tensor's data does not exist", location, "the file beside the model")
+            return None
+        if offset < 0 or length != need or offset + need > path.stat().st_size:
+            self.problem(place, "external data does not fit the tensor", f"offset {offset}, length {length}", f"{need} bytes in the file")
+            return None
+        self.external_bytes += need
+        if self.external_bytes > MAX_EXTERNAL_BYTES:
+            self.problem(place, "external data is too large", self.external_bytes, f"≤ {MAX_EXTERNAL_BYTES} bytes")
+            return None
+        with path.open("rb") as handle:
+            handle.seek(offset)
+            data = handle.read(need)
+        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(dims)
+
+    # --- nodes ---------------------------------------------------------------------------------------------------
+
+    def attribute(self, proto: onnx.AttributeProto, place: str) -> ir.Attr | None:
+        kind, name = proto.type, proto.name
+        attribute_types = onnx.AttributeProto
+        if proto.ref_attr_name:
+            return ir.Attr(name, ir.AttributeType.UNDEFINED, None, ref_attr_name=proto.ref_attr_name)
+        simple: dict[int, Any] = {
+            attribute_types.FLOAT: lambda: proto.f,
+            attribute_types.INT: lambda: proto.i,
+            attribute_types.FLOATS: lambda: tuple(proto.floats),
+            attribute_types.INTS: lambda: tuple(proto.ints),
+        }
+        if kind in simple:
+            return ir.Attr(name, ir.AttributeType(kind), simple[kind]())
+        if kind == attribute_types.STRING:
+            return ir.Attr(name, ir.AttributeType.STRING, proto.s.decode("utf-8", "replace"))
+        if kind == attribute_types.STRINGS:
+            return ir.Attr(name, ir.AttributeType.STRINGS, tuple(s.decode("utf-8", "replace") for s in proto.strings))
+        if kind == attribute_types.TENSOR:
+            array = self.array(proto.t, f"{place}, attribute {name!r}")
+            return None if array is None else ir.Attr(name, ir.AttributeType.TENSOR, ir.Tensor(array))
+        # Subgraphs, sparse tensors and types: the node that carries one is reported by its operator.
+        return ir.Attr(name, ir.AttributeType.STRING, "<not read>")
+
+    def nodes(self, protos: Iterable[onnx.NodeProto], values: dict[str, ir.Value]) -> list[ir.Node]:
+        """Nodes with their outputs entered in ``values``; inputs may refer to any node's output."""
+        listed = list(protos)
+        defined: set[str] = set(values)
+        for proto in listed:
+            for name in proto.output:
+                if name and name in defined:
+                    self.problem(f"node {proto.name or name!r}", "two things have one name", name, "each value defined once")
+                elif name:
+                    defined.add(name)
+                    values[name] = ir.Value(name=name)
+        made: list[ir.Node] = []
+        used: set[str] = set()
+        for proto in listed:
+            place = f"node {proto.name or (proto.output[0] if proto.output else proto.op_type)!r}"
+            for name in proto.input:
+                if name and name not in values:
+                    self.problem(place, "an input is defined nowhere", name, "the output of a node, an input or an initializer")
+            if not proto.output:
+                self.problem(place, "the node has no output")
+                continue
+            outputs: list[ir.Value] = []
+            for name in proto.output:
+                fresh = name in values and name not in used and values[name].producer() is None
+                outputs.append(values[name] if name and fresh else ir.Value(name=None))
+                used.add(name)
+            attributes = [a for a in (self.attribute(p, place) for p in proto.attribute) if a is not None]
+            made.append(
+                ir.Node(
+                    "" if proto.domain == "ai.onnx" else proto.domain, proto.op_type,
+                    [values.get(n) if n else None for n in proto.input],
+                    {a.name: a for a in attributes}, outputs=outputs, name=proto.name or None,
+                )
+            )  # fmt: skip
+        return made
+
+    def sorted(self, nodes: list[ir.Node]) -> list[ir.Node]:
+        """Topological order, stable; a cycle is a problem."""
+        index = {id(node): i for i, node in enumerate(nodes)}
+        waiting = [0] * len(nodes)
+        users: list[list[int]] = [[] for _ in nodes]
+        for i, node in enumerate(nodes):
+            makers = {index[id(p)] for p in (v.producer() for v in node.inputs if v is not None) if p is not None}
+            waiting[i] = len(makers)
+            for j in sorted(makers):
+                users[j].append(i)
+        ready = [i for i, count in enumerate(waiting) if count == 0]
+        heapq.heapify(ready)
+        order: list[ir.Node] = []
+        while ready:
+            i = heapq.heappop(ready)
+            order.append(nodes[i])
+            for user in users[i]:
+                waiting[user] -= 1
+                if waiting[user] == 0:
+                    heapq.heappush(ready, user)
+        if len(order) < len(nodes):
+            stuck = [n.name or str(n.outputs[0].name) for n, w in zip(nodes, waiting, strict=True) if w]
+            self.problem("graph", "the nodes form a cycle", ", ".join(stuck[:8]), "no cycle")
+        return order
+
+
+def _parse_proto(data: bytes, where: str) -> onnx.ModelProto:
+    hint = "export the model to ONNX again"
+    if not data:
+        raise InputFileError(_bad(where, "the file is empty", "0 bytes", "an ONNX model", (hint,)))
+    if data[:64].startswith(b"version https://git-lfs"):
+        raise InputFileError(_bad(where, "this is a Git LFS pointer, not the model", "", "the file itself", ("git lfs pull",)))
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        raise InputFileError(_bad(where, "it is not an ONNX model, or it is damaged", error, "a protobuf ModelProto", (hint,))) from None
+    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
+        raise InputFileError(_bad(where, "it holds no graph", "", "an ONNX model with a graph", (hint,)))
+    graph = model.graph
+    for what, count, limit in (("nodes", len(graph.node), MAX_NODES), ("initializers", len(graph.initializer), MAX_INITIALIZERS)):
+        if count > limit:
+            raise InputFileError(_bad(where, f"there are too many {what}", count, f"≤ {limit}"))
+    return model
+
+
+def _value_info(value: ir.Value, info: onnx.ValueInfoProto) -> None:
+    if not info.type.HasField("tensor_type"):
+        value.meta["kind"] = info.type.WhichOneof("value") or "untyped"
+        return
+    tensor = info.type.tensor_type
+    if tensor.elem_type in _T.DataType.values():
+        value.dtype = ir.DataType(tensor.elem_type)
+    if tensor.HasField("shape") and len(tensor.shape.dim) <= 16:
+        dims = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else (d.dim_param or None) for d in tensor.shape.dim]
+        value.shape = ir.Shape(dims)
+
+
+def _build(model: onnx.ModelProto, reader: _Reader) -> SourceGraph:
+    proto = model.graph
+    values: dict[str, ir.Value] = {}
+    initializers: list[ir.Value] = []
+    for tensor in proto.initializer:
+        if not tensor.name or tensor.name in values:
+            reader.problem(f"initializer {tensor.name!r}", "an initializer has no name or a name twice", tensor.name)
+            continue
+        value = values[tensor.name] = ir.Value(name=tensor.name)
+        array = reader.array(tensor, f"initializer {tensor.name!r}")
+        if array is not None:
+            set_constant(value, array)
+        else:
+            value.meta["kind"] = f"a tensor of type {tensor.data_type}"
+        initializers.append(value)
+    for sparse in proto.sparse_initializer:
+        if sparse.values.name and sparse.values.name not in values:
+            values[sparse.values.name] = ir.Value(name=sparse.values.name)
+            values[sparse.values.name].meta["kind"] = "a sparse tensor"
+    inputs: list[ir.Value] = []
+    for info in proto.input:
+        if info.name in values:
+            if values[info.name] in inputs:
+                reader.problem(f"input {info.name!r}", "an input is listed twice", info.name)
+            continue  # an initializer listed as input, as files before IR version 4 do
+        value = values[info.name] = ir.Value(name=info.name)
+        _value_info(value, info)
+        inputs.append(value)
+    nodes = reader.sorted(reader.nodes(proto.node, values))
+    for info in [*proto.value_info, *proto.output]:
+        found = values.get(info.name)
+        if found is not None and found.producer() is not None:
+            _value_info(found, info)
+    outputs: list[ir.Value] = []
+    for info in proto.output:
+        if info.name not in values:
+            reader.problem(f"output {info.name!r}", "a graph output is defined nowhere", info.name, "the output of a node")
+        elif values[info.name] not in outputs:
+            outputs.append(values[info.name])
+    if reader.problems:
+        raise InputFileError(reader.problems)
+    graph = ir.Graph(inputs, outputs, nodes=nodes, initializers=initializers, name=proto.name or None)
+    return SourceGraph(graph, reader.where, _facts(model, reader))
+
+
+def _facts(model: onnx.ModelProto, reader: _Reader) -> dict[str, Any]:
+    opsets: dict[str, int] = {}
+    for item in model.opset_import:
+        opsets[item.domain if item.domain != "ai.onnx" else ""] = item.version
+    if "" not in opsets:
+        raise InputFileError(_bad(reader.where, "the file does not say which ONNX operator set it uses", "", "an opset_import"))
+    return {
+        "format": "onnx",
+        "ir_version": int(model.ir_version),
+        "opset": opsets.pop(""),
+        "other_opsets": dict(sorted(opsets.items())),
+        "producer": f"{model.producer_name} {model.producer_version}".strip()[:100],
+        "local_functions": sorted({f"{f.domain}::{f.name}"[:100] for f in model.functions}),
+    }
+
+
+def read_model(source: str | os.PathLike[str] | bytes) -> SourceGraph:
+    """Read an ONNX model.
+
+    Args:
+        source: a path, or the file's bytes (external data then cannot be read).
+
+    Raises:
+        InputFileError: missing, not ONNX, damaged or inconsistent; all inconsistencies are listed.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data, where, folder = bytes(source), "ONNX model", None
+    else:
+        path = Path(source)
+        data, where, folder = read_bytes(path, "ONNX model", MAX_MODEL_BYTES), path.name, path.parent
+    model = _parse_proto(data, where)
+    try:
+        return _build(model, _Reader(where, folder))
+    except (UnicodeDecodeError, UnicodeEncodeError, ValueError, TypeError, OverflowError, IndexError, KeyError) as error:
+        # The last line of defence: whatever else a damaged file makes the protobuf accessors raise.
+        raise InputFileError(_bad(where, "the model is damaged", f"{type(error).__name__}: {error}", "a valid ONNX model")) from None

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parsing: read, normalise, fold, cut, recognise patterns, translate, clean up, report."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, UsageError
+from headrace.frontends.cut import check_outputs, cut_ends, cut_starts, drop_unreachable
+from headrace.frontends.fold import Budget, fold_constants
+from headrace.frontends.graph import Progress, SourceGraph, label, origins, resolve_input_shapes
+from headrace.frontends.onnx.opset import normalise
+from headrace.frontends.onnx.read import read_model
+from headrace.frontends.patterns import PATTERNS, apply_patterns
+from headrace.frontends.translate import Problem, Translation, recommended_end_nodes, translate
+from headrace.hn import Network
+from headrace.layers import definition_of
+from headrace.layers.base import check_network
+from headrace.passes import renumber, run_passes
+from headrace.passes.absorb_pad import AbsorbPad
+from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
+from headrace.passes.fuse_activation import FuseActivation
+from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
+
+InputShapes = dict[str, list[int]] | list[int] | None
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
+PASSES = (
+    RemoveDeadLayers(), RemoveNoOps(), MergeReshapes(), RemoveDeadLayers(), FoldBatchNorm(), DropIdentityBatchNorm(),
+    FuseActivation(), AbsorbPad(),
+)  # fmt: skip
+
+
+class UnsupportedNodesError(UnsupportedModelError):
+    """All nodes that cannot be translated; ``recommended_end_nodes`` name a part of the network that can."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic], recommended: Sequence[str]) -> None:
+        super().__init__(diagnostics)
+        self.recommended_end_nodes: list[str] = list(recommended)
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {"recommended_end_nodes": self.recommended_end_nodes}
+
+
+@dataclass
+class ParseResult:
+    """A parsed network and how it came about, as plain JSON."""
+
+    network: Network
+    report: dict[str, Any]
+
+
+def network_name(source: str | os.PathLike[str] | bytes, wanted: str | None) -> str:
+    """The network's name: the user's, else the file's stem with other characters made underscores."""
+    if wanted is not None:
+        if not _NAME.fullmatch(wanted):
+            raise UsageError(
+                Diagnostic("E-PARSE-NAME", "net_name", "the network name is not valid", repr(wanted)[:80],
+                           "a letter or underscore, then up to 63 letters, digits, '_', '.', '-'")
+            )  # fmt: skip
+        return wanted
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "model"
+    stem = re.sub(r"[^A-Za-z0-9_]+", "_", Path(source).stem).strip("_")[:64]
+    return stem if stem and not stem[0].isdigit() else f"net_{stem}"[:64]
+
+
+def parse_source(
+    source: SourceGraph, name: str, start: Sequence[str] | None, end: Sequence[str] | None, shapes: InputShapes,
+    progress: Progress | None,
+) -> tuple[Translation, dict[str, Any]]:  # fmt: skip
+    """Everything between reading and HN clean-up; the report so far comes with the translation."""
+    broken = normalise(source)
+    all_nodes = [label(node) for node in source.graph]
+    fold_constants(source, Budget())
+    if end:
+        cut_ends(source, end)
+    if start:
+        cut_starts(source, start)
+    check_outputs(source)
+    drop_unreachable(source)
+    resolve_input_shapes(source, shapes)
+    fused, near = apply_patterns(source, PATTERNS)
+    state = translate(source, name, broken, progress)
+    return state, {"source_nodes": len(all_nodes), "patterns": fused, "near_misses": near}
+
+
+def _failure(state: Translation, where: str, recommended: Sequence[str]) -> UnsupportedNodesError:
+    lever = (f"--end-node-names {' '.join(recommended)}",) if recommended else ()
+
+    def diagnostic(problem: Problem, last: bool) -> Diagnostic:
+        return Diagnostic(
+            "E-ONNX-UNSUPPORTED", f"{where}, node {problem.node!r}", f"{problem.op_type} cannot be translated: {problem.reason}",
+            problem.op_type, problem.need, problem.levers + (lever if last else ()),
+        )  # fmt: skip
+
+    count = len(state.problems)
+    return UnsupportedNodesError([diagnostic(p, i == count - 1) for i, p in enumerate(state.problems)], recommended)
+
+
+def _finish_params(network: Network) -> None:
+    """float64 → float32; folding may have left the range."""
+    bad: list[Diagnostic] = []
+    for key, array in network.params.items():
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(array, dtype=np.float32)
+        if not np.isfinite(narrow).all():
+            bad.append(Diagnostic("E-PARSE-RANGE", key, "a folded parameter leaves the range of float32", "", "finite values"))
+        network.params[key] = narrow
+    if bad:
+        raise UnsupportedModelError(bad)
+
+
+def _stream(network: Network, layer_name: str) -> dict[str, Any]:
+    layer = network[layer_name]
+    return {
+        "layer": layer.name, "shape": list(layer.output_shape), "layout": "NHWC" if len(layer.output_shape) == 4 else "NC",
+        "source_name": layer.attributes["source_name"], "source_shape": layer.attributes["source_shape"],
+        "source_permutation": layer.attributes["source_permutation"],
+    }  # fmt: skip
+
+
+def _report(network: Network, source: SourceGraph, partial: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    macs = weights = operations = 0
+    for layer in network:
+        definition = definition_of(layer.kind)
+        counts = definition.counts(definition.read(layer), network.input_shapes(layer), layer.output_shape)
+        macs, weights, operations = macs + counts.macs, weights + counts.weights, operations + counts.operations
+    return {
+        "network": network.name,
+        "source": source.facts,
+        **partial,
+        "folded_constants": source.folded,
+        "removed_nodes": list(source.removed),
+        "layers": {layer.name: {"kind": layer.kind, "original_names": list(layer.original_names)} for layer in network},
+        "nodes": {o: layer.name for layer in reversed(list(network)) for o in reversed(layer.original_names)},
+        "passes": [{"pass": r["pass"], **{k: v for k, v in r.items() if k in ("folded", "fused", "absorbed", "dropped")}} for r in records],
+        "parameters": sum(int(a.size) for a in network.params.values()),
+        "weights": weights,
+        "macs": macs,
+        "operations": operations,
+        "inputs": [_stream(network, layer.name) for layer in network.input_layers],
+        "outputs": [_stream(network, layer.name) for layer in network.output_layers],
+        "warnings": list(source.warnings),
+    }  # fmt: skip
+
+
+def parse_onnx(
+    source: str | os.PathLike[str] | bytes,
+    net_name: str | None = None,
+    *,
+    start_node_names: Sequence[str] | None = None,
+    end_node_names: Sequence[str] | None = None,
+    input_shapes: InputShapes = None,
+    progress: Progress | None = None,
+) -> ParseResult:
+    """Translate an ONNX model; see :func:`headrace.frontends.parse_onnx`."""
+    name = network_name(source, net_name)
+    graph = read_model(source)
+    state, partial = parse_source(graph, name, start_node_names, end_node_names, input_shapes, progress)
+    if state.problems:
+        recommended = _verified(source, name, start_node_names, input_shapes, recommended_end_nodes(state))
+        raise _failure(state, graph.where, recommended)
+    network = state.builder.network
+    if not network.input_layers:
+        raise UnsupportedModelError(Diagnostic("E-ONNX-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input"))
+    records = run_passes(network, PASSES, verify=False)
+    _finish_params(network)
+    network.net_params["source"] = dict(graph.facts)
+    renumber(network)
+    check_network(network)
+    return ParseResult(network, _report(network, graph, partial, records))
+
+
+def _verified(
+    source: str | os.PathLike[str] | bytes, name: str, start: Sequence[str] | None, shapes: InputShapes, ends: list[str]
+) -> list[str]:
+    """The recommendation, if the network cut there does translate; nothing otherwise."""
+    if not ends:
+        return []
+    try:
+        state, _ = parse_source(read_model(source), name, start, ends, _still_needed(shapes), None)
+    except HeadraceError:
+        return []
+    computes = any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
+    return ends if not state.problems and computes else []
+
+
+def _still_needed(shapes: InputShapes) -> InputShapes:
+    return shapes
+
+
+__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "origins", "parse_onnx"]

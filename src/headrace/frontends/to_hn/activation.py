@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Element-wise functions of one tensor; they neither see nor change the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.frontends.graph import Unsupported, real
+from headrace.frontends.to_hn.base import Builder, Result, handles
+
+Choice = tuple[str, dict[str, float]]
+_FLOAT_MAX = float(np.finfo(np.float32).max)
+
+
+def activation(builder: Builder, node: ir.Node, choice: Choice) -> list[Result]:
+    view = builder.view(node, 0)
+    name, params = choice
+    attributes: dict[str, object] = {"activation": name}
+    if params:
+        attributes["activation_params"] = params
+    return [builder.same_layout(builder.emit("activation", [view.layer], attributes), view)]
+
+
+_SIMPLE: dict[str, Callable[[ir.Node], Choice]] = {
+    "Relu": lambda node: ("relu", {}),
+    "Sigmoid": lambda node: ("sigmoid", {}),
+    "Tanh": lambda node: ("tanh", {}),
+    "HardSwish": lambda node: ("hard_swish", {}),
+    "HardSigmoid": lambda node: ("hard_sigmoid", {"alpha": real(node, "alpha", 0.2), "beta": real(node, "beta", 0.5)}),
+    "LeakyRelu": lambda node: ("leaky_relu", {"alpha": real(node, "alpha", 0.01)}),
+    "Elu": lambda node: ("elu", {"alpha": real(node, "alpha", 1.0)}),
+}
+
+
+@handles(*_SIMPLE)
+def simple(builder: Builder, node: ir.Node) -> list[Result]:
+    return activation(builder, node, _SIMPLE[node.op_type](node))
+
+
+@handles("Swish")
+def swish(builder: Builder, node: ir.Node) -> list[Result]:
+    if real(node, "alpha", 1.0) != 1.0:
+        raise Unsupported(f"Swish with alpha {real(node, 'alpha', 1.0):g}", "alpha 1")
+    return activation(builder, node, ("silu", {}))
+
+
+def _bound(builder: Builder, node: ir.Node, index: int, default: float) -> float:
+    array = builder.optional(node, index, "a bound")
+    if array is None:
+        return default
+    if array.size != 1 or array.dtype.kind not in "fiu" or np.isnan(float(array.reshape(-1)[0])):
+        raise Unsupported(f"the bound {array.reshape(-1)[:4].tolist()} is not a number")
+    return float(np.clip(float(array.reshape(-1)[0]), -_FLOAT_MAX, _FLOAT_MAX))
+
+
+@handles("Clip")
+def clip(builder: Builder, node: ir.Node) -> list[Result]:
+    low, high = _bound(builder, node, 1, -_FLOAT_MAX), _bound(builder, node, 2, _FLOAT_MAX)
+    if low > high:
+        raise Unsupported(f"bounds {low:g} and {high:g} are in the wrong order")
+    if (low, high) == (-_FLOAT_MAX, _FLOAT_MAX):
+        return [builder.view(node, 0)]
+    if (low, high) == (0.0, _FLOAT_MAX):
+        return activation(builder, node, ("relu", {}))
+    if (low, high) == (0.0, 6.0):
+        return activation(builder, node, ("relu6", {}))
+    if _FLOAT_MAX in (-low, high):
+        raise Unsupported(f"Clip with one bound only ({low if high == _FLOAT_MAX else high:g})", "two bounds, or only min = 0")
+    return activation(builder, node, ("clip", {"min": low, "max": high}))
+
+
+@handles("PRelu")
+def prelu(builder: Builder, node: ir.Node) -> list[Result]:
+    slope = builder.weights(node, 1, "the slope")
+    if slope.size == 0 or np.ptp(slope) != 0:
+        raise Unsupported("PRelu with a slope per channel is not built yet", "one slope for all channels (LeakyRelu)")
+    return activation(builder, node, ("leaky_relu", {"alpha": float(slope.reshape(-1)[0])}))

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The builder that handlers write to, and the registry of handlers by operator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.errors import InputFileError
+from headrace.frontends.fold import Budget
+from headrace.frontends.graph import MAX_TENSOR_ELEMENTS, SourceGraph, Unsupported, constant, name_of, origins
+from headrace.frontends.layout import (
+    BATCH,
+    CHANNELS,
+    Arrangement,
+    LayoutError,
+    View,
+    arranged_view,
+    arrangement_axes,
+    arrangement_of,
+    canonical,
+    plan,
+)
+from headrace.hn import Array, Layer, Network
+from headrace.layers import definition_of, infer_shape
+
+#: A per-channel constant is spread over this many channels at most.
+MAX_CHANNELS = 1 << 20
+#: What a source value is: known now, or a tensor of the device.
+Result = View | Array
+Handler = Callable[["Builder", ir.Node], Sequence[Result]]
+HANDLERS: dict[str, Handler] = {}
+IMAGE: Arrangement = (None, 2, 0, 1)
+
+
+def handles(*operators: str) -> Callable[[Handler], Handler]:
+    """Register a function as the translation of operators of the default domain."""
+
+    def enter(function: Handler) -> Handler:
+        for operator in operators:
+            HANDLERS[operator] = function
+        return function
+
+    return enter
+
+
+class Builder:
+    """The network under construction.
+
+    Attributes:
+        network: layers so far, under provisional names.
+        source: the graph being translated.
+        budget: what constant folding may still create.
+        views: source value → the HN tensor it is.
+    """
+
+    def __init__(self, source: SourceGraph, name: str) -> None:
+        self.network = Network(name)
+        self.source = source
+        self.budget = Budget()
+        self.views: dict[ir.Value, View] = {}
+        self.origins: list[str] = []
+        self._moves: dict[tuple[Any, ...], str] = {}
+        self._count = 0
+
+    # --- reading operands ----------------------------------------------------------------------------------------
+
+    def begin(self, node: ir.Node) -> None:
+        """Layers emitted from now on come from this node."""
+        self.origins = origins(node)
+
+    def view(self, node: ir.Node, index: int) -> View:
+        """Operand ``index`` as a tensor of the device."""
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None:
+            raise Unsupported(f"input {index} is absent")
+        if value in self.views:
+            return self.views[value]
+        if constant(value) is not None:
+            raise Unsupported(f"input {index} ({name_of(value)!r}) is a constant where a tensor is expected", "a computed tensor")
+        raise Unsupported(f"input {index} ({name_of(value)!r}) is {value.meta.get('kind', 'not known')}")
+
+    def constant(self, node: ir.Node, index: int, what: str) -> Array:
+        """Operand ``index`` as a constant."""
+        found = self.optional(node, index, what)
+        if found is None:
+            raise Unsupported(f"{what} (input {index}) is absent")
+        return found
+
+    def optional(self, node: ir.Node, index: int, what: str) -> Array | None:
+        """Operand ``index`` as a constant, or None when absent."""
+        value = node.inputs[index] if index < len(node.inputs) else None
+        if value is None:
+            return None
+        array = constant(value)
+        if array is None:
+            kind = "computed" if value in self.views else value.meta.get("kind", "not known")
+            raise Unsupported(f"{what} (input {index}, {name_of(value)!r}) is {kind}, not a constant", "a constant")
+        return array
+
+    def weights(self, node: ir.Node, index: int, what: str) -> Array:
+        """Operand ``index`` as finite float64 numbers."""
+        array = self.constant(node, index, what)
+        if array.dtype.kind != "f":
+            raise Unsupported(f"{what} {name_of(node.inputs[index])!r} has type {array.dtype}", "a float tensor")
+        return self.finite(array, f"{what} {name_of(node.inputs[index])!r}")
+
+    def finite(self, array: Array, what: str) -> Array:
+        """``array`` as float64; every value must be a finite float32."""
+        wide = array.astype(np.float64)
+        bad = ~(np.abs(wide) <= float(np.finfo(np.float32).max))
+        if bad.any():
+            place = [int(i) for i in np.argwhere(bad)[0]]
+            raise Unsupported(
+                f"{what} holds {int(bad.sum())} values that are NaN, infinite or beyond float32 (first at {place})",
+                "finite weights",
+                ("the training diverged or the file is damaged: export a good checkpoint",),
+            )
+        return wide
+
+    # --- writing layers ------------------------------------------------------------------------------------------
+
+    def emit(
+        self, kind: str, inputs: Sequence[str], attributes: Mapping[str, Any] | None = None,
+        params: Mapping[str, Array] | None = None, names: Sequence[str] | None = None,
+    ) -> Layer:  # fmt: skip
+        """Add a layer; its shape follows from its kind's own rule.
+
+        Raises:
+            Unsupported: the layer's rules do not allow it.
+        """
+        self._count += 1
+        layer = Layer(
+            f"{self.network.name}/new{self._count}", kind, list(inputs), dict(attributes or {}),
+            original_names=list(self.origins if names is None else names),
+        )  # fmt: skip
+        try:
+            layer.output_shape = infer_shape(self.network, layer)
+        except InputFileError as error:
+            first = error.diagnostics[0]
+            raise Unsupported(f"{first.rule} (got {first.got})", first.need) from None
+        if math.prod(layer.output_shape[1:]) > MAX_TENSOR_ELEMENTS:
+            raise Unsupported(f"its output {list(layer.output_shape)} is too large", f"≤ {MAX_TENSOR_ELEMENTS} elements per frame")
+        definition_of(kind).read(layer)
+        return self.network.add(layer, params)
+
+    def is_vector(self, layer: str) -> bool:
+        return len(self.network[layer].output_shape) == 2
+
+    def extent(self, layer: str) -> tuple[int, int, int]:
+        return self.network[layer].frame_shape
+
+    def output(self, layer: Layer, arrangement: Arrangement) -> View:
+        """The view of a new layer whose source dimensions are whole axes."""
+        return arranged_view(layer.name, layer.frame_shape, arrangement)
+
+    def same_layout(self, layer: Layer, view: View) -> View:
+        """The view of a new layer that lies exactly as ``view`` does."""
+        return View(layer.name, view.extent, view.dims)
+
+    # --- layouts -------------------------------------------------------------------------------------------------
+
+    def place(self, view: View, axes: Sequence[Sequence[int]], vector: bool | None = None) -> str:
+        """A layer holding ``view`` with height, width and channels made of the given source dimensions.
+
+        Adds transpose and reshape layers only where the data does not lie so already.
+
+        Args:
+            view: the tensor.
+            axes: source dimensions of height, width and channels.
+            vector: whether the layer must be [-1, C] (True), [-1, H, W, C] (False), or either (None).
+        """
+        move = plan(view, axes)
+        current = view.layer
+        if move.moves:
+            current = self._reshape(current, move.shape, False)
+            current = self._moved(("transpose", current, move.permutation), "transpose", {"permutation": list(move.permutation)})
+        if vector is None:
+            vector = self.is_vector(current) and move.result[:2] == (1, 1)
+        return self._reshape(current, move.result, vector)
+
+    def _reshape(self, layer: str, extent: Sequence[int], vector: bool) -> str:
+        shape = [extent[2]] if vector else list(extent)
+        if self.network[layer].output_shape[1:] == tuple(shape):
+            return layer
+        return self._moved(("reshape", layer, tuple(shape)), "reshape", {"shape": shape})
+
+    def _moved(self, key: tuple[Any, ...], kind: str, attributes: dict[str, Any]) -> str:
+        if key not in self._moves:
+            self._moves[key] = self.emit(kind, [key[1]], attributes, names=()).name
+        return self._moves[key]
+
+    def arrange(self, view: View, arrangement: Arrangement, vector: bool | None = None) -> str:
+        """A layer holding ``view`` with its source dimensions on the axes that ``arrangement`` names."""
+        return self.place(view, arrangement_axes(arrangement), vector)
+
+    def arranged(self, view: View) -> tuple[str, Arrangement]:
+        """A layer in which every source dimension is one axis, moving data only if it must."""
+        found = arrangement_of(view)
+        if found is not None:
+            return view.layer, found
+        arrangement = canonical(view.rank)
+        return self.arrange(view, arrangement), arrangement
+
+    def image(self, view: View) -> str:
+        """A layer of shape [-1, H, W, C] holding a source tensor N,C,H,W."""
+        if view.rank != 4:
+            raise LayoutError(f"the input has rank {view.rank}, not 4 (N,C,H,W)")
+        return self.arrange(view, IMAGE, vector=False)
+
+    def same_rank(self, layers: Sequence[str]) -> list[str]:
+        """The layers, vectors brought to [-1, 1, 1, C] where the others are not vectors."""
+        if len({self.is_vector(name) for name in layers}) == 1:
+            return list(layers)
+        return [self._reshape(name, self.extent(name), False) for name in layers]
+
+    def channel_vector(self, view: View, array: Array) -> Array:
+        """A constant operand of an element-wise operation as one number per HN channel, float64 ``[C]``.
+
+        Raises:
+            Unsupported: it varies over something else than channels.
+        """
+        if array.ndim > view.rank:
+            raise Unsupported(f"a constant of shape {list(array.shape)} enlarges a tensor of shape {list(view.shape)}")
+        sizes = (1,) * (view.rank - array.ndim) + array.shape
+        extra = [i for i, (s, d) in enumerate(zip(sizes, view.shape, strict=True)) if s not in (1, d)]
+        if extra:
+            raise Unsupported(f"a constant of shape {list(array.shape)} does not broadcast to {list(view.shape)}")
+        channels = view.extent[CHANNELS]
+        if channels > MAX_CHANNELS:
+            raise Unsupported(f"{channels} channels", f"≤ {MAX_CHANNELS}")
+        shape: list[int] = []
+        atoms: list[tuple[int, int]] = []  # (stride, size) of each channel atom, in the order of the constant's axes
+        for dim, size in zip(view.dims, sizes, strict=True):
+            for atom in dim:
+                if atom.axis == BATCH:
+                    continue
+                if atom.axis != CHANNELS:
+                    if size > 1:
+                        raise Unsupported(
+                            f"a constant of shape {list(array.shape)} varies over height or width", "one number, or one per channel"
+                        )
+                    continue
+                shape.append(atom.size if size > 1 else 1)
+                atoms.append((atom.stride, atom.size))
+        spread = np.broadcast_to(array.reshape(shape), [size for _, size in atoms])
+        order = sorted(range(len(atoms)), key=lambda i: -atoms[i][0])
+        flat = np.ascontiguousarray(spread.transpose(order)).reshape(-1)
+        return np.broadcast_to(flat, (channels,)).astype(np.float64)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Add, Sub, Mul, Div, Neg, Sum: of two tensors, or of a tensor and a constant per channel; BatchNormalization."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.frontends.graph import Unsupported, constant, integer, name_of, real
+from headrace.frontends.layout import View, arrangement_of, canonical
+from headrace.frontends.to_hn.base import Builder, Result, handles
+from headrace.hn import Array
+
+_KINDS = {"Add": "ew_add", "Sum": "ew_add", "Sub": "ew_sub", "Mul": "ew_mult"}
+
+
+def per_channel(builder: Builder, view: View, scale: Array, offset: Array) -> View:
+    """``x · scale + offset`` with constants that broadcast to the tensor; float64 until parsing ends."""
+    params = {
+        "scale": builder.finite(builder.channel_vector(view, scale), "the factor"),
+        "offset": builder.finite(builder.channel_vector(view, offset), "the offset"),
+    }
+    return builder.same_layout(builder.emit("batch_norm", [view.layer], {}, params), view)
+
+
+def _with_constant(builder: Builder, node: ir.Node, view: View, index: int) -> View:
+    array = builder.weights(node, index, "the constant")
+    one, zero = np.ones(()), np.zeros(())
+    first = index == 0
+    match node.op_type:
+        case "Add" | "Sum":
+            return per_channel(builder, view, one, array)
+        case "Sub":
+            return per_channel(builder, view, -one, array) if first else per_channel(builder, view, one, -array)
+        case "Mul":
+            return per_channel(builder, view, array, zero)
+        case _:
+            if first:
+                raise Unsupported("a constant divided by a tensor", "a tensor divided by a constant")
+            if not np.all(array):
+                raise Unsupported(f"division by zero in {name_of(node.inputs[index])!r}")
+            return per_channel(builder, view, 1.0 / array, zero)
+
+
+def combine(builder: Builder, kind: str, left: View, right: View) -> View:
+    """An element-wise layer of two tensors, broadcast as ONNX does."""
+    if left.dims == right.dims and left.extent == right.extent:
+        layers = builder.same_rank([left.layer, right.layer])
+        return builder.same_layout(builder.emit(kind, layers), left)
+    if left.rank != right.rank:
+        raise Unsupported(f"operands of shape {list(left.shape)} and {list(right.shape)} have different ranks", "equal ranks")
+    if any(a != b and 1 not in (a, b) for a, b in zip(left.shape, right.shape, strict=True)):
+        raise Unsupported(f"operands of shape {list(left.shape)} and {list(right.shape)} do not broadcast")
+    larger = left if left.elements >= right.elements else right
+    arrangement = arrangement_of(larger) or canonical(larger.rank)
+    layers = builder.same_rank([builder.arrange(view, arrangement) for view in (left, right)])
+    return builder.output(builder.emit(kind, layers), arrangement)
+
+
+@handles("Add", "Sub", "Mul", "Div", "Sum")
+def binary(builder: Builder, node: ir.Node) -> list[Result]:
+    operands = [i for i, v in enumerate(node.inputs) if v is not None]
+    if len(operands) < 2 and node.op_type != "Sum":
+        raise Unsupported("it has fewer than two inputs")
+    result: View | None = None
+    tensors = [i for i in operands if constant(node.inputs[i]) is None]
+    if not tensors:
+        raise Unsupported("all of its inputs are constants")
+    for index in tensors:
+        view = builder.view(node, index)
+        if result is None:
+            result = view
+        elif node.op_type == "Div":
+            raise Unsupported("a quotient of two computed tensors is not built yet", "a constant divisor")
+        else:
+            result = combine(builder, _KINDS[node.op_type], result, view)
+    assert result is not None
+    for index in operands:
+        if index not in tensors:
+            result = _with_constant(builder, node, result, index)
+    return [result]
+
+
+@handles("Neg")
+def negate(builder: Builder, node: ir.Node) -> list[Result]:
+    return [per_channel(builder, builder.view(node, 0), np.full((), -1.0), np.zeros(()))]
+
+
+@handles("BatchNormalization")
+def batch_normalization(builder: Builder, node: ir.Node) -> list[Result]:
+    if integer(node, "training_mode", 0):
+        raise Unsupported("training_mode 1 takes its statistics from the batch", "training_mode 0 (export in evaluation mode)")
+    view = builder.view(node, 0)
+    if view.rank < 2:
+        raise Unsupported(f"the input has rank {view.rank}", "N,C,…")
+    channels = view.shape[1]
+    names = ("scale", "bias", "mean", "variance")
+    gamma, beta, mean, variance = (builder.weights(node, i + 1, f"the {name}") for i, name in enumerate(names))
+    if any(a.shape != (channels,) for a in (gamma, beta, mean, variance)):
+        raise Unsupported(f"its parameters do not have {channels} values each")
+    spread = variance + real(node, "epsilon", 1e-5)
+    if np.any(spread <= 0):
+        raise Unsupported(f"the variance {name_of(node.inputs[4])!r} plus epsilon is not positive", "a variance ≥ 0")
+    scale = gamma / np.sqrt(spread)
+    offset = beta - mean * scale
+    shape = (channels,) + (1,) * (view.rank - 2)
+    return [per_channel(builder, view, scale.reshape(shape), offset.reshape(shape))]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that only change how a tensor is seen: nothing is emitted for them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from headrace.frontends.fold import axis_in, reshaped, shape_of, squeezed, unsqueezed
+from headrace.frontends.graph import Unsupported, integer, integer_list, integers
+from headrace.frontends.layout import permute, regroup
+from headrace.frontends.to_hn.base import Builder, Result, handles
+
+_FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+
+
+@handles("Identity")
+def identity(builder: Builder, node: ir.Node) -> list[Result]:
+    return [builder.view(node, 0)]
+
+
+@handles("Dropout")
+def dropout(builder: Builder, node: ir.Node) -> list[Result]:
+    mode = builder.optional(node, 2, "training_mode")
+    if mode is not None and mode.any():
+        raise Unsupported("Dropout in training mode", "a model exported in evaluation mode")
+    return [builder.view(node, 0)]
+
+
+@handles("Cast")
+def cast(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    if integer(node, "to", 0) not in _FLOAT_TYPES:
+        raise Unsupported("Cast of a computed tensor to an integer type", "a cast between float types")
+    return [view]
+
+
+@handles("Transpose")
+def transpose(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    return [permute(view, integers(node, "perm", range(view.rank)[::-1]) or [])]
+
+
+@handles("Reshape")
+def reshape(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    wanted = integer_list(builder.constant(node, 1, "the shape"), "the shape")
+    return [regroup(view, reshaped(view.shape, wanted, integer(node, "allowzero", 0) == 1))]
+
+
+@handles("Flatten")
+def flatten(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    axis = integer(node, "axis", 1)
+    axis = axis + view.rank if axis < 0 else axis
+    if not 0 <= axis <= view.rank:
+        raise Unsupported(f"Flatten at axis {axis} of a tensor of rank {view.rank}")
+    return [regroup(view, [math.prod(view.shape[:axis]), math.prod(view.shape[axis:])])]
+
+
+@handles("Squeeze")
+def squeeze(builder: Builder, node: ir.Node) -> list[Result]:
+    view, axes = builder.view(node, 0), builder.optional(node, 1, "axes")
+    return [regroup(view, squeezed(view.shape, None if axes is None else integer_list(axes, "axes")))]
+
+
+@handles("Unsqueeze")
+def unsqueeze(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    return [regroup(view, unsqueezed(view.shape, integer_list(builder.constant(node, 1, "axes"), "axes")))]
+
+
+@handles("Shape")
+def shape(builder: Builder, node: ir.Node) -> list[Result]:
+    return [shape_of(node, builder.view(node, 0).shape)]
+
+
+@handles("Size")
+def size(builder: Builder, node: ir.Node) -> list[Result]:
+    return [np.array(builder.view(node, 0).elements, np.int64)]
+
+
+@handles("Expand")
+def expand(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    wanted = integer_list(builder.constant(node, 1, "the shape"), "the shape")
+    if np.broadcast_shapes(view.shape, tuple(wanted)) != view.shape:
+        raise Unsupported(f"Expand from {list(view.shape)} to {wanted} repeats data", "a shape it already has")
+    return [view]
+
+
+@handles("Tile")
+def tile(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    repeats = integer_list(builder.constant(node, 1, "repeats"), "repeats")
+    if any(r != 1 for r in repeats):
+        raise Unsupported(f"Tile by {repeats} repeats data", "repeats of 1")
+    return [view]
+
+
+def checked_axis(node: ir.Node, rank: int, default: int) -> int:
+    """The ``axis`` attribute as a dimension that is not the batch."""
+    axis = axis_in(integer(node, "axis", default), rank)
+    if axis == 0:
+        raise Unsupported("axis 0 is the batch, whose frames are computed one by one", "another axis")
+    return axis

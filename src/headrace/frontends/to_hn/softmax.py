@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Softmax; HN takes it over channels, so its axis is brought there."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from headrace.frontends.fold import axis_in
+from headrace.frontends.graph import Unsupported, integer
+from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, arrangement_of, regroup
+from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
+
+_LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS), 4: CHANNELS_LAST}
+
+
+def over_axis(builder: Builder, view: View, axis: int) -> View:
+    """Softmax over one source dimension."""
+    found = arrangement_of(view)
+    if found is not None and found[axis] == CHANNELS:
+        return builder.output(builder.emit("softmax", [view.layer]), found)
+    if axis == view.rank - 1 and view.rank in _LAST:
+        arrangement = _LAST[view.rank]
+    elif axis == 1 and view.rank == 4:
+        arrangement = IMAGE
+    elif axis == 1 and view.rank == 3:
+        arrangement = (None, CHANNELS, WIDTH)
+    else:
+        raise Unsupported(f"Softmax over axis {axis} of a tensor of rank {view.rank}", "over the last axis or the channels")
+    return builder.output(builder.emit("softmax", [builder.arrange(view, arrangement)]), arrangement)
+
+
+@handles("Softmax")
+def softmax(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    axis = axis_in(integer(node, "axis", -1), view.rank)
+    if axis == 0:
+        raise Unsupported("Softmax over the batch")
+    if not integer(node, "flatten", 0) or view.shape[axis] == math.prod(view.shape[axis:]):
+        return [over_axis(builder, view, axis)]
+    flat = regroup(view, [*view.shape[:axis], math.prod(view.shape[axis:])])
+    return [regroup(over_axis(builder, flat, axis), view.shape)]

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walk over the source graph: every node folds, changes a view, or emits layers; what cannot is collected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.errors import did_you_mean
+from headrace.frontends.fold import EVALUATORS, evaluate
+from headrace.frontends.graph import (
+    Progress,
+    SourceGraph,
+    Unsupported,
+    constant,
+    declared_shape,
+    input_problem,
+    label,
+    live_uses,
+    name_of,
+    set_constant,
+)
+from headrace.frontends.input_layout import input_arrangement
+from headrace.frontends.layout import (
+    Arrangement,
+    LayoutError,
+    View,
+    arranged_view,
+    canonical,
+    source_permutation,
+    source_shape,
+)
+from headrace.frontends.to_hn import HANDLERS, Builder
+
+_QUANTISED = frozenset({
+    "QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
+    "DynamicQuantizeLinear",
+})  # fmt: skip
+_CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
+@dataclass
+class Problem:
+    """One node (or input, or output) that cannot be translated."""
+
+    node: str
+    op_type: str
+    reason: str
+    need: str = ""
+    levers: tuple[str, ...] = ()
+
+
+@dataclass
+class Translation:
+    """What the walk found out.
+
+    Attributes:
+        builder: the network so far.
+        problems: in topological order.
+        tainted: ids of values that depend on a node with a problem.
+    """
+
+    builder: Builder
+    problems: list[Problem] = field(default_factory=list)
+    tainted: set[int] = field(default_factory=set)
+
+
+def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
+    if node.domain:
+        if f"{node.domain}::{node.op_type}" in functions:
+            return Unsupported("it calls a function that the model defines itself; such functions are not expanded",
+                               "standard operators", ("export without local functions (onnx.inliner)",))  # fmt: skip
+        return Unsupported(f"operators of domain {node.domain!r} are not known", "operators of the ONNX standard")
+    if node.op_type in _QUANTISED:
+        return Unsupported("the model is quantised already; Headrace quantises float models itself", "the float model")
+    if node.op_type in _CONTROL:
+        return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
+    if node.op_type in _RECURRENT:
+        return Unsupported("recurrent layers are not supported", "a network without recurrence")
+    close = did_you_mean(node.op_type, HANDLERS, 1)
+    return Unsupported(f"the operator {node.op_type} is not supported", "", tuple(f"similar: {c}" for c in close))
+
+
+def _set_results(state: Translation, node: ir.Node, results: list[View | np.ndarray]) -> None:
+    for index, value in enumerate(node.outputs):
+        if index < len(results):
+            result = results[index]
+            if isinstance(result, View):
+                state.builder.views[value] = result
+            else:
+                set_constant(value, result)
+        elif live_uses(value) or value.is_graph_output():
+            raise Unsupported(f"its output {index} is used", f"use of the first {len(results)} outputs only")
+
+
+def _node(state: Translation, node: ir.Node) -> None:
+    """Translate one node into the state; raises Unsupported or LayoutError."""
+    builder = state.builder
+    inputs = [constant(v) for v in node.inputs]
+    known = all(a is not None or v is None for a, v in zip(inputs, node.inputs, strict=True))
+    if known and node.domain == "" and node.op_type in EVALUATORS and (node.inputs or node.op_type == "Constant"):
+        _set_results(state, node, list(evaluate(node, inputs, builder.budget)))
+        builder.source.folded += 1
+        return
+    handler = HANDLERS.get(node.op_type) if node.domain == "" else None
+    if handler is None:
+        raise _why_unknown(node, builder.source.facts.get("local_functions", []))
+    builder.begin(node)
+    before = len(builder.network.layers)
+    results = list(handler(builder, node))
+    _set_results(state, node, results)
+    if len(builder.network.layers) == before:  # a change of view: the layer that makes the tensor stands for the node
+        first = results[0]
+        if isinstance(first, View):
+            names = builder.network[first.layer].original_names
+            names += [o for o in builder.origins if o not in names]
+
+
+def _placeholder(state: Translation, value: ir.Value) -> None:
+    """Let the walk go on behind a node with a problem, where the file states the shape of its result."""
+    shape = declared_shape(value)
+    if shape is None or not 2 <= len(shape) <= 4 or any(not isinstance(d, int) for d in shape[1:]):
+        return
+    try:
+        state.builder.views[value] = _input_view(state.builder, value, [1, *(int(d) for d in shape[1:])])
+    except (Unsupported, LayoutError):
+        return
+
+
+def _input_view(builder: Builder, value: ir.Value, shape: list[int]) -> View:
+    rank = len(shape)
+    if not 2 <= rank <= 4:
+        raise Unsupported(f"the input has rank {rank}", "rank 2 to 4 with the batch first")
+    arrangement: Arrangement = canonical(2) if rank == 2 else input_arrangement(builder.source, value, shape)
+    extent = [1, 1, 1]
+    for size, axis in zip(shape, arrangement, strict=True):
+        if axis is not None:
+            extent[axis] = size
+    view = arranged_view("", extent, arrangement)
+    hn_shape = [-1, *extent] if rank > 2 else [-1, extent[2]]
+    permutation = _input_permutation(arrangement, len(hn_shape))
+    attributes = {
+        "shape": hn_shape, "source_name": name_of(value), "source_shape": source_shape(view), "source_permutation": permutation,
+    }  # fmt: skip
+    layer = builder.emit("input_layer", [], attributes, names=[name_of(value)])
+    return View(layer.name, view.extent, view.dims)
+
+
+def _input_permutation(arrangement: Arrangement, hn_rank: int) -> list[int]:
+    """HN axes in source order, the ones without a source dimension last."""
+    if hn_rank == 2:
+        return [0, 1]
+    order = [0] + [axis + 1 for axis in arrangement if axis is not None]
+    return order + [axis for axis in range(4) if axis not in order]
+
+
+def _output(builder: Builder, value: ir.Value) -> str:
+    view = builder.views[value]
+    layer = view.layer
+    permutation = source_permutation(view, 2 if builder.is_vector(layer) else 4)
+    if permutation is None:
+        # The source order cuts an axis apart: bring the elements into that order, then only the shape differs.
+        dims = [i for i in range(1, view.rank) if view.shape[i] > 1]
+        groups = (dims[:1], dims[1:2], dims[2:]) if len(dims) > 2 else ([], dims[:1], dims[1:])
+        layer = builder.place(view, groups)
+        permutation = (0, 1) if builder.is_vector(layer) else (0, 1, 2, 3)
+    attributes = {"source_name": name_of(value), "source_shape": source_shape(view), "source_permutation": list(permutation)}
+    return builder.emit("output_layer", [layer], attributes, names=[name_of(value)]).name
+
+
+def translate(source: SourceGraph, name: str, broken: dict[ir.Node, Unsupported], progress: Progress | None) -> Translation:
+    """Walk the graph once.
+
+    Args:
+        source: cut, folded, its inputs resolved.
+        name: network name.
+        broken: nodes that an earlier step found unusable.
+        progress: called with nodes done and nodes in all.
+    """
+    state = Translation(Builder(source, name))
+    for value in source.graph.inputs:
+        reason = input_problem(value)
+        try:
+            if reason or "kind" in value.meta:
+                raise Unsupported(reason or f"the input is a {value.meta['kind']}", "a float tensor")
+            state.builder.views[value] = _input_view(state.builder, value, source.input_shapes[name_of(value)])
+        except (Unsupported, LayoutError) as problem:
+            state.problems.append(Problem(name_of(value), "input", str(problem), getattr(problem, "need", "")))
+            state.tainted.add(id(value))
+    nodes = list(source.graph)
+    for done, node in enumerate(nodes):
+        if progress is not None and done % 64 == 0:
+            progress(done, len(nodes))
+        _step(state, node, broken.get(node))
+    for value in source.graph.outputs:
+        _finish_output(state, value)
+    if progress is not None:
+        progress(len(nodes), len(nodes))
+    return state
+
+
+def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None:
+    views = state.builder.views
+    tainted = any(v is not None and id(v) in state.tainted for v in node.inputs)
+    missing = any(v is not None and id(v) in state.tainted and v not in views and constant(v) is None for v in node.inputs)
+    try:
+        if broken is not None:
+            raise broken
+        if missing:
+            if node.domain or node.op_type not in HANDLERS and node.op_type not in EVALUATORS:
+                raise _why_unknown(node, state.builder.source.facts.get("local_functions", []))
+            state.tainted.update(id(v) for v in node.outputs)
+            for value in node.outputs:
+                _placeholder(state, value)
+            return
+        _node(state, node)
+    except (Unsupported, LayoutError) as problem:
+        state.problems.append(
+            Problem(label(node), f"{node.domain}::{node.op_type}" if node.domain else node.op_type, str(problem),
+                    getattr(problem, "need", ""), getattr(problem, "levers", ()))
+        )  # fmt: skip
+        state.tainted.update(id(v) for v in node.outputs)
+        for value in node.outputs:
+            _placeholder(state, value)
+    if tainted:
+        state.tainted.update(id(v) for v in node.outputs)
+
+
+def _finish_output(state: Translation, value: ir.Value) -> None:
+    if id(value) in state.tainted:
+        return
+    try:
+        if value not in state.builder.views:
+            raise Unsupported("the output is a constant that does not depend on any input", "a computed output")
+        name = _output(state.builder, value)
+        order = state.builder.network.net_params.setdefault("output_layers_order", [])
+        order.append(name)
+    except (Unsupported, LayoutError) as problem:
+        state.problems.append(Problem(name_of(value), "output", str(problem), getattr(problem, "need", "")))
+        state.tainted.add(id(value))
+
+
+def recommended_end_nodes(state: Translation) -> list[str]:
+    """Nodes after which everything before the problems is translated: what feeds them, and the outputs without any."""
+    names: dict[str, None] = {}
+    for node in state.builder.source.graph:
+        label_of = label(node)
+        for value in node.outputs:
+            if value not in state.builder.views or id(value) in state.tainted:
+                continue
+            feeds = any(any(id(o) in state.tainted for o in user.outputs) for user in live_uses(value))
+            if value.is_graph_output() or feeds:
+                names[label_of] = None
+    return list(names)
+
+
+__all__ = ["Problem", "Translation", "recommended_end_nodes", "translate"]

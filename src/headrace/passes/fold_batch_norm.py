@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Per-channel multiply-adds go into the layer before them, where the arithmetic stays the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from headrace.hn import Array, Layer, Network
+from headrace.passes.base import Pass, sole_user
+
+_MAC_KINDS = ("conv", "dw", "dense")
+
+
+def _linear(layer: Layer) -> bool:
+    return layer.attributes.get("activation", "linear") == "linear"
+
+
+def _take_activation(target: Layer, source: Layer) -> None:
+    for key in ("activation", "activation_params"):
+        if key in source.attributes:
+            target.attributes[key] = source.attributes[key]
+
+
+def _scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
+    return network.param(layer, "scale").astype(np.float64), network.param(layer, "offset").astype(np.float64)
+
+
+@dataclass(frozen=True)
+class FoldBatchNorm(Pass):
+    """Fold ``batch_norm`` into a preceding conv, dw, dense or batch_norm that nobody else reads and that has no activation.
+
+    Computed in float64; a convolution whose second input is added before the activation is left alone.
+    """
+
+    name: ClassVar[str] = "fold-batch-norm"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        for layer in network.of_kind("batch_norm"):
+            before = network[layer.inputs[0]]
+            if before.kind not in (*_MAC_KINDS, "batch_norm") or not _linear(before) or before.attributes.get("elementwise_add"):
+                continue
+            if sole_user(network, before.name) is not layer:
+                continue
+            scale, offset = _scale_offset(network, layer)
+            if before.kind == "batch_norm":
+                first_scale, first_offset = _scale_offset(network, before)
+                network.params[f"{before.name}/scale"] = first_scale * scale
+                network.params[f"{before.name}/offset"] = first_offset * scale + offset
+            else:
+                kernel = network.param(before, "kernel").astype(np.float64)
+                bias = network.params_of(before).get("bias", np.zeros(kernel.shape[-1])).astype(np.float64)
+                network.params[f"{before.name}/kernel"] = kernel * scale
+                network.params[f"{before.name}/bias"] = bias * scale + offset
+            _take_activation(before, layer)
+            records.append({"layer": before.name, "folded": list(layer.original_names)})
+            network.bypass(layer.name)
+        return records
+
+
+@dataclass(frozen=True)
+class DropIdentityBatchNorm(Pass):
+    """Remove a ``batch_norm`` that multiplies by one, adds zero and has no activation."""
+
+    name: ClassVar[str] = "drop-identity-batch-norm"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        for layer in network.of_kind("batch_norm"):
+            scale, offset = _scale_offset(network, layer)
+            if _linear(layer) and np.all(scale == 1.0) and np.all(offset == 0.0):
+                records.append({"layer": layer.inputs[0], "dropped": list(layer.original_names)})
+                network.bypass(layer.name)
+        return records

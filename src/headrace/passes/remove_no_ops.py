@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers that change nothing, and layers that nobody reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from headrace.hn import Layer, Network
+from headrace.passes.base import Pass
+
+
+def _changes_nothing(network: Network, layer: Layer) -> bool:
+    same_shape = len(layer.inputs) == 1 and network[layer.inputs[0]].output_shape == layer.output_shape
+    if not same_shape:
+        return False
+    match layer.kind:
+        case "reshape" | "slice" | "external_pad" | "concat":
+            # Slices and pads that keep every size start at 0 and step by 1, or are empty.
+            return True
+        case "transpose":
+            permutation = layer.attributes["permutation"]
+            moved = [i for i, p in enumerate(permutation) if i != p]
+            return all(layer.output_shape[1 + i] == 1 for i in moved)
+        case "activation":
+            return layer.attributes.get("activation", "linear") == "linear"
+        case _:
+            return False
+
+
+@dataclass(frozen=True)
+class RemoveNoOps(Pass):
+    """Remove reshape, transpose, slice, pad, concat and activation layers that change nothing."""
+
+    name: ClassVar[str] = "remove-no-ops"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        for layer in network:
+            if _changes_nothing(network, layer):
+                records.append({"layer": layer.inputs[0], "removed": layer.kind})
+                network.bypass(layer.name)
+        return records
+
+
+@dataclass(frozen=True)
+class MergeReshapes(Pass):
+    """A reshape of a reshape reads the first one's input."""
+
+    name: ClassVar[str] = "merge-reshapes"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        for layer in network.of_kind("reshape"):
+            before = network[layer.inputs[0]]
+            if before.kind == "reshape":
+                layer.inputs = list(before.inputs)
+                records.append({"layer": layer.name, "skipped": before.name})
+        return records
+
+
+@dataclass(frozen=True)
+class RemoveDeadLayers(Pass):
+    """Remove layers that no output layer depends on; input layers stay."""
+
+    name: ClassVar[str] = "remove-dead-layers"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        needed = {layer.name for layer in network.of_kind("output_layer", "input_layer")}
+        for layer in reversed(list(network)):
+            if layer.name in needed:
+                needed.update(layer.inputs)
+        records: list[dict[str, Any]] = []
+        for layer in reversed(list(network)):
+            if layer.name not in needed:
+                records.append({"removed": layer.name, "originals": list(layer.original_names)})
+                network.remove(layer.name)
+        return records
