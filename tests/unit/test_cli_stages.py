@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +32,8 @@ class FakeRunner:
     fail: dict[str, Exception] = {}
     model_name = "net"
     model_script = ""
-    parse_report = {"nodes": 3}
+    parse_report = {"nodes": 3, "warnings": ["input 'z' is not used"]}
+    archive = SimpleNamespace(reports={"timing": {"fps": 123.4, "latency_ms": 5.0, "stages": []}})
 
     def __init__(self, hw_arch: str | None = None, har: Any = None) -> None:
         self.hw_arch = hw_arch or "hailo8"
@@ -55,10 +58,11 @@ class FakeRunner:
         self._note("full_precision")
         self.state = "fp_optimized_model"
 
-    def optimize(self, data: Any, min_snr: float, progress: Any) -> None:
+    def optimize(self, data: Any, min_snr: float, progress: Any) -> dict[str, Any]:
         progress(1, 2, "x")
         self.state = "quantized_model"
         self._note("optimize", data, min_snr)
+        return {"outputs": {"net/fc1": {"snr_db": 33.21}, "net/fc2": {"snr_db": None}}, "warnings": ["odd data"]}
 
     def compile(self, progress: Any) -> bytes:
         progress(1, 0, "")
@@ -101,7 +105,8 @@ def test_parse(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
     expected = {"start_node_names": None, "end_node_names": ["a", "b"], "net_input_shapes": {"x": [1, 3, 4, 4]}}
     assert FakeRunner.calls[1] == ("parse", "m.onnx", "n", expected)
     assert files(tmp_path) == ["net.har", "r.json"]
-    text = capsys.readouterr().out
+    text, err = capsys.readouterr()
+    assert "warning: input 'z' is not used" in err
     assert "net/input_layer1  N×4×4×3  (x)" in text
     assert "\x1b" not in text
 
@@ -114,11 +119,14 @@ def test_parse_json(capsys: pytest.CaptureFixture[str]) -> None:
         "hailo_model",
         {"conv": 1, "input_layer": 1, "output_layer": 1},
     )
-    assert data["report"] == {"nodes": 3}
+    assert data["report"]["nodes"] == 3
 
 
-def test_optimize(tmp_path: Path) -> None:
+def test_optimize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy", "--min-snr", "12"]) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"net/fc1 +33.2 dB\nnet/fc2 +exact\n", captured.out)
+    assert "warning: odd data" in captured.err
     assert FakeRunner.calls == [("open", True, None), ("optimize", "c.npy", 12.0), ("save", "net_optimized.har")]
     assert (
         run(["optimize", "m.onnx", "--calib-set-path", "c.npy", "--output-har-path", "o.har", "--hw-arch", "hailo8l"])
@@ -166,11 +174,14 @@ def test_an_inaccurate_har_is_kept_and_the_exit_says_so(tmp_path: Path, capsys: 
     ("state", "stages"),
     [("hailo_model", ["optimize", "compile"]), ("quantized_model", ["compile"]), ("compiled_model", ["compile"])],
 )
-def test_compile_runs_what_is_missing(state: str, stages: list[str], tmp_path: Path) -> None:
+def test_compile_runs_what_is_missing(
+    state: str, stages: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(["compiler", f"{state}.har", "--calib-set-path", "c.npy", "--auto-model-script", "a.alls"]) == 0
     assert names() == ["open", *stages, "save"]
     assert files(tmp_path) == ["a.alls", "net.hef", "net_compiled.har"]
     assert (tmp_path / "net.hef").read_bytes() == b"hef"
+    assert "device speed (simulated): 123.4 frames/s, latency 5.000 ms" in capsys.readouterr().out
 
 
 def test_build_writes_beside_the_hef(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,17 @@ def test_devices_without_torch_and_onnx() -> None:
     assert "hailo8" in python(program)
 
 
+def test_a_missing_package_names_its_extra(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"\x08\x07")
+    program = BLOCK.replace("{blocked!r}", repr({"onnx", "onnx_ir"})) + (
+        f"from headrace.cli.app import run\nassert run(['parse', {str(model)!r}]) == 10\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "pip install 'headrace[sdk]'" in result.stderr
+
+
 def imported_names(path: Path) -> list[tuple[int, str]]:
     names: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(path.read_text())):

@@ -13,10 +13,20 @@ from typing import NamedTuple
 
 import click
 
-from headrace.errors import Diagnostic, HeadraceError, InputFileError, InternalError, UsageError, unknown_name
+from headrace.errors import (
+    Diagnostic,
+    HeadraceError,
+    InputFileError,
+    InternalError,
+    UsageError,
+    missing_extra,
+    unknown_name,
+)
 
 INTERRUPTED = 130
 _COMPLETION = "_HEADRACE_COMPLETE"
+#: Optional packages, and the extra that installs each.
+EXTRAS = {"jinja2": "sdk", "onnx": "sdk", "onnx_ir": "sdk", "onnxruntime": "host", "PIL": "sdk", "torch": "sdk"}
 
 
 class Entry(NamedTuple):
@@ -129,6 +139,9 @@ def run(argv: Sequence[str]) -> int:
     except click.ClickException as error:
         return _report(_from_click(error), as_json)
     except Exception as error:
+        missing = _missing_extra(error)
+        if missing is not None:
+            return _report(missing, as_json)
         if _debugging():
             raise
         return _report(_from_bug(error), as_json)
@@ -195,6 +208,14 @@ def _from_os_error(error: OSError) -> HeadraceError:
     return InputFileError(
         Diagnostic("E-FILE-ACCESS", str(error.filename or ""), "the operating system refused access to a file", reason)
     )
+
+
+def _missing_extra(error: Exception) -> HeadraceError | None:
+    """The error that names the extra to install, when ``error`` is about an optional package."""
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    package = str(error.name).partition(".")[0]
+    return missing_extra(package, EXTRAS[package]) if package in EXTRAS else None
 
 
 def _from_bug(error: Exception) -> HeadraceError:

@@ -57,10 +57,10 @@ def optimize(
     if full_precision_only:
         runner.optimize_full_precision()
         runner.save_har(target)
+        report = {}
     else:
         calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
-        save_optimized(runner, target, calibration, as_json)
+        report = save_optimized(runner, target, calibration, as_json)
     facts = summary(runner)
-    report = runner.profile()
-    data = {**facts, "har": str(target), "optimize": report.get("optimize")}
+    data = {**facts, "har": str(target), "report": report}
     emit(data, lambda: f"{summary_text(facts)}\n{accuracy_text(report)}wrote {target}", as_json)

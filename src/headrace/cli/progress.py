@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TypeAlias
-
-#: Called with (steps done, steps in all or 0 when unknown, what is being done).
-Progress: TypeAlias = Callable[[int, int, str], None]
+from typing import Protocol
 
 
-def _silent(_done: int, _total: int, _text: str) -> None:
-    pass
+class Progress(Protocol):
+    """Called with steps done, steps in all (0: unknown), and what is being done."""
+
+    def __call__(self, done: int, total: int, text: str = "") -> None: ...
+
+
+def _silent(done: int, total: int, text: str = "") -> None:
+    del done, total, text
 
 
 @contextmanager
@@ -31,7 +34,7 @@ def progress(title: str, quiet: bool = False) -> Generator[Progress]:
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(escape(title), total=None)
 
-        def advance(done: int, total: int, text: str) -> None:
+        def advance(done: int, total: int, text: str = "") -> None:
             label = escape(f"{title}: {text}" if text else title)
             bars.update(task, completed=done, total=total if total > 0 else None, description=label)
 

@@ -133,7 +133,8 @@ def _describe(data: Mapping[str, Any]) -> str:
         )
     simulated = data.get("device_simulated")
     if simulated:
-        rows.append(("device speed", f"{simulated['fps']} frames/s, latency {simulated['latency_ms']} ms (simulated)"))
+        speed = f"{number(simulated['fps'])} frames/s, latency {number(simulated['latency_ms'])} ms"
+        rows.append(("device speed", f"{speed} (simulated)"))
     for output in data["outputs"]:
         rows.append(("output", f"{output['name']}  {'×'.join(map(str, output['shape']))}  {output['dtype']}"))
     rows += [("wrote", path) for path in data.get("files", [])]

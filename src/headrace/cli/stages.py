@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.output import table, warn
+from headrace.cli.output import number, table, warn
 from headrace.cli.progress import progress
 from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageError
 
@@ -69,6 +69,8 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
             net_input_shapes=how.tensor_shapes,
             progress=advance,
         )
+    for warning in runner.parse_report.get("warnings", []):
+        warn(str(warning))
     return runner
 
 
@@ -103,8 +105,8 @@ def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
     runner.load_model_script(str(model_script))
 
 
-def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> None:
-    """Runs ``optimize``.
+def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dict[str, Any]:
+    """Runs ``optimize`` and passes on its warnings; returns its report.
 
     Raises:
         UsageError: neither or both kinds of calibration data were named.
@@ -120,7 +122,10 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> Non
     else:
         data = str(calibration.path)
     with progress("optimize", quiet) as advance:
-        runner.optimize(data, min_snr=0.0 if calibration.random else calibration.min_snr, progress=advance)
+        report = runner.optimize(data, min_snr=0.0 if calibration.random else calibration.min_snr, progress=advance)
+    for warning in report.get("warnings", []):
+        warn(str(warning))
+    return report
 
 
 def random_calibration(runner: ClientRunner, maximum: float) -> dict[str, Any]:
@@ -201,20 +206,23 @@ def _decibels(value: Any) -> str:
     return f"{snr:.1f} dB" if isinstance(snr, int | float) else "exact" if snr is None else str(snr)
 
 
-def save_optimized(runner: ClientRunner, target: Path, calibration: Calibration, quiet: bool) -> None:
-    """Quantises and saves the HAR; one that is not accurate enough is saved too, for `headrace profile`, and reported.
+def save_optimized(runner: ClientRunner, target: Path, calibration: Calibration, quiet: bool) -> dict[str, Any]:
+    """Quantises, saves the HAR, and returns the report.
+
+    A network that is not accurate enough is saved too, to be looked at with `headrace profile`, and then reported.
 
     Raises:
         AccuracyError: an output is below ``calibration.min_snr``.
     """
     try:
-        quantize(runner, calibration, quiet)
+        report = quantize(runner, calibration, quiet)
     except AccuracyError:
         if state_name(runner) == "quantized_model":
             runner.save_har(target)
             warn(f"the HAR was written all the same, to look at with `headrace profile {target}`")
         raise
     runner.save_har(target)
+    return report
 
 
 @dataclass(frozen=True)
@@ -241,6 +249,7 @@ def compile_to(runner: ClientRunner, calibration: Calibration, files: CompileFil
 
     if state_name(runner) in ("hailo_model", "fp_optimized_model"):
         quantize(runner, calibration, quiet)
+    accuracy = accuracy_text(runner.archive.reports.get("optimize", {}))
     with progress("compile", quiet) as advance:
         hef = runner.compile(progress=advance)
     if files.folder is not None:
@@ -254,10 +263,20 @@ def compile_to(runner: ClientRunner, calibration: Calibration, files: CompileFil
         write_atomic(files.resolved_script, resolved_script(runner).encode())
         written.append(files.resolved_script)
     facts = summary(runner)
-    report = runner.profile()
-    data = {**facts, "hef": str(hef_path), "har": str(har_path), "bytes": len(hef), "compile": report.get("compile")}
+    reports = runner.archive.reports
+    timing = {key: value for key, value in reports.get("timing", {}).items() if key != "stages"}
+    data = {**facts, "hef": str(hef_path), "har": str(har_path), "bytes": len(hef), "device_simulated": timing}
+    data["compile"] = reports.get("compile")
     wrote = "\n".join(f"wrote {path}" for path in written)
-    return CompileOutput(data, f"{summary_text(facts)}\n{wrote}")
+    return CompileOutput(data, f"{summary_text(facts)}\n{accuracy}{speed_text(timing)}{wrote}")
+
+
+def speed_text(timing: Mapping[str, Any]) -> str:
+    """The device's simulated speed in one line; empty when there is none."""
+    fps, latency = timing.get("fps"), timing.get("latency_ms")
+    if not isinstance(fps, int | float) or not isinstance(latency, int | float):
+        return ""
+    return f"device speed (simulated): {number(fps)} frames/s, latency {number(latency)} ms\n"
 
 
 def resolved_script(runner: ClientRunner) -> str:
