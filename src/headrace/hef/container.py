@@ -465,10 +465,11 @@ def describe(hef: Hef) -> str:
             f"{stream['order']}({sizes}), scale {stream['scale']:.9g}, zero point {stream['zero_point']}"
         )
     code = info["microcode"]
+    latency = f", {info['latency_ms']:.3f} ms" if info["latency_ms"] else ""
     lines += [
         f"    Microcode: version {code['version']}, {code['bytes']} bytes, {code['kernels']} kernels, "
         f"{code['constant_bytes']} bytes of constants",
-        f"    Expected: {info['bottleneck_fps']:.1f} fps, {info['latency_ms']:.3f} ms",
+        f"    Expected: {info['bottleneck_fps']:.1f} fps{latency} (closed form)",
         f"    Written by: {info['sdk_version']}, CRC-32 {info['container']['crc32']}",
     ]
     return "\n".join(lines) + "\n"
