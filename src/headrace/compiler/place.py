@@ -5,14 +5,16 @@ Rule: a stage lies in one cluster, helpers included. Only memory may spill: a st
 cluster's lies where its controllers are and takes the units it lacks from the clusters that have most left after all
 stages are placed.
 
-Order: stages come in topological order and stay near their producers (a snake); where that leaves holes that are too
-small, they are placed again, largest first.
+Order: stages come in topological order and stay near their producers (a snake). Where that leaves holes that are too
+small, clusters are filled one by one with the stages that match what is left, and last, largest first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from headrace.targets.description import Target
 from headrace.timing import Flow
@@ -64,24 +66,62 @@ def producers_of(flow: Flow) -> list[list[int]]:
 def place(uses: Sequence[Use], flow: Flow, target: Target) -> list[int] | None:
     """A cluster for each stage, or ``None`` when the stages do not divide over the clusters."""
     local, near = _local(uses, target), producers_of(flow)
-    largest_first = sorted(range(len(uses)), key=lambda i: (-_share(local[i], target), i))
-    for order, snake in ((range(len(uses)), True), (largest_first, False)):
+    for strategy in (_snake, _matching, _largest_first):
         room = _room(target, len(flow.inputs))
-        result = [-1] * len(uses)
-        current = 0
-        for i in order:
-            wish = [result[p] for p in reversed(near[i]) if result[p] >= 0] if snake else []
-            around = (
-                sorted(range(target.clusters), key=lambda c: (abs(c - current), c)) if snake else range(target.clusters)
-            )
-            found = next((c for c in dict.fromkeys([*wish, *around]) if room.fits(c, local[i])), None)
-            if found is None:
-                break
-            room.take(found, local[i])
-            result[i] = current = found
-        if min(result, default=0) >= 0 and _spilled(uses, room, target):
+        result = strategy(local, near, room, target)
+        if result is not None and _spilled(uses, room, target):
             return result
     return None
+
+
+def _snake(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Room, target: Target) -> list[int] | None:
+    """In topological order, with a producer where there is room, else as near as possible."""
+    result: list[int] = []
+    current = 0
+    for i, use in enumerate(uses):
+        around = sorted(range(target.clusters), key=lambda c, at=current: (abs(c - at), c))
+        wish = [*(result[p] for p in reversed(near[i])), *around]
+        found = next((c for c in wish if room.fits(c, use)), None)
+        if found is None:
+            return None
+        room.take(found, use)
+        result.append(found)
+        current = found
+    return result
+
+
+def _matching(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Room, target: Target) -> list[int] | None:
+    """Cluster by cluster, always the stage most like what the cluster has left (vector packing by dot product)."""
+    del near
+    need = np.array(uses, np.int64).reshape(-1, 3)
+    have = np.array(room.left, np.int64)
+    # A resource counts by how scarce it is over the whole device; whole numbers, so that ties break alike everywhere.
+    most = np.maximum(have.max(axis=0), 1)
+    weight = np.rint(need.sum(axis=0) / np.maximum(have.sum(axis=0), 1) / most / most * 2.0**24).astype(np.int64)
+    result = np.full(len(uses), -1)
+    for cluster in range(target.clusters):
+        while True:
+            left = np.array(room.left[cluster], np.int64)
+            fits = (result < 0) & (need <= left).all(axis=1)
+            if not fits.any():
+                break
+            best = int(np.where(fits, (need * (weight * left)).sum(axis=1), -1).argmax())
+            room.take(cluster, uses[best])
+            result[best] = cluster
+    return None if (result < 0).any() else [int(c) for c in result]
+
+
+def _largest_first(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Room, target: Target) -> list[int] | None:
+    """First fit of the stages by falling share of a cluster."""
+    del near
+    result = [-1] * len(uses)
+    for i in sorted(range(len(uses)), key=lambda i: (-_share(uses[i], target), i)):
+        found = next((c for c in range(target.clusters) if room.fits(c, uses[i])), None)
+        if found is None:
+            return None
+        room.take(found, uses[i])
+        result[i] = found
+    return result
 
 
 def _share(use: Use, target: Target) -> float:

@@ -22,6 +22,8 @@ from headrace.timing.rows import RowSchedule, buffer_units, link_frame_cycles, s
 from headrace.timing.work import Flow
 
 ROUNDS = 24
+PRICE_SCALE = 2.0**34
+MOST_PRICED = 1 << 23
 RESOURCES: tuple[str, ...] = ("controllers", "subclusters", "memory_units")
 SLOWER = (2, 4, 16, 256)  # periods beyond the slowest option, which only make buffers smaller
 
@@ -78,6 +80,8 @@ class OptionTable:
             for j, option in enumerate(row):
                 self.cycles[i, j] = option.cycles
                 self.use[i, j] = option.use
+        # What is larger than any device costs the same: prices times uses stay within 64 bits.
+        self.priced = np.minimum(self.use, MOST_PRICED)
 
     @property
     def thresholds(self) -> list[int]:
@@ -99,16 +103,18 @@ class OptionTable:
         weights = np.ones(3)
         rows = np.arange(len(self.options))
         for _ in range(ROUNDS):
-            cost = np.where(usable, self.use @ (weights / ceiling), np.inf)
+            # Whole numbers, so that every machine breaks ties alike: sums of floats depend on the order of adding.
+            price = np.rint(weights / ceiling * PRICE_SCALE).astype(np.int64)
+            cost = np.where(usable, (self.priced * price).sum(axis=2), self.NEVER)
             chosen = cost.argmin(axis=1)
-            if not np.isfinite(cost[rows, chosen]).all():
+            if (cost[rows, chosen] >= self.NEVER).any():
                 return None
             share = self.use[rows, chosen].sum(axis=0) / ceiling
             if share.max() <= 1:
                 return [int(c) for c in chosen]
-            weights = np.clip(weights * np.maximum(share, 1e-6) ** 4, 1e-30, 1e30)
-            weights /= weights.max()
-            weights = np.maximum(weights, 1e-9)
+            squared = share * share
+            weights = weights * np.maximum(squared * squared, 1e-24)
+            weights = np.maximum(weights / weights.max(), 1e-9)
         return None
 
     def least(self, period: int) -> Array:
