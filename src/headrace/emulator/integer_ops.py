@@ -30,6 +30,13 @@ def _reach(x: torch.Tensor, zero: int) -> int:
     return max(zero, _high(x) - zero)
 
 
+def _every(x: torch.Tensor, axis: int, start: int, step: int, count: int) -> torch.Tensor:
+    """A view of ``count`` positions along an axis, from ``start`` in steps."""
+    index = [slice(None)] * x.dim()
+    index[axis] = slice(start, start + (count - 1) * step + 1, step)
+    return x[tuple(index)]
+
+
 class TorchIntegerOps:
     """Implements :class:`headrace.numerics.ops.IntegerOps` for torch tensors.
 
@@ -151,9 +158,16 @@ class TorchIntegerOps:
     def window_max(
         self, x: torch.Tensor, *, window: Sequence[int], strides: Sequence[int], padding: Sequence[int]
     ) -> torch.Tensor:
-        # Every window covers at least one position, and no code is below 0, so padding with 0 never wins.
-        padded = pad_hw(x, padding, 0)
-        return to_nhwc(F.max_pool2d(to_nchw(padded), tuple(window), tuple(strides)))
+        # Every window covers at least one position, and no code is below 0, so padding with 0 never wins. The maximum is
+        # taken along rows, then along columns; torch's own max_pool2d refuses uint8 tensors of some sizes.
+        result = pad_hw(x, padding, 0)
+        for axis, (size, step) in enumerate(zip(window, strides, strict=True), start=1):
+            count = (result.shape[axis] - size) // step + 1
+            views = [_every(result, axis, offset, step, count) for offset in range(size)]
+            result = views[0]
+            for view in views[1:]:
+                result = torch.maximum(result, view)
+        return result
 
     def reduce_max(self, x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
         return torch.amax(x, dim=tuple(axes), keepdim=True)
