@@ -53,7 +53,7 @@ struct Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  std::unique_ptr<Network> load(nb::bytes hef) {
+  Network* load(nb::bytes hef) {
     headrace_network* network = nullptr;
     headrace_status status = HEADRACE_SUCCESS;
     std::string text;
@@ -63,7 +63,7 @@ struct Device {
       if (status != HEADRACE_SUCCESS) text = headrace_last_error();
     }
     if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
-    return std::make_unique<Network>(network);
+    return new Network(network);
   }
   headrace_device* handle = nullptr;
 };
@@ -328,7 +328,7 @@ NB_MODULE(_native, m) {
       .def_prop_ro("arch", [](const Device& d) { return std::string(headrace_device_arch(d.handle)); })
       .def_prop_ro("kernels", [](const Device& d) { return std::string(headrace_device_kernels(d.handle)); })
       .def_prop_ro("threads", [](const Device& d) { return headrace_device_threads(d.handle); })
-      .def("load", &Device::load, nb::arg("hef"));
+      .def("load", &Device::load, nb::arg("hef"), nb::rv_policy::take_ownership);
   nb::class_<Network>(m, "Network")
       .def_prop_ro("name", [](const Network& n) { return std::string(headrace_network_name(n.handle)); })
       .def_prop_ro("inputs", [](const Network& n) { return stream_list(n, HEADRACE_INPUT); })
