@@ -155,7 +155,7 @@ def _report(error: HeadraceError, as_json: bool) -> int:
     if _debugging():
         import traceback
 
-        _tell("".join(traceback.format_exception(error)).rstrip())
+        _tell("".join(traceback.format_tb(error.__traceback__)).rstrip())
     _tell(json.dumps(error.as_dict(), indent=2, ensure_ascii=False) if as_json else str(error))
     return error.exit_code
 
