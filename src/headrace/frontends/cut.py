@@ -65,10 +65,7 @@ def cut_starts(source: SourceGraph, names: Sequence[str]) -> None:
             new_inputs.append(value)
             continue
         fresh = ir.Value(name=value.name, shape=value.shape, type=value.type)
-        outputs = [fresh if o is value else o for o in source.graph.outputs]
         value.replace_all_uses_with(fresh, replace_graph_outputs=True)
-        source.graph.outputs.clear()
-        source.graph.outputs.extend(outputs)
         new_inputs.append(fresh)
     # Inputs that are still needed beside the named ones stay.
     needed = {id(v) for v in reachable_values(source)}

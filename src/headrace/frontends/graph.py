@@ -55,8 +55,8 @@ def name_of(value: ir.Value | None) -> str:
 
 
 def label(node: ir.Node) -> str:
-    """The node's name or, where it has none, its first output's."""
-    return node.name or next((name_of(o) for o in node.outputs if name_of(o)), node.op_type)
+    """The node's name or, where it has none, its first output's (onnx-ir invents names for nodes without one)."""
+    return str(node.meta.get("label", "")) or node.name or next((name_of(o) for o in node.outputs if name_of(o)), node.op_type)
 
 
 def origins(node: ir.Node) -> list[str]:
@@ -179,6 +179,8 @@ def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list
     missing: list[Diagnostic] = []
     for value in source.graph.inputs:
         name, declared = name_of(value), declared_shape(value)
+        if input_problem(value) or "kind" in value.meta:
+            continue  # reported with the nodes: no shape would help
         shape: list[int | str] = list(user.get(name, declared or []))
         place = f"{source.where}, input {name!r}"
         if name in user and declared is not None and len(declared) != len(shape):

@@ -287,7 +287,9 @@ def source_permutation(view: View, hn_rank: int) -> tuple[int, ...] | None:
         if atom.axis != BATCH and atom.size != view.extent[atom.axis]:
             return None
         order.append(0 if atom.axis == BATCH else (atom.axis + 1 if hn_rank == 4 else 1))
-    order += [axis for axis in range(hn_rank) if axis not in order]
+    for axis in range(1, hn_rank):
+        if axis not in order:  # of size 1: stands where it does in the HN tensor, so that often nothing moves
+            order.insert(order.index(axis - 1) + 1, axis)
     return tuple(order)
 
 

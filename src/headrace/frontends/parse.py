@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import numpy as np
 from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, UsageError
 from headrace.frontends.cut import check_outputs, cut_ends, cut_starts, drop_unreachable
 from headrace.frontends.fold import Budget, fold_constants
-from headrace.frontends.graph import Progress, SourceGraph, label, origins, resolve_input_shapes
+from headrace.frontends.graph import Progress, SourceGraph, label, resolve_input_shapes
 from headrace.frontends.onnx.opset import normalise
 from headrace.frontends.onnx.read import read_model
 from headrace.frontends.patterns import PATTERNS, apply_patterns
-from headrace.frontends.translate import Problem, Translation, recommended_end_nodes, translate
+from headrace.frontends.translate import Problem, Translation, recommended_end_nodes, translate, unknown_operators
 from headrace.hn import Network
 from headrace.layers import definition_of
 from headrace.layers.base import check_network
@@ -85,23 +86,34 @@ def parse_source(
         cut_starts(source, start)
     check_outputs(source)
     drop_unreachable(source)
-    resolve_input_shapes(source, shapes)
+    try:
+        resolve_input_shapes(source, shapes)
+    except UsageError as error:
+        unknown = unknown_operators(source)
+        if unknown:  # giving the shapes would only lead to this
+            raise UnsupportedNodesError([*_diagnostics(unknown, source.where), *error.diagnostics], []) from None
+        raise
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, broken, progress)
     return state, {"source_nodes": len(all_nodes), "patterns": fused, "near_misses": near}
 
 
-def _failure(state: Translation, where: str, recommended: Sequence[str]) -> UnsupportedNodesError:
-    lever = (f"--end-node-names {' '.join(recommended)}",) if recommended else ()
-
-    def diagnostic(problem: Problem, last: bool) -> Diagnostic:
-        return Diagnostic(
+def _diagnostics(problems: Sequence[Problem], where: str) -> list[Diagnostic]:
+    return [
+        Diagnostic(
             "E-ONNX-UNSUPPORTED", f"{where}, node {problem.node!r}", f"{problem.op_type} cannot be translated: {problem.reason}",
-            problem.op_type, problem.need, problem.levers + (lever if last else ()),
-        )  # fmt: skip
+            problem.op_type, problem.need, problem.levers,
+        )
+        for problem in problems
+    ]  # fmt: skip
 
-    count = len(state.problems)
-    return UnsupportedNodesError([diagnostic(p, i == count - 1) for i, p in enumerate(state.problems)], recommended)
+
+def _failure(state: Translation, where: str, recommended: Sequence[str]) -> UnsupportedNodesError:
+    diagnostics = _diagnostics(state.problems, where)
+    if recommended:
+        lever = f"--end-node-names {' '.join(shlex.quote(n) for n in recommended)}"
+        diagnostics[-1] = replace(diagnostics[-1], levers=(*diagnostics[-1].levers, lever))
+    return UnsupportedNodesError(diagnostics, recommended)
 
 
 def _finish_params(network: Network) -> None:
@@ -185,15 +197,11 @@ def _verified(
     if not ends:
         return []
     try:
-        state, _ = parse_source(read_model(source), name, start, ends, _still_needed(shapes), None)
+        state, _ = parse_source(read_model(source), name, start, ends, shapes, None)
     except HeadraceError:
         return []
     computes = any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
     return ends if not state.problems and computes else []
 
 
-def _still_needed(shapes: InputShapes) -> InputShapes:
-    return shapes
-
-
-__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "origins", "parse_onnx"]
+__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_onnx"]

@@ -243,6 +243,17 @@ def _finish_output(state: Translation, value: ir.Value) -> None:
         state.tainted.add(id(value))
 
 
+def unknown_operators(source: SourceGraph) -> list[Problem]:
+    """Nodes whose operator nothing translates, whatever the shapes are."""
+    functions = source.facts.get("local_functions", [])
+    found: list[Problem] = []
+    for node in source.graph:
+        if node.domain or (node.op_type not in HANDLERS and node.op_type not in EVALUATORS):
+            why = _why_unknown(node, functions)
+            found.append(Problem(label(node), node.op_type, why.reason, why.need, why.levers))
+    return found
+
+
 def recommended_end_nodes(state: Translation) -> list[str]:
     """Nodes after which everything before the problems is translated: what feeds them, and the outputs without any."""
     names: dict[str, None] = {}
@@ -257,4 +268,4 @@ def recommended_end_nodes(state: Translation) -> list[str]:
     return list(names)
 
 
-__all__ = ["Problem", "Translation", "recommended_end_nodes", "translate"]
+__all__ = ["Problem", "Translation", "recommended_end_nodes", "translate", "unknown_operators"]

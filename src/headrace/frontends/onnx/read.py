@@ -151,13 +151,13 @@ class _Reader:
                 outputs.append(values[name] if name and fresh else ir.Value(name=None))
                 used.add(name)
             attributes = [a for a in (self.attribute(p, place) for p in proto.attribute) if a is not None]
-            made.append(
-                ir.Node(
-                    "" if proto.domain == "ai.onnx" else proto.domain, proto.op_type,
-                    [values.get(n) if n else None for n in proto.input],
-                    {a.name: a for a in attributes}, outputs=outputs, name=proto.name or None,
-                )
+            node = ir.Node(
+                "" if proto.domain == "ai.onnx" else proto.domain, proto.op_type,
+                [values.get(n) if n else None for n in proto.input],
+                {a.name: a for a in attributes}, outputs=outputs, name=proto.name or None,
             )  # fmt: skip
+            node.meta["label"] = proto.name or next((n for n in proto.output if n), "")
+            made.append(node)
         return made
 
     def sorted(self, nodes: list[ir.Node]) -> list[ir.Node]:

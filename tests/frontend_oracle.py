@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small float executor in numpy for parsed networks, independent of the emulator, and comparison with onnxruntime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from headrace.frontends import parse_onnx
+from headrace.layers import definition_of
+
+
+class NumpyOps:
+    """headrace.numerics.ops.FloatOps in float64."""
+
+    def convolve(self, x, kernel, bias, *, strides, padding, dilations, groups):
+        t, l, b, r = padding
+        x = np.pad(x, ((0, 0), (t, b), (l, r), (0, 0)))
+        kh, kw, cin, cout = kernel.shape
+        oh = (x.shape[1] - (kh - 1) * dilations[0] - 1) // strides[0] + 1
+        ow = (x.shape[2] - (kw - 1) * dilations[1] - 1) // strides[1] + 1
+        y = np.zeros((x.shape[0], oh, ow, cout))
+        k = kernel.astype(np.float64).reshape(kh, kw, cin, groups, cout // groups)
+        for i in range(kh):
+            for j in range(kw):
+                top, left = i * dilations[0], j * dilations[1]
+                p = x[:, top : top + (oh - 1) * strides[0] + 1 : strides[0], left : left + (ow - 1) * strides[1] + 1 : strides[1]]
+                p = p.reshape(*p.shape[:3], groups, cin)
+                y += np.einsum("nhwgc,cgm->nhwgm", p, k[i, j]).reshape(y.shape)
+        return y if bias is None else y + bias
+
+    def dense(self, x, kernel, bias):
+        return x @ kernel.astype(np.float64) + (0 if bias is None else bias)
+
+    def constant(self, value, like):
+        return value.astype(np.float64)
+
+    add, subtract, multiply, exp, tanh = np.add, np.subtract, np.multiply, np.exp, np.tanh
+
+    def affine(self, x, scale, offset):
+        return x * scale + offset
+
+    def clip(self, x, low, high):
+        return np.clip(x, low, high)
+
+    def where_negative(self, x, if_negative, otherwise):
+        return np.where(x < 0, if_negative, otherwise)
+
+    def sigmoid(self, x):
+        return 1 / (1 + np.exp(-x))
+
+    def reciprocal(self, x):
+        return 1 / x
+
+    def _windows(self, x, window, strides, padding, fill):
+        t, l, b, r = padding
+        x = np.pad(x, ((0, 0), (t, b), (l, r), (0, 0)), constant_values=fill)
+        view = np.lib.stride_tricks.sliding_window_view(x, tuple(window), axis=(1, 2))
+        return view[:, :: strides[0], :: strides[1]]
+
+    def window_mean(self, x, *, window, strides, padding, count_padding):
+        total = self._windows(x, window, strides, padding, 0).sum((-1, -2))
+        if count_padding:
+            return total / (window[0] * window[1])
+        return total / self._windows(np.ones_like(x), window, strides, padding, 0).sum((-1, -2))
+
+    def window_max(self, x, *, window, strides, padding):
+        return self._windows(x, window, strides, padding, -np.inf).max((-1, -2))
+
+    def reduce_max(self, x, axes):
+        return x.max(tuple(axes), keepdims=True)
+
+    def reduce_sum(self, x, axes):
+        return x.sum(tuple(axes), keepdims=True)
+
+    def softmax(self, x):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    def concat(self, xs, axis):
+        return np.concatenate(xs, axis)
+
+    def slice(self, x, starts, steps, sizes):
+        pieces = tuple(slice(a, a + (n - 1) * s + 1, s) for a, s, n in zip(starts, steps, sizes, strict=True))
+        return x[(slice(None), *pieces)]
+
+    def pad(self, x, before, after, value):
+        return np.pad(x, [(0, 0), *zip(before, after, strict=True)], constant_values=value)
+
+    def transpose(self, x, permutation):
+        return x.transpose(0, *(p + 1 for p in permutation))
+
+    def reshape(self, x, shape):
+        return x.reshape(x.shape[0], *shape)
+
+
+def to_hn(array, layer):
+    """A source input tensor as the HN tensor of its input layer (the inverse of what the attributes state)."""
+    shape, permutation = layer.attributes["shape"], layer.attributes["source_permutation"]
+    batch = array.shape[0]
+    permuted = array.reshape([batch if shape[p] == -1 else shape[p] for p in permutation])
+    return permuted.transpose(np.argsort(permutation)).astype(np.float64)
+
+
+def run_network(network, feeds):
+    """Outputs in source layout by source name, from source inputs by source name."""
+    values, ops = {}, NumpyOps()
+    for layer in network:
+        if layer.kind == "input_layer":
+            values[layer.name] = to_hn(feeds[layer.attributes["source_name"]], layer)
+            continue
+        definition = definition_of(layer.kind)
+        inputs = [values[n] for n in layer.inputs]
+        values[layer.name] = definition.forward_float(ops, definition.read(layer), network.params_of(layer), inputs)
+        batch = inputs[0].shape[0]
+        assert values[layer.name].shape == (batch, *layer.output_shape[1:]), layer
+    outputs = {}
+    for layer in network.output_layers:
+        a = layer.attributes
+        outputs[a["source_name"]] = values[layer.name].transpose(a["source_permutation"]).reshape(a["source_shape"])
+    return outputs
+
+
+def session(data):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def compare(data, input_shapes=None, *, batch=1, seed=0, tolerance=1e-4, low=-1.0, high=1.0, **options):
+    """Parse and run both; returns the parse result. Differences above ``tolerance`` of the output range fail."""
+    raw = data if isinstance(data, bytes) else data.read_bytes()
+    result = parse_onnx(data, input_shapes=input_shapes, **options)
+    runtime = session(raw)
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for layer in result.network.input_layers:
+        shape = [batch if s == -1 else s for s in layer.attributes["source_shape"]]
+        feeds[layer.attributes["source_name"]] = rng.uniform(low, high, shape).astype(np.float32)
+    wanted = dict(zip([o.name for o in runtime.get_outputs()], runtime.run(None, feeds), strict=True))
+    got = run_network(result.network, feeds)
+    assert list(got) == list(wanted)
+    for name, reference in wanted.items():
+        assert got[name].shape == reference.shape, name
+        span = max(float(np.ptp(reference)), 1e-3, float(np.abs(reference).max()) * 1e-2)
+        assert np.abs(got[name] - reference).max() <= tolerance * span, name
+    return result
+
+
+def model(nodes, inputs, outputs, initializers=(), opset=13, **kwargs):
+    """A small model; inputs and outputs are (name, shape), initializers name → array."""
+    def info(name, shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    graph = helper.make_graph(
+        nodes, "g", [info(*i) for i in inputs], [info(*o) for o in outputs],
+        [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in dict(initializers).items()],
+    )  # fmt: skip
+    kwargs.setdefault("ir_version", 8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], **kwargs)
