@@ -20,7 +20,7 @@ from headrace.hef.microcode import (
     TensorRole,
 )
 from headrace.numerics.quantization import TensorQuantization
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing import Allocation
 
 

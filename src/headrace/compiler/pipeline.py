@@ -15,10 +15,10 @@ from headrace.compiler.verify import verify
 from headrace.errors import Diagnostic, UsageError
 from headrace.hef.container import write_hef
 from headrace.hn import Network
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing import Allocation, Flow, Shortage, allocate, limits_of
 
-Progress = Callable[[str, float], None]
+Progress = Callable[[int, int, str], None]  # done, total, what
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def compile_network(
         network: result of optimize.
         target: the device.
         options: ceilings.
-        progress: called with the step's name and the share done, 0 … 1.
+        progress: called with steps done, steps in all, and what comes next.
 
     Raises:
         CapacityError: it does not fit; ``report`` has resource, need, have, terms and levers.
@@ -90,15 +90,15 @@ def compile_network(
     """
     options = options or CompileOptions()
     options.check()
-    tell = progress or (lambda step, share: None)
-    tell("lower", 0.0)
+    tell = progress or (lambda done, total, what: None)
+    tell(0, 4, "lower")
     lowered = lower_network(network)
-    tell("allocate", 0.3)
+    tell(1, 4, "allocate")
     allocation = fit(lowered.flow, target, options, network.name)
-    tell("generate", 0.8)
+    tell(2, 4, "generate")
     program = generate(lowered, allocation, target)
     microcode = verify(program)
-    tell("write", 0.95)
+    tell(3, 4, "write")
     hef = write_hef(describe(lowered, target.clock_hz / allocation.period), microcode)
     schedule = schedule_of(allocation, target)
     report = summary_of(allocation, target) | {
@@ -108,7 +108,7 @@ def compile_network(
         "microcode_bytes": len(microcode),
         "constant_bytes": len(program.constants),
     }
-    tell("done", 1.0)
+    tell(4, 4, "done")
     return CompileResult(hef, microcode, schedule, report)
 
 

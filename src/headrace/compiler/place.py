@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing import Flow
 
 Use = tuple[int, int, int]

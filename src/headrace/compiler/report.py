@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.compiler.place import cluster_totals
 from headrace.errors import CapacityError, Diagnostic
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing import Allocation, Flow, Option, Shortage, bottleneck_of, clusters_needed
 from headrace.timing.allocate import RESOURCES
 from headrace.timing.estimate import BASIS

@@ -16,7 +16,7 @@ from math import floor
 import numpy as np
 
 from headrace.hn import Array
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing.options import Option, options_of
 from headrace.timing.rows import RowSchedule, buffer_units, link_frame_cycles, schedule
 from headrace.timing.work import Flow

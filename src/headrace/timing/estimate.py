@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing.allocate import RESOURCES, Allocation, Shortage, allocate, limits_of, most_frugal
 from headrace.timing.options import ceil_div
 from headrace.timing.work import Flow

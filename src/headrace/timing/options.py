@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing.work import Family, Work
 
 COLUMNS = 8  # output columns a sub-cluster computes at once
@@ -185,7 +185,7 @@ def _pool_options(work: Work, target: Target) -> Iterator[Option]:
 def _move_options(work: Work, target: Target) -> Iterator[Option]:
     # The ports are the work: the engine keeps up by definition.
     channels = (work.operands[0].channels, work.output.channels)
-    yield _make(work, target, (1, 1, 1), 1, channels, work.controllers, 0, 0)
+    yield _make(work, target, (1, 1, 1), 0, channels, work.controllers, 0, 0)
 
 
 _FAMILIES = {

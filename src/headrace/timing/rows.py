@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.hn import Array
-from headrace.targets.description import Target
+from headrace.targets import Target
 from headrace.timing.options import Option, ceil_div
 from headrace.timing.work import Flow, Plane, Work, accumulates, row_windows
 
