@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,29 +21,29 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Port:
-    """A stream and the element type the user chose for it."""
+    """A stream and the element type the user chose for it; derived values are kept, they are needed for every frame."""
 
     stream: StreamDescription
     type: FormatType
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.stream.name
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of one frame as the user sees it."""
         return self.stream.shape
 
-    @property
+    @cached_property
     def device_shape(self) -> tuple[int, int, int]:
         return (self.stream.height, self.stream.width, self.stream.features)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[np.generic]:
         return dtype_of(self.stream, self.type)
 
-    @property
+    @cached_property
     def is_float(self) -> bool:
         return self.type == FormatType.FLOAT32
 

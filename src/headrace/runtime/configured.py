@@ -79,6 +79,7 @@ class ConfiguredInferModel:
         self._network: Any = network
         self._inputs = {p.name: p for p in inputs}
         self._outputs = {p.name: p for p in outputs}
+        self._all_float = all(p.is_float for p in (*inputs, *outputs))
         self._chunk = batch_size or _CHUNK_FRAMES
         self._capacity = max(_QUEUE_FRAMES, 2 * batch_size)
         self._pending = 0
@@ -169,14 +170,14 @@ class ConfiguredInferModel:
         frames: dict[str, Array] = {}
         for name, array in inputs.items():
             try:
-                stream = find_stream(name, [p.stream for p in self._inputs.values()], "input", self._name)
+                port = self._inputs.get(name) or self._input_port(name)
             except HeadraceError as error:
                 found += error.diagnostics
                 continue
-            if stream.name in frames:
-                found.append(Diagnostic("E-INPUT", self._name, "an input is given twice", repr(name), stream.name))
-            found += self._array_problems(array, self._inputs[stream.name])
-            frames[stream.name] = array
+            if port.name in frames:
+                found.append(Diagnostic("E-INPUT", self._name, "an input is given twice", repr(name), port.name))
+            found += self._array_problems(array, port)
+            frames[port.name] = array
         for name in self._inputs:
             if name not in frames and not (found and len(frames) < len(inputs)):
                 found.append(Diagnostic("E-INPUT", self._name, "an input is missing", "nothing", repr(name)))
@@ -191,7 +192,13 @@ class ConfiguredInferModel:
         shaped = {k: v.reshape(batch, *self._inputs[k].device_shape) for k, v in frames.items()}
         return batch, {k: shaped[k] for k in self._inputs}
 
+    def _input_port(self, name: str) -> Port:
+        """The input meant by a short or original name."""
+        return self._inputs[find_stream(name, [p.stream for p in self._inputs.values()], "input", self._name).name]
+
     def _array_problems(self, array: object, port: Port) -> list[Diagnostic]:
+        if isinstance(array, np.ndarray) and array.dtype == port.dtype and array.shape[1:] == port.shape and len(array):
+            return []
         where = f"{self._name}, input {port.name!r}"
         need = f"numpy array (frames, {', '.join(map(str, port.shape))}) {port.dtype}, at least one frame"
         if not isinstance(array, np.ndarray):
@@ -211,7 +218,7 @@ class ConfiguredInferModel:
 
     def _device(self, network: Any, frames: dict[str, Array]) -> dict[str, Array]:
         """One native call: (B, H, W, C) arrays in the formats chosen, in and out."""
-        if all(port.is_float for port in (*self._inputs.values(), *self._outputs.values())):
+        if self._all_float:
             # The library converts too, by the same rule and without the copies made below.
             reals = {name: np.ascontiguousarray(array) for name, array in frames.items()}
             results = native.call(self._name, network.infer_float, reals)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run-time errors: :class:`headrace.errors.DeviceError` and the kinds that people's ``except`` clauses name."""
-# ruff: noqa: N818  these are the names people catch
 
 from __future__ import annotations
 
