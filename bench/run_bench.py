@@ -124,7 +124,7 @@ def device_against_onnxruntime(model: ZooModel, zoo: Path, har: archive.Archive,
     frames, _ = model.test(zoo)
     session = static_int8_session(model, zoo / model.path, model.calibration(zoo)[:128], folder)
     source = model.source_input(frames[:1])
-    native = runtime.native()
+    native = runtime.native.native_module()
     device = native.Device(None, threads=THREADS)
     loaded = device.load(har.hef)
     name = har.quantized.input_layers[0].name

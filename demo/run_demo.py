@@ -134,7 +134,7 @@ def main() -> int:
         equal = f"{different} of {codes[0].size}" if name == "device" else ""
         print(f"{name:10}{right:>10}{agree:>10}{noise:>10}{equal:>20}{speed[name]:>10.0f} /s")
     print(
-        f"\nvirtual {runner.hw_arch}: {timing['fps']:.0f} frames per second, latency {timing['latency_us'] / 1000:.2f} ms "
+        f"\nvirtual {runner.hw_arch}: {timing['fps']:.0f} frames per second, latency {timing['latency_ms']:.2f} ms "
         "(event simulation of the device)"
     )
     print(

@@ -395,7 +395,8 @@ class ClientRunner:
 
         network = self._network("quantized")
         data = self._frames(dataset, network, data_count)
-        results = runtime.run(self.archive.hef, data, quantized=quantized_io)
+        kind = runtime.FormatType.AUTO if quantized_io else runtime.FormatType.FLOAT32
+        results = runtime.run(self.archive.hef, data, output_type=kind, arch=self.archive.hw_arch)
         return {layer.name: results[layer.inputs[0]] for layer in network.output_layers}
 
     # --- look, save, load ----------------------------------------------------------------------------------------
