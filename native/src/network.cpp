@@ -94,10 +94,10 @@ void Device::accept(const std::string& target) {
        printable(target), arch_ == "hailo8" ? "hailo8 or hailo8l" : printable(arch_));
 }
 
-Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_crc) : device_(std::move(device)) {
-  const HefContents contents = read_hef(hef, check_crc);
+Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) : device_(std::move(device)) {
+  const HefContents contents = read_hef(hef, check_sums);
   name_ = contents.network_name;
-  program_ = decode_program(contents.microcode);
+  program_ = decode_program(contents.microcode, check_sums);
   verify_program(program_, device_->memory_limit());
   device_->accept(program_.target_name);
   plan_ = make_plan(program_, device_->kernels(), device_->threads(), device_->memory_limit());

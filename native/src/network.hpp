@@ -54,7 +54,8 @@ enum class Codes { kQuantised, kFloat };
 
 class Network {
  public:
-  Network(std::shared_ptr<Device> device, ByteView hef, bool check_crc = true);
+  // `check_sums` is false only in the fuzz target.
+  Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums = true);
 
   const std::string& name() const { return name_; }
   const Program& program() const { return program_; }

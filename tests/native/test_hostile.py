@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever the file says, the device answers with an error or runs; it never crashes, hangs or reads out of bounds."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.hef.microcode import KernelRecord, Opcode, Program, TensorRole
+from native.programs import Builder, add_pipeline, hef_of, requantisation
+
+native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
+
+ROOT = Path(__file__).resolve().parents[2]
+INTERESTING = [0, 1, 2, 3, 7, 8, 15, 16, 17, 64, 127, 128, 255, 256, 65535, 65536, 2**24, 2**24 + 1, 2**30, 2**31 - 1,
+               2**31, 2**32 - 2, 2**32 - 1, 2**40, 2**63, 2**64 - 1, -1, -2, -128, -(2**31)]  # fmt: skip
+LIMITS = {"u8": (0, 2**8), "u16": (0, 2**16), "u32": (0, 2**32), "u64": (0, 2**64), "i32": (-(2**31), 2**31)}
+
+
+def every_opcode() -> Program:
+    """One program with all opcodes, stages and buffers; small, so that thousands of variants run."""
+    rng = np.random.default_rng(0)
+    b = Builder()
+    x = b.tensor("x", (8, 6, 8), 10, TensorRole.INPUT)
+
+    def add(name: str, opcode: Opcode, inputs: list[int], shape: tuple[int, int, int], **more: Any) -> int:
+        y = b.tensor(name, shape, 10, TensorRole.OUTPUT if name == "end" else TensorRole.INTERNAL)
+        b.kernel(name, opcode, inputs, y, **more)
+        return y
+
+    w = rng.integers(-128, 128, (12, 3, 3, 8)).astype(np.int8)
+    pads = {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}
+    conv = add("conv", Opcode.CONVOLUTION, [x], (8, 6, 12), weight=w, bias=np.zeros(12, np.int32), **pads,
+               **requantisation(rng, 20000, 12, table_bits=9))  # fmt: skip
+    dw = add("dw", Opcode.DEPTHWISE, [conv, conv], (8, 6, 12), weight=w[0, :, :, 0:1].repeat(12, 2),
+             bias=np.zeros(12, np.int32), **pads, **requantisation(rng, 5000, 12, 2))  # fmt: skip
+    mul = add("mul", Opcode.ELEMENTWISE_MULTIPLY, [dw, conv], (8, 6, 12), **requantisation(rng, 65025, 1))
+    ew = add("add", Opcode.ELEMENTWISE_ADD, [mul, conv], (8, 6, 12), **requantisation(rng, 500, 1, 2))
+    rs = add("rescale", Opcode.RESCALE, [ew], (8, 6, 12), **requantisation(rng, 255, 12))
+    mx = add("max", Opcode.POOL_MAX, [rs], (4, 3, 12), kernel_height=2, kernel_width=2, stride_height=2, stride_width=2)
+    av = add("sum", Opcode.POOL_SUM, [mx], (4, 3, 12), count=np.arange(1, 10, dtype=np.uint32), **pads,
+             **requantisation(rng, 2300, 9))  # fmt: skip
+    cat = add("cat", Opcode.CONCATENATE, [av, mx], (4, 3, 24), axis=2)
+    cut = add("cut", Opcode.SLICE, [cat], (2, 2, 6), start_height=1, start_channel=3, step_channel=3)
+    pad = add("pad", Opcode.PAD, [cut], (4, 4, 8), start_height=1, start_width=1, start_channel=1, output_zero=9)
+    tr = add("turn", Opcode.TRANSPOSE, [pad], (8, 4, 4), permutation=2 | 0 << 8 | 1 << 16)
+    flat = add("flat", Opcode.RESHAPE, [tr], (1, 1, 128))
+    top = add("top", Opcode.REDUCE_MAX, [flat], (1, 1, 1), axis_mask=4)
+    rec = add("rec", Opcode.REDUCE_SUM_RECIPROCAL, [flat], (1, 1, 1), axis_mask=4, table_bits=6, requantise_terms=1, requantise_channels=1,
+              multiplier=np.full((1, 1), 300, np.int32), shift=np.full(1, 9, np.uint8), requantise_high=255,
+              table=np.arange(64, dtype=np.uint16) * 900)  # fmt: skip
+    add("end", Opcode.CONCATENATE, [top, rec, flat], (1, 1, 130), axis=2)
+    add_pipeline(b.program, 16)
+    b.build()
+    return b.program
+
+
+def records_of(p: Program) -> Iterator[tuple[str, Any]]:
+    yield "target", p.target
+    for name in ("tensors", "contexts", "kernels", "stages", "buffers"):
+        for i, record in enumerate(getattr(p, name)):
+            yield f"{name}[{i}]", record
+
+
+def one_field_at_a_time(base: Program, step: int = 1, start: int = 0) -> Iterator[tuple[str, Program]]:
+    """Programs with one field set to one interesting value; every ``step``-th of them."""
+    count = 0
+    for place, record in records_of(base):
+        for f in fields(record):
+            limits = LIMITS.get(f.metadata["kind"])
+            original = getattr(record, f.name)
+            values = [float("nan"), float("inf"), 0.0, -1.0, 1e-40] if limits is None else INTERESTING
+            near = [] if limits is None else [original - 1, original + 1, original * 2]
+            for value in dict.fromkeys([*values, *near]):
+                if value == original or (limits and not limits[0] <= value < limits[1]):
+                    continue
+                count += 1
+                if count % step != start % step:
+                    continue
+                setattr(record, f.name, value)
+                yield f"{place}.{f.name} = {value}", base
+                setattr(record, f.name, original)
+
+
+def several_fields(base: Program, seed: int, count: int) -> Iterator[tuple[str, Program]]:
+    """Programs with one to four random fields set, so that one value may excuse another."""
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        p = copy.deepcopy(base)
+        records = [r for _, r in records_of(p)]
+        for _ in range(int(rng.integers(1, 5))):
+            record = records[int(rng.integers(len(records)))]
+            f = fields(record)[int(rng.integers(len(fields(record))))]
+            limits = LIMITS.get(f.metadata["kind"])
+            if limits is None:
+                continue
+            value = int(rng.choice(np.array(INTERESTING, dtype=object)))
+            value = value if rng.integers(2) else getattr(record, f.name) + int(rng.integers(-3, 4))
+            setattr(record, f.name, min(max(value, limits[0]), limits[1] - 1))
+        if rng.integers(4) == 0 and p.operands:
+            p.operands[int(rng.integers(len(p.operands)))] = int(rng.integers(0, len(p.tensors) + 2))
+        if rng.integers(4) == 0:
+            at = int(rng.integers(len(p.constants)))
+            p.constants[at : at + 8] = rng.integers(0, 256, len(p.constants[at : at + 8])).astype(np.uint8).tobytes()
+        yield f"seed {seed}, case {i}", p
+
+
+def outcome(hef: bytes) -> int:
+    try:
+        native.verify(hef)
+    except native.NativeError as error:
+        assert error.text
+        return int(error.status)
+    return 0
+
+
+def test_the_base_program_runs() -> None:
+    p = every_opcode()
+    assert {Opcode(k.opcode) for k in p.kernels} == set(Opcode)
+    net = native.Device().load(hef_of(p))
+    assert len(net.infer_all({"x": np.zeros((1, 8, 6, 8), np.uint8)})) == len(p.kernels)
+    assert net.timing()["fps"] > 0
+
+
+def test_one_field_at_a_time_gives_a_status() -> None:
+    seen = {outcome(hef_of_raw(p)) for _, p in one_field_at_a_time(every_opcode(), 7)}
+    assert seen <= {0, 2, 7, 26, 91, 92, 93}
+    assert 26 in seen
+
+
+_CONTAINER: list[bytes] = []
+
+
+def hef_of_raw(p: Program) -> bytes:
+    """The HEF of a broken program: the microcode of a sound file is exchanged, lengths and CRC made right."""
+    import zlib
+
+    from headrace.hef.container import read_hef
+    from headrace.hef.microcode import encode
+
+    if not _CONTAINER:
+        _CONTAINER.append(hef_of(every_opcode()))
+    sound = _CONTAINER[0]
+    old = read_hef(sound).microcode
+    code = encode(p)
+    proto_size = struct.unpack_from(">I", sound, 8)[0]
+    proto = bytearray(sound[28 : 28 + proto_size])
+    # The resource's size field is a varint of fixed length as long as the sizes need equally many bytes.
+    before, after = varint(len(old)), varint(len(code))
+    assert len(before) == len(after) and proto.count(before) >= 1
+    at = proto.rindex(before, 0, proto.rindex(b"headrace.microcode"))
+    proto[at : at + len(before)] = after
+    body = bytes(proto) + code
+    return struct.pack(">IIIIQI", 0x01484546, 1, proto_size, zlib.crc32(body), len(code), 0) + body
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda h: h[:27], 91),
+        (lambda h: h[:-1], 91),
+        (lambda h: h + b"\0", 91),
+        (lambda h: b"\1HEG" + h[4:], 92),
+        (lambda h: h[:4] + struct.pack(">I", 3) + h[8:], 92),
+        (lambda h: h[:-1] + bytes([h[-1] ^ 1]), 91),
+        (lambda h: h[:12] + b"\0\0\0\0" + h[16:], 91),
+    ],
+)
+def test_container_errors_have_the_known_numbers(change: Any, status: int) -> None:
+    assert outcome(change(hef_of(every_opcode()))) == status
+
+
+def test_every_truncation_is_refused() -> None:
+    hef = hef_of(every_opcode())
+    for size in range(0, len(hef), 13):
+        assert outcome(hef[:size]) in (91, 92)
+
+
+def broken(change: Any) -> str:
+    p = every_opcode()
+    kernels: dict[str, KernelRecord] = {p.name_of(k): k for k in p.kernels}
+    change(p, kernels)
+    with pytest.raises(native.NativeError) as error:
+        native.verify(hef_of_raw(p))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda p, k: setattr(k["conv"], "pad_top", 3), "window rows does not give the output size"),
+        (lambda p, k: (setattr(k["max"], "dilation_height", 40), setattr(k["max"], "pad_top", 9)), "misses the input"),
+        (lambda p, k: setattr(k["conv"], "weight_offset", len(p.constants) - 5), "weights lie outside CONSTANTS"),
+        (lambda p, k: setattr(k["conv"], "table_bits", 8), "the clamp bounds are not valid"),
+        (lambda p, k: setattr(k["add"], "requantise_low", -1), "the clamp bounds are not valid"),
+        (lambda p, k: setattr(k["cut"], "step_channel", 5), "the slice leaves the input"),
+        (lambda p, k: setattr(k["turn"], "permutation", 0x020202), "the permutation is not valid"),
+        (lambda p, k: setattr(k["sum"], "requantise_channels", 8), "is not listed"),
+        (lambda p, k: p.operands.__setitem__(0, k["end"].output), "nothing has written before"),
+        (lambda p, k: setattr(k["dw"], "output", k["conv"].output), "its output is written already"),
+        (lambda p, k: setattr(p.stages[0], "controllers", 200), "more layer controllers than the target has"),
+        (lambda p, k: (setattr(p.tensors[1], "height", 2**24), setattr(p.tensors[1], "width", 2**10)), "more memory than this device may use"),
+        (lambda p, k: setattr(p.contexts[0], "kernel_count", 3), "they do not cover the kernels"),
+        (lambda p, k: setattr(p.buffers[0], "capacity_rows", 0), "it holds no row"),
+        (lambda p, k: setattr(p.tensors[2], "element_bytes", 2), "16-bit tensors are not built yet"),
+    ],
+)
+def test_the_verifier_says_what_is_wrong(change: Any, text: str) -> None:
+    assert text in broken(change)
+
+
+def test_accumulator_and_shift_bounds_are_proven() -> None:
+    def wide_bias(p: Program, k: dict[str, KernelRecord]) -> None:
+        at = k["conv"].bias_offset
+        p.constants[at : at + 4] = struct.pack("<i", 2**31 - 1)
+
+    def shift(value: int) -> Any:
+        return lambda p, k: p.constants.__setitem__(k["conv"].shift_offset, value)
+
+    assert "may not fit 32 bits" in broken(wide_bias)
+    assert "shift is out of range" in broken(shift(0))
+    assert "shift is out of range" in broken(shift(63))
+
+
+def sanitized_driver(folder: Path) -> Path:
+    """The fuzz driver with address and undefined-behaviour sanitizers; built once per folder."""
+    given = os.environ.get("HEADRACE_FUZZ_DRIVER")
+    if given:
+        return Path(given)
+    cmake = shutil.which("cmake")
+    if cmake is None:
+        pytest.skip("no cmake")
+    options = ["-DHEADRACE_SANITIZE=ON", "-DHEADRACE_FUZZ_DRIVER=ON", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
+    subprocess.run([cmake, "-S", str(ROOT), "-B", str(folder), *options], check=True, capture_output=True)
+    command = [cmake, "--build", str(folder), "--target", "fuzz_hef", "--parallel", "2"]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "fuzz_hef"
+
+
+def batch(path: Path, cases: Iterator[tuple[str, Program]]) -> int:
+    count = 0
+    with path.open("wb") as out:
+        for _, program in cases:
+            hef = hef_of_raw(program)
+            out.write(struct.pack("<I", len(hef)) + hef)
+            count += 1
+    return count
+
+
+@pytest.mark.slow
+def test_hostile_programs_under_sanitizers(tmp_path: Path) -> None:
+    """Every field of every record, and random combinations; what is accepted runs a frame and its timing."""
+    driver = sanitized_driver(tmp_path / "build")
+    base = every_opcode()
+    files = [tmp_path / "single", tmp_path / "several"]
+    counts = [batch(files[0], one_field_at_a_time(base)), batch(files[1], several_fields(base, 1, 3000))]
+    assert counts[0] > 10000
+    for kernels in native.kernel_sets():
+        env = os.environ | {"HEADRACE_KERNELS": kernels}
+        result = subprocess.run(
+            [str(driver), "--batch", *map(str, files)], env=env, capture_output=True, text=True, timeout=1800
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        assert result.stdout.strip() == "done"
