@@ -11,18 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from import_blocker import without
+
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "headrace"
 
-#: A finder that makes packages look as if they were not installed.
-BLOCK = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition('.')[0] in BLOCKED:
-            raise ModuleNotFoundError(f"blocked: {name}", name=name)
-BLOCKED = {blocked!r}
-sys.meta_path.insert(0, Block())
-"""
+OPTIONAL = ("torch", "onnx", "onnx_ir", "onnxruntime", "PIL")
 
 
 def python(program: str) -> str:
@@ -65,24 +58,19 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     ],
 )
 def test_imports_without_torch_and_onnx(module: str) -> None:
-    blocked = {"torch", "onnx", "onnx_ir", "onnxruntime", "PIL"}
-    python(BLOCK.replace("{blocked!r}", repr(blocked)) + f"import {module}\n")
+    python(without(*OPTIONAL) + f"import {module}\n")
 
 
 def test_devices_without_torch_and_onnx() -> None:
-    blocked = {"torch", "onnx", "onnx_ir", "onnxruntime", "PIL"}
-    program = BLOCK.replace("{blocked!r}", repr(blocked)) + (
-        "from headrace.cli.app import run\nassert run(['devices', '--json']) == 0\n"
-    )
+    program = without(*OPTIONAL) + "from headrace.cli.app import run\nassert run(['devices', '--json']) == 0\n"
     assert "hailo8" in python(program)
 
 
 def test_a_missing_package_names_its_extra(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(b"\x08\x07")
-    program = BLOCK.replace("{blocked!r}", repr({"onnx", "onnx_ir"})) + (
-        f"from headrace.cli.app import run\nassert run(['parse', {str(model)!r}]) == 10\n"
-    )
+    program = without("onnx", "onnx_ir")
+    program += f"from headrace.cli.app import run\nassert run(['parse', {str(model)!r}]) == 10\n"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "pip install 'headrace[sdk]'" in result.stderr
