@@ -112,7 +112,9 @@ def _node(state: Translation, node: ir.Node) -> None:
     before = len(builder.network.layers)
     results = list(handler(builder, node))
     _set_results(state, node, results)
-    if len(builder.network.layers) == before:  # a change of view: the layer that makes the tensor stands for the node
+    if results and not any(isinstance(r, View) for r in results):  # Shape and Size of a tensor
+        builder.source.folded += 1
+    elif len(builder.network.layers) == before:  # a change of view: the layer that makes the tensor stands for the node
         first = results[0]
         if isinstance(first, View):
             names = builder.network[first.layer].original_names
