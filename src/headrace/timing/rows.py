@@ -15,7 +15,7 @@ input where a stage accumulates a whole frame into one row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,14 +55,12 @@ class RowSchedule:
 
     Attributes:
         buffers: one per edge, works in order, operands in order, then the host's.
-        latency: cycles from the first input row leaving the host to the last output row of the first frame.
-        first, last: work name → cycle of its first row's start and last row's end, first frame.
+        latency: cycles from the first input row leaving the host to the last output row being there, for a frame that
+            is alone in the pipeline and whose input comes as fast as the link.
     """
 
     buffers: tuple[Buffer, ...]
     latency: int
-    first: dict[str, int]
-    last: dict[str, int]
 
 
 def serve(ready: Array, cycles: Array) -> Array:
@@ -78,7 +76,8 @@ def link_row_cycles(plane: Plane, target: Target) -> int:
 
 def link_frame_cycles(flow: Flow, target: Target) -> int:
     """Cycles the host link needs for one frame's inputs and outputs."""
-    return sum(link_row_cycles(p, target) * p.height for p in (*flow.inputs, *flow.outputs))
+    streams = (*flow.inputs, *flow.outputs)
+    return sum(ceil_div(p.frame_bytes * target.clock_hz, target.link_bytes_per_second) for p in streams)
 
 
 def _arrivals(plane: Plane, period: int, frames: int, target: Target) -> tuple[Array, Array]:
@@ -166,7 +165,7 @@ def schedule(flow: Flow, options: Sequence[Option], period: int, target: Target)
         # Frames alive on one edge at once must all be simulated, and one more.
         needed = min(stay // period + 2, MAX_FRAMES)
         if needed <= frames:
-            return result
+            return replace(result, latency=latency_of(flow, options, target))
         frames = needed
 
 
@@ -177,8 +176,6 @@ def _schedule(
     claims: dict[str, Array] = {}
     ends: dict[str, Array] = {}
     buffers: list[Buffer] = []
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
     for plane in flow.inputs:
         claims[plane.tensor], ends[plane.tensor] = _arrivals(plane, period, frames, target)
     for work, option in zip(flow.works, options, strict=True):
@@ -186,12 +183,10 @@ def _schedule(
         start, end = _run(work, steps, ends, frames)
         claims[work.output.tensor] = start[:, steps.rows].reshape(-1)
         ends[work.output.tensor] = end[:, steps.rows].reshape(-1)
-        first[work.name], last[work.name] = int(start[0, 0]), int(end[0, -1])
         for i, plane in enumerate(work.operands):
             rows, stay = _capacity(claims[plane.tensor], steps.windows[i][0], plane.height, end)
             longest = max(longest, stay)
             buffers.append(Buffer(plane.tensor, work.name, i, rows, rows * plane.row_bytes))
-    latency = 0
     for plane in flow.outputs:
         # The host takes rows over the shared link, which may be busy with one row of each other stream.
         turn = sum(link_row_cycles(p, target) for p in (*flow.inputs, *flow.outputs))
@@ -199,8 +194,19 @@ def _schedule(
         gone = np.searchsorted(out, claims[plane.tensor], side="right")
         rows = min(int((np.arange(1, gone.size + 1) - gone).max()), 2 * plane.height + 1) + MARGIN
         buffers.append(Buffer(plane.tensor, HOST, 0, rows, rows * plane.row_bytes))
-        latency = max(latency, int(ends[plane.tensor][plane.height - 1]) + turn)
-    return RowSchedule(tuple(buffers), latency, first, last), longest
+    return RowSchedule(tuple(buffers), 0), longest
+
+
+def latency_of(flow: Flow, options: Sequence[Option], target: Target) -> int:
+    """Cycles of one frame alone in the pipeline, from the host and back to it."""
+    ends: dict[str, Array] = {}
+    for plane in flow.inputs:
+        ends[plane.tensor] = _arrivals(plane, 0, 1, target)[1]
+    for work, option in zip(flow.works, options, strict=True):
+        steps = _steps(work, option)
+        ends[work.output.tensor] = _run(work, steps, ends, 1)[1][:, steps.rows].reshape(-1)
+    back = (serve(ends[p.tensor], np.full(p.height, link_row_cycles(p, target))) for p in flow.outputs)
+    return max((int(rows[-1]) for rows in back), default=0)
 
 
 def buffer_units(flow: Flow, buffers: Sequence[Buffer], target: Target) -> list[int]:
