@@ -318,7 +318,7 @@ class _Edge:
 
 @dataclass
 class _Step:
-    """One step of a stage: per edge the rows it needs and has released when done (of its frame), cycles, row written."""
+    """One step of a stage: per edge the rows (of its frame) it needs and has released when done."""
 
     needs: list[int]
     releases: list[int]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random branching networks: programs mean what the layers mean; no pipeline deadlocks or is slower than it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compiler_support import Interpreter, RowSimulator, freeze, layer_run, random_codes, random_network, row_window
+from headrace.compiler import compile_network
+from headrace.hef.microcode import decode
+from headrace.targets import load_target
+from headrace.timing import flow_of, row_windows
+from random_graphs import GraphBuilder
+
+TARGETS = [load_target("hailo8"), load_target("hailo8l")]
+FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@FAST
+@given(seed=st.integers(0, 2**31), layers=st.integers(1, 9))
+def test_programs_mean_what_the_layers_mean(seed: int, layers: int) -> None:
+    network = random_network(seed, layers)
+    program = decode(compile_network(network, TARGETS[seed % 2]).microcode)
+    frames = random_codes(network, 2, seed)
+    want, got = layer_run(network, frames), Interpreter(program).run(frames)
+    for layer in network:
+        if layer.kind != "output_layer":
+            np.testing.assert_array_equal(got[layer.name], want[layer.name], err_msg=f"{layer.name}, seed {seed}")
+
+
+@FAST
+@given(seed=st.integers(0, 2**31), layers=st.integers(1, 12))
+def test_no_deadlock_and_full_speed(seed: int, layers: int) -> None:
+    result = compile_network(random_network(seed, layers), TARGETS[seed % 2])
+    program = decode(result.microcode)
+    ends = RowSimulator(program).run(8)
+    assert max(np.diff(ends)[3:]) <= result.report["cycles_per_frame"]
+
+
+@FAST
+@given(seed=st.integers(0, 2**31))
+def test_row_windows_are_those_of_the_records(seed: int) -> None:
+    network = random_network(seed, 6)
+    program = decode(compile_network(network, TARGETS[0]).microcode)
+    for work, kernel in zip(flow_of(network).works, program.kernels, strict=True):
+        for operand in range(len(work.operands)):
+            first, last = row_windows(work, operand)
+            for y in range(work.output.height):
+                a, b = row_window(program, kernel, operand, y)
+                assert (int(last[y]), int(first[y])) == (b, a) or (int(first[y]) <= a and int(last[y]) == b)
+
+
+def gated(seed: int, gates: int) -> object:
+    """Squeeze-and-excite blocks in a row, each beside a path that must wait for a whole frame."""
+    b = GraphBuilder(seed)
+    x = b.input((b.integer(4, 20), b.integer(2, 8), 4))
+    for _ in range(gates):
+        x = b.gate(b.residual(x))
+    skip = x
+    for _ in range(gates):
+        x = b.gate(x)
+    b.output(b.add("ew_add", [x, skip], {}))  # a skip over several global reductions
+    for key in list(b.net.params):
+        del b.net.params[key]
+    return freeze(b.net, seed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), gates=st.integers(1, 3))
+def test_global_reductions_get_whole_frames(seed: int, gates: int) -> None:
+    network = gated(seed, gates)
+    result = compile_network(network, TARGETS[0])  # type: ignore[arg-type]
+    program = decode(result.microcode)
+    ends = RowSimulator(program).run(10)
+    assert max(np.diff(ends)[4:]) <= result.report["cycles_per_frame"]
+    # One row less than a frame on the long way round: the pipeline stands still, and the simulator says so.
+    edge = max(program.buffers, key=lambda b: b.capacity_rows / program.tensors[b.tensor].height)
+    edge.capacity_rows = program.tensors[edge.tensor].height - 1
+    with pytest.raises(AssertionError, match="deadlock"):
+        RowSimulator(program).run(2)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**31), layers=st.integers(1, 9))
+def test_device_agrees_with_the_closed_form(seed: int, layers: int) -> None:
+    native = pytest.importorskip("headrace.runtime._native")
+    network = random_network(seed, layers)
+    result = compile_network(network, TARGETS[seed % 2])
+    loaded = native.Device(None, threads=1).load(result.hef)
+    timing = loaded.timing()
+    assert timing["fps"] == pytest.approx(result.report["fps"], rel=0.02)
+    assert timing["latency_ms"] == pytest.approx(result.report["latency_ms"], rel=0.05)
+    frames = random_codes(network, 2, seed)
+    want, got = layer_run(network, frames), loaded.infer_all(frames)
+    for name, value in got.items():
+        if name in want:
+            np.testing.assert_array_equal(np.asarray(value).reshape(want[name].shape), want[name], err_msg=name)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports of a network in each state, as data and text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compiler_support import resnet
+from headrace.compiler import compile_network
+from headrace.errors import UsageError
+from headrace.hn.archive import Archive, State
+from headrace.profiler import profile, render_text
+from headrace.targets import list_targets, load_target
+from random_graphs import GraphBuilder
+
+
+def native() -> Archive:
+    b = GraphBuilder(1)
+    x = b.gate(b.convolution(b.input((8, 8, 3)), 8, 3, same=True, activation="relu"))
+    b.output(b.add("softmax", [b.add("reshape", [x], {"shape": [512]})], {}))
+    return Archive("net", native=b.net)
+
+
+def compiled() -> Archive:
+    network = resnet(blocks=1)
+    result = compile_network(network, load_target("hailo8"))
+    archive = Archive("resnet", State.COMPILED_MODEL, quantized=network, native=network)
+    archive.reports["schedule"] = result.schedule
+    archive.reports["optimize"] = {
+        "layers": {"resnet/conv1": {"snr_db": 31.25, "range": [0.0, 6.0], "scale": 0.125, "zero_point": 0, "bits": 8}},
+        "outputs": {"resnet/output_layer1": {"snr_db": 28.5, "distinct_codes": 77}},
+        "warnings": ["odd data"],
+    }
+    stages = [{"name": "resnet/conv1", "cycles_per_frame": 9999, "stall_input_cycles": 3}]
+    archive.reports["timing"] = {"fps": 1234.5, "latency_ms": 0.5, "bottleneck": "resnet/conv2", "stages": stages}
+    return archive
+
+
+def test_native_report_estimates_every_target() -> None:
+    report = json.loads(json.dumps(profile(native()), allow_nan=False))
+    assert report["state"] == "hailo_model"
+    assert [e["target"] for e in report["estimates"]] == list_targets()
+    assert all(e["basis"] == "closed form" and e["devices_needed"] >= 1 for e in report["estimates"])
+    assert "compiled" not in report
+    softmax = next(x for x in report["layers"] if x["kind"] == "softmax")
+    assert softmax["output_shape"] == [-1, 512]
+
+
+def test_totals_are_the_sum_of_layers() -> None:
+    report = profile(compiled())
+    for key in ("macs", "weights", "operations"):
+        assert report["network"][key] == sum(x[key] for x in report["layers"])
+    conv = next(x for x in report["layers"] if x["name"] == "resnet/conv2")
+    assert conv["macs"] == 9 * 16 * 16 * 32 * 32
+
+
+def test_compiled_report_carries_every_group() -> None:
+    report = json.loads(json.dumps(profile(compiled()), allow_nan=False))
+    assert report["compiled"]["basis"] == "closed form"
+    assert report["simulation"]["basis"] == "event simulation"
+    assert report["accuracy"]["outputs"]["resnet/output_layer1"]["snr_db"] == 28.5
+    conv = next(x for x in report["layers"] if x["name"] == "resnet/conv1")
+    assert conv["accuracy"]["snr_db"] == 31.25
+    assert conv["schedule"]["cycles"] > 0
+    assert conv["simulation"]["cycles_per_frame"] == 9999
+
+
+def test_text_shows_what_each_figure_is() -> None:
+    text = render_text(profile(compiled()))
+    for part in ("closed form", "event simulation", "1,234.5 fps", "28.5 dB", "odd data", "next better", "hailo8l"):
+        assert part in text
+    assert render_text(profile(native())).isprintable() or "\n" in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_estimate_of_the_compiled_target_is_the_schedule() -> None:
+    report = profile(compiled())
+    estimate = next(e for e in report["estimates"] if e["target"] == "hailo8")
+    assert estimate["fps"] == pytest.approx(report["compiled"]["fps"], rel=0.05)
+
+
+def test_a_target_file_of_the_user(tmp_path: Path) -> None:
+    import headrace.targets
+
+    source = Path(headrace.targets.__file__).parent / "hailo8l.toml"
+    mine = tmp_path / "mine.toml"
+    mine.write_text(source.read_text().replace('name = "hailo8l"', 'name = "mine"'))
+    assert profile(native(), str(mine))["estimates"][0]["target"] == "mine"
+
+
+def test_damaged_reports_do_not_break_it() -> None:
+    archive = compiled()
+    for name in ("schedule", "optimize", "timing"):
+        for damage in (
+            None,
+            3,
+            "x",
+            [],
+            {"layers": 7, "stages": [1, {"name": 5}], "outputs": [1], "clusters": {}, "fps": "fast"},
+        ):
+            archive.reports[name] = damage
+            assert render_text(profile(archive))
+
+
+def test_terminal_codes_in_names_are_shown_as_text() -> None:
+    archive = compiled()
+    archive.name = "evil\x1b[2J"
+    assert "\x1b" not in render_text(profile(archive))
+
+
+def test_empty_archive() -> None:
+    with pytest.raises(UsageError, match="no network"):
+        profile(Archive("net"))
