@@ -16,8 +16,10 @@ using Wide = unsigned __int128;
 constexpr uint64_t kUnlimited = UINT64_MAX;
 constexpr uint64_t kTokenLimit = uint64_t{1} << 25;  // rows of a simulation
 constexpr uint64_t kRowLimit = uint64_t{1} << 36;    // cycles of a row; with the token limit every time is below 2^62
-constexpr uint32_t kFirstFrames = 8, kMostFrames = 32;
+constexpr uint32_t kFirstFrames = 12, kMostFrames = 32;
 constexpr uint32_t kNobody = UINT32_MAX;
+
+uint32_t measured_frame(uint32_t frames) { return frames - 1 - frames / 4; }
 
 uint64_t bounded(Wide cycles) {
   if (cycles > kRowLimit) fail(HEADRACE_INVALID_HEF, "timing", "a row takes too many cycles", "more than 2^36", "at most 2^36");
@@ -49,7 +51,7 @@ struct Actor {
   uint64_t free = 0;             // when its server is free
   bool pending = false;
   uint64_t wait_input = 0, wait_output = 0;  // times of the pending token's last dependencies
-  uint64_t first_start = 0, stall_input = 0, stall_output = 0;  // of the last frame
+  uint64_t first_start = 0, last_end = 0, stall_input = 0, stall_output = 0;  // of the measured frame
 
   uint64_t row_cycles() const { return std::max({input, engine, output}) + overhead; }
 };
@@ -102,7 +104,7 @@ class Simulation {
     s.input_port = a.rows * (a.input + a.overhead);
     s.output_port = a.rows * (a.output + a.overhead);
     s.busy = std::max({s.engine, s.input_port, s.output_port});
-    s.span = a.free - a.first_start;
+    s.span = a.last_end - a.first_start;
     s.stall_input = a.stall_input;
     s.stall_output = a.stall_output;
     return s;
@@ -305,8 +307,9 @@ class Simulation {
   }
 
   void note_stall(Actor& a, uint64_t time) {
-    if (a.next / a.steps_per_frame != frames_ - 1) return;
+    if (a.next / a.steps_per_frame != measured_frame(frames_)) return;
     if (a.next % a.steps_per_frame == 0) a.first_start = time;
+    a.last_end = time + token_cycles(a);
     if (time <= a.free) return;
     (a.wait_input >= a.wait_output ? a.stall_input : a.stall_output) += time - a.free;
   }
@@ -359,12 +362,12 @@ class Simulation {
 };
 
 void summarise(const Program& p, const Simulation& sim, uint32_t frames, TimingResult& out) {
-  const uint32_t window = frames / 2;
-  const uint64_t last = sim.finished(frames - 1), before = sim.finished(frames - 2);
-  const uint64_t earlier = sim.finished(frames - 3);
+  // The last frames are left out: no input follows them, so the host link is freer than in the steady state.
+  const uint32_t at = measured_frame(frames), window = at / 2;
+  const uint64_t last = sim.finished(at), before = sim.finished(at - 1), earlier = sim.finished(at - 2);
   out.steady = last - before == before - earlier;
   out.period_denominator = out.steady ? 1 : window;
-  out.period_numerator = last - (out.steady ? before : sim.finished(frames - 1 - window));
+  out.period_numerator = last - (out.steady ? before : sim.finished(at - window));
   out.latency = sim.finished(0);
   out.frames = frames;
   const auto clock = static_cast<double>(p.target.clock_hz);

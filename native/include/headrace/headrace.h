@@ -112,7 +112,7 @@ typedef struct headrace_stage_timing {
   uint64_t engine_cycles;       /* per frame, overhead included */
   uint64_t input_port_cycles;
   uint64_t output_port_cycles;
-  uint64_t cycles_per_frame;    /* first start to last end of the last frame simulated */
+  uint64_t cycles_per_frame;    /* first start to last end of a frame in the steady state */
   uint64_t stall_input_cycles;  /* waiting for input rows, per frame */
   uint64_t stall_output_cycles; /* waiting for room in a consumer's buffer, per frame */
 } headrace_stage_timing;

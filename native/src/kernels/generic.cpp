@@ -27,8 +27,9 @@ void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* of
     const BandElement* from = a + offsets[s];
     for (int64_t k = 0; k < length; ++k, w += kColumns) {
       for (int p = 0; p < kPixels; ++p) {
-        const int32_t value = from[p * pixel_stride + k];
-        for (int c = 0; c < kColumns; ++c) acc[p][c] += static_cast<uint32_t>(value * w[c]);
+        // The product of an unsigned and a signed byte fits 16 bits, which every vector unit multiplies fast.
+        const int16_t value = from[p * pixel_stride + k];
+        for (int c = 0; c < kColumns; ++c) acc[p][c] += static_cast<uint32_t>(static_cast<int16_t>(value * w[c]));
       }
     }
   }
