@@ -26,11 +26,12 @@ def input_arrangement(source: SourceGraph, value: ir.Value, shape: list[int]) ->
     """The arrangement of an input of rank 3 or 4.
 
     Follows the tensor forward, through transposes and operators that keep its dimensions, to the first operator that
-    says which dimension is what; without one, a last dimension of 1, 3 or 4 is taken for the channels.
+    says which dimension is what; without one, a constant per channel or a last dimension of 1, 3 or 4 is taken for the channels.
     """
     rank = len(shape)
     queue: list[tuple[ir.Value, tuple[int, ...]]] = [(value, tuple(range(rank)))]
     seen = {id(value)}
+    hint: Arrangement | None = None
     for _ in range(_MAX_STEPS):
         if not queue:
             break
@@ -39,6 +40,8 @@ def input_arrangement(source: SourceGraph, value: ir.Value, shape: list[int]) ->
             told = _told_by(node, current, rank)
             if told is not None:
                 return _through(told, dims)
+            guess = _hinted_by(node, current, rank)
+            hint = hint or (_through(guess, dims) if guess is not None else None)
             following = _follow(node, dims)
             if following is None:
                 continue
@@ -46,8 +49,10 @@ def input_arrangement(source: SourceGraph, value: ir.Value, shape: list[int]) ->
                 if id(output) not in seen:
                     seen.add(id(output))
                     queue.append((output, following))
+    if hint is not None:
+        return hint
     if rank == 4:
-        last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+        last = (shape[3] in (3, 4) or (shape[3] == 1 and shape[2] > 1)) and shape[1] not in (1, 3, 4)
         return CHANNELS_LAST if last else _CHANNELS_FIRST[4]
     return _ROWS[rank]
 
@@ -60,6 +65,18 @@ def _told_by(node: ir.Node, current: ir.Value, rank: int) -> Arrangement | None:
     if node.op_type in _LAST and len(node.inputs) > 1 and constant(node.inputs[1]) is not None:
         return _ROWS[rank]
     return None
+
+
+def _hinted_by(node: ir.Node, current: ir.Value, rank: int) -> Arrangement | None:
+    """A constant that varies along one dimension only is taken for one value per channel."""
+    if node.domain or node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
+        return None
+    array = constant(node.inputs[1] if node.inputs[0] is current else node.inputs[0])
+    if array is None or array.ndim > rank:
+        return None
+    shape = (1,) * (rank - array.ndim) + array.shape
+    varying = [i for i, size in enumerate(shape) if size > 1]
+    return {(1,): _CHANNELS_FIRST[rank], (rank - 1,): _ROWS[rank]}.get(tuple(varying))
 
 
 def _follow(node: ir.Node, dims: tuple[int, ...]) -> tuple[int, ...] | None:

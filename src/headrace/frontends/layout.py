@@ -201,23 +201,26 @@ def canonical(rank: int) -> Arrangement:
 
 
 @dataclass(frozen=True)
-class Move:
-    """How to bring an HN tensor into another order: view it as ``shape``, transpose, view it as ``result``."""
+class Step:
+    """View an HN tensor as ``shape`` (height, width, channels), then let axis i of the result be axis ``permutation[i]``."""
 
     shape: tuple[int, int, int]
     permutation: tuple[int, int, int]
-    result: tuple[int, int, int]
 
-    @property
-    def moves(self) -> bool:
-        return self.permutation != (0, 1, 2)
+
+@dataclass(frozen=True)
+class Move:
+    """How to bring an HN tensor into another order: the steps (none when it lies so already), then view it as ``result``."""
+
+    steps: tuple[Step, ...]
+    result: tuple[int, int, int]
 
 
 def plan(view: View, axes: Sequence[Sequence[int]]) -> Move:
     """Plan an HN tensor whose height, width and channels are the given lists of source dimensions.
 
     Raises:
-        LayoutError: the batch is not dimension 0 alone, or more than three groups of elements change places.
+        LayoutError: the batch is not dimension 0 alone, or more than six groups of elements change places.
     """
     if not view.batch_first:
         raise LayoutError("the batch is not dimension 0 of this tensor")
@@ -226,28 +229,50 @@ def plan(view: View, axes: Sequence[Sequence[int]]) -> Move:
     if left:
         raise LayoutError(f"dimension {left[0]} (size {view.shape[left[0]]}) has no place in height, width and channels")
     parts = [merge([a for i in group for a in view.dims[i]]) for group in axes]
-    result = tuple(math.prod(a.size for a in part) for part in parts)
-    direct = _whole_axes(view.extent, parts)
-    if direct is not None:
-        return Move(view.extent, direct, (result[0], result[1], result[2]))
+    height, width, channels = (math.prod(a.size for a in part) for part in parts)
+    result = (height, width, channels)
     wanted = merge([a for part in parts for a in part])
     stored = sorted(wanted, key=lambda a: (a.axis, -a.stride))
+    if list(wanted) == stored:
+        return Move((), result)
+    direct = _whole_axes(view.extent, parts)
+    if direct is not None:
+        return Move((Step(view.extent, direct),), result)
     position = {atom: i for i, atom in enumerate(stored)}
-    groups: list[list[Atom]] = []
+    groups: list[list[Atom]] = []  # in the wanted order; each is one run of the stored order
     for atom in wanted:
         if groups and position[groups[-1][-1]] + 1 == position[atom]:
             groups[-1].append(atom)
         else:
             groups.append([atom])
-    if len(groups) > 3:
-        raise LayoutError(f"{len(groups)} groups of elements would have to change places; at most 3 can")
-    groups = [[] for _ in range(3 - len(groups))] + groups
-    order = sorted(range(3), key=lambda i: position[groups[i][0]] if groups[i] else -1)
-    sizes = [math.prod(a.size for a in groups[i]) for i in order]
-    permutation = tuple(order.index(i) for i in range(3))
-    return Move(
-        (sizes[0], sizes[1], sizes[2]), (permutation[0], permutation[1], permutation[2]), (result[0], result[1], result[2])
-    )
+    if len(groups) > 6:
+        raise LayoutError(f"{len(groups)} groups of elements would have to change places; at most 6 can")
+    order = sorted(range(len(groups)), key=lambda i: position[groups[i][0]])
+    return Move(tuple(_steps([math.prod(a.size for a in g) for g in groups], order)), result)
+
+
+def _steps(sizes: Sequence[int], order: list[int]) -> list[Step]:
+    """Steps that sort ``order`` (which group stands where); each exchanges two neighbouring runs of groups."""
+    if len(sizes) == 3:
+        places = (order.index(0), order.index(1), order.index(2))
+        return [Step((sizes[order[0]], sizes[order[1]], sizes[order[2]]), places)]
+    steps: list[Step] = []
+
+    def exchange(start: int, middle: int) -> None:
+        """Exchange the runs [start, middle) and [middle, end)."""
+        runs = (order[:start], order[start:middle], order[middle:])
+        before, first, second = (math.prod(sizes[i] for i in run) for run in runs)
+        steps.append(Step((before, first, second), (0, 2, 1)))
+        order[start:] = order[middle:] + order[start:middle]
+
+    for place in range(len(order)):
+        at = order.index(place)
+        if at > place:
+            rest = len(order) - at - 1
+            exchange(place, at)
+            if rest and order != sorted(order):
+                exchange(place + 1, place + 1 + rest)
+    return steps
 
 
 def _whole_axes(extent: tuple[int, int, int], parts: Sequence[tuple[Atom, ...]]) -> tuple[int, int, int] | None:

@@ -120,8 +120,7 @@ def _finish_params(network: Network) -> None:
     """float64 → float32; folding may have left the range."""
     bad: list[Diagnostic] = []
     for key, array in network.params.items():
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(array, dtype=np.float32)
+        narrow = np.ascontiguousarray(array, dtype=np.float32)
         if not np.isfinite(narrow).all():
             bad.append(Diagnostic("E-PARSE-RANGE", key, "a folded parameter leaves the range of float32", "", "finite values"))
         network.params[key] = narrow
@@ -173,6 +172,14 @@ def parse_onnx(
     progress: Progress | None = None,
 ) -> ParseResult:
     """Translate an ONNX model; see :func:`headrace.frontends.parse_onnx`."""
+    with np.errstate(all="ignore"):  # what is not finite is found by checks that name the tensor
+        return _parse(source, net_name, start_node_names, end_node_names, input_shapes, progress)
+
+
+def _parse(
+    source: str | os.PathLike[str] | bytes, net_name: str | None, start_node_names: Sequence[str] | None,
+    end_node_names: Sequence[str] | None, input_shapes: InputShapes, progress: Progress | None,
+) -> ParseResult:  # fmt: skip
     name = network_name(source, net_name)
     graph = read_model(source)
     state, partial = parse_source(graph, name, start_node_names, end_node_names, input_shapes, progress)

@@ -186,6 +186,28 @@ class _Reader:
         return order
 
 
+def _strings(model: onnx.ModelProto) -> Iterable[Any]:
+    """Every name and word of a model that is read later."""
+    graph = model.graph
+    yield from (graph.name, model.producer_name, model.producer_version)
+    for opset in model.opset_import:
+        yield opset.domain
+    for function in model.functions:
+        yield from (function.domain, function.name)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+    for tensor in (*graph.initializer, *(s.values for s in graph.sparse_initializer)):
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        yield info.name
+        for dim in info.type.tensor_type.shape.dim:
+            yield dim.dim_param
+
+
 def _parse_proto(data: bytes, where: str) -> onnx.ModelProto:
     hint = "export the model to ONNX again"
     if not data:
@@ -198,6 +220,8 @@ def _parse_proto(data: bytes, where: str) -> onnx.ModelProto:
         raise InputFileError(_bad(where, "it is not an ONNX model, or it is damaged", error, "a protobuf ModelProto", (hint,))) from None
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise InputFileError(_bad(where, "it holds no graph", "", "an ONNX model with a graph", (hint,)))
+    if not all(isinstance(text, str) for text in _strings(model)):  # protobuf hands out what is not UTF-8 as bytes
+        raise InputFileError(_bad(where, "a name in it is not valid UTF-8", "", "an undamaged model", (hint,)))
     graph = model.graph
     for what, count, limit in (("nodes", len(graph.node), MAX_NODES), ("initializers", len(graph.initializer), MAX_INITIALIZERS)):
         if count > limit:

@@ -176,9 +176,10 @@ class Builder:
         """
         move = plan(view, axes)
         current = view.layer
-        if move.moves:
-            current = self._reshape(current, move.shape, False)
-            current = self._moved(("transpose", current, move.permutation), "transpose", {"permutation": list(move.permutation)})
+        for step in move.steps:
+            current = self._reshape(current, step.shape, False)
+            key = ("transpose", current, step.permutation)
+            current = self._moved(key, "transpose", {"permutation": list(step.permutation)})
         if vector is None:
             vector = self.is_vector(current) and move.result[:2] == (1, 1)
         return self._reshape(current, move.result, vector)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are damaged, absurd or malicious end in coded errors, quickly and in little memory."""
+
+from __future__ import annotations
+
+import resource
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx_ir")
+from frontend_oracle import model  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
+
+from headrace.errors import HeadraceError, InputFileError, UnsupportedModelError, UsageError  # noqa: E402
+from headrace.frontends import parse_onnx  # noqa: E402
+
+
+def error_of(data, cls=HeadraceError, **options):
+    with pytest.raises(cls) as caught:
+        parse_onnx(data.SerializeToString() if hasattr(data, "SerializeToString") else data, **options)
+    assert all(d.code and d.rule for d in caught.value.diagnostics)
+    return caught.value
+
+
+def relu(**kwargs):
+    return model([helper.make_node("Relu", ["x"], ["y"])], [("x", [1, 3, 4, 4])], [("y", None)], **kwargs)
+
+
+def conv(weight, shape=(1, 3, 4, 4), **attributes):
+    return model([helper.make_node("Conv", ["x", "w"], ["y"], **attributes)], [("x", list(shape))], [("y", None)], {"w": weight})
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"hello", b"version https://git-lfs.github.com/spec/v1\n", b"\x08\x08", b"\xff" * 200])
+def test_not_a_model(data):
+    assert error_of(data, InputFileError).code == "E-ONNX-CORRUPT"
+
+
+def test_missing_file_and_folder(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(relu().SerializeToString())
+    assert "did you mean" in str(error_of(tmp_path / "modle.onnx", InputFileError))
+    error_of(tmp_path, InputFileError)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(value):
+    weight = np.ones((4, 3, 1, 1), np.float32)
+    weight[2, 1] = value
+    assert "'w'" in str(error_of(conv(weight), UnsupportedModelError))
+
+
+def test_double_weights_beyond_float32():
+    error_of(conv(np.full((4, 3, 1, 1), 1e300)), UnsupportedModelError)
+
+
+def test_negative_variance_and_folding_out_of_range():
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Mul", ["c", "k"], ["y"])]
+    constants = {"w": np.full((2, 3, 1, 1), 1e30, np.float32), "k": np.float32(1e30)}
+    assert error_of(model(nodes, [("x", [1, 3, 4, 4])], [("y", None)], constants)).code == "E-PARSE-RANGE"
+    bn = [helper.make_node("BatchNormalization", ["x", "a", "a", "a", "v"], ["y"])]
+    constants = {"a": np.ones(3, np.float32), "v": -np.ones(3, np.float32)}
+    assert "variance" in str(error_of(model(bn, [("x", [1, 3, 4, 4])], [("y", None)], constants)))
+
+
+def test_cycle_dangling_duplicate_are_listed_together():
+    nodes = [
+        helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Relu", ["nowhere"], ["z"]), helper.make_node("Relu", ["x"], ["z"]),
+    ]  # fmt: skip
+    text = str(error_of(model(nodes, [("x", [1, 3])], [("b", None), ("ghost", None)]), InputFileError))
+    for word in ("cycle", "nowhere", "one name", "ghost"):
+        assert word in text
+
+
+def test_self_loop():
+    assert "cycle" in str(error_of(model([helper.make_node("Relu", ["y"], ["y"])], [("x", [1, 3])], [("y", None)]), InputFileError))
+
+
+@pytest.mark.parametrize("dims", [[2**31, 2**31], [-1, 4], [2**40], [1] * 20, [2**62, 2**62, 2**62]])
+def test_absurd_initializer_dims(dims):
+    built = conv(np.ones((4, 3, 1, 1), np.float32))
+    del built.graph.initializer[0].dims[:]
+    built.graph.initializer[0].dims.extend(dims)
+    error_of(built, InputFileError)
+
+
+@pytest.mark.parametrize("shape", [[2**40], [2**20, 2**20], [-5], [2**62, 2**62], [1] * 65])
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Tile", "Range"])
+def test_huge_constants_are_refused_without_allocating(op, shape):
+    one = np.float32(1)
+    constants = {"s": np.array(shape, np.int64), "one": one, "k": np.ones([1] * min(len(shape), 16), np.float32)}
+    inputs = {"ConstantOfShape": ["s"], "Expand": ["one", "s"], "Tile": ["k", "s"], "Range": ["zero", "limit", "one"]}[op]
+    constants |= {"zero": np.float32(0), "limit": np.float32(1e30)}
+    nodes = [helper.make_node(op, inputs, ["c"]), helper.make_node("Add", ["x", "c"], ["y"])]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    error_of(model(nodes, [("x", [1, 3, 4, 4])], [("y", None)], constants), UnsupportedModelError)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+
+
+def test_many_growing_constants_share_one_budget():
+    nodes = [helper.make_node("ConstantOfShape", ["s"], [f"c{i}"]) for i in range(64)]
+    nodes += [helper.make_node("Add", ["x" if i == 0 else f"a{i - 1}", f"c{i}"], [f"a{i}"]) for i in range(64)]
+    built = model(nodes, [("x", [1, 3, 4, 4])], [("a63", None)], {"s": np.array([1 << 24], np.int64)})
+    error_of(built, UnsupportedModelError)
+
+
+def test_doubling_concat_is_stopped():
+    nodes = [helper.make_node("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(60)]
+    nodes.append(helper.make_node("Add", ["x", "c60"], ["y"]))
+    error_of(model(nodes, [("x", [1, 3, 4, 4])], [("y", None)], {"c0": np.ones(16, np.float32)}), UnsupportedModelError)
+
+
+def test_huge_activations_are_refused():
+    error_of(model([helper.make_node("Relu", ["x"], ["y"])], [("x", [1, 2**20, 2**20])], [("y", None)]), UsageError)
+    error_of(conv(np.ones((1, 3, 1, 1), np.float32), pads=[2**19] * 4), UnsupportedModelError)
+    error_of(conv(np.ones((1, 3, 1, 1), np.float32), pads=[2**40] * 4), UnsupportedModelError)
+    pads = np.array([0, 0, 2**40, 0, 0, 0, 0, 0], np.int64)
+    error_of(model([helper.make_node("Pad", ["x", "p"], ["y"])], [("x", [1, 3, 4, 4])], [("y", None)], {"p": pads}), UnsupportedModelError)
+    constant = model([helper.make_node("Add", ["x", "k"], ["y"])], [("x", [1, 2**27, 1, 1])], [("y", None)], {"k": np.float32(1)})
+    error_of(constant, UnsupportedModelError)
+
+
+@pytest.mark.parametrize("attributes", [
+    {"strides": [0, 1]}, {"strides": [2**40, 1]}, {"strides": [1]}, {"dilations": [-1, 1]}, {"pads": [-1, 0, 0, 0]}, {"pads": [1]},
+    {"group": 0}, {"group": -3}, {"group": 2}, {"auto_pad": "SIDEWAYS"}, {"kernel_shape": [9, 9]}, {"strides": "12"}, {"group": 1.5},
+    {"dilations": [9, 9]}, {"strides": [1.0, 2.0]},
+], ids=str)  # fmt: skip
+def test_absurd_attributes(attributes):
+    error_of(conv(np.ones((4, 3, 2, 2), np.float32), **attributes), UnsupportedModelError)
+
+
+def test_empty_and_misshapen_operands():
+    error_of(conv(np.ones((0, 3, 1, 1), np.float32)), UnsupportedModelError)
+    error_of(conv(np.ones((4, 3), np.float32)), UnsupportedModelError)
+    error_of(conv(np.ones((4, 3, 1, 1), np.int32)), UnsupportedModelError)
+    for op, names in (("Conv", ["x"]), ("Add", ["x"]), ("Clip", []), ("Gemm", ["x"]), ("Concat", []), ("Reshape", ["x"]), ("Slice", ["x"])):
+        error_of(model([helper.make_node(op, names, ["y"])], [("x", [1, 3, 4, 4])], [("y", None)]), HeadraceError)
+
+
+def test_no_opset_and_no_graph():
+    built = relu()
+    del built.opset_import[:]
+    error_of(built, InputFileError)
+    built = relu()
+    built.ClearField("graph")
+    error_of(built, InputFileError)
+
+
+def test_external_data(tmp_path):
+    weight = np.arange(12, dtype=np.float32).reshape(4, 3, 1, 1)
+    outside = tmp_path / "secret.bin"
+    outside.write_bytes(weight.tobytes())
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "w.bin").write_bytes(weight.tobytes())
+    (folder / "short.bin").write_bytes(weight.tobytes()[:-1])
+    (folder / "link.bin").symlink_to(outside)
+
+    def write(location, **entries):
+        built = conv(weight)
+        tensor = built.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": location, **entries}.items():
+            tensor.external_data.add(key=key, value=str(value))
+        (folder / "m.onnx").write_bytes(built.SerializeToString())
+        return folder / "m.onnx"
+
+    result = parse_onnx(write("w.bin", offset=0, length=48))
+    assert result.network.param("m/conv1", "kernel").reshape(3, 4).T.reshape(-1).tolist() == list(range(12))
+    bad = [("../secret.bin", {}), (str(outside), {}), ("link.bin", {}), ("none.bin", {}), ("short.bin", {}), ("w.bin", {"offset": 4}),
+           ("w.bin", {"offset": -4}), ("w.bin", {"length": 10**18}), ("w.bin", {"offset": "x"}), ("", {}), ("a\0b", {})]  # fmt: skip
+    for location, entries in bad:
+        error_of(write(location, **entries), InputFileError)
+    error_of(write("w.bin").read_bytes(), InputFileError)
+
+
+def test_things_that_are_not_tensors():
+    built = relu()
+    built.graph.input[0].type.Clear()
+    built.graph.input[0].type.sequence_type.elem_type.tensor_type.elem_type = 1
+    error_of(built, UnsupportedModelError)
+    built = relu()
+    built.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    assert "int64" in str(error_of(built, UnsupportedModelError))
+    body = helper.make_graph([helper.make_node("Relu", ["x"], ["q"])], "b", [], [helper.make_tensor_value_info("q", 1, None)])
+    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)]
+    built = model(nodes, [("x", [1, 3])], [("y", None)], {"c": np.array(True)})
+    assert "control flow" in str(error_of(built, UnsupportedModelError))
+    built = conv(np.ones((4, 3, 1, 1), np.float32))
+    sparse = built.graph.sparse_initializer.add()
+    sparse.values.CopyFrom(onnx.numpy_helper.from_array(np.ones(1, np.float32), "sp"))
+    sparse.indices.CopyFrom(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "si"))
+    sparse.dims.extend([4, 3, 1, 1])
+    built.graph.node[0].input[1] = "sp"
+    assert "sparse" in str(error_of(built, UnsupportedModelError))
+
+
+def test_local_functions_are_reported():
+    function = helper.make_function("my", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 13)])
+    built = model([helper.make_node("F", ["x"], ["y"], domain="my")], [("x", [1, 3])], [("y", None)], functions=[function])
+    assert "defines itself" in str(error_of(built, UnsupportedModelError))
+
+
+def test_an_output_that_is_a_constant_or_an_input():
+    nodes = [helper.make_node("Add", ["k", "k"], ["y"])]
+    error_of(model(nodes, [("x", [1, 3])], [("y", None)], {"k": np.ones(3, np.float32)}), UnsupportedModelError)
+    result = parse_onnx(model([], [("x", [1, 3])], [("x", [1, 3])]).SerializeToString())
+    assert [layer.kind for layer in result.network] == ["input_layer", "output_layer"]
