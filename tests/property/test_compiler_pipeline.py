@@ -50,7 +50,9 @@ def test_row_windows_are_those_of_the_records(seed: int) -> None:
             first, last = row_windows(work, operand)
             for y in range(work.output.height):
                 a, b = row_window(program, kernel, operand, y)
-                assert (int(last[y]), int(first[y])) == (b, a) or (int(first[y]) <= a and int(last[y]) == b)
+                # With dilation the window's edge may fall between two taps: a little early, never late.
+                assert int(first[y]) <= a
+                assert b <= int(last[y]) < b + kernel.dilation_height
 
 
 def gated(seed: int, gates: int) -> object:
