@@ -94,7 +94,8 @@ def test_device_agrees_with_the_closed_form(seed: int, layers: int) -> None:
     loaded = native.Device(None, threads=1).load(result.hef)
     timing = loaded.timing()
     assert timing["fps"] == pytest.approx(result.report["fps"], rel=0.02)
-    assert timing["latency_ms"] == pytest.approx(result.report["latency_ms"], rel=0.05)
+    # The closed form knows nothing of rows that meet on the link: some cycles for networks of a few hundred.
+    assert timing["latency_ms"] == pytest.approx(result.report["latency_ms"], rel=0.05, abs=2e-4)
     frames = random_codes(network, 2, seed)
     want, got = layer_run(network, frames), loaded.infer_all(frames)
     for name, value in got.items():
