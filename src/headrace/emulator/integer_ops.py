@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from headrace.emulator.constants import ConstantCache
 from headrace.emulator.exact import FLOAT32_EXACT, FLOAT64_EXACT, check_backend, verify_convolution
 from headrace.emulator.float_ops import pad_axes, pad_hw, slice_axes, symmetric, to_nchw, to_nhwc
-from headrace.emulator.scaling import Accumulator, Scratch, apply_plan, code_dtype, make_plan
+from headrace.emulator.scaling import Accumulator, Product, Scratch, Term, apply_plan, code_dtype, make_plan
 from headrace.hn import Array
 from headrace.numerics.requantize import Requantization
 
@@ -35,6 +35,12 @@ def _every(x: torch.Tensor, axis: int, start: int, step: int, count: int) -> tor
     index = [slice(None)] * x.dim()
     index[axis] = slice(start, start + (count - 1) * step + 1, step)
     return x[tuple(index)]
+
+
+def _signed_sums(kernel: Array) -> tuple[Array, Array]:
+    """int64 ``[channels]``: the sum of the positive weights, and of the negative ones without their sign."""
+    wide = kernel.astype(np.int64)
+    return np.maximum(wide, 0).sum(axis=(0, 1, 2)), np.maximum(-wide, 0).sum(axis=(0, 1, 2))
 
 
 class TorchIntegerOps:
@@ -58,15 +64,24 @@ class TorchIntegerOps:
         self, x: torch.Tensor, x_zero: int, kernel: Array, bias: Array, *, strides: Sequence[int], padding: Sequence[int],
         dilations: Sequence[int], groups: int,
     ) -> Accumulator:  # fmt: skip
-        magnitude = self._constants.get(kernel, "magnitude", lambda: np.abs(kernel.astype(np.int64)).sum(axis=(0, 1, 2)))
+        positive, negative = self._constants.get(kernel, "sums", lambda: _signed_sums(kernel))
+        magnitude = positive + negative
         bound = magnitude.astype(np.float64) * _reach(x, x_zero)
+        offset = bias.astype(np.int64)
+        if x_zero and not any(padding):
+            # Without padding Σ(x - zx)w = Σ x·w - zx·Σw, and centring costs no pass over the data. Taken where the larger
+            # offset leaves the requantisation its float64 form (at most one bit more than it was frozen for).
+            folded = np.maximum(positive, negative).astype(np.float64) * _high(x)
+            moved = offset - x_zero * (positive - negative)
+            if np.all(folded + np.abs(moved) <= 2 * (bound + np.abs(offset))):
+                bound, offset, x_zero = folded, moved, 0
         worst = float(bound.max(initial=0.0))
         if worst < FLOAT32_EXACT and self.backend == "onednn":
             raw = self._convolve_float32(x, x_zero, kernel, strides, padding, dilations, groups)
         else:
             dtype = torch.float64 if worst < FLOAT64_EXACT else torch.int64
             raw = self._convolve_matmul(x, x_zero, kernel, strides, padding, dilations, groups, dtype)
-        return Accumulator(raw, bias.astype(np.int64), bound)
+        return Accumulator(raw, offset, bound)
 
     def _convolve_float32(
         self, x: torch.Tensor, x_zero: int, kernel: Array, strides: Sequence[int], padding: Sequence[int],
@@ -134,12 +149,8 @@ class TorchIntegerOps:
     def center(self, x: torch.Tensor, zero: int) -> Accumulator:
         return Accumulator(x, np.asarray(-zero, np.int64), np.asarray(float(_high(x))))
 
-    def multiply(self, a: Accumulator, b: Accumulator) -> Accumulator:
-        bound = a.reach * b.reach
-        dtype = torch.float32 if bound < FLOAT32_EXACT else torch.float64 if bound < FLOAT64_EXACT else torch.int64
-        return Accumulator(
-            a.centered().to(dtype) * b.centered().to(dtype), np.asarray(0, np.int64), np.asarray(float(bound))
-        )
+    def multiply(self, a: Accumulator, b: Accumulator) -> Product:
+        return Product(a, b)
 
     def window_sum(
         self, x: torch.Tensor, x_zero: int, *, window: Sequence[int], strides: Sequence[int], padding: Sequence[int]
@@ -179,15 +190,15 @@ class TorchIntegerOps:
 
     # --- requantisation ------------------------------------------------------------------------------------------
 
-    def requantize(self, terms: Sequence[Accumulator], rq: Requantization, bits: int) -> torch.Tensor:
+    def requantize(self, terms: Sequence[Term], rq: Requantization, bits: int) -> torch.Tensor:
         key = ("plan", *((t.offset.tobytes(), t.bound.tobytes()) for t in terms))
         plan = self._constants.get(rq, key, lambda: make_plan(rq, [(t.offset, t.bound) for t in terms]))
-        return apply_plan(plan, [t.raw for t in terms], bits, self._scratch)
+        return apply_plan(plan, terms, bits, self._scratch)
 
     def requantize_by_position(self, total: Accumulator, choice: Array, rq: Requantization, bits: int) -> torch.Tensor:
         key = ("position", choice.tobytes(), choice.shape, total.offset.tobytes(), total.bound.tobytes())
         plan = self._constants.get(rq, key, lambda: make_plan(rq, [(total.offset, total.bound)], choice))
-        return apply_plan(plan, [total.raw], bits, self._scratch)
+        return apply_plan(plan, [total], bits, self._scratch)
 
     def reciprocal(self, v: Accumulator, table: Array, rq: Requantization, bits: int) -> torch.Tensor:
         value = v.centered().to(torch.int64).clamp_(min=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ from headrace.emulator.exact import FLOAT64_EXACT
 from headrace.hn import Array
 from headrace.numerics.requantize import Requantization
 
-CHUNK_ELEMENTS = 1 << 16  # half a megabyte of float64: stays in the second-level cache
+SHORT_AXIS = 64
+CHUNK_ELEMENTS = 1 << 16  # per thread; half a megabyte of float64: stays in the second-level cache
 SAFE_FLOAT64 = FLOAT64_EXACT * (1 - 2.0**-40)  # bounds are computed in float64 themselves
 
 
@@ -42,14 +43,69 @@ class Accumulator:
         """An upper bound of ``|raw + offset|``."""
         return float(np.max(self.bound + np.abs(self.offset)))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.raw.shape)
+
+    def load(self, frames: slice, rows: slice | None, out: torch.Tensor) -> None:
+        """Write a piece of ``raw``, without the offset, into a float64 buffer of the output's shape."""
+        out.copy_(_cut(self.raw, frames, rows))
+
+    def integers(self, frames: slice, rows: slice | None) -> torch.Tensor:
+        """A piece of ``raw``, without the offset, in int64."""
+        return _cut(self.raw, frames, rows).to(torch.int64)
+
     def centered(self) -> torch.Tensor:
         """``raw + offset`` in the narrowest of float32, float64, int64 that is exact."""
         dtype = torch.float32 if self.reach < 2**24 else torch.float64 if self.reach < SAFE_FLOAT64 else torch.int64
         value = self.raw.to(dtype)
         if not np.any(self.offset):
             return value
+        if self.offset.size == 1:
+            return value + int(self.offset.reshape(-1)[0])
         offset = torch.from_numpy(np.atleast_1d(self.offset).astype(np.int64)).to(dtype)
         return value + offset
+
+
+NO_OFFSET = np.asarray(0, np.int64)
+
+
+@dataclass
+class Product:
+    """The product of two accumulators; evaluated piece by piece, when it is requantised."""
+
+    a: Accumulator
+    b: Accumulator
+
+    @property
+    def offset(self) -> Array:
+        return NO_OFFSET
+
+    @property
+    def bound(self) -> Array:
+        return np.asarray(self.a.reach * self.b.reach)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(torch.broadcast_shapes(self.a.shape, self.b.shape))
+
+    def load(self, frames: slice, rows: slice | None, out: torch.Tensor) -> None:
+        first, second = (self.a, self.b) if self.a.shape == self.shape else (self.b, self.a)
+        first.load(frames, rows, out)
+        if first.offset.size == 1:
+            out.add_(int(first.offset.reshape(-1)[0]))
+        else:
+            out.add_(torch.from_numpy(first.offset.astype(np.float64)))
+        other = Accumulator(_cut(second.raw, frames, rows), second.offset, second.bound)
+        out.mul_(other.centered())
+
+    def integers(self, frames: slice, rows: slice | None) -> torch.Tensor:
+        parts = (Accumulator(_cut(x.raw, frames, rows), x.offset, x.bound).centered() for x in (self.a, self.b))
+        a, b = (part.to(torch.int64) for part in parts)
+        return a * b
+
+
+Term = Accumulator | Product
 
 
 def code_dtype(bits: int) -> torch.dtype:
@@ -73,6 +129,16 @@ class ScalePlan:
     low: int
     high: int
     table: torch.Tensor | None
+    single: tuple[float, list[float]] | None  # constant and factors as numbers, where they are one for all channels
+    _tiled: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=dict)
+
+    def per_row(self, width: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Constant and factors repeated for a row of ``width`` pixels: torch is slow on short innermost axes."""
+        found = self._tiled.get(width)
+        if found is None:
+            found = self.constant.repeat(width), [f.repeat(width) for f in self.factors]
+            self._tiled[width] = found
+        return found
 
 
 def make_plan(rq: Requantization, terms: Sequence[tuple[Array, Array]], choice: Array | None = None) -> ScalePlan:
@@ -88,18 +154,17 @@ def make_plan(rq: Requantization, terms: Sequence[tuple[Array, Array]], choice: 
     if choice is not None:
         multipliers, shifts = multipliers[:, choice][..., None], shifts[choice][..., None]
     constant = np.int64(1) << (shifts - 1)
-    reach = np.zeros(1)
+    products = np.zeros(1)
     for (offset, bound), m in zip(terms, multipliers, strict=True):
         constant = constant + m * offset
-        # Any partial sum of the evaluation stays below this.
-        reach = reach + np.abs(m).astype(np.float64) * (bound + np.abs(offset))
-    reach = reach + (np.int64(1) << (shifts - 1)).astype(np.float64) + np.abs(constant).astype(np.float64)
+        products = products + np.abs(m).astype(np.float64) * bound
+    # The evaluation adds the products to the constant one by one, so no intermediate value exceeds this.
+    reach = products + np.abs(constant).astype(np.float64)
     exact = bool(np.max(reach) < SAFE_FLOAT64)
     factors: list[Any]
     if exact:
         # A power of two scales a float64 exactly, so Σ raw·M·2^-s + constant·2^-s is the sum scaled, without rounding.
-        with_zero = np.abs(constant).astype(np.float64) + rq.zero * np.exp2(shifts.astype(np.float64))
-        inside = bool(np.max(reach + with_zero) < SAFE_FLOAT64)
+        inside = bool(np.max(reach + rq.zero * np.exp2(shifts.astype(np.float64))) < SAFE_FLOAT64)
         zero = 0 if inside else rq.zero
         if inside:
             constant = constant + (np.int64(rq.zero) << shifts)
@@ -111,7 +176,8 @@ def make_plan(rq: Requantization, terms: Sequence[tuple[Array, Array]], choice: 
         factors = [torch.from_numpy(m.copy()) for m in multipliers]
         constants = torch.from_numpy(np.asarray(constant))
     table = None if rq.table is None else torch.from_numpy(rq.table.astype(np.uint8 if rq.table.dtype == np.uint8 else np.int32))
-    return ScalePlan(exact, factors, constants, torch.from_numpy(shifts.copy()), zero, rq.low, rq.high, table)
+    single = (float(constants), [float(f) for f in factors]) if exact and constants.numel() == 1 else None
+    return ScalePlan(exact, factors, constants, torch.from_numpy(shifts.copy()), zero, rq.low, rq.high, table, single)
 
 
 class Scratch(threading.local):
@@ -134,59 +200,77 @@ class Scratch(threading.local):
 def _blocks(shape: Sequence[int], split_rows: bool) -> Iterator[tuple[slice, slice | None]]:
     """Cut the output into pieces of about :data:`CHUNK_ELEMENTS` over frames and, for large frames, rows."""
     frame = int(np.prod(shape[1:], dtype=np.int64)) or 1
-    if split_rows and len(shape) == 4 and frame > 2 * CHUNK_ELEMENTS:
-        rows = max(1, CHUNK_ELEMENTS // (frame // shape[1]))
+    chunk = CHUNK_ELEMENTS * torch.get_num_threads()
+    if split_rows and len(shape) == 4 and frame > 2 * chunk:
+        rows = max(1, chunk // (frame // shape[1]))
         for n in range(shape[0]):
             for y in range(0, shape[1], rows):
                 yield slice(n, n + 1), slice(y, min(shape[1], y + rows))
         return
-    frames = max(1, CHUNK_ELEMENTS // frame)
+    frames = max(1, chunk // frame)
     for n in range(0, shape[0], frames):
         yield slice(n, min(shape[0], n + frames)), None
 
 
 def _cut(x: torch.Tensor, frames: slice, rows: slice | None) -> torch.Tensor:
-    piece = x[frames]
+    piece = x if frames.stop - frames.start >= x.shape[0] else x[frames]
     return piece if rows is None or x.shape[1] == 1 else piece[:, rows]
 
 
-def apply_plan(plan: ScalePlan, terms: Sequence[torch.Tensor], bits: int, scratch: Scratch) -> torch.Tensor:
+def apply_plan(plan: ScalePlan, terms: Sequence[Term], bits: int, scratch: Scratch) -> torch.Tensor:
     """Evaluate a prepared requantisation; gives contiguous codes of the broadcast shape."""
     shape = tuple(torch.broadcast_shapes(*(t.shape for t in terms)))
     out = torch.empty(shape, dtype=code_dtype(bits))
     split = plan.constant.dim() < 3
     for frames, rows in _blocks(shape, split):
         target = _cut(out, frames, rows)
-        pieces = [_cut(t, frames, rows) for t in terms]
-        index = _float_block(plan, pieces, target, scratch) if plan.exact_float else _integer_block(plan, pieces)
+        if plan.exact_float:
+            index = _float_block(plan, terms, frames, rows, target.shape, scratch)
+        else:
+            index = _integer_block(plan, terms, frames, rows)
         if plan.table is None:
             target.copy_(index)
         else:
-            looked_up = torch.index_select(plan.table, 0, index.reshape(-1))
-            target.copy_(looked_up.view(target.shape))
+            # A block of the output is contiguous: it is cut by rows only inside one frame.
+            torch.index_select(plan.table, 0, index.reshape(-1), out=target.view(-1))
     return out
 
 
-def _float_block(plan: ScalePlan, pieces: Sequence[torch.Tensor], target: torch.Tensor, scratch: Scratch) -> torch.Tensor:
-    total = scratch.get("total", target.shape, torch.float64)
-    total.copy_(pieces[0])
-    torch.addcmul(plan.constant, total, plan.factors[0], out=total)
-    for i, piece in enumerate(pieces[1:], start=1):
-        term = scratch.get("term", target.shape, torch.float64)
-        term.copy_(piece)
-        torch.addcmul(total, term, plan.factors[i], out=total)
+def _float_block(
+    plan: ScalePlan, terms: Sequence[Term], frames: slice, rows: slice | None, shape: Sequence[int], scratch: Scratch
+) -> torch.Tensor:
+    constant, factors = plan.constant, plan.factors
+    flat = tuple(shape)
+    if constant.dim() == 1 and 1 < constant.numel() < SHORT_AXIS and len(shape) == 4:
+        constant, factors = plan.per_row(shape[2])
+        flat = (shape[0], shape[1], shape[2] * shape[3])
+    total = scratch.get("total", shape, torch.float64)
+    terms[0].load(frames, rows, total)
+    total = total.view(flat)
+    if plan.single is not None:
+        total.mul_(plan.single[1][0]).add_(plan.single[0])  # torch is slow at broadcasting a tensor of one element
+    else:
+        torch.addcmul(constant, total, factors[0], out=total)
+    for i, term in enumerate(terms[1:], start=1):
+        value = scratch.get("term", shape, torch.float64)
+        term.load(frames, rows, value)
+        if plan.single is not None:
+            total.add_(value.view(flat), alpha=plan.single[1][i])
+        else:
+            torch.addcmul(total, value.view(flat), factors[i], out=total)
     if plan.zero:
         total.floor_()
         total.add_(plan.zero)
     # The bounds are integers ≥ 0, so clamping first and truncating in the conversion is floor, then clamp.
     total.clamp_(plan.low, plan.high)
-    index = scratch.get("index", target.shape, torch.int32)
-    return index.copy_(total)
+    index = scratch.get("index", shape, torch.int32)
+    index.view(flat).copy_(total)
+    return index
 
 
-def _integer_block(plan: ScalePlan, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+def _integer_block(plan: ScalePlan, terms: Sequence[Term], frames: slice, rows: slice | None) -> torch.Tensor:
     total: torch.Tensor = plan.constant
-    for piece, factor in zip(pieces, plan.factors, strict=True):
-        total = total + piece.to(torch.int64) * factor
+    for term, factor in zip(terms, plan.factors, strict=True):
+        total = total + term.integers(frames, rows) * factor
     value = torch.bitwise_right_shift(total, plan.shifts) + plan.zero
     return value.clamp_(plan.low, plan.high).to(torch.int32)
