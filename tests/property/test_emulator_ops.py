@@ -35,7 +35,9 @@ def codes(rng: np.random.Generator, shape: tuple[int, ...], extreme: str, bits: 
     return rng.integers(0, high + 1, shape).astype(dtype)
 
 
-def requantization(rng: np.random.Generator, bounds: Any, bits: int, table_bits: int = 0, wide: bool = False) -> Requantization:
+def requantization(
+    rng: np.random.Generator, bounds: Any, bits: int, table_bits: int = 0, wide: bool = False
+) -> Requantization:
     """Random frozen integers for accumulators of these magnitudes ``[terms, channels]``."""
     bounds = np.maximum(np.asarray(bounds, dtype=np.int64), 1)
     span = 2.0 ** (table_bits or bits)
@@ -48,7 +50,9 @@ def requantization(rng: np.random.Generator, bounds: Any, bits: int, table_bits:
     if table_bits:
         table = rng.integers(0, 1 << bits, 1 << table_bits).astype(np.uint8 if bits == 8 else np.uint16)
     low = int(rng.integers(0, 3))
-    return Requantization(multipliers, shifts, int(rng.integers(0, high + 1)), low, high - int(rng.integers(0, 3)), table)
+    return Requantization(
+        multipliers, shifts, int(rng.integers(0, high + 1)), low, high - int(rng.integers(0, 3)), table
+    )
 
 
 def value(accumulator: Accumulator) -> np.ndarray[Any, Any]:
@@ -57,16 +61,37 @@ def value(accumulator: Accumulator) -> np.ndarray[Any, Any]:
 
 @QUICK
 @given(
-    seed=st.integers(0, 2**31), batch=BATCHES, zero=ZEROS, kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)), dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    groups=st.sampled_from([1, 1, 2, 3]), per_group=st.integers(1, 5), outputs=st.integers(1, 4),
-    extreme=st.sampled_from(["random", "low", "high"]), backend=st.sampled_from([None, "matmul"]), bits=st.sampled_from([8, 8, 8, 16]),
-    table=st.sampled_from([0, 0, 9]), wide=st.booleans(),
-)  # fmt: skip
+    seed=st.integers(0, 2**31),
+    batch=BATCHES,
+    zero=ZEROS,
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    groups=st.sampled_from([1, 1, 2, 3]),
+    per_group=st.integers(1, 5),
+    outputs=st.integers(1, 4),
+    extreme=st.sampled_from(["random", "low", "high"]),
+    backend=st.sampled_from([None, "matmul"]),
+    bits=st.sampled_from([8, 8, 8, 16]),
+    table=st.sampled_from([0, 0, 9]),
+    wide=st.booleans(),
+)
 def test_convolve_and_requantize(
-    seed: int, batch: int, zero: int, kernel: Any, strides: Any, dilations: Any, groups: int, per_group: int, outputs: int,
-    extreme: str, backend: str | None, bits: int, table: int, wide: bool,
-) -> None:  # fmt: skip
+    seed: int,
+    batch: int,
+    zero: int,
+    kernel: Any,
+    strides: Any,
+    dilations: Any,
+    groups: int,
+    per_group: int,
+    outputs: int,
+    extreme: str,
+    backend: str | None,
+    bits: int,
+    table: int,
+    wide: bool,
+) -> None:
     rng = np.random.default_rng(seed)
     padding = tuple(int(rng.integers(0, (kernel[i % 2] - 1) * dilations[i % 2] + 1)) for i in range(4))
     height = (kernel[0] - 1) * dilations[0] + 1 + int(rng.integers(0, 5))
@@ -89,7 +114,13 @@ def test_convolve_and_requantize(
 
 
 @QUICK
-@given(seed=st.integers(0, 2**31), batch=BATCHES, zero=ZEROS, bits=st.sampled_from([8, 16]), table=st.sampled_from([0, 0, 10]))
+@given(
+    seed=st.integers(0, 2**31),
+    batch=BATCHES,
+    zero=ZEROS,
+    bits=st.sampled_from([8, 16]),
+    table=st.sampled_from([0, 0, 10]),
+)
 def test_dense(seed: int, batch: int, zero: int, bits: int, table: int) -> None:
     rng = np.random.default_rng(seed)
     inputs, outputs = int(rng.integers(1, 300)), int(rng.integers(1, 20))
@@ -106,14 +137,26 @@ def test_dense(seed: int, batch: int, zero: int, bits: int, table: int) -> None:
 
 @QUICK
 @given(
-    seed=st.integers(0, 2**31), batch=BATCHES, zeros=st.tuples(ZEROS, ZEROS), bits=st.tuples(st.sampled_from([8, 16]), st.sampled_from([8, 16])),
-    broadcast=st.sampled_from(["none", "space", "channels", "height"]), multiply=st.booleans(), table=st.sampled_from([0, 0, 9]),
+    seed=st.integers(0, 2**31),
+    batch=BATCHES,
+    zeros=st.tuples(ZEROS, ZEROS),
+    bits=st.tuples(st.sampled_from([8, 16]), st.sampled_from([8, 16])),
+    broadcast=st.sampled_from(["none", "space", "channels", "height"]),
+    multiply=st.booleans(),
+    table=st.sampled_from([0, 0, 9]),
     per_channel=st.booleans(),
-)  # fmt: skip
-def test_elementwise(seed: int, batch: int, zeros: Any, bits: Any, broadcast: str, multiply: bool, table: int, per_channel: bool) -> None:
+)
+def test_elementwise(
+    seed: int, batch: int, zeros: Any, bits: Any, broadcast: str, multiply: bool, table: int, per_channel: bool
+) -> None:
     rng = np.random.default_rng(seed)
     height, width, channels = (int(v) for v in rng.integers(1, 7, 3))
-    second = {"none": (height, width, channels), "space": (1, 1, channels), "channels": (height, width, 1), "height": (1, width, channels)}
+    second = {
+        "none": (height, width, channels),
+        "space": (1, 1, channels),
+        "channels": (height, width, 1),
+        "height": (1, width, channels),
+    }
     x = codes(rng, (batch, height, width, channels), "random", bits[0])
     y = codes(rng, (batch, *second[broadcast]), "random", bits[1])
     reach = [max(z, (1 << b) - 1 - z) for z, b in zip(zeros, bits, strict=True)]
@@ -121,7 +164,9 @@ def test_elementwise(seed: int, batch: int, zeros: Any, bits: Any, broadcast: st
     ops = TorchIntegerOps()
     if multiply:
         rq = requantization(rng, np.full((1, columns), reach[0] * reach[1]), bits[0], table)
-        want = REFERENCE.requantize([REFERENCE.multiply(REFERENCE.center(x, zeros[0]), REFERENCE.center(y, zeros[1]))], rq, bits[0])
+        want = REFERENCE.requantize(
+            [REFERENCE.multiply(REFERENCE.center(x, zeros[0]), REFERENCE.center(y, zeros[1]))], rq, bits[0]
+        )
     else:
         rq = requantization(rng, np.repeat(np.array(reach)[:, None], columns, 1), bits[0], table)
         want = REFERENCE.requantize([REFERENCE.center(x, zeros[0]), REFERENCE.center(y, zeros[1])], rq, bits[0])
@@ -189,8 +234,14 @@ def test_moves(seed: int, batch: int, bits: int) -> None:
         (ops.slice(t, starts, steps, counts), REFERENCE.slice(x, starts, steps, counts)),
         (ops.pad(t, before, after, 77), REFERENCE.pad(x, before, after, 77)),
         (ops.transpose(t, order), REFERENCE.transpose(x, order)),
-        (ops.reshape(ops.transpose(t, order), (x[0].size,)), REFERENCE.reshape(REFERENCE.transpose(x, order), (x[0].size,))),
-        (ops.concat([t, ops.pad(t, (0, 0, 0), (0, 0, 1), 3)], 3), REFERENCE.concat([x, REFERENCE.pad(x, (0, 0, 0), (0, 0, 1), 3)], 3)),
+        (
+            ops.reshape(ops.transpose(t, order), (x[0].size,)),
+            REFERENCE.reshape(REFERENCE.transpose(x, order), (x[0].size,)),
+        ),
+        (
+            ops.concat([t, ops.pad(t, (0, 0, 0), (0, 0, 1), 3)], 3),
+            REFERENCE.concat([x, REFERENCE.pad(x, (0, 0, 0), (0, 0, 1), 3)], 3),
+        ),
     ]
     for got, want in pairs:
         np.testing.assert_array_equal(from_codes(got), want)

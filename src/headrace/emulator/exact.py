@@ -56,7 +56,7 @@ def _enter() -> contextlib.ExitStack:
     known = list(inspect.signature(change).parameters)
     wanted: dict[str, Any] = {"_enabled": True, "_deterministic": True, "_allow_tf32": None, "_fp32_precision": "ieee"}
     before = change(**{k: v for k, v in wanted.items() if k in known})
-    restored = {k: v for k, v in zip(known, before, strict=True) if k != "_allow_tf32"}
+    restored: dict[str, Any] = {k: v for k, v in zip(known, before, strict=True) if k != "_allow_tf32"}
     stack.callback(lambda: change(**({"_allow_tf32": None} if "_allow_tf32" in known else {}), **restored))
     return stack
 
@@ -84,7 +84,12 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 def verify_convolution(
-    result: torch.Tensor, centered: torch.Tensor, kernel: Array, strides: Sequence[int], dilations: Sequence[int], groups: int
+    result: torch.Tensor,
+    centered: torch.Tensor,
+    kernel: Array,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    groups: int,
 ) -> None:
     """Compare up to 64 positions of a convolution against int64 sums.
 
@@ -122,11 +127,14 @@ def verify_convolution(
         i = int(wrong[0])
         raise InternalError(
             Diagnostic(
-                "E-EMULATOR-INEXACT", "emulator", "torch's convolution is not exact on this machine",
-                f"{got[i]!r} for {want[i]} at frame {n[i]}, row {y[i]}, column {x[i]}, channel {c[i]}", "equal sums",
+                "E-EMULATOR-INEXACT",
+                "emulator",
+                "torch's convolution is not exact on this machine",
+                f"{got[i]!r} for {want[i]} at frame {n[i]}, row {y[i]}, column {x[i]}, channel {c[i]}",
+                "equal sums",
                 ('use Executor(..., backend="matmul")', "report the machine and the torch version"),
             )
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager
@@ -136,7 +144,9 @@ def thread_count(threads: int | None) -> Iterator[None]:
         yield
         return
     if threads < 1:
-        raise UsageError(Diagnostic("E-EMULATOR-THREADS", "emulator", "the number of threads must be positive", str(threads), "≥ 1"))
+        raise UsageError(
+            Diagnostic("E-EMULATOR-THREADS", "emulator", "the number of threads must be positive", str(threads), "≥ 1")
+        )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -45,9 +45,13 @@ class Executor:
     """
 
     def __init__(
-        self, network: Network, mode: str = "native", threads: int | None = None, backend: str | None = None,
+        self,
+        network: Network,
+        mode: str = "native",
+        threads: int | None = None,
+        backend: str | None = None,
         self_check: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if mode not in MODES:
             raise UsageError(unknown_name("E-EMULATOR-MODE", "emulation mode", str(mode), MODES))
         check_network(network)
@@ -69,9 +73,13 @@ class Executor:
     # --- running -------------------------------------------------------------------------------------------------
 
     def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None, batch_size: int = DEFAULT_BATCH,
-        dequantize: bool = False, progress: Progress | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+        batch_size: int = DEFAULT_BATCH,
+        dequantize: bool = False,
+        progress: Progress | None = None,
+    ) -> dict[str, Array]:
         """Run a data set that is in memory.
 
         Args:
@@ -90,7 +98,9 @@ class Executor:
             UsageError: a name is unknown.
         """
         if batch_size < 1:
-            raise UsageError(Diagnostic("E-EMULATOR-BATCH", "emulator", "the batch size must be positive", str(batch_size), "≥ 1"))
+            raise UsageError(
+                Diagnostic("E-EMULATOR-BATCH", "emulator", "the batch size must be positive", str(batch_size), "≥ 1")
+            )
         data = self._check_inputs(inputs)
         total = min((len(v) for v in data.values()), default=0)
         names = list(outputs) if outputs is not None else [layer.name for layer in self.network.output_layers]
@@ -126,7 +136,9 @@ class Executor:
 
     # --- inside --------------------------------------------------------------------------------------------------
 
-    def _stream(self, batches: Iterable[dict[str, Array]], names: Sequence[str], dequantize: bool) -> Iterator[dict[str, Array]]:
+    def _stream(
+        self, batches: Iterable[dict[str, Array]], names: Sequence[str], dequantize: bool
+    ) -> Iterator[dict[str, Array]]:
         wanted = {name: self.network.find(name) for name in names}
         keep = {layer.name for layer in wanted.values()}
         order = self._needed(keep)
@@ -184,15 +196,25 @@ class Executor:
         except (KeyError, IndexError, ValueError, RuntimeError, TypeError) as error:
             raise InputFileError(
                 Diagnostic(
-                    "E-EMULATOR-LAYER", layer.name, f"this {layer.kind} cannot be computed; its parameters do not fit it",
-                    f"{type(error).__name__}: {str(error)[:200]}", "a network made by this version", ("parse the model again",),
+                    "E-EMULATOR-LAYER",
+                    layer.name,
+                    f"this {layer.kind} cannot be computed; its parameters do not fit it",
+                    f"{type(error).__name__}: {str(error)[:200]}",
+                    "a network made by this version",
+                    ("parse the model again",),
                 )
-            ) from error  # fmt: skip
+            ) from error
         if tuple(result.shape[1:]) != tuple(layer.output_shape[1:]):
             raise InputFileError(
-                Diagnostic("E-EMULATOR-LAYER", layer.name, "the computed shape differs from the recorded one",
-                           str(tuple(result.shape[1:])), str(tuple(layer.output_shape[1:])), ("parse the model again",))
-            )  # fmt: skip
+                Diagnostic(
+                    "E-EMULATOR-LAYER",
+                    layer.name,
+                    "the computed shape differs from the recorded one",
+                    str(tuple(result.shape[1:])),
+                    str(tuple(layer.output_shape[1:])),
+                    ("parse the model again",),
+                )
+            )
         return result
 
     def _observed(self, layer: Layer, inputs: Sequence[torch.Tensor], observer: Observer) -> torch.Tensor:
@@ -250,20 +272,34 @@ class Executor:
                 problems.append(problem)
             found[layer.name] = value
         problems += [
-            Diagnostic("E-EMULATOR-INPUT", name, "a network input was not given", "nothing", f"an array {list(layer.output_shape)}")
+            Diagnostic(
+                "E-EMULATOR-INPUT",
+                name,
+                "a network input was not given",
+                "nothing",
+                f"an array {list(layer.output_shape)}",
+            )
             for name, layer in layers.items()
             if name not in found
         ]
         if not problems and len({len(v) for v in found.values()}) > 1:
             counts = ", ".join(f"{k}: {len(v)}" for k, v in found.items())
-            problems.append(Diagnostic("E-EMULATOR-INPUT", self.network.name, "inputs have different numbers of frames", counts, "equal"))
+            problems.append(
+                Diagnostic(
+                    "E-EMULATOR-INPUT", self.network.name, "inputs have different numbers of frames", counts, "equal"
+                )
+            )
         if problems:
             raise DataError(problems)
         return found
 
     def _input_layer(self, name: str) -> Layer | None:
         for layer in self.network.input_layers:
-            if name in (layer.name, layer.short_name) or name in layer.original_names or name == layer.attributes.get("source_name"):
+            if (
+                name in (layer.name, layer.short_name)
+                or name in layer.original_names
+                or name == layer.attributes.get("source_name")
+            ):
                 return layer
         return None
 
@@ -271,7 +307,9 @@ class Executor:
         want = tuple(layer.output_shape[1:])
         if value.ndim != len(want) + 1 or tuple(value.shape[1:]) != want:
             need = f"(frames, {', '.join(map(str, want))})"
-            return Diagnostic("E-EMULATOR-INPUT", layer.name, "the shape does not fit the input", str(value.shape), need)
+            return Diagnostic(
+                "E-EMULATOR-INPUT", layer.name, "the shape does not fit the input", str(value.shape), need
+            )
         allowed = value.dtype in (np.float32, np.float64, np.float16, np.uint8)
         if self.quantized:
             allowed = value.dtype in (np.float32, np.float64, np.float16, output_quantization(layer).dtype)

@@ -55,15 +55,27 @@ class TorchFloatOps:
         return self._constants.get(value, "float32", lambda: torch.from_numpy(value.astype("float32", copy=True)))
 
     def convolve(
-        self, x: torch.Tensor, kernel: Array, bias: Array | None, *, strides: Sequence[int], padding: Sequence[int],
-        dilations: Sequence[int], groups: int,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        x: torch.Tensor,
+        kernel: Array,
+        bias: Array | None,
+        *,
+        strides: Sequence[int],
+        padding: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> torch.Tensor:
         even = symmetric(padding)
         source = x if even is not None else pad_hw(x, padding, 0.0)
         y = F.conv2d(
-            to_nchw(source), self._kernel(kernel), self._vector(bias), stride=tuple(strides), padding=even or (0, 0),
-            dilation=tuple(dilations), groups=groups,
-        )  # fmt: skip
+            to_nchw(source),
+            self._kernel(kernel),
+            self._vector(bias),
+            stride=tuple(strides),
+            padding=even or (0, 0),
+            dilation=tuple(dilations),
+            groups=groups,
+        )
         return to_nhwc(y)
 
     def dense(self, x: torch.Tensor, kernel: Array, bias: Array | None) -> torch.Tensor:
@@ -106,7 +118,13 @@ class TorchFloatOps:
         return torch.reciprocal(x)
 
     def window_mean(
-        self, x: torch.Tensor, *, window: Sequence[int], strides: Sequence[int], padding: Sequence[int], count_padding: bool
+        self,
+        x: torch.Tensor,
+        *,
+        window: Sequence[int],
+        strides: Sequence[int],
+        padding: Sequence[int],
+        count_padding: bool,
     ) -> torch.Tensor:
         if tuple(window) == tuple(x.shape[1:3]) and not any(padding):
             return x.mean(dim=(1, 2), keepdim=True)

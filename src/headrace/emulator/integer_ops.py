@@ -61,16 +61,24 @@ class TorchIntegerOps:
     # --- multiply-accumulate -------------------------------------------------------------------------------------
 
     def convolve(
-        self, x: torch.Tensor, x_zero: int, kernel: Array, bias: Array, *, strides: Sequence[int], padding: Sequence[int],
-        dilations: Sequence[int], groups: int,
-    ) -> Accumulator:  # fmt: skip
+        self,
+        x: torch.Tensor,
+        x_zero: int,
+        kernel: Array,
+        bias: Array,
+        *,
+        strides: Sequence[int],
+        padding: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> Accumulator:
         positive, negative = self._constants.get(kernel, "sums", lambda: _signed_sums(kernel))
         magnitude = positive + negative
         bound = magnitude.astype(np.float64) * _reach(x, x_zero)
         offset = bias.astype(np.int64)
         if x_zero and not any(padding):
-            # Without padding Σ(x - zx)w = Σ x·w - zx·Σw, and centring costs no pass over the data. Taken where the larger
-            # offset leaves the requantisation its float64 form (at most one bit more than it was frozen for).
+            # Without padding Σ(x - zx)w = Σ x·w - zx·Σw, and centring costs no pass over the data. Taken where the
+            # larger offset leaves the requantisation its float64 form (at most one bit more than it was frozen for).
             folded = np.maximum(positive, negative).astype(np.float64) * _high(x)
             moved = offset - x_zero * (positive - negative)
             if np.all(folded + np.abs(moved) <= 2 * (bound + np.abs(offset))):
@@ -84,9 +92,15 @@ class TorchIntegerOps:
         return Accumulator(raw, offset, bound)
 
     def _convolve_float32(
-        self, x: torch.Tensor, x_zero: int, kernel: Array, strides: Sequence[int], padding: Sequence[int],
-        dilations: Sequence[int], groups: int,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        x: torch.Tensor,
+        x_zero: int,
+        kernel: Array,
+        strides: Sequence[int],
+        padding: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+    ) -> torch.Tensor:
         def prepare() -> torch.Tensor:
             oihw = torch.from_numpy(kernel.astype(np.float32)).permute(3, 2, 0, 1)
             return oihw.contiguous(memory_format=torch.channels_last)
@@ -99,10 +113,15 @@ class TorchIntegerOps:
         source = centered if even is not None else pad_hw(centered, padding, 0.0)
         result = to_nhwc(
             F.conv2d(
-                to_nchw(source), weights, None, stride=tuple(strides), padding=even or (0, 0), dilation=tuple(dilations),
+                to_nchw(source),
+                weights,
+                None,
+                stride=tuple(strides),
+                padding=even or (0, 0),
+                dilation=tuple(dilations),
                 groups=groups,
             )
-        )  # fmt: skip
+        )
         key = (id(kernel), tuple(x.shape))
         if self.self_check and key not in self._checked:
             padded = source if even is None else pad_hw(centered, padding, 0.0)
@@ -111,9 +130,16 @@ class TorchIntegerOps:
         return result
 
     def _convolve_matmul(
-        self, x: torch.Tensor, x_zero: int, kernel: Array, strides: Sequence[int], padding: Sequence[int],
-        dilations: Sequence[int], groups: int, dtype: torch.dtype,
-    ) -> torch.Tensor:  # fmt: skip
+        self,
+        x: torch.Tensor,
+        x_zero: int,
+        kernel: Array,
+        strides: Sequence[int],
+        padding: Sequence[int],
+        dilations: Sequence[int],
+        groups: int,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
         kh, kw, per_group, outputs = kernel.shape
 
         def prepare() -> torch.Tensor:
@@ -169,8 +195,8 @@ class TorchIntegerOps:
     def window_max(
         self, x: torch.Tensor, *, window: Sequence[int], strides: Sequence[int], padding: Sequence[int]
     ) -> torch.Tensor:
-        # Every window covers at least one position, and no code is below 0, so padding with 0 never wins. The maximum is
-        # taken along rows, then along columns; torch's own max_pool2d refuses uint8 tensors of some sizes.
+        # Every window covers at least one position, and no code is below 0, so padding with 0 never wins. The maximum
+        # is taken along rows, then along columns; torch's own max_pool2d refuses uint8 tensors of some sizes.
         result = pad_hw(x, padding, 0)
         for axis, (size, step) in enumerate(zip(window, strides, strict=True), start=1):
             count = (result.shape[axis] - size) // step + 1
@@ -236,7 +262,9 @@ class TorchIntegerOps:
 def to_codes(array: Array) -> torch.Tensor:
     """Codes (uint8 or uint16) as the tensor this module computes on."""
     if array.dtype == np.uint8:
-        return torch.from_numpy(np.ascontiguousarray(array)) if array.flags.writeable else torch.from_numpy(array.copy())
+        return (
+            torch.from_numpy(np.ascontiguousarray(array)) if array.flags.writeable else torch.from_numpy(array.copy())
+        )
     return torch.from_numpy(array.astype(np.int32))
 
 

@@ -175,7 +175,11 @@ def make_plan(rq: Requantization, terms: Sequence[tuple[Array, Array]], choice: 
         zero = rq.zero
         factors = [torch.from_numpy(m.copy()) for m in multipliers]
         constants = torch.from_numpy(np.asarray(constant))
-    table = None if rq.table is None else torch.from_numpy(rq.table.astype(np.uint8 if rq.table.dtype == np.uint8 else np.int32))
+    table = (
+        None
+        if rq.table is None
+        else torch.from_numpy(rq.table.astype(np.uint8 if rq.table.dtype == np.uint8 else np.int32))
+    )
     single = (float(constants), [float(f) for f in factors]) if exact and constants.numel() == 1 else None
     return ScalePlan(exact, factors, constants, torch.from_numpy(shifts.copy()), zero, rq.low, rq.high, table, single)
 

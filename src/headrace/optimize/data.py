@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration and inference data from whatever people have: arrays, dicts, ``.npy``, ``.npz``, image folders, iterables."""
+"""Calibration and inference data from what people have: arrays, dicts, ``.npy``, ``.npz``, images, iterables."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def load_calibration(source: Any, network: Network) -> dict[str, Array]:
     """Data for every network input, in the network's own layout.
 
     Args:
-        source: an array ``[N, …]`` (one input), a mapping input name → array, the path of a ``.npy`` file, a ``.npz`` file or a
-            folder of images, or an iterable of frames (arrays, or mappings input name → array). Names are HN
+        source: an array ``[N, …]`` (one input), a mapping input name → array, the path of a ``.npy`` file, a ``.npz``
+            file or a folder of images, or an iterable of frames (arrays, or mappings input name → array). Names are HN
             or source names of inputs. Layouts NHWC and NCHW are recognised; where both fit, NHWC is assumed and logged.
         network: the network the data are for.
 
@@ -37,7 +37,11 @@ def load_calibration(source: Any, network: Network) -> dict[str, Array]:
     """
     if isinstance(source, (str, os.PathLike)):
         source = load_path(Path(source), [layer.output_shape for layer in network.input_layers])
-    elif isinstance(source, Iterable) and not isinstance(source, (Mapping, np.ndarray)) and not hasattr(source, "__array__"):
+    elif (
+        isinstance(source, Iterable)
+        and not isinstance(source, (Mapping, np.ndarray))
+        and not hasattr(source, "__array__")
+    ):
         source = stack_frames(source, network)
     return check_frames(network, _by_input(source, network))
 
@@ -58,13 +62,21 @@ def check_frames(network: Network, data: Mapping[str, Any]) -> dict[str, Array]:
             problems += error.diagnostics
     given = {layer.name for layer in (input_layer(network, name) for name in data) if layer is not None}
     problems += [
-        Diagnostic("E-DATA-MISSING", layer.name, "there are no data for this network input", "nothing", f"an array {_shape_text(layer)}")
+        Diagnostic(
+            "E-DATA-MISSING",
+            layer.name,
+            "there are no data for this network input",
+            "nothing",
+            f"an array {_shape_text(layer)}",
+        )
         for layer in network.input_layers
         if layer.name not in given
     ]
     if not problems and len({len(v) for v in found.values()}) > 1:
         counts = ", ".join(f"{k}: {len(v)}" for k, v in found.items())
-        problems.append(Diagnostic("E-DATA-COUNT", network.name, "inputs have different numbers of frames", counts, "equal numbers"))
+        problems.append(
+            Diagnostic("E-DATA-COUNT", network.name, "inputs have different numbers of frames", counts, "equal numbers")
+        )
     if problems:
         raise DataError(problems)
     return {layer.name: found[layer.name] for layer in network.input_layers}
@@ -88,11 +100,23 @@ def _checked(layer: Layer, value: Any) -> Array:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:
         raise DataError(
-            Diagnostic("E-DATA-ARRAY", layer.name, "the data are not an array", str(error)[:200], f"numbers {_shape_text(layer)}")
+            Diagnostic(
+                "E-DATA-ARRAY",
+                layer.name,
+                "the data are not an array",
+                str(error)[:200],
+                f"numbers {_shape_text(layer)}",
+            )
         ) from None
     if array.dtype.kind not in "uif":
         raise DataError(
-            Diagnostic("E-DATA-DTYPE", layer.name, "the dtype cannot be used", str(array.dtype), "uint8, float32 or another number type")
+            Diagnostic(
+                "E-DATA-DTYPE",
+                layer.name,
+                "the dtype cannot be used",
+                str(array.dtype),
+                "uint8, float32 or another number type",
+            )
         )
     array = to_network_layout(layer, array)
     if len(array) < 1:
@@ -103,7 +127,13 @@ def _checked(layer: Layer, value: Any) -> Array:
             if not np.isfinite(part).all():
                 bad = start + int(np.flatnonzero(~np.isfinite(part).reshape(len(part), -1).all(axis=1))[0])
                 raise DataError(
-                    Diagnostic("E-DATA-NOT-FINITE", layer.name, "the data hold NaN or infinity", f"frame {bad}", "finite numbers")
+                    Diagnostic(
+                        "E-DATA-NOT-FINITE",
+                        layer.name,
+                        "the data hold NaN or infinity",
+                        f"frame {bad}",
+                        "finite numbers",
+                    )
                 )
     return array
 
@@ -123,7 +153,12 @@ def to_network_layout(layer: Layer, array: Array) -> Array:
         return array.transpose(0, 2, 3, 1)
     source = tuple(layer.attributes.get("source_shape") or ())
     order = tuple(layer.attributes.get("source_permutation") or ())
-    if source and array.ndim == len(source) and got == tuple(source[1:]) and sorted(order) == list(range(len(want) + 1)):
+    if (
+        source
+        and array.ndim == len(source)
+        and got == tuple(source[1:])
+        and sorted(order) == list(range(len(want) + 1))
+    ):
         whole = (len(array), *want)
         permuted = array.reshape([whole[axis] for axis in order])
         return permuted.transpose(np.argsort(order))
@@ -135,18 +170,27 @@ def to_network_layout(layer: Layer, array: Array) -> Array:
     need = _shape_text(layer)
     if len(want) == 3:
         need += f" or (frames, {want[2]}, {want[0]}, {want[1]})"
-    raise DataError(Diagnostic("E-DATA-SHAPE", layer.name, "the shape does not fit the input", str(tuple(array.shape)), need, levers))
+    raise DataError(
+        Diagnostic(
+            "E-DATA-SHAPE", layer.name, "the shape does not fit the input", str(tuple(array.shape)), need, levers
+        )
+    )
 
 
 def _by_input(source: Any, network: Network) -> dict[str, Any]:
-    """Data as a mapping; a single array is for the only input, and of several arrays the only one that fits is taken."""
+    """Data as a mapping; a single array is for the only input, of several arrays the only one that fits is taken."""
     layers = network.input_layers
     if not isinstance(source, Mapping):
         if len(layers) != 1:
             raise DataError(
-                Diagnostic("E-DATA-MISSING", network.name, "the network has several inputs, so the data need names", "one array",
-                           "a mapping or .npz with " + ", ".join(x.name for x in layers))
-            )  # fmt: skip
+                Diagnostic(
+                    "E-DATA-MISSING",
+                    network.name,
+                    "the network has several inputs, so the data need names",
+                    "one array",
+                    "a mapping or .npz with " + ", ".join(x.name for x in layers),
+                )
+            )
         return {layers[0].name: source}
     data = {str(k): v for k, v in source.items()}
     if len(layers) == 1 and not any(input_layer(network, name) for name in data):
@@ -184,9 +228,14 @@ def stack_frames(source: Iterable[Any], network: Network) -> dict[str, Array]:
     for number, item in enumerate(source):
         if not isinstance(item, Mapping) and single is None:
             raise DataError(
-                Diagnostic("E-DATA-MISSING", f"frame {number}", "the network has several inputs, so each frame needs names", type(item).__name__,
-                           "a mapping input name → array")
-            )  # fmt: skip
+                Diagnostic(
+                    "E-DATA-MISSING",
+                    f"frame {number}",
+                    "the network has several inputs, so each frame needs names",
+                    type(item).__name__,
+                    "a mapping input name → array",
+                )
+            )
         entries = item if isinstance(item, Mapping) else {single: item}
         for name, value in entries.items():
             layer = input_layer(network, str(name))
@@ -197,7 +246,13 @@ def stack_frames(source: Iterable[Any], network: Network) -> dict[str, Array]:
                 array = np.asarray(value)
             except (ValueError, TypeError) as error:
                 raise DataError(
-                    Diagnostic("E-DATA-ARRAY", f"frame {number}", "it is not an array", str(error)[:200], f"numbers {_shape_text(layer)}")
+                    Diagnostic(
+                        "E-DATA-ARRAY",
+                        f"frame {number}",
+                        "it is not an array",
+                        str(error)[:200],
+                        f"numbers {_shape_text(layer)}",
+                    )
                 ) from None
             if array.ndim == len(layer.output_shape) - 1:
                 array = array[None]
@@ -205,17 +260,27 @@ def stack_frames(source: Iterable[Any], network: Network) -> dict[str, Array]:
             size += array.nbytes
         if size > MAX_BYTES:
             raise DataError(
-                Diagnostic("E-DATA-TOO-LARGE", f"frame {number}", "the iterable gives too much data to keep in memory", f"{size} bytes", f"≤ {MAX_BYTES}",
-                           ("give fewer frames", "save them as .npy, which is memory-mapped"))
-            )  # fmt: skip
+                Diagnostic(
+                    "E-DATA-TOO-LARGE",
+                    f"frame {number}",
+                    "the iterable gives too much data to keep in memory",
+                    f"{size} bytes",
+                    f"≤ {MAX_BYTES}",
+                    ("give fewer frames", "save them as .npy, which is memory-mapped"),
+                )
+            )
     if not parts:
-        raise DataError(Diagnostic("E-DATA-EMPTY", network.name, "the iterable gives no frame", "nothing", "at least one frame"))
+        raise DataError(
+            Diagnostic("E-DATA-EMPTY", network.name, "the iterable gives no frame", "nothing", "at least one frame")
+        )
     result: dict[str, Array] = {}
     for name, arrays in parts.items():
         shapes = {a.shape[1:] for a in arrays}
         if len(shapes) != 1:
             text = ", ".join(str(s) for s in sorted(shapes)[:4])
-            raise DataError(Diagnostic("E-DATA-SHAPE", name, "frames differ in shape", text, _shape_text(network[name])))
+            raise DataError(
+                Diagnostic("E-DATA-SHAPE", name, "frames differ in shape", text, _shape_text(network[name]))
+            )
         result[name] = np.concatenate(arrays)
     return result
 
@@ -239,16 +304,22 @@ def range_notes(network: Network, data: Mapping[str, Array], frames: int) -> lis
         if normalizations:
             mean, std = (network.param(normalizations[0], key) for key in ("mean", "std"))
             expects_bytes = float(np.max(np.abs(mean) + np.abs(std))) > 10
-            if expects_bytes and not whole and -10 <= low and high <= 10:
+            if expects_bytes and not whole and low >= -10 and high <= 10:
                 raise DataError(
-                    Diagnostic("E-DATA-NORMALIZED", layer.name, "these look already normalised, and the device normalises again",
-                               f"fractions between {low:.3g} and {high:.3g}", f"raw values around mean {mean.tolist()}",
-                               ("give raw images (0 … 255)", "remove normalization from the model script"))
-                )  # fmt: skip
+                    Diagnostic(
+                        "E-DATA-NORMALIZED",
+                        layer.name,
+                        "these look already normalised, and the device normalises again",
+                        f"fractions between {low:.3g} and {high:.3g}",
+                        f"raw values around mean {mean.tolist()}",
+                        ("give raw images (0 … 255)", "remove normalization from the model script"),
+                    )
+                )
         elif whole and low >= 0 and 128 < high <= 255 and layer.output_shape[-1] in (1, 3, 4):
             notes.append(
-                f"{layer.name}: these look like raw images (integers {low:.0f} … {high:.0f}) and no normalization is on the device; right "
-                "only if the network itself takes raw images, else add normalization(...) to the model script"
+                f"{layer.name}: these look like raw images (integers {low:.0f} … {high:.0f}) and no normalization is "
+                "on the device; right only if the network itself takes raw images, else add normalization(...) to the "
+                "model script"
             )
         if low == high:
             notes.append(f"{layer.name}: every value of the sample is {low:g}: the calibration data say nothing")

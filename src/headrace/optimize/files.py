@@ -34,13 +34,24 @@ def load_path(path: Path, shapes: Sequence[tuple[int, ...]]) -> Any:
         if path.is_dir():
             return load_images(path, shapes)
         if not path.exists():
-            near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()][:1000] if path.parent.is_dir() else [], 1)
+            near = did_you_mean(
+                path.name, [p.name for p in path.parent.iterdir()][:1000] if path.parent.is_dir() else [], 1
+            )
             levers = tuple(f"did you mean {path.parent / n}?" for n in near)
             raise InputFileError(
-                Diagnostic("E-FILE-MISSING", str(path), "the data do not exist", "no such file", ".npy, .npz or a folder of images", levers)
+                Diagnostic(
+                    "E-FILE-MISSING",
+                    str(path),
+                    "the data do not exist",
+                    "no such file",
+                    ".npy, .npz or a folder of images",
+                    levers,
+                )
             )
         if not path.is_file():
-            raise InputFileError(Diagnostic("E-FILE-READ", str(path), "it is not a regular file", "", ".npy, .npz or a folder of images"))
+            raise InputFileError(
+                Diagnostic("E-FILE-READ", str(path), "it is not a regular file", "", ".npy, .npz or a folder of images")
+            )
         suffix = path.suffix.lower()
         if suffix == ".npy":
             return load_npy(path)
@@ -48,16 +59,30 @@ def load_path(path: Path, shapes: Sequence[tuple[int, ...]]) -> Any:
             return load_npz(path)
     except OSError as error:
         raise InputFileError(
-            Diagnostic("E-FILE-READ", str(path), "the data cannot be read", error.strerror or str(error), "a readable file")
+            Diagnostic(
+                "E-FILE-READ", str(path), "the data cannot be read", error.strerror or str(error), "a readable file"
+            )
         ) from None
     raise DataError(
-        Diagnostic("E-DATA-FORMAT", str(path), "this kind of file is not known", path.suffix or "no suffix", ".npy, .npz or a folder of images")
+        Diagnostic(
+            "E-DATA-FORMAT",
+            str(path),
+            "this kind of file is not known",
+            path.suffix or "no suffix",
+            ".npy, .npz or a folder of images",
+        )
     )
 
 
 def _corrupt(where: str, reason: object) -> DataError:
     return DataError(
-        Diagnostic("E-DATA-CORRUPT", where, "the file is not a valid array of numbers", str(reason)[:200], "an array written by numpy.save (no pickle)")
+        Diagnostic(
+            "E-DATA-CORRUPT",
+            where,
+            "the file is not a valid array of numbers",
+            str(reason)[:200],
+            "an array written by numpy.save (no pickle)",
+        )
     )
 
 
@@ -82,21 +107,38 @@ def load_npz(path: Path) -> dict[str, Array]:
             total = sum(m.file_size for m in members)
             if len(members) > MAX_MEMBERS or total > MAX_BYTES:
                 raise DataError(
-                    Diagnostic("E-DATA-TOO-LARGE", str(path), "the archive is too large", f"{len(members)} members, {total} bytes",
-                               f"≤ {MAX_MEMBERS} members, ≤ {MAX_BYTES} bytes")
-                )  # fmt: skip
+                    Diagnostic(
+                        "E-DATA-TOO-LARGE",
+                        str(path),
+                        "the archive is too large",
+                        f"{len(members)} members, {total} bytes",
+                        f"≤ {MAX_MEMBERS} members, ≤ {MAX_BYTES} bytes",
+                    )
+                )
             for member in members:
                 if not member.filename.endswith(".npy"):
                     continue
                 with archive.open(member) as stream:
                     result[member.filename[:-4]] = _read_member(stream, member.file_size, f"{path}: {member.filename}")
     except (
-        zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, KeyError, SyntaxError, TypeError,
-        OverflowError, UnicodeError, zlib_error(),
-    ) as error:  # fmt: skip
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        KeyError,
+        SyntaxError,
+        TypeError,
+        OverflowError,
+        UnicodeError,
+        zlib_error(),
+    ) as error:
         raise _corrupt(str(path), error) from None
     if not result:
-        raise DataError(Diagnostic("E-DATA-EMPTY", str(path), "the archive holds no array", "nothing", "at least one .npy member"))
+        raise DataError(
+            Diagnostic("E-DATA-EMPTY", str(path), "the archive holds no array", "nothing", "at least one .npy member")
+        )
     return result
 
 
@@ -136,24 +178,50 @@ def load_images(folder: Path, shapes: Sequence[tuple[int, ...]]) -> Array:
     """
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise DataError(
-            Diagnostic("E-DATA-FORMAT", str(folder), "a folder of images suits a network with one image input", f"inputs {[list(s) for s in shapes]}",
-                       "a .npz with one array per input")
-        )  # fmt: skip
+            Diagnostic(
+                "E-DATA-FORMAT",
+                str(folder),
+                "a folder of images suits a network with one image input",
+                f"inputs {[list(s) for s in shapes]}",
+                "a .npz with one array per input",
+            )
+        )
     _, height, width, channels = shapes[0]
     mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
     if mode is None:
         raise DataError(
-            Diagnostic("E-DATA-FORMAT", str(folder), "images have 1, 3 or 4 channels", f"an input of {channels} channels", "a .npy file")
+            Diagnostic(
+                "E-DATA-FORMAT",
+                str(folder),
+                "images have 1, 3 or 4 channels",
+                f"an input of {channels} channels",
+                "a .npy file",
+            )
         )
-    paths = sorted((p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES), key=lambda p: p.relative_to(folder).as_posix())
+    paths = sorted(
+        (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES),
+        key=lambda p: p.relative_to(folder).as_posix(),
+    )
     if not paths or len(paths) > MAX_IMAGES:
         raise DataError(
-            Diagnostic("E-DATA-EMPTY" if not paths else "E-DATA-TOO-LARGE", str(folder), "the number of images in the folder cannot be used",
-                       f"{len(paths)} images", f"1 … {MAX_IMAGES} files named {' '.join(IMAGE_SUFFIXES)}")
-        )  # fmt: skip
+            Diagnostic(
+                "E-DATA-EMPTY" if not paths else "E-DATA-TOO-LARGE",
+                str(folder),
+                "the number of images in the folder cannot be used",
+                f"{len(paths)} images",
+                f"1 … {MAX_IMAGES} files named {' '.join(IMAGE_SUFFIXES)}",
+            )
+        )
     if len(paths) * height * width * channels > MAX_BYTES:
         raise DataError(
-            Diagnostic("E-DATA-TOO-LARGE", str(folder), "the images do not fit in memory", f"{len(paths)} images", f"≤ {MAX_BYTES} bytes", ("use fewer images",))
+            Diagnostic(
+                "E-DATA-TOO-LARGE",
+                str(folder),
+                "the images do not fit in memory",
+                f"{len(paths)} images",
+                f"≤ {MAX_BYTES} bytes",
+                ("use fewer images",),
+            )
         )
     return _decode(paths, folder, (height, width), channels, mode)
 
@@ -173,15 +241,25 @@ def _decode(paths: Sequence[Path], folder: Path, size: tuple[int, int], channels
                 with Image.open(path) as image:
                     if image.size != (size[1], size[0]):
                         problems.append(
-                            Diagnostic("E-DATA-SHAPE", where, "the image has another size than the input", f"{image.size[1]}×{image.size[0]}",
-                                       f"{size[0]}×{size[1]} (height × width)", ("resize the images first, as the application will",))
-                        )  # fmt: skip
+                            Diagnostic(
+                                "E-DATA-SHAPE",
+                                where,
+                                "the image has another size than the input",
+                                f"{image.size[1]}×{image.size[0]}",
+                                f"{size[0]}×{size[1]} (height × width)",
+                                ("resize the images first, as the application will",),
+                            )
+                        )
                         continue
                     result[i] = np.asarray(image.convert(mode), np.uint8).reshape(*size, channels)
         except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-            problems.append(Diagnostic("E-DATA-CORRUPT", where, "the image cannot be read", str(error)[:200], "a valid image"))
+            problems.append(
+                Diagnostic("E-DATA-CORRUPT", where, "the image cannot be read", str(error)[:200], "a valid image")
+            )
     if problems:
         rest = len(problems) - 10
-        shown = problems[:10] + ([Diagnostic("E-DATA-SHAPE", str(folder), f"and {rest} more images")] if rest > 0 else [])
+        shown = problems[:10] + (
+            [Diagnostic("E-DATA-SHAPE", str(folder), f"and {rest} more images")] if rest > 0 else []
+        )
         raise DataError(shown)
     return result

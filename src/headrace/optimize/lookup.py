@@ -38,13 +38,17 @@ class Lookup:
 
 
 def choose_lookup(
-    activation: str, params: dict[str, float], measured: tuple[float, float], output: TensorQuantization, grid: Grid | None
+    activation: str,
+    params: dict[str, float],
+    measured: tuple[float, float],
+    output: TensorQuantization,
+    grid: Grid | None,
 ) -> Lookup:
     """The index range and bits for one layer's activation.
 
-    Where the accumulator lies on a grid of at most 2^12 values, the index is that grid and costs nothing. Otherwise the
-    index spans the measured range, less the parts at its ends where the result is one constant code, with the fewest bits
-    (9 to 12) for which one index step changes the result by less than half an output code.
+    Where the accumulator lies on a grid of at most 2^12 values, the index is that grid and costs nothing. Otherwise
+    the index spans the measured range, less the parts at its ends where the result is one constant code, with the
+    fewest bits (9 to 12) for which one index step changes the result by less than half an output code.
 
     Args:
         activation: name of the function.
@@ -58,7 +62,11 @@ def choose_lookup(
 
 @lru_cache(maxsize=256)
 def _choose(
-    activation: str, params: tuple[tuple[str, float], ...], measured: tuple[float, float], output: TensorQuantization, grid: Grid | None
+    activation: str,
+    params: tuple[tuple[str, float], ...],
+    measured: tuple[float, float],
+    output: TensorQuantization,
+    grid: Grid | None,
 ) -> Lookup:
     definition = FUNCTIONS[activation]
     values = {**definition.params, **dict(params)}
@@ -87,7 +95,7 @@ def _range_index(function: Any, measured: tuple[float, float], output: TensorQua
     if not high > low:
         low, high = -1.0, 1.0
     reals, codes = _probe(function, low, high, output)
-    # Flat ends need no entries: an index beyond the table's end is clamped to it. One probe more keeps the corner inside.
+    # Flat ends need no entries: an index beyond the table's end is clamped to it. One probe more keeps the corner.
     first = _flat(codes)
     last = PROBES - _flat(codes[::-1])
     step = (high - low) / PROBES

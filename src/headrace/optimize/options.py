@@ -42,7 +42,13 @@ class OptimizeOptions:
         def need(ok: bool, name: str, need_text: str) -> None:
             if not ok:
                 problems.append(
-                    Diagnostic("E-OPTIMIZE-OPTION", f"option {name}", "the value is out of range", str(getattr(self, name)), need_text)
+                    Diagnostic(
+                        "E-OPTIMIZE-OPTION",
+                        f"option {name}",
+                        "the value is out of range",
+                        str(getattr(self, name)),
+                        need_text,
+                    )
                 )
 
         need(0 <= self.min_snr < 1000, "min_snr", "0 (off) to 1000 dB")

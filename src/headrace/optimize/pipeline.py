@@ -30,7 +30,10 @@ CHECK_FRAMES = 4
 
 
 def optimize(
-    network: Network, calibration: Mapping[str, Array], options: OptimizeOptions | None = None, progress: Progress | None = None
+    network: Network,
+    calibration: Mapping[str, Array],
+    options: OptimizeOptions | None = None,
+    progress: Progress | None = None,
 ) -> OptimizeResult:
     """Quantise a float network to int8 and freeze all its integers.
 
@@ -51,7 +54,13 @@ def optimize(
     options.check()
     if network.net_params.get("stage") == "quantized":
         raise UsageError(
-            Diagnostic("E-OPTIMIZE-STAGE", network.name, "the network is quantised already", "a quantised network", "a float network")
+            Diagnostic(
+                "E-OPTIMIZE-STAGE",
+                network.name,
+                "the network is quantised already",
+                "a quantised network",
+                "a float network",
+            )
         )
     check_network(network)
     _check_weights(network)
@@ -66,21 +75,27 @@ def optimize(
         records += rescales
         check_network(prepared)
         _copy_ranges(prepared, ranges, rescales)
-        for record in rescales:
-            groups = scale_groups(prepared)
+        groups = scale_groups(prepared)
     tensors = tensor_quantizations(prepared, groups, ranges, raw, options.activation_bits)
     quantized, notes = _freeze(prepared, tensors, ranges, progress)
     chosen = list(evenly_spread(frames, options.snr_frames))
     sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
     comparisons = measure(prepared, quantized, sample, options.batch, options.threads, progress)
     report = {
-        "calibration": {"frames": frames, "snr_frames": len(chosen), "raw_uint8_inputs": [n for n, v in raw.items() if v]},
+        "calibration": {
+            "frames": frames,
+            "snr_frames": len(chosen),
+            "raw_uint8_inputs": [n for n, v in raw.items() if v],
+        },
         "options": {"min_snr": options.min_snr, "seed": options.seed, "activation_bits": options.activation_bits},
         "passes": records,
         "warnings": warnings,
         "layers": {name: _layer_report(quantized, name, c, ranges, tensors, notes) for name, c in comparisons.items()},
         "outputs": {
-            layer.name: {"snr_db": comparisons[layer.name].snr_db, "distinct_codes": comparisons[layer.name].distinct_codes}
+            layer.name: {
+                "snr_db": comparisons[layer.name].snr_db,
+                "distinct_codes": comparisons[layer.name].distinct_codes,
+            }
             for layer in quantized.output_layers
         },
     }
@@ -94,8 +109,8 @@ def optimize_full_precision(network: Network, commands: Sequence[Any] = ()) -> t
 
     Args:
         network: float network; unchanged.
-        commands: objects with ``mean``, ``std`` and ``input_layer`` (``None``: every input), e.g. the ``normalizations``
-            of :class:`headrace.script.plan.ScriptPlan`.
+        commands: objects with ``mean``, ``std`` and ``input_layer`` (``None``: every input), e.g. the
+            ``normalizations`` of :class:`headrace.script.plan.ScriptPlan`.
 
     Returns:
         The new network and one record per change.
@@ -125,7 +140,13 @@ def prepare(network: Network, frames: Mapping[str, Array]) -> tuple[Network, lis
             # Outputs with NaN or infinity are reported by the statistics, which name the layer they start at.
             if snr < EQUAL_DB and np.all(np.isfinite(value)):
                 raise InternalError(
-                    Diagnostic("E-OPTIMIZE-PREPARE", name, "the preparation passes changed the network's result", f"{snr:.1f} dB", f"≥ {EQUAL_DB:.0f} dB")
+                    Diagnostic(
+                        "E-OPTIMIZE-PREPARE",
+                        name,
+                        "the preparation passes changed the network's result",
+                        f"{snr:.1f} dB",
+                        f"≥ {EQUAL_DB:.0f} dB",
+                    )
                 )
     return prepared, records
 
@@ -144,11 +165,17 @@ def is_raw_image(network: Network, name: str, data: Array, ranges: Ranges) -> bo
     return all(bool(np.all(np.rint(part) == part)) for part in (data[i : i + 64] for i in range(0, len(data), 64)))
 
 
-def _select(network: Network, calibration: Mapping[str, Array], options: OptimizeOptions) -> tuple[dict[str, Array], int]:
+def _select(
+    network: Network, calibration: Mapping[str, Array], options: OptimizeOptions
+) -> tuple[dict[str, Array], int]:
     data = check_frames(network, calibration)
     frames = min((len(v) for v in data.values()), default=0)
     if not data or frames < 1:
-        raise DataError(Diagnostic("E-DATA-EMPTY", network.name, "there is no calibration data", "0 frames", "at least 1 frame, better 64"))
+        raise DataError(
+            Diagnostic(
+                "E-DATA-EMPTY", network.name, "there is no calibration data", "0 frames", "at least 1 frame, better 64"
+            )
+        )
     if options.calibration_size is not None:
         frames = min(frames, options.calibration_size)
     return {name: value[:frames] for name, value in data.items()}, frames
@@ -156,7 +183,13 @@ def _select(network: Network, calibration: Mapping[str, Array], options: Optimiz
 
 def _check_weights(network: Network) -> None:
     problems = [
-        Diagnostic("E-OPTIMIZE-WEIGHTS", key, "a parameter holds NaN or infinity", f"{int((~np.isfinite(value)).sum())} of {value.size}", "finite numbers")
+        Diagnostic(
+            "E-OPTIMIZE-WEIGHTS",
+            key,
+            "a parameter holds NaN or infinity",
+            f"{int((~np.isfinite(value)).sum())} of {value.size}",
+            "finite numbers",
+        )
         for key, value in network.params.items()
         if value.dtype.kind == "f" and not np.all(np.isfinite(value))
     ]
@@ -184,9 +217,13 @@ def _freeze(
 
 
 def _layer_report(
-    network: Network, name: str, comparison: Comparison, ranges: Ranges, tensors: Mapping[str, TensorQuantization],
+    network: Network,
+    name: str,
+    comparison: Comparison,
+    ranges: Ranges,
+    tensors: Mapping[str, TensorQuantization],
     notes: Mapping[str, dict[str, Any]],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     quantization = tensors[name]
     share = comparison.saturated / comparison.elements if comparison.elements else 0.0
     return {
@@ -205,16 +242,26 @@ def _check_accuracy(result: OptimizeResult, min_snr: float) -> None:
     if min_snr <= 0:
         return
     layers = result.report["layers"]
-    worst = sorted((v["snr_db"], k) for k, v in layers.items() if v["snr_db"] is not None and v["kind"] != "output_layer")
+    worst = sorted(
+        (v["snr_db"], k) for k, v in layers.items() if v["snr_db"] is not None and v["kind"] != "output_layer"
+    )
     hint = ", ".join(f"{k} {v:.1f} dB" for v, k in worst[:3])
     problems = [
         Diagnostic(
-            "E-OPTIMIZE-SNR", name, "the quantised output is too far from float", f"{value['snr_db']:.1f} dB", f"≥ {min_snr:g} dB",
-            (f"look at the noisiest layers: {hint}", "give calibration data like the data of use", "--min-snr 0 accepts any accuracy"),
+            "E-OPTIMIZE-SNR",
+            name,
+            "the quantised output is too far from float",
+            f"{value['snr_db']:.1f} dB",
+            f"≥ {min_snr:g} dB",
+            (
+                f"look at the noisiest layers: {hint}",
+                "give calibration data like the data of use",
+                "--min-snr 0 accepts any accuracy",
+            ),
         )
         for name, value in result.report["outputs"].items()
         if value["snr_db"] is not None and value["snr_db"] < min_snr
-    ]  # fmt: skip
+    ]
     if problems:
         error = AccuracyError(problems)
         error.result = result  # pyright: ignore[reportAttributeAccessIssue]

@@ -59,7 +59,12 @@ class Comparison:
 
 
 def measure(
-    fp_network: Network, quantized: Network, data: Mapping[str, Array], batch: int, threads: int | None, progress: Progress | None
+    fp_network: Network,
+    quantized: Network,
+    data: Mapping[str, Array],
+    batch: int,
+    threads: int | None,
+    progress: Progress | None,
 ) -> dict[str, Comparison]:
     """Run both networks on the same frames and compare every layer that both have."""
     reals, codes = Executor(fp_network, "fp_optimized"), Executor(quantized, "quantized")
@@ -92,7 +97,9 @@ def measure(
 
     # All tensors of a chunk are held together, so chunks are smaller than in calibration.
     total = {name: Comparison() for name in names}
-    for part in in_chunks(work, frames, max(1, chunk_size(fp_network, batch) // 4), threads, progress, "measuring accuracy"):
+    for part in in_chunks(
+        work, frames, max(1, chunk_size(fp_network, batch) // 4), threads, progress, "measuring accuracy"
+    ):
         for name, comparison in part.items():
             total[name].add(comparison)
     return total

@@ -114,10 +114,15 @@ def collect(
         bad = [name for name, pair in part.output.items() if not all(map(math.isfinite, pair))]
         if bad:
             raise DataError(
-                Diagnostic("E-DATA-NOT-FINITE", bad[0], "the float network gives NaN or infinity on the calibration data",
-                           f"{len(bad)} layers: {', '.join(bad[:5])}", "finite values",
-                           ("check the range of the calibration data", "check the model's weights"))
-            )  # fmt: skip
+                Diagnostic(
+                    "E-DATA-NOT-FINITE",
+                    bad[0],
+                    "the float network gives NaN or infinity on the calibration data",
+                    f"{len(bad)} layers: {', '.join(bad[:5])}",
+                    "finite values",
+                    ("check the range of the calibration data", "check the model's weights"),
+                )
+            )
     return total
 
 

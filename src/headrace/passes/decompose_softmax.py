@@ -29,7 +29,13 @@ class DecomposeSoftmax(Pass):
         reduced = (*source.output_shape[:-1], 1)
         anchor = softmax.name
 
-        def put(kind: str, inputs: list[str], attributes: dict[str, Any], shape: tuple[int, ...], hint: dict[str, Any] | None) -> str:
+        def put(
+            kind: str,
+            inputs: list[str],
+            attributes: dict[str, Any],
+            shape: tuple[int, ...],
+            hint: dict[str, Any] | None,
+        ) -> str:
             nonlocal anchor
             layer = Layer(fresh_name(network, kind), kind, inputs, attributes, shape, [], hint)
             network.insert_after(anchor, layer)

@@ -39,7 +39,9 @@ class FuseElementwiseAdd(Pass):
             return None
         for name in sorted(add.inputs, key=lambda n: -position[n]):
             layer = network[name]
-            plain = layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get("elementwise_add", False)
+            plain = layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get(
+                "elementwise_add", False
+            )
             if layer.kind in FUSING_KINDS and plain and sole_user(network, name) is add:
                 return layer
         return None

@@ -32,13 +32,30 @@ class InsertNormalization(Pass):
     def run(self, network: Network) -> list[dict[str, Any]]:
         source = self._source(network)
         channels = source.output_shape[-1]
-        mean, std = self._values("mean", self.mean, channels, source.name), self._values("std", self.std, channels, source.name)
+        mean, std = (
+            self._values("mean", self.mean, channels, source.name),
+            self._values("std", self.std, channels, source.name),
+        )
         if any(v == 0 for v in std):
-            raise UsageError(Diagnostic("E-NORMALIZATION", source.name, "a standard deviation is zero", str(list(self.std)), "non-zero numbers"))
+            raise UsageError(
+                Diagnostic(
+                    "E-NORMALIZATION",
+                    source.name,
+                    "a standard deviation is zero",
+                    str(list(self.std)),
+                    "non-zero numbers",
+                )
+            )
         users = network.users(source.name)
         if any(user.kind == "normalization" for user in users):
             raise UsageError(
-                Diagnostic("E-NORMALIZATION", source.name, "this input has a normalization already", users[0].name, "one normalization per input")
+                Diagnostic(
+                    "E-NORMALIZATION",
+                    source.name,
+                    "this input has a normalization already",
+                    users[0].name,
+                    "one normalization per input",
+                )
             )
         layer = Layer(fresh_name(network, "normalization"), "normalization", [source.name], {}, source.output_shape)
         params = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
@@ -51,19 +68,37 @@ class InsertNormalization(Pass):
         if self.input_layer is None:
             if len(inputs) != 1:
                 raise UsageError(
-                    Diagnostic("E-NORMALIZATION", network.name, "the network has several inputs, so the one to normalise must be named",
-                               "no name", "one of: " + ", ".join(x.name for x in inputs))
-                )  # fmt: skip
+                    Diagnostic(
+                        "E-NORMALIZATION",
+                        network.name,
+                        "the network has several inputs, so the one to normalise must be named",
+                        "no name",
+                        "one of: " + ", ".join(x.name for x in inputs),
+                    )
+                )
             return inputs[0]
         for layer in inputs:
-            if self.input_layer in (layer.name, layer.short_name, layer.attributes.get("source_name"), *layer.original_names):
+            if self.input_layer in (
+                layer.name,
+                layer.short_name,
+                layer.attributes.get("source_name"),
+                *layer.original_names,
+            ):
                 return layer
-        raise UsageError(unknown_name("E-NORMALIZATION", "input layer", self.input_layer, [x.name for x in inputs], network.name))
+        raise UsageError(
+            unknown_name("E-NORMALIZATION", "input layer", self.input_layer, [x.name for x in inputs], network.name)
+        )
 
     @staticmethod
     def _values(what: str, values: tuple[float, ...], channels: int, where: str) -> list[float]:
         if len(values) not in (1, channels) or not all(math.isfinite(v) for v in values):
             raise UsageError(
-                Diagnostic("E-NORMALIZATION", where, f"{what} must have one finite value per channel", str(list(values))[:200], f"{channels} values, or 1")
+                Diagnostic(
+                    "E-NORMALIZATION",
+                    where,
+                    f"{what} must have one finite value per channel",
+                    str(list(values))[:200],
+                    f"{channels} values, or 1",
+                )
             )
         return list(values) if len(values) == channels else list(values) * channels

@@ -55,9 +55,7 @@ class FreezeContext:
             network.params[f"{layer.name}/{key}"] = value
         store_requantization(network, layer, self.tensors[layer.name], rq)
 
-    def requantization(
-        self, layer: Layer, units: Array, magnitudes: Array, grid: Grid | None = None
-    ) -> Requantization:
+    def requantization(self, layer: Layer, units: Array, magnitudes: Array, grid: Grid | None = None) -> Requantization:
         """The integers that turn accumulators into this layer's output codes, its activation included.
 
         Args:
@@ -121,7 +119,10 @@ def freeze_network(context: FreezeContext, progress: Callable[[int, int, str], N
     missing = [layer for layer in context.network if layer.kind not in _FREEZERS]
     if missing:
         raise NotBuiltYetError(
-            [Diagnostic("E-OPTIMIZE-KIND", x.name, "layers of this kind cannot be quantised yet", x.kind) for x in missing]
+            [
+                Diagnostic("E-OPTIMIZE-KIND", x.name, "layers of this kind cannot be quantised yet", x.kind)
+                for x in missing
+            ]
         )
     total = len(context.network.layers)
     for done, layer in enumerate(context.network, start=1):

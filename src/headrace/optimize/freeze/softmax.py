@@ -24,7 +24,12 @@ def freeze_reciprocal(context: FreezeContext, layer: Layer) -> None:
     longest = max(1, x.magnitude * count).bit_length() - 1
     if int(rq.shifts[0]) + longest > MAX_SHIFT:
         raise NotBuiltYetError(
-            Diagnostic("E-OPTIMIZE-RECIPROCAL", layer.name, "the sum is too wide for the reciprocal's shift",
-                       f"{count} terms", f"shift + {longest} ≤ {MAX_SHIFT}")
-        )  # fmt: skip
+            Diagnostic(
+                "E-OPTIMIZE-RECIPROCAL",
+                layer.name,
+                "the sum is too wide for the reciprocal's shift",
+                f"{count} terms",
+                f"shift + {longest} ≤ {MAX_SHIFT}",
+            )
+        )
     context.store(layer, rq, {"reciprocal_table": table})
