@@ -261,10 +261,14 @@ class Simulation {
     queue_.push({std::max({a.wait_input, a.wait_output, a.free}), index});
   }
 
-  uint64_t link_cycles(uint32_t tensor) const {
+  // Rows of a frame are rounded so that together they take what the frame takes.
+  uint64_t link_cycles(uint32_t tensor, uint64_t row) const {
     const TensorRecord& t = p_.tensors[tensor];
     const Wide bytes = Wide{t.width} * t.channels * t.element_bytes;
-    return bounded(ceil_div(bytes * p_.target.clock_hz, p_.target.link_bytes_per_second));
+    const auto until = [&](uint64_t n) {
+      return ceil_div(bytes * n * p_.target.clock_hz, p_.target.link_bytes_per_second);
+    };
+    return bounded(until(row + 1) - until(row));
   }
 
   uint64_t token_cycles(const Actor& a) const {
@@ -284,7 +288,7 @@ class Simulation {
       a.free = end;
     } else {
       // One server for both directions; tokens come in the order in which they were ready.
-      const uint64_t cycles = link_cycles(a.tensor);
+      const uint64_t cycles = link_cycles(a.tensor, a.next % a.rows);
       end = std::max(time, link_free_) + cycles;
       link_free_ = a.free = end;
       link_busy_ += cycles;

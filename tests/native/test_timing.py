@@ -79,10 +79,10 @@ def test_ports_and_join_bound_a_stage() -> None:
 def test_the_host_link_is_shared_by_both_directions() -> None:
     p = chain([1], width=4000)
     p.stages[0].input_bytes_per_frame = p.stages[0].output_bytes_per_frame = 1
-    row = math.ceil(4000 * 8 * 400e6 / 3.5e9)
+    frame = math.ceil(10 * 4000 * 8 * 400e6 / 3.5e9)
     t = timing(p)
     assert t["bottleneck"] == "host link"
-    assert t["cycles_per_frame"] == 2 * 10 * row == t["link_busy_cycles"]
+    assert t["cycles_per_frame"] == 2 * frame == t["link_busy_cycles"]
 
 
 def gated(capacity: int) -> Program:
