@@ -266,6 +266,7 @@ def _damage(network: Network, key: str, value: object) -> None:
         ("multipliers", np.ones((2, 8), np.int32)),
         ("shifts", np.zeros(8, np.uint8)),
         ("shifts", np.full(8, 63, np.uint8)),
+        ("bias_q", np.full(8, -(2**31), np.int32)),
     ],
 )
 def test_damaged_integers_are_refused(key: str, value: object) -> None:
@@ -297,6 +298,27 @@ def test_codes_that_change_their_meaning_are_refused() -> None:
     network["net/maxpool1"].quantization["output"]["scale"] = 0.5  # type: ignore[index]
     with pytest.raises(InputFileError, match="another scale"):
         compile_network(network, HAILO8)
+
+
+def test_sums_that_may_overflow_are_refused() -> None:
+    network = small()
+    columns = network.params["net/conv1/multipliers"].shape[1]
+    network.params["net/conv1/bias_q"] = np.full(8, 2**30, np.int32)
+    network.params["net/conv1/multipliers"] = np.full((1, columns), 2**31 - 1, np.int32)
+    compile_network(network, HAILO8)  # 2^61 and a little: still exact
+    network.params["net/conv1/shifts"] = np.full(columns, 62, np.uint8)
+    network.params["net/conv1/bias_q"] = np.full(8, 2**31 - 2**24, np.int32)
+    with pytest.raises(InputFileError, match="may overflow"):
+        compile_network(network, HAILO8)
+
+
+def test_absurd_windows_end_in_a_report() -> None:
+    b = GraphBuilder(0)
+    huge = (1 << 31) - 1
+    pool = {"kernel_shape": [huge, huge], "padding": [huge - 1, huge - 1, 3, 3]}
+    b.output(b.add("maxpool", [b.input((4, 4, 2))], pool))
+    with pytest.raises(CapacityError, match="no way to build this layer"):
+        compile_network(freeze(b.net), HAILO8)
 
 
 def test_verify_catches_broken_programs() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.compiler.bounds import check_bounds
 from headrace.compiler.lower import Kernel, lower_layer
 from headrace.errors import Diagnostic, HeadraceError, InputFileError, UnsupportedModelError, UsageError
 from headrace.hef.microcode import Opcode
@@ -55,8 +56,11 @@ def lower_network(network: Network) -> Lowered:
         if layer.kind in ("input_layer", "output_layer"):
             continue
         try:
-            kernels.append(lower_layer(network, layer))
             works.append(work_of_layer(network, layer))
+            kernels.append(lower_layer(network, layer))
+            overflows = check_bounds(kernels[-1], {n: _tensor(network[n]) for n in layer.inputs})
+            if overflows:
+                problems.append(InputFileError(overflows))
         except HeadraceError as error:
             problems.append(error)
     if problems:
@@ -102,6 +106,10 @@ def _check_stage(network: Network) -> None:
                 "at least one of each",
             )
         )
+
+
+def _tensor(layer: Layer) -> tuple[tuple[int, int, int], TensorQuantization]:
+    return layer.frame_shape, output_quantization(layer)
 
 
 def _stream(layer: Layer, source: Layer) -> Stream:

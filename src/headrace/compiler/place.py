@@ -19,6 +19,7 @@ import numpy as np
 from headrace.targets import Target
 from headrace.timing import Flow
 
+MOST_OF_A_STAGE = 65535  # what a stage record holds
 Use = tuple[int, int, int]
 
 
@@ -66,6 +67,8 @@ def producers_of(flow: Flow) -> list[list[int]]:
 def place(uses: Sequence[Use], flow: Flow, target: Target) -> list[int] | None:
     """A cluster for each stage, or ``None`` when the stages do not divide over the clusters."""
     local, near = _local(uses, target), producers_of(flow)
+    if any(value > MOST_OF_A_STAGE for use in uses for value in use):
+        return None
     for strategy in (_snake, _matching, _largest_first):
         room = _room(target, len(flow.inputs))
         result = strategy(local, near, room, target)

@@ -24,6 +24,8 @@ FEATURES = 8  # output features a sub-cluster computes at once
 MAX_SLICES = 8
 MAX_SUBCLUSTERS = 8  # of one slice
 LEAST_SLICE_WIDTH = 4  # columns
+MOST_ENGINE_CYCLES = (1 << 32) - 1  # of one row: what a stage record holds
+MOST_CYCLES = 1 << 48  # of one frame: days; keeps all sums of the schedule within 64 bits
 FAN = 4  # a helper controller joins or feeds at most this many others
 
 
@@ -204,7 +206,10 @@ def options_of(work: Work, target: Target) -> list[Option]:
     fits = [
         o
         for o in _FAMILIES[work.family](work, target)
-        if o.controllers <= target.controllers_per_cluster and o.subclusters <= target.subclusters_per_cluster
+        if o.controllers <= target.controllers_per_cluster
+        and o.subclusters <= target.subclusters_per_cluster
+        and o.engine <= MOST_ENGINE_CYCLES
+        and o.cycles <= MOST_CYCLES
     ]
     fits.sort(key=lambda o: (o.cycles, o.use))
     kept: list[Option] = []

@@ -18,7 +18,7 @@ from headrace.errors import Diagnostic, InputFileError
 from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of, output_quantization
 
-MAX_ROWS = 1 << 16  # rows of one tensor; beyond it the row schedule itself would not be worth its memory
+MAX_ROWS = 1 << 16  # rows, and columns, of one tensor; beyond it the row schedule itself would not be worth its memory
 MAX_FRAME_BYTES = 1 << 32
 
 
@@ -224,14 +224,14 @@ def plane_of(layer: Layer) -> Plane:
     height, width, channels = layer.frame_shape
     size = output_quantization(layer).bits // 8 if layer.quantization else 1
     plane = Plane(layer.name, height, width, channels, size)
-    if min(height, width, channels) < 1 or height > MAX_ROWS or plane.frame_bytes > MAX_FRAME_BYTES:
+    if min(height, width, channels) < 1 or max(height, width) > MAX_ROWS or plane.frame_bytes > MAX_FRAME_BYTES:
         raise InputFileError(
             Diagnostic(
                 "E-TIMING-SHAPE",
                 layer.name,
                 "the tensor is too large to schedule",
                 f"{height}×{width}×{channels}",
-                f"positive sizes, at most {MAX_ROWS} rows and {MAX_FRAME_BYTES} bytes",
+                f"positive sizes, at most {MAX_ROWS} rows and columns and {MAX_FRAME_BYTES} bytes",
             )
         )
     return plane

@@ -11,7 +11,7 @@ from headrace.compiler.lower.base import Context, Kernel, bad_constant, lowers, 
 from headrace.hef.microcode import Opcode
 from headrace.layers import definition_of
 from headrace.layers.pool import PoolAttributes
-from headrace.numerics.geometry import covered_counts
+from headrace.numerics.geometry import covered
 
 
 def _window(window: PoolAttributes) -> dict[str, int]:
@@ -37,13 +37,16 @@ def average_pool(context: Context) -> Kernel:
     A layer that divides by the whole window everywhere has one frozen column; it is listed once per count that occurs.
     """
     definition: Any = definition_of(context.layer.kind)
-    shape = (-1, *context.input_shape())
-    window = definition.window_of(context.attributes, shape)
-    covered = covered_counts(
-        shape[1:3], window.kernel_shape, window.strides, window.padding, context.layer.frame_shape[:2]
+    height, width, _ = context.input_shape()
+    window: PoolAttributes = definition.window_of(context.attributes, (-1, height, width, 0))
+    shape, output = (height, width), context.layer.frame_shape
+    # Per axis: a network from elsewhere may have a very large output.
+    rows, columns = (
+        sorted(set(covered(shape[i], window.kernel_shape[i], window.strides[i], window.padding[i], output[i])))
+        for i in (0, 1)
     )
-    divisors = definition.divisors(context.attributes, shape)
-    pairs = sorted(set(zip(covered.reshape(-1).tolist(), divisors.reshape(-1).tolist(), strict=True)))
+    whole = window.kernel_shape[0] * window.kernel_shape[1]
+    pairs = [(n, whole if window.count_padding else n) for n in sorted({r * c for r in rows for c in columns})]
     counts = context.quantized.param("counts", np.uint32, 1).tolist()
     missing = sorted({d for _, d in pairs} - set(counts))
     if missing or counts != sorted(set(counts)) or len(counts) != context.quantized.rq.shifts.size:
