@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Python bindings over the C API; nothing is computed here.
-#include <nanobind/nanobind.h>
 #include <nanobind/eval.h>
+#include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <memory>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <optional>
 #include <string>
@@ -138,7 +138,10 @@ nb::list layer_list(const Network& n) {
 
 std::string shape_text(const Shape& s, bool floats) {
   return "(batch, " + std::to_string(s.height) + ", " + std::to_string(s.width) + ", " + std::to_string(s.channels) +
-         ") " + (floats ? "float32" : s.bytes == 1 ? "uint8" : "uint16");
+         ") " +
+         (floats         ? "float32"
+          : s.bytes == 1 ? "uint8"
+                         : "uint16");
 }
 
 using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
@@ -164,7 +167,8 @@ struct Inputs {
       if (shape == nullptr) {
         std::string known;
         for (const Shape& s : shapes) known += (known.empty() ? "" : ", ") + s.name;
-        throw NativeError{HEADRACE_NOT_FOUND, "there is no input of this name\n  got:  " + names.back() + "\n  need: " + known};
+        throw NativeError{HEADRACE_NOT_FOUND,
+                          "there is no input of this name\n  got:  " + names.back() + "\n  need: " + known};
       }
       Array array;
       if (!nb::try_cast(value, array)) {
@@ -182,14 +186,17 @@ struct Inputs {
   }
 
   static void check_array(const Array& array, const Shape& shape, bool floats) {
-    const nb::dlpack::dtype want = floats ? nb::dtype<float>() : shape.bytes == 1 ? nb::dtype<uint8_t>() : nb::dtype<uint16_t>();
+    const nb::dlpack::dtype want = floats             ? nb::dtype<float>()
+                                   : shape.bytes == 1 ? nb::dtype<uint8_t>()
+                                                      : nb::dtype<uint16_t>();
     bool ok = array.ndim() == 4 && array.dtype() == want;
     ok = ok && array.shape(1) == shape.height && array.shape(2) == shape.width && array.shape(3) == shape.channels;
     if (ok) return;
     std::string got = "(";
     for (size_t i = 0; i < array.ndim(); ++i) got += (i ? ", " : "") + std::to_string(array.shape(i));
     got += ") of " + std::to_string(array.dtype().bits) + " bits";
-    bad_argument("input " + shape.name + ": the array has another shape or type\n  got:  " + got + "\n  need: " + shape_text(shape, floats));
+    bad_argument("input " + shape.name + ": the array has another shape or type\n  got:  " + got +
+                 "\n  need: " + shape_text(shape, floats));
   }
 };
 
@@ -214,7 +221,7 @@ nb::dict infer(const Network& n, const nb::dict& given, Mode mode) {
   std::vector<headrace_buffer> buffers;
   for (const Shape& s : shapes) {
     void* data = nullptr;
-    nb::object array = floats       ? make_array<float>(inputs.frames, s, &data)
+    nb::object array = floats         ? make_array<float>(inputs.frames, s, &data)
                        : s.bytes == 1 ? make_array<uint8_t>(inputs.frames, s, &data)
                                       : make_array<uint16_t>(inputs.frames, s, &data);
     out[s.name.c_str()] = array;
@@ -225,8 +232,11 @@ nb::dict infer(const Network& n, const nb::dict& given, Mode mode) {
   std::string text;
   {
     nb::gil_scoped_release release;
-    const auto call = mode == Mode::kAll ? headrace_network_infer_all : floats ? headrace_network_infer_float : headrace_network_infer;
-    status = call(n.handle, inputs.frames, inputs.buffers.data(), inputs.buffers.size(), buffers.data(), buffers.size());
+    const auto call = mode == Mode::kAll ? headrace_network_infer_all
+                      : floats           ? headrace_network_infer_float
+                                         : headrace_network_infer;
+    status =
+        call(n.handle, inputs.frames, inputs.buffers.data(), inputs.buffers.size(), buffers.data(), buffers.size());
     if (status != HEADRACE_SUCCESS) text = headrace_last_error();
   }
   if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
@@ -254,7 +264,8 @@ nb::dict timing(const Network& n) {
   d["link_busy_cycles"] = t.link_busy_cycles;
   d["frames_simulated"] = t.frames_simulated;
   d["steady"] = t.steady != 0;
-  d["bottleneck"] = t.bottleneck_stage < t.stage_count ? nb::cast(stages[t.bottleneck_stage].name) : nb::cast("host link");
+  d["bottleneck"] =
+      t.bottleneck_stage < t.stage_count ? nb::cast(stages[t.bottleneck_stage].name) : nb::cast("host link");
   nb::list list;
   for (uint32_t i = 0; i < t.stage_count; ++i) {
     const headrace_stage_timing& s = stages[i];
@@ -304,7 +315,8 @@ NB_MODULE(_native, m) {
     try {
       std::rethrow_exception(p);
     } catch (const NativeError& e) {
-      nb::object text = nb::steal(PyUnicode_DecodeUTF8(e.text.data(), static_cast<Py_ssize_t>(e.text.size()), "replace"));
+      nb::object text =
+          nb::steal(PyUnicode_DecodeUTF8(e.text.data(), static_cast<Py_ssize_t>(e.text.size()), "replace"));
       nb::object value = nb::steal(PyObject_CallFunction(error_type, "iO", static_cast<int>(e.status), text.ptr()));
       if (value.is_valid()) PyErr_SetObject(error_type, value.ptr());
     }
@@ -315,13 +327,17 @@ NB_MODULE(_native, m) {
     check(headrace_get_version(&v));
     return std::to_string(v.major) + "." + std::to_string(v.minor) + "." + std::to_string(v.patch);
   });
-  m.def("kernel_sets", [] {
-    std::vector<std::string> names;
-    for (size_t i = 0; i < headrace_kernel_set_count(); ++i) names.emplace_back(headrace_kernel_set_name(i));
-    return names;
-  }, "Kernel sets this CPU has, slowest first.");
-  m.def("verify", [](nb::bytes hef) { check(headrace_verify(hef.data(), hef.size())); }, nb::arg("hef"),
-        "Check a HEF as a device would; raises NativeError.");
+  m.def(
+      "kernel_sets",
+      [] {
+        std::vector<std::string> names;
+        for (size_t i = 0; i < headrace_kernel_set_count(); ++i) names.emplace_back(headrace_kernel_set_name(i));
+        return names;
+      },
+      "Kernel sets this CPU has, slowest first.");
+  m.def(
+      "verify", [](nb::bytes hef) { check(headrace_verify(hef.data(), hef.size())); }, nb::arg("hef"),
+      "Check a HEF as a device would; raises NativeError.");
   nb::class_<Device>(m, "Device")
       .def(nb::init<std::optional<std::string>, uint32_t, std::optional<std::string>>(), nb::arg("arch") = nb::none(),
            nb::arg("threads") = 0, nb::arg("kernels") = nb::none())
@@ -334,8 +350,14 @@ NB_MODULE(_native, m) {
       .def_prop_ro("inputs", [](const Network& n) { return stream_list(n, HEADRACE_INPUT); })
       .def_prop_ro("outputs", [](const Network& n) { return stream_list(n, HEADRACE_OUTPUT); })
       .def_prop_ro("layers", &layer_list)
-      .def("infer", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kCodes); }, nb::arg("inputs"))
-      .def("infer_float", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kFloat); }, nb::arg("inputs"))
-      .def("infer_all", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kAll); }, nb::arg("inputs"))
+      .def(
+          "infer", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kCodes); },
+          nb::arg("inputs"))
+      .def(
+          "infer_float", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kFloat); },
+          nb::arg("inputs"))
+      .def(
+          "infer_all", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kAll); },
+          nb::arg("inputs"))
       .def("timing", &timing);
 }

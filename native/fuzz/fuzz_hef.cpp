@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fuzz target: a HEF whose CRC and target hash are not looked at is loaded as a device would; what is accepted runs one frame and its
-// timing, under a step limit. A finding is a crash, a sanitizer report or a hang.
+// Fuzz target: a HEF whose CRC and target hash are not looked at is loaded as a device would; what is accepted runs one
+// frame and its timing, under a step limit. A finding is a crash, a sanitizer report or a hang.
 #include <cstdio>
 #include <cstring>
 #include <vector>

@@ -85,7 +85,8 @@ std::vector<uint8_t> read_file(const char* path) {
   uint8_t block[1 << 16];
   size_t n = 0;
   while ((n = std::fread(block, 1, sizeof block, file.handle)) > 0) {
-    if (bytes.size() + n > kFileLimit) fail(HEADRACE_INVALID_HEF, path, "the file is too large", "more than 4 GiB", "at most 4 GiB");
+    if (bytes.size() + n > kFileLimit)
+      fail(HEADRACE_INVALID_HEF, path, "the file is too large", "more than 4 GiB", "at most 4 GiB");
     bytes.insert(bytes.end(), block, block + n);
   }
   if (std::ferror(file.handle)) fail(HEADRACE_OPEN_FILE_FAILURE, path, "the file cannot be read", std::strerror(errno));
@@ -123,8 +124,16 @@ void fill_timing(const Program& p, const TimingResult& r, headrace_timing* timin
   give(timing, t, "timing");
   for (size_t i = 0; stages != nullptr && i < std::min(capacity, r.stages.size()); ++i) {
     const StageTiming& s = r.stages[i];
-    stages[i] = {p.kernel_names[s.kernel].c_str(), s.kernel, s.rows, s.busy, s.engine, s.input_port, s.output_port,
-                 s.span, s.stall_input, s.stall_output};
+    stages[i] = {p.kernel_names[s.kernel].c_str(),
+                 s.kernel,
+                 s.rows,
+                 s.busy,
+                 s.engine,
+                 s.input_port,
+                 s.output_port,
+                 s.span,
+                 s.stall_input,
+                 s.stall_output};
   }
 }
 
@@ -138,29 +147,44 @@ extern "C" {
 headrace_status headrace_get_version(headrace_version* out) noexcept {
   return guarded([&] {
     give(out,
-         headrace_version{0, HEADRACE_VERSION_MAJOR, HEADRACE_VERSION_MINOR, HEADRACE_VERSION_PATCH, HEADRACE_ABI_VERSION,
-                          microcode::kVersionMajor, microcode::kVersionMinor},
+         headrace_version{0, HEADRACE_VERSION_MAJOR, HEADRACE_VERSION_MINOR, HEADRACE_VERSION_PATCH,
+                          HEADRACE_ABI_VERSION, microcode::kVersionMajor, microcode::kVersionMinor},
          "version");
   });
 }
 
 const char* headrace_status_message(headrace_status status) noexcept {
   switch (status) {
-    case HEADRACE_SUCCESS: return "success";
-    case HEADRACE_INVALID_ARGUMENT: return "invalid argument";
-    case HEADRACE_OUT_OF_HOST_MEMORY: return "out of host memory";
-    case HEADRACE_INVALID_OPERATION: return "invalid operation";
-    case HEADRACE_NOT_IMPLEMENTED: return "not built yet";
-    case HEADRACE_INTERNAL_FAILURE: return "internal failure";
-    case HEADRACE_OPEN_FILE_FAILURE: return "the file cannot be opened";
-    case HEADRACE_INVALID_HEF: return "invalid HEF";
-    case HEADRACE_NOT_FOUND: return "not found";
-    case HEADRACE_OUT_OF_PHYSICAL_DEVICES: return "no such device";
-    case HEADRACE_HEF_FILE_CORRUPTED: return "the HEF is corrupted";
-    case HEADRACE_HEF_NOT_SUPPORTED: return "the HEF is not supported";
-    case HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE: return "the HEF is not compatible with the device";
-    case HEADRACE_DEADLOCK: return "the pipeline cannot move";
-    default: return "unknown status";
+    case HEADRACE_SUCCESS:
+      return "success";
+    case HEADRACE_INVALID_ARGUMENT:
+      return "invalid argument";
+    case HEADRACE_OUT_OF_HOST_MEMORY:
+      return "out of host memory";
+    case HEADRACE_INVALID_OPERATION:
+      return "invalid operation";
+    case HEADRACE_NOT_IMPLEMENTED:
+      return "not built yet";
+    case HEADRACE_INTERNAL_FAILURE:
+      return "internal failure";
+    case HEADRACE_OPEN_FILE_FAILURE:
+      return "the file cannot be opened";
+    case HEADRACE_INVALID_HEF:
+      return "invalid HEF";
+    case HEADRACE_NOT_FOUND:
+      return "not found";
+    case HEADRACE_OUT_OF_PHYSICAL_DEVICES:
+      return "no such device";
+    case HEADRACE_HEF_FILE_CORRUPTED:
+      return "the HEF is corrupted";
+    case HEADRACE_HEF_NOT_SUPPORTED:
+      return "the HEF is not supported";
+    case HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE:
+      return "the HEF is not compatible with the device";
+    case HEADRACE_DEADLOCK:
+      return "the pipeline cannot move";
+    default:
+      return "unknown status";
   }
 }
 
@@ -273,7 +297,8 @@ size_t headrace_network_layer_count(const headrace_network* network) noexcept {
   return network == nullptr ? 0 : network->network.program().kernels.size();
 }
 
-headrace_status headrace_network_layer(const headrace_network* network, size_t index, headrace_layer_info* out) noexcept {
+headrace_status headrace_network_layer(const headrace_network* network, size_t index,
+                                       headrace_layer_info* out) noexcept {
   return guarded([&] {
     require_pointer(network, "network");
     const Program& p = network->network.program();
@@ -290,7 +315,8 @@ headrace_status headrace_network_layer(const headrace_network* network, size_t i
 }
 
 headrace_status headrace_network_infer(headrace_network* network, size_t frames, const headrace_buffer* inputs,
-                                       size_t input_count, const headrace_buffer* outputs, size_t output_count) noexcept {
+                                       size_t input_count, const headrace_buffer* outputs,
+                                       size_t output_count) noexcept {
   return guarded([&] {
     require_pointer(network, "network");
     network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantised, false);

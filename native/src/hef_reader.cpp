@@ -44,9 +44,15 @@ class Message {
     field.number = static_cast<uint32_t>(key >> 3);
     field.wire = static_cast<uint32_t>(key & 7);
     switch (field.wire) {
-      case 0: field.value = varint(); break;
-      case 1: field.value = fixed(8); break;
-      case 5: field.value = fixed(4); break;
+      case 0:
+        field.value = varint();
+        break;
+      case 1:
+        field.value = fixed(8);
+        break;
+      case 5:
+        field.value = fixed(4);
+        break;
       case 2: {
         const uint64_t size = varint();
         if (size > static_cast<uint64_t>(end_ - p_)) unparsable("a length past the end of its message");
@@ -54,7 +60,8 @@ class Message {
         p_ += size;
         break;
       }
-      default: unparsable("an unknown wire type");
+      default:
+        unparsable("an unknown wire type");
     }
     return true;
   }
@@ -216,7 +223,8 @@ HefContents read_hef(ByteView file, bool check_crc) {
   }
   const uint32_t version = big_u32(file.data + 4);
   const uint32_t magic = big_u32(file.data);
-  if (magic != kHefMagic) fail(HEADRACE_HEF_NOT_SUPPORTED, where, "HEF magic does not match", str(magic), str(kHefMagic));
+  if (magic != kHefMagic)
+    fail(HEADRACE_HEF_NOT_SUPPORTED, where, "HEF magic does not match", str(magic), str(kHefMagic));
   if (version != 1) {
     fail(HEADRACE_HEF_NOT_SUPPORTED, where, "unsupported hef version " + str(version), str(version),
          "1 (what Headrace writes)");

@@ -66,8 +66,9 @@ const KernelSet& choose_kernels(const char* name) {
     if (std::strcmp(set->name, name) == 0) return *set;
   }
   const bool known = std::strcmp(name, "avx2") == 0 || std::strcmp(name, "avx512vnni") == 0;
-  fail(HEADRACE_INVALID_ARGUMENT, where, known ? "this CPU does not have the kernel set" : "there is no kernel set of this name",
-       printable(name), "one this CPU has: " + names_of_sets());
+  fail(HEADRACE_INVALID_ARGUMENT, where,
+       known ? "this CPU does not have the kernel set" : "there is no kernel set of this name", printable(name),
+       "one this CPU has: " + names_of_sets());
 }
 
 Device::Device(const DeviceOptions& options)
@@ -90,8 +91,8 @@ void Device::accept(const std::string& target) {
   const std::lock_guard<std::mutex> lock(arch_mutex_);
   if (arch_.empty()) arch_ = target;
   if (arch_ == target || (arch_ == "hailo8" && target == "hailo8l")) return;
-  fail(HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE, "device", "the HEF was compiled for another target",
-       printable(target), arch_ == "hailo8" ? "hailo8 or hailo8l" : printable(arch_));
+  fail(HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE, "device", "the HEF was compiled for another target", printable(target),
+       arch_ == "hailo8" ? "hailo8 or hailo8l" : printable(arch_));
 }
 
 Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) : device_(std::move(device)) {
@@ -129,7 +130,8 @@ Network::Bound Network::bind(const headrace_buffer& buffer, size_t frames, Codes
     for (uint32_t tensor : streams(output)) consider(program_.tensor_names[tensor], tensor);
   }
   if (!found) {
-    fail(HEADRACE_NOT_FOUND, "network " + name_, "there is no " + what + " of this name", printable(buffer.name), known);
+    fail(HEADRACE_NOT_FOUND, "network " + name_, "there is no " + what + " of this name", printable(buffer.name),
+         known);
   }
   for (uint32_t i = 0; output && i < program_.kernels.size(); ++i) {
     if (program_.kernels[i].output == bound.tensor) bound.kernel = i;
@@ -141,7 +143,10 @@ Network::Bound Network::bind(const headrace_buffer& buffer, size_t frames, Codes
     fail(HEADRACE_INVALID_ARGUMENT, what + " " + printable(buffer.name), "the buffer does not hold the frames",
          str(uint64_t{buffer.size}) + " bytes",
          str(need) + " bytes: " + str(uint64_t{frames}) + " frames of " + str(place.height) + "x" + str(place.width) +
-             "x" + str(place.channels) + (codes == Codes::kFloat ? " float32" : place.bytes == 1 ? " uint8" : " uint16"));
+             "x" + str(place.channels) +
+             (codes == Codes::kFloat ? " float32"
+              : place.bytes == 1     ? " uint8"
+                                     : " uint16"));
   }
   bound.data = static_cast<uint8_t*>(buffer.data);
   return bound;
@@ -193,16 +198,20 @@ void Network::run_frame(size_t frame, const std::vector<Bound>& inputs, const st
   for (const Bound& b : inputs) {
     const Place& place = plan_.tensors[b.tensor];
     const uint8_t* from = b.data + frame * b.frame_bytes;
-    if (codes == Codes::kFloat) quantise(reinterpret_cast<const float*>(from), place, program_.tensors[b.tensor].scale);
-    else std::memcpy(place.data, from, b.frame_bytes);
+    if (codes == Codes::kFloat)
+      quantise(reinterpret_cast<const float*>(from), place, program_.tensors[b.tensor].scale);
+    else
+      std::memcpy(place.data, from, b.frame_bytes);
   }
   for (size_t i = 0; i < plan_.steps.size(); ++i) {
     run_step(*plan_.steps[i]);
     for (const Bound& b : after[i]) {
       const Place& place = plan_.tensors[b.tensor];
       uint8_t* to = b.data + frame * b.frame_bytes;
-      if (codes == Codes::kFloat) dequantise(place, reinterpret_cast<float*>(to), program_.tensors[b.tensor].scale);
-      else std::memcpy(to, place.data, b.frame_bytes);
+      if (codes == Codes::kFloat)
+        dequantise(place, reinterpret_cast<float*>(to), program_.tensors[b.tensor].scale);
+      else
+        std::memcpy(to, place.data, b.frame_bytes);
     }
   }
 }

@@ -77,7 +77,8 @@ class Network {
 
   Bound bind(const headrace_buffer& buffer, size_t frames, Codes codes, bool output, bool by_layer) const;
   std::vector<Bound> bind_inputs(size_t frames, const headrace_buffer* inputs, size_t count, Codes codes) const;
-  void run_frame(size_t frame, const std::vector<Bound>& inputs, const std::vector<std::vector<Bound>>& after, Codes codes);
+  void run_frame(size_t frame, const std::vector<Bound>& inputs, const std::vector<std::vector<Bound>>& after,
+                 Codes codes);
   void run_step(const Step& step);
 
   std::shared_ptr<Device> device_;

@@ -164,8 +164,9 @@ void plan_elementwise(Step& s, const Program& p, Budget& budget, uint32_t thread
   const auto channels = static_cast<uint64_t>(s.out.channels);
   s.per_channel = s.record.requantise_channels != 1;
   const uint64_t lanes = s.per_channel ? (channels + kColumns - 1) / kColumns * kColumns : kColumns;
-  fill_requantise(s, p, budget, lanes,
-                  [&](uint64_t lane) { return s.per_channel && lane >= channels ? int64_t{-1} : static_cast<int64_t>(lane); });
+  fill_requantise(s, p, budget, lanes, [&](uint64_t lane) {
+    return s.per_channel && lane >= channels ? int64_t{-1} : static_cast<int64_t>(lane);
+  });
   fill_table(s, p, budget);
   bool wide = s.out.bytes != 1;
   for (const Place& x : s.in) wide = wide || x.bytes != 1;
@@ -211,7 +212,8 @@ std::vector<int64_t> covered_counts(int64_t out, int64_t stride, int64_t pad, in
   std::sort(distinct.begin(), distinct.end());
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   for (int64_t count : each) {
-    classes.push_back(static_cast<uint32_t>(std::lower_bound(distinct.begin(), distinct.end(), count) - distinct.begin()));
+    classes.push_back(
+        static_cast<uint32_t>(std::lower_bound(distinct.begin(), distinct.end(), count) - distinct.begin()));
   }
   return distinct;
 }
@@ -220,8 +222,10 @@ void plan_pool_sum(Step& s, const Program& p, Budget& budget) {
   const KernelRecord& k = s.record;
   const Place& x = s.in[0];
   budget.take(sat_mul(static_cast<uint64_t>(s.out.height + s.out.width), 24), "pool windows");
-  const auto rows = covered_counts(s.out.height, k.stride_height, k.pad_top, k.kernel_height, k.dilation_height, x.height, s.row_class);
-  const auto columns = covered_counts(s.out.width, k.stride_width, k.pad_left, k.kernel_width, k.dilation_width, x.width, s.column_class);
+  const auto rows = covered_counts(s.out.height, k.stride_height, k.pad_top, k.kernel_height, k.dilation_height,
+                                   x.height, s.row_class);
+  const auto columns = covered_counts(s.out.width, k.stride_width, k.pad_left, k.kernel_width, k.dilation_width,
+                                      x.width, s.column_class);
   s.column_classes = static_cast<uint32_t>(columns.size());
   const uint8_t* table = constant(p, k.count_offset);
   std::vector<uint32_t> listed;
@@ -229,7 +233,8 @@ void plan_pool_sum(Step& s, const Program& p, Budget& budget) {
   for (uint32_t i = 0; i < k.requantise_channels; ++i) listed.push_back(load_u32(table + 4 * size_t{i}));
   for (int64_t r : rows) {
     for (int64_t c : columns) {
-      s.pair_entry.push_back(static_cast<uint32_t>(std::lower_bound(listed.begin(), listed.end(), static_cast<uint32_t>(r * c)) - listed.begin()));
+      s.pair_entry.push_back(static_cast<uint32_t>(
+          std::lower_bound(listed.begin(), listed.end(), static_cast<uint32_t>(r * c)) - listed.begin()));
     }
   }
   fill_requantise(s, p, budget, uint64_t{k.requantise_channels} * kColumns,
@@ -271,7 +276,9 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
     }
     case Opcode::kElementwiseAdd:
     case Opcode::kElementwiseMultiply:
-    case Opcode::kRescale: plan_elementwise(s, p, budget, threads); return kBlockPixels * kColumns;
+    case Opcode::kRescale:
+      plan_elementwise(s, p, budget, threads);
+      return kBlockPixels * kColumns;
     case Opcode::kPoolMax:
       s.work = sat_mul(s.work, window);
       s.run = run_pool_max;
@@ -282,7 +289,8 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
       plan_pool_sum(s, p, budget);
       set_row_tiles(s, sat_mul(row, window), threads);
       return 0;
-    case Opcode::kReduceMax: return whole(run_reduce_max);
+    case Opcode::kReduceMax:
+      return whole(run_reduce_max);
     case Opcode::kReduceSumReciprocal: {
       s.per_channel = k.requantise_channels != 1;
       const uint64_t lanes = s.per_channel ? static_cast<uint64_t>(s.out.channels) : 1;
@@ -291,11 +299,16 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
       whole(run_reduce_sum_reciprocal);
       return static_cast<uint64_t>(s.out.elements()) * 8;
     }
-    case Opcode::kConcatenate: return whole(run_concatenate);
-    case Opcode::kSlice: return moved(run_slice);
-    case Opcode::kPad: return moved(run_pad);
-    case Opcode::kTranspose: return moved(run_transpose);
-    case Opcode::kReshape: return whole(run_reshape);
+    case Opcode::kConcatenate:
+      return whole(run_concatenate);
+    case Opcode::kSlice:
+      return moved(run_slice);
+    case Opcode::kPad:
+      return moved(run_pad);
+    case Opcode::kTranspose:
+      return moved(run_transpose);
+    case Opcode::kReshape:
+      return whole(run_reshape);
   }
   return 0;
 }

@@ -11,9 +11,9 @@ struct Plan {
   std::vector<std::unique_ptr<Step>> steps;
   std::vector<Place> tensors;  // by tensor index; places of tensors that are not alive together may overlap
   AlignedBytes arena;
-  AlignedBytes scratch;         // one part per thread
-  uint64_t scratch_bytes = 0;   // of one part
-  uint64_t work = 0;            // of one frame
+  AlignedBytes scratch;        // one part per thread
+  uint64_t scratch_bytes = 0;  // of one part
+  uint64_t work = 0;           // of one frame
 };
 
 // `program` must be verified. Throws Failure 26 when the memory limit is passed.

@@ -83,7 +83,10 @@ void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budge
   const auto blocks = static_cast<uint64_t>(w.groups * w.group_blocks);
   const int64_t per_channel = w.segments * w.segment_length;
   w.block_elements = w.segments * w.segment_padded * kColumns;
-  s.weights = AlignedBytes(budget, sat_mul(sat_mul(blocks, static_cast<uint64_t>(w.block_elements)), static_cast<uint64_t>(kernels.weight_bytes)), "weights");
+  s.weights = AlignedBytes(
+      budget,
+      sat_mul(sat_mul(blocks, static_cast<uint64_t>(w.block_elements)), static_cast<uint64_t>(kernels.weight_bytes)),
+      "weights");
   s.bias = AlignedBytes(budget, sat_mul(blocks, kColumns * 4), "biases");
   const uint8_t* from = p.constants.data + s.record.weight_offset;
   const uint8_t* bias = p.constants.data + s.record.bias_offset;
@@ -98,8 +101,10 @@ void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budge
       const int64_t k = i / w.segment_length * w.segment_padded + i % w.segment_length;
       const int64_t at = base + (k / kernels.k_step) * kColumns * kernels.k_step +
                          static_cast<int64_t>(lane % kColumns) * kernels.k_step + k % kernels.k_step;
-      if (kernels.weight_bytes == 1) s.weights.as<int8_t>()[at] = value;
-      else s.weights.as<int16_t>()[at] = value;
+      if (kernels.weight_bytes == 1)
+        s.weights.as<int8_t>()[at] = value;
+      else
+        s.weights.as<int16_t>()[at] = value;
     }
     // Modulo 2^32: the sum with the products is exact again, because the verifier proved that it fits.
     s.bias.as<uint32_t>()[lane] = load_u32(bias + 4 * c) - static_cast<uint32_t>(w.in_zero) * sum;
@@ -128,7 +133,8 @@ void pack_depthwise(Step& s, const Program& p, Budget& budget) {
 void choose_tiles(Step& s, bool depthwise, int band_bytes, uint32_t threads) {
   WindowOp& w = s.window;
   const int64_t blocks = w.groups * w.group_blocks;
-  const uint64_t per_pixel = sat_mul(static_cast<uint64_t>(blocks), static_cast<uint64_t>(w.segments * w.segment_padded) * (depthwise ? 8 : 1));
+  const uint64_t per_pixel = sat_mul(static_cast<uint64_t>(blocks),
+                                     static_cast<uint64_t>(w.segments * w.segment_padded) * (depthwise ? 8 : 1));
   set_row_tiles(s, sat_mul(static_cast<uint64_t>(w.out_width), per_pixel / 4 + 1), threads);
   const int64_t row_bytes = w.band_width * w.in_channels * band_bytes;
   const int64_t fixed = extent(w.kernel_height, w.dilation_height) - w.stride_height;
@@ -166,8 +172,10 @@ uint64_t plan_window(Step& s, const Program& p, const KernelSet& kernels, Budget
     budget.check(sat_mul(sat_mul(tall, pitch), static_cast<uint64_t>(band_bytes) * threads), "window rows");
   }
   fill_segments(s, depthwise, kernels.k_step, budget);
-  if (depthwise) pack_depthwise(s, p, budget);
-  else pack_convolution(s, p, kernels, budget);
+  if (depthwise)
+    pack_depthwise(s, p, budget);
+  else
+    pack_convolution(s, p, kernels, budget);
   w.weights = s.weights.data();
   w.bias = s.bias.as<int32_t>();
   choose_tiles(s, depthwise, band_bytes, threads);

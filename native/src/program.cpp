@@ -58,7 +58,8 @@ Sections read_sections(ByteView bytes, const microcode::ProgramHeader& header) {
     sections.view[entry.kind] = {bytes.data + entry.offset, static_cast<size_t>(entry.size)};
   }
   for (size_t kind = 1; kind <= kSectionKinds; ++kind) {
-    if (!sections.present[kind]) corrupt("section table", "a section is missing", "no section " + str(uint64_t{kind}), "all of 1..9");
+    if (!sections.present[kind])
+      corrupt("section table", "a section is missing", "no section " + str(uint64_t{kind}), "all of 1..9");
   }
   return sections;
 }
@@ -66,9 +67,10 @@ Sections read_sections(ByteView bytes, const microcode::ProgramHeader& header) {
 void check_record_size(const Sections& sections, SectionKind kind, size_t size) {
   const auto index = static_cast<size_t>(kind);
   if (sections.record_size[index] != size || sections.view[index].size % size != 0) {
-    corrupt("section " + str(uint64_t{index}), "its size is not a whole number of records",
-            "record size " + str(sections.record_size[index]) + ", " + str(uint64_t{sections.view[index].size}) + " bytes",
-            "records of " + str(uint64_t{size}) + " bytes");
+    corrupt(
+        "section " + str(uint64_t{index}), "its size is not a whole number of records",
+        "record size " + str(sections.record_size[index]) + ", " + str(uint64_t{sections.view[index].size}) + " bytes",
+        "records of " + str(uint64_t{size}) + " bytes");
   }
 }
 
@@ -115,7 +117,8 @@ Program decode_program(ByteView bytes, bool check_hash) {
          "version " + str(microcode::kVersionMajor) + "." + str(microcode::kVersionMinor));
   }
   if (header.total_size != bytes.size) {
-    corrupt("header", "the length does not match", str(uint64_t{bytes.size}) + " bytes", str(header.total_size) + " bytes");
+    corrupt("header", "the length does not match", str(uint64_t{bytes.size}) + " bytes",
+            str(header.total_size) + " bytes");
   }
   const Sections sections = read_sections(bytes, header);
   Program out;
@@ -126,9 +129,10 @@ Program decode_program(ByteView bytes, bool check_hash) {
   out.target_name = read_name(strings, out.target.name_offset, out.target.name_length, "TARGET");
   // The digest covers the record after its two name fields, then the name: not where the name is stored.
   const ByteView record = sections[SectionKind::kTarget];
-  const auto digest = sha256(record.data + 8, record.size - 8,
-                             reinterpret_cast<const uint8_t*>(out.target_name.data()), out.target_name.size());
-  if (check_hash && digest != header.target_hash) corrupt("TARGET", "the hash of the target does not match", "another digest", "the header's");
+  const auto digest = sha256(record.data + 8, record.size - 8, reinterpret_cast<const uint8_t*>(out.target_name.data()),
+                             out.target_name.size());
+  if (check_hash && digest != header.target_hash)
+    corrupt("TARGET", "the hash of the target does not match", "another digest", "the header's");
   out.tensors = read_records<microcode::TensorRecord>(sections, SectionKind::kTensors);
   out.contexts = read_records<microcode::ContextRecord>(sections, SectionKind::kContexts);
   out.kernels = read_records<microcode::KernelRecord>(sections, SectionKind::kKernels);

@@ -15,8 +15,10 @@ int64_t load(const Place& place, int64_t index) {
 }
 
 void store(const Place& place, int64_t index, uint32_t code) {
-  if (place.bytes == 1) place.data[index] = static_cast<uint8_t>(code);
-  else reinterpret_cast<uint16_t*>(place.data)[index] = static_cast<uint16_t>(code);
+  if (place.bytes == 1)
+    place.data[index] = static_cast<uint8_t>(code);
+  else
+    reinterpret_cast<uint16_t*>(place.data)[index] = static_cast<uint16_t>(code);
 }
 
 // Sums of codes of one output position over its covered window, for `channels` channels from `c`.
@@ -81,8 +83,8 @@ void run_pool_sum(const Step& s, const KernelSet& kernels, int64_t tile, uint8_t
       w.h = covered(ox, k.stride_width, k.pad_left, k.kernel_width, k.dilation_width, x.width);
       w.top = oy * k.stride_height - k.pad_top;
       w.left = ox * k.stride_width - k.pad_left;
-      const size_t pair = size_t{s.row_class[static_cast<size_t>(oy)]} * s.column_classes +
-                          s.column_class[static_cast<size_t>(ox)];
+      const size_t pair =
+          size_t{s.row_class[static_cast<size_t>(oy)]} * s.column_classes + s.column_class[static_cast<size_t>(ox)];
       pool_position(s, kernels, w, s.pair_entry[pair], (oy * s.out.width + ox) * s.out.channels);
     }
   }
@@ -108,8 +110,7 @@ void run_reduce_sum_reciprocal(const Step& s, const KernelSet&, int64_t, uint8_t
     const int64_t index = ((v - (int64_t{1} << n)) << bits) >> n;
     const int64_t entry = s.q.table[2 * index] | (s.q.table[2 * index + 1] << 8);
     const int64_t c = s.per_channel ? i % s.out.channels : 0;
-    const int64_t value =
-        requantise_value(entry * s.q.multiplier0[c], s.q.shift[c] + n, s.q.zero, s.q.low, s.q.high);
+    const int64_t value = requantise_value(entry * s.q.multiplier0[c], s.q.shift[c] + n, s.q.zero, s.q.low, s.q.high);
     store(s.out, i, static_cast<uint32_t>(value));
   }
 }

@@ -42,7 +42,9 @@ RowGeometry::RowGeometry(const Program& p, uint32_t kernel, uint32_t operand) {
       stride_ = k.step_height;
       before_ = -int64_t{k.start_height};
       break;
-    case Opcode::kPad: before_ = k.start_height; break;
+    case Opcode::kPad:
+      before_ = k.start_height;
+      break;
     case Opcode::kTranspose:
       if ((k.permutation & 0xFF) != 0) kind_ = Kind::kWhole;
       break;
@@ -59,10 +61,13 @@ RowGeometry::RowGeometry(const Program& p, uint32_t kernel, uint32_t operand) {
 uint64_t RowGeometry::needed(uint64_t row) const {
   const auto r = static_cast<int64_t>(row);
   switch (kind_) {
-    case Kind::kAffine: return static_cast<uint64_t>(clamp(r * stride_ - before_ + extent_));
-    case Kind::kReshape: return static_cast<uint64_t>(clamp(((r + 1) * out_row_ + in_row_ - 1) / in_row_));
+    case Kind::kAffine:
+      return static_cast<uint64_t>(clamp(r * stride_ - before_ + extent_));
+    case Kind::kReshape:
+      return static_cast<uint64_t>(clamp(((r + 1) * out_row_ + in_row_ - 1) / in_row_));
     case Kind::kWhole:
-    case Kind::kOnce: break;
+    case Kind::kOnce:
+      break;
   }
   return input_rows();
 }
@@ -71,10 +76,13 @@ uint64_t RowGeometry::released(uint64_t row) const {
   if (row + 1 >= output_rows()) return input_rows();
   const auto next = static_cast<int64_t>(row) + 1;
   switch (kind_) {
-    case Kind::kAffine: return static_cast<uint64_t>(clamp(next * stride_ - before_));
-    case Kind::kReshape: return static_cast<uint64_t>(clamp(next * out_row_ / in_row_));
+    case Kind::kAffine:
+      return static_cast<uint64_t>(clamp(next * stride_ - before_));
+    case Kind::kReshape:
+      return static_cast<uint64_t>(clamp(next * out_row_ / in_row_));
     case Kind::kWhole:
-    case Kind::kOnce: break;
+    case Kind::kOnce:
+      break;
   }
   return 0;
 }

@@ -28,13 +28,17 @@ void dequantise_from(const T* from, float* to, int64_t n, float scale, int32_t z
 }  // namespace
 
 void quantise(const float* from, const Place& to, float scale) {
-  if (to.bytes == 1) quantise_to(from, to.data, to.elements(), scale, to.zero);
-  else quantise_to(from, reinterpret_cast<uint16_t*>(to.data), to.elements(), scale, to.zero);
+  if (to.bytes == 1)
+    quantise_to(from, to.data, to.elements(), scale, to.zero);
+  else
+    quantise_to(from, reinterpret_cast<uint16_t*>(to.data), to.elements(), scale, to.zero);
 }
 
 void dequantise(const Place& from, float* to, float scale) {
-  if (from.bytes == 1) dequantise_from(from.data, to, from.elements(), scale, from.zero);
-  else dequantise_from(reinterpret_cast<const uint16_t*>(from.data), to, from.elements(), scale, from.zero);
+  if (from.bytes == 1)
+    dequantise_from(from.data, to, from.elements(), scale, from.zero);
+  else
+    dequantise_from(reinterpret_cast<const uint16_t*>(from.data), to, from.elements(), scale, from.zero);
 }
 
 }  // namespace headrace

@@ -84,15 +84,19 @@ void ThreadPool::run(int64_t tiles, Tile tile, void* context) {
   count_.store(static_cast<uint32_t>(tiles), std::memory_order_release);
   ticket_.store(uint64_t{generation} << 32, std::memory_order_seq_cst);
   if (asleep_.load() != 0) {
-    { const std::lock_guard<std::mutex> lock(mutex_); }
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+    }
     wake_.notify_all();
   }
   while (take(generation, 0)) {
   }
   int spins = 0;
   while (done_.load(std::memory_order_acquire) != tiles) {
-    if (++spins < kSpins) pause();
-    else std::this_thread::yield();
+    if (++spins < kSpins)
+      pause();
+    else
+      std::this_thread::yield();
   }
 }
 

@@ -22,7 +22,8 @@ constexpr uint32_t kNobody = UINT32_MAX;
 uint32_t measured_frame(uint32_t frames) { return frames - 1 - frames / 4; }
 
 uint64_t bounded(Wide cycles) {
-  if (cycles > kRowLimit) fail(HEADRACE_INVALID_HEF, "timing", "a row takes too many cycles", "more than 2^36", "at most 2^36");
+  if (cycles > kRowLimit)
+    fail(HEADRACE_INVALID_HEF, "timing", "a row takes too many cycles", "more than 2^36", "at most 2^36");
   return static_cast<uint64_t>(cycles);
 }
 Wide ceil_div(Wide a, Wide b) { return (a + b - 1) / b; }
@@ -39,11 +40,11 @@ enum class ActorKind { kStage, kLinkIn, kLinkOut };
 
 struct Actor {
   ActorKind kind = ActorKind::kStage;
-  uint32_t index = 0;   // kernel or tensor
-  uint32_t tensor = 0;  // written (stage, link in) or read (link out)
+  uint32_t index = 0;            // kernel or tensor
+  uint32_t tensor = 0;           // written (stage, link in) or read (link out)
   std::vector<uint32_t> inputs;  // edges, by operand
   std::vector<RowGeometry> geometry;
-  uint64_t rows = 1;  // of the written (or sent) tensor per frame
+  uint64_t rows = 1;                                         // of the written (or sent) tensor per frame
   uint64_t input = 0, engine = 0, output = 0, overhead = 0;  // cycles per row
   bool incremental = false;
   uint64_t steps_per_frame = 1;  // tokens: rows, or input rows of an incremental stage
@@ -144,7 +145,9 @@ class Simulation {
   void set_rates(Actor& a, const StageRecord& s) const {
     const TargetRecord& t = p_.target;
     const Wide bn = t.busy_numerator, bd = t.busy_denominator, rows = a.rows;
-    const auto port = [&](uint64_t bytes) { return bounded(ceil_div(Wide{bytes} * bd, t.port_bytes_per_cycle * bn * rows)); };
+    const auto port = [&](uint64_t bytes) {
+      return bounded(ceil_div(Wide{bytes} * bd, t.port_bytes_per_cycle * bn * rows));
+    };
     a.input = port(s.input_bytes_per_frame);
     a.engine = bounded(ceil_div(Wide{s.engine_cycles_per_row} * bd, bn));
     a.output = port(std::max(s.output_bytes_per_frame, s.join_bytes_per_frame));
@@ -178,7 +181,8 @@ class Simulation {
         Edge& e = edges_[index];
         const Actor& consumer = actors_[e.consumer];
         const bool host = consumer.kind == ActorKind::kLinkOut;
-        if (e.operand == b.operand && (host ? b.consumer == kNone : b.consumer == consumer.index)) e.capacity = b.capacity_rows;
+        if (e.operand == b.operand && (host ? b.consumer == kNone : b.consumer == consumer.index))
+          e.capacity = b.capacity_rows;
       }
     }
   }
@@ -357,8 +361,8 @@ class Simulation {
   const uint32_t frames_;
   std::vector<Actor> actors_;
   std::vector<Edge> edges_;
-  std::vector<uint32_t> writer_;                 // by tensor: actor
-  std::vector<std::vector<uint32_t>> readers_;   // by tensor: edges
+  std::vector<uint32_t> writer_;                  // by tensor: actor
+  std::vector<std::vector<uint32_t>> readers_;    // by tensor: edges
   std::vector<std::vector<uint64_t>> available_;  // by tensor: time of each row
   uint64_t link_free_ = 0, link_busy_ = 0;
   using Event = std::pair<uint64_t, uint32_t>;

@@ -13,7 +13,7 @@ struct StageTiming {
   uint32_t kernel = 0;
   uint32_t rows = 0;
   uint64_t busy = 0, engine = 0, input_port = 0, output_port = 0;  // cycles per frame
-  uint64_t span = 0;                                              // first start to last end of the measured frame
+  uint64_t span = 0;                                               // first start to last end of the measured frame
   uint64_t stall_input = 0, stall_output = 0;
 };
 

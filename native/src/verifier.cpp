@@ -90,7 +90,8 @@ void check_contexts(const Program& p) {
     next += c.kernel_count;
   }
   if (next != p.kernels.size() || next == 0) {
-    invalid("contexts", "they do not cover the kernels", str(next) + " of " + str(uint64_t{p.kernels.size()}), "all, at least one");
+    invalid("contexts", "they do not cover the kernels", str(next) + " of " + str(uint64_t{p.kernels.size()}),
+            "all, at least one");
   }
 }
 
@@ -148,8 +149,10 @@ void check_stages(const Program& p) {
     if (s.kernel >= p.kernels.size()) {
       invalid(where, "its kernel does not exist", str(s.kernel), "below " + str(uint64_t{p.kernels.size()}));
     }
-    if (staged[s.kernel]++) invalid(where, "its kernel has a stage already", printable(p.kernel_names[s.kernel]), "one stage each");
-    if (s.cluster >= t.clusters) invalid(where, "its cluster does not exist", str(s.cluster), "below " + str(t.clusters));
+    if (staged[s.kernel]++)
+      invalid(where, "its kernel has a stage already", printable(p.kernel_names[s.kernel]), "one stage each");
+    if (s.cluster >= t.clusters)
+      invalid(where, "its cluster does not exist", str(s.cluster), "below " + str(t.clusters));
     const uint32_t height = p.tensors[p.kernels[s.kernel].output].height;
     if (s.rows != height) {
       invalid(where, "its rows are not those of the kernel's output", str(s.rows), str(height));
@@ -158,7 +161,8 @@ void check_stages(const Program& p) {
     const uint64_t limit = uint64_t{1} << 40;
     if (s.input_bytes_per_frame > limit || s.output_bytes_per_frame > limit || s.join_bytes_per_frame > limit) {
       invalid(where, "its bytes per frame are out of range",
-              str(std::max({s.input_bytes_per_frame, s.output_bytes_per_frame, s.join_bytes_per_frame})), "at most 2^40");
+              str(std::max({s.input_bytes_per_frame, s.output_bytes_per_frame, s.join_bytes_per_frame})),
+              "at most 2^40");
     }
     Used& u = used[p.kernels[s.kernel].context];
     u.controllers += s.controllers;
@@ -169,8 +173,8 @@ void check_stages(const Program& p) {
     const auto check = [&](const char* what, uint64_t need, uint32_t per_cluster) {
       const uint64_t have = uint64_t{per_cluster} * t.clusters;
       if (need > have) {
-        invalid("context " + str(uint64_t{c}), std::string("its stages use more ") + what + " than the target has", str(need),
-                "at most " + str(have));
+        invalid("context " + str(uint64_t{c}), std::string("its stages use more ") + what + " than the target has",
+                str(need), "at most " + str(have));
       }
     };
     check("layer controllers", used[c].controllers, t.controllers_per_cluster);
@@ -202,7 +206,8 @@ void check_buffers(const Program& p) {
       const KernelRecord& k = p.kernels[b.consumer];
       if (b.operand >= k.operand_count || p.operand(k, b.operand) != b.tensor) {
         invalid(where, "its consumer does not read this tensor at this operand",
-                printable(p.kernel_names[b.consumer]) + " operand " + str(b.operand), printable(p.tensor_names[b.tensor]));
+                printable(p.kernel_names[b.consumer]) + " operand " + str(b.operand),
+                printable(p.tensor_names[b.tensor]));
       }
     }
     if (!seen.insert({owner, b.operand}).second) invalid(where, "the edge has a buffer already", "2", "1");

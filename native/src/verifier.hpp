@@ -25,9 +25,7 @@ inline uint64_t sat_add(uint64_t a, uint64_t b) {
   return __builtin_add_overflow(a, b, &out) ? UINT64_MAX : out;
 }
 
-inline uint64_t elements(const microcode::TensorRecord& t) {
-  return sat_mul(sat_mul(t.height, t.width), t.channels);
-}
+inline uint64_t elements(const microcode::TensorRecord& t) { return sat_mul(sat_mul(t.height, t.width), t.channels); }
 inline uint64_t bytes_of(const microcode::TensorRecord& t) { return sat_mul(elements(t), t.element_bytes); }
 inline int64_t top_code(const microcode::TensorRecord& t) { return t.element_bytes == 1 ? 255 : 65535; }
 // Largest |code - zero_point| of a tensor.

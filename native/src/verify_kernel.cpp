@@ -24,20 +24,34 @@ class KernelCheck {
 
   uint64_t run() {
     switch (static_cast<Opcode>(k_.opcode)) {
-      case Opcode::kConvolution: return convolution();
-      case Opcode::kDepthwise: return depthwise();
-      case Opcode::kElementwiseAdd: return elementwise(2, 2);
-      case Opcode::kElementwiseMultiply: return elementwise(2, 1);
-      case Opcode::kRescale: return elementwise(1, 1);
-      case Opcode::kPoolMax: return pool_max();
-      case Opcode::kPoolSum: return pool_sum();
-      case Opcode::kReduceMax: return reduce_max();
-      case Opcode::kReduceSumReciprocal: return reduce_sum_reciprocal();
-      case Opcode::kConcatenate: return concatenate();
-      case Opcode::kSlice: return slice();
-      case Opcode::kPad: return pad();
-      case Opcode::kTranspose: return transpose();
-      case Opcode::kReshape: return reshape();
+      case Opcode::kConvolution:
+        return convolution();
+      case Opcode::kDepthwise:
+        return depthwise();
+      case Opcode::kElementwiseAdd:
+        return elementwise(2, 2);
+      case Opcode::kElementwiseMultiply:
+        return elementwise(2, 1);
+      case Opcode::kRescale:
+        return elementwise(1, 1);
+      case Opcode::kPoolMax:
+        return pool_max();
+      case Opcode::kPoolSum:
+        return pool_sum();
+      case Opcode::kReduceMax:
+        return reduce_max();
+      case Opcode::kReduceSumReciprocal:
+        return reduce_sum_reciprocal();
+      case Opcode::kConcatenate:
+        return concatenate();
+      case Opcode::kSlice:
+        return slice();
+      case Opcode::kPad:
+        return pad();
+      case Opcode::kTranspose:
+        return transpose();
+      case Opcode::kReshape:
+        return reshape();
     }
     invalid("the opcode is unknown", str(uint32_t{k_.opcode}), "1 to 14");
   }
@@ -49,9 +63,7 @@ class KernelCheck {
   void require(bool ok, const char* rule, uint64_t got, uint64_t need) const {
     if (!ok) invalid(rule, str(got), str(need));
   }
-  static std::string shape(const TensorRecord& t) {
-    return str(t.height) + "x" + str(t.width) + "x" + str(t.channels);
-  }
+  static std::string shape(const TensorRecord& t) { return str(t.height) + "x" + str(t.width) + "x" + str(t.channels); }
 
   const uint8_t* constant(uint32_t offset, uint64_t bytes, const char* what) const {
     if (offset == kNone || offset > p_.constants.size || bytes > p_.constants.size - offset) {
@@ -109,7 +121,8 @@ class KernelCheck {
   }
   void window(bool pool) const {
     const TensorRecord& x = *in_[0];
-    window_axis("rows", x.height, out_.height, k_.kernel_height, k_.stride_height, k_.dilation_height, k_.pad_top, pool);
+    window_axis("rows", x.height, out_.height, k_.kernel_height, k_.stride_height, k_.dilation_height, k_.pad_top,
+                pool);
     window_axis("columns", x.width, out_.width, k_.kernel_width, k_.stride_width, k_.dilation_width, k_.pad_left, pool);
   }
 
@@ -133,7 +146,8 @@ class KernelCheck {
   // Proves |sum of a_i M_i| + 2^(s-1) < 2^62 for every channel; `bound` has one entry or one per channel.
   void requantise(uint32_t terms, uint64_t channels, const std::vector<uint64_t>& bound, uint64_t bound2,
                   uint32_t extra_shift = 0, bool table_of_two_bytes = false) const {
-    require(k_.requantise_terms == terms, "the number of requantised terms is not this kernel's", k_.requantise_terms, terms);
+    require(k_.requantise_terms == terms, "the number of requantised terms is not this kernel's", k_.requantise_terms,
+            terms);
     const uint64_t count = k_.requantise_channels;
     if (count != channels && count != 1) {
       invalid("requantise_channels is not valid", str(count), "1 or " + str(channels));
@@ -147,7 +161,8 @@ class KernelCheck {
       for (uint32_t t = 0; t < terms; ++t) {
         const int64_t multiplier = load_i32(m + 4 * (t * count + c));
         if (multiplier == INT32_MIN) invalid("a multiplier is out of range", str(multiplier), "|M| <= 2^31 - 1");
-        sum += static_cast<Wide>(t == 0 ? a : bound2) * static_cast<uint64_t>(multiplier < 0 ? -multiplier : multiplier);
+        sum +=
+            static_cast<Wide>(t == 0 ? a : bound2) * static_cast<uint64_t>(multiplier < 0 ? -multiplier : multiplier);
       }
       if (s[c] < 1 || s[c] + extra_shift > 62) {
         invalid("a shift is out of range", str(s[c] + extra_shift), "1 to 62 in all");
@@ -168,7 +183,8 @@ class KernelCheck {
       sum += static_cast<uint64_t>(value < 0 ? -value : value);
     }
     const int64_t b = load_i32(bias);
-    const uint64_t bound = sat_add(sat_mul(sum, static_cast<uint64_t>(reach(*in_[0]))), static_cast<uint64_t>(b < 0 ? -b : b));
+    const uint64_t bound =
+        sat_add(sat_mul(sum, static_cast<uint64_t>(reach(*in_[0]))), static_cast<uint64_t>(b < 0 ? -b : b));
     if (bound > static_cast<uint64_t>(kAccumulatorLimit)) {
       invalid("an accumulator may not fit 32 bits", str(bound), "|bias| + sum |w| max(z, 255 - z) < 2^31");
     }
@@ -284,8 +300,10 @@ class KernelCheck {
         uint64_t low = 0, high = n;  // binary search in the ascending table
         while (low < high) {
           const uint64_t middle = (low + high) / 2;
-          if (load_u32(table + 4 * middle) < count) low = middle + 1;
-          else high = middle;
+          if (load_u32(table + 4 * middle) < count)
+            low = middle + 1;
+          else
+            high = middle;
         }
         if (low == n || load_u32(table + 4 * low) != count) {
           invalid("a window covers a number of elements that is not listed", str(count), "one of the covered counts");
@@ -341,8 +359,10 @@ class KernelCheck {
     for (const TensorRecord* t : in_) {
       const uint32_t have[3] = {t->height, t->width, t->channels};
       for (int axis = 0; axis < 3; ++axis) {
-        if (axis == k_.axis) sum += have[axis];
-        else if (have[axis] != want[axis]) invalid("an input has another shape than the output", shape(*t), shape(out_));
+        if (axis == k_.axis)
+          sum += have[axis];
+        else if (have[axis] != want[axis])
+          invalid("an input has another shape than the output", shape(*t), shape(out_));
       }
     }
     require(sum == want[k_.axis], "the inputs do not add up to the output", sum, want[k_.axis]);

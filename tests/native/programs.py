@@ -251,7 +251,9 @@ def requantisation(
     top = (1 << (8 * out_size)) - 1 if not table_bits else (1 << table_bits) - 1
     shift = rng.integers(8, 40, channels)
     scale = top * spread / max(1.0, reach)
-    m = np.rint(np.exp2(shift) * scale * rng.uniform(0.3, 1, (terms, channels)) * rng.choice([-1, 1], (terms, channels)))
+    m = np.rint(
+        np.exp2(shift) * scale * rng.uniform(0.3, 1, (terms, channels)) * rng.choice([-1, 1], (terms, channels))
+    )
     limit = min(2**31 - 1, int(2**61 / max(1.0, reach * terms)))
     fields: dict[str, Any] = {
         "requantise_terms": terms,

@@ -56,7 +56,8 @@ def every_opcode() -> Program:
     tr = add("turn", Opcode.TRANSPOSE, [pad], (8, 4, 4), permutation=2 | 0 << 8 | 1 << 16)
     flat = add("flat", Opcode.RESHAPE, [tr], (1, 1, 128))
     top = add("top", Opcode.REDUCE_MAX, [flat], (1, 1, 1), axis_mask=4)
-    rec = add("rec", Opcode.REDUCE_SUM_RECIPROCAL, [flat], (1, 1, 1), axis_mask=4, table_bits=6, requantise_terms=1, requantise_channels=1,
+    rec = add("rec", Opcode.REDUCE_SUM_RECIPROCAL, [flat], (1, 1, 1), axis_mask=4, table_bits=6, requantise_terms=1,
+              requantise_channels=1,
               multiplier=np.full((1, 1), 300, np.int32), shift=np.full(1, 9, np.uint8), requantise_high=255,
               table=np.arange(64, dtype=np.uint16) * 900)  # fmt: skip
     add("end", Opcode.CONCATENATE, [top, rec, flat], (1, 1, 130), axis=2)
@@ -218,7 +219,10 @@ def broken(change: Any) -> str:
         (lambda p, k: p.operands.__setitem__(0, k["end"].output), "nothing has written before"),
         (lambda p, k: setattr(k["dw"], "output", k["conv"].output), "its output is written already"),
         (lambda p, k: setattr(p.stages[0], "controllers", 200), "more layer controllers than the target has"),
-        (lambda p, k: (setattr(p.tensors[1], "height", 2**24), setattr(p.tensors[1], "width", 2**10)), "more memory than this device may use"),
+        (
+            lambda p, k: (setattr(p.tensors[1], "height", 2**24), setattr(p.tensors[1], "width", 2**10)),
+            "more memory than this device may use",
+        ),
         (lambda p, k: setattr(p.contexts[0], "kernel_count", 3), "they do not cover the kernels"),
         (lambda p, k: setattr(p.buffers[0], "capacity_rows", 0), "it holds no row"),
         (lambda p, k: setattr(p.tensors[2], "element_bytes", 2), "16-bit tensors are not built yet"),

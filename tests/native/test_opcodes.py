@@ -39,7 +39,9 @@ def compare(builder: Builder, rng: np.random.Generator, frames: int = 2, threads
                 expected = np.stack([w[name] for w in want])
                 differing = int((got[name] != expected).sum())
                 assert got[name].dtype == expected.dtype
-                assert differing == 0, f"{name}, {kernels}, {count} threads: {differing} of {expected.size} bytes differ"
+                assert differing == 0, (
+                    f"{name}, {kernels}, {count} threads: {differing} of {expected.size} bytes differ"
+                )
 
 
 def zero_of(rng: np.random.Generator, size: int = 1) -> int:

@@ -48,8 +48,8 @@ typedef struct headrace_network headrace_network;
 typedef struct headrace_version {
   size_t struct_size;
   uint32_t major, minor, patch;
-  uint32_t abi;               /* HEADRACE_ABI_VERSION the library was built with */
-  uint32_t microcode_major;   /* newest instruction set the library runs */
+  uint32_t abi;             /* HEADRACE_ABI_VERSION the library was built with */
+  uint32_t microcode_major; /* newest instruction set the library runs */
   uint32_t microcode_minor;
 } headrace_version;
 
@@ -92,24 +92,24 @@ typedef struct headrace_buffer {
 
 typedef struct headrace_timing {
   size_t struct_size;
-  double fps;                 /* steady state, from the event simulation */
-  double latency_ms;          /* first input row leaving the host to last output row in the host, empty pipeline */
-  uint64_t cycles_per_frame;  /* steady state, rounded to nearest */
+  double fps;                /* steady state, from the event simulation */
+  double latency_ms;         /* first input row leaving the host to last output row in the host, empty pipeline */
+  uint64_t cycles_per_frame; /* steady state, rounded to nearest */
   uint64_t latency_cycles;
   uint64_t clock_hz;
-  uint64_t link_busy_cycles;  /* per frame */
+  uint64_t link_busy_cycles; /* per frame */
   uint32_t stage_count;
-  uint32_t bottleneck_stage;  /* index of the busiest stage; stage_count when it is the host link */
+  uint32_t bottleneck_stage; /* index of the busiest stage; stage_count when it is the host link */
   uint32_t frames_simulated;
-  uint32_t steady;            /* 1 when the last two periods were equal */
+  uint32_t steady; /* 1 when the last two periods were equal */
 } headrace_timing;
 
 typedef struct headrace_stage_timing {
-  const char* name;             /* kernel name, valid while the network is open */
-  uint32_t kernel;              /* index among the layers */
-  uint32_t rows;                /* output rows per frame */
-  uint64_t busy_cycles;         /* of the busiest of the three servers, per frame */
-  uint64_t engine_cycles;       /* per frame, overhead included */
+  const char* name;       /* kernel name, valid while the network is open */
+  uint32_t kernel;        /* index among the layers */
+  uint32_t rows;          /* output rows per frame */
+  uint64_t busy_cycles;   /* of the busiest of the three servers, per frame */
+  uint64_t engine_cycles; /* per frame, overhead included */
   uint64_t input_port_cycles;
   uint64_t output_port_cycles;
   uint64_t cycles_per_frame;    /* first start to last end of a frame in the steady state */

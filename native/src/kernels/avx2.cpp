@@ -54,8 +54,8 @@ void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* of
 
 // The upper half of each 32-bit lane of x is zero, so vpmaddwd gives the plain product.
 template <int kPixels>
-inline void depthwise_run(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps, const int32_t* w,
-                          const int32_t* bias, int32_t* sums) {
+inline void depthwise_run(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps,
+                          const int32_t* w, const int32_t* bias, int32_t* sums) {
   __m256i low[kPixels], high[kPixels];
   for (int p = 0; p < kPixels; ++p) {
     low[p] = load(bias);
@@ -108,7 +108,8 @@ inline __m256i clamp64(__m256i v, __m256i low, __m256i high) {
 }
 
 // AVX2 has no 64-bit arithmetic shift: 2^62 is added, shifted along and taken off again; the sum is below 2^62.
-inline __m256i requantise_lanes(const Lanes& l, __m256i a, __m256i r, bool two, __m256i zero, __m256i low, __m256i high) {
+inline __m256i requantise_lanes(const Lanes& l, __m256i a, __m256i r, bool two, __m256i zero, __m256i low,
+                                __m256i high) {
   __m256i sum = _mm256_mul_epi32(a, l.m0);
   if (two) sum = _mm256_add_epi64(sum, _mm256_mul_epi32(r, l.m1));
   sum = _mm256_add_epi64(sum, l.round);
@@ -138,8 +139,8 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
         res = _mm256_sub_epi32(_mm256_cvtepu8_epi32(codes), residual_zero);
       }
       const __m256i e = requantise_lanes(even[half], sums, res, r != nullptr, zero, low, high);
-      const __m256i o = requantise_lanes(odd[half], _mm256_srli_epi64(sums, 32), _mm256_srli_epi64(res, 32), r != nullptr,
-                                         zero, low, high);
+      const __m256i o = requantise_lanes(odd[half], _mm256_srli_epi64(sums, 32), _mm256_srli_epi64(res, 32),
+                                         r != nullptr, zero, low, high);
       __m256i v = _mm256_blend_epi32(e, _mm256_slli_epi64(o, 32), 0xAA);
       if (q.table) {
         v = _mm256_i32gather_epi32(reinterpret_cast<const int*>(q.table), v, 1);

@@ -52,8 +52,8 @@ void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* of
 }
 
 template <int kPixels>
-inline void depthwise_run(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps, const int32_t* w,
-                          const int32_t* bias, int32_t* sums) {
+inline void depthwise_run(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps,
+                          const int32_t* w, const int32_t* bias, int32_t* sums) {
   __m512i acc[kPixels];
   for (int p = 0; p < kPixels; ++p) acc[p] = load(bias);
   for (int64_t t = 0; t < taps; ++t) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of a kernel set that do not depend on the instruction set, included once by each kernel file after it has
-// defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxPixels(blocks), inner_product<blocks, pixels>,
-// depthwise_pixels and requantise_block. Internal linkage throughout (see kernels.hpp).
+// defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxPixels(blocks), inner_product<blocks,
+// pixels>, depthwise_pixels and requantise_block. Internal linkage throughout (see kernels.hpp).
 
 namespace headrace {
 namespace {

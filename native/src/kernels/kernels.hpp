@@ -42,11 +42,11 @@ struct WindowOp {
   int64_t groups, group_in, group_out;  // channels of one group
   int64_t group_blocks;                 // blocks of kColumns output channels of one group
   int32_t in_zero;
-  bool direct;                  // the input is read in place; else rows are copied, padded, to a band
-  int64_t band_width;           // columns of a band row
-  int64_t band_elements;        // of one band of tile_rows output rows
-  int64_t tile_rows;            // output rows of one tile
-  int64_t tile_blocks;          // packed blocks of one tile
+  bool direct;            // the input is read in place; else rows are copied, padded, to a band
+  int64_t band_width;     // columns of a band row
+  int64_t band_elements;  // of one band of tile_rows output rows
+  int64_t tile_rows;      // output rows of one tile
+  int64_t tile_blocks;    // packed blocks of one tile
   int64_t row_tiles, column_tiles;
   // A pixel's window is `segments` runs of `segment_length` contiguous elements; packed weights follow that order,
   // each run padded with zeros to a multiple of the kernel set's k_step.
