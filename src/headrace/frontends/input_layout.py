@@ -52,7 +52,7 @@ def input_arrangement(source: SourceGraph, value: ir.Value, shape: list[int]) ->
     if hint is not None:
         return hint
     if rank == 4:
-        last = (shape[3] in (3, 4) or (shape[3] == 1 and shape[2] > 1)) and shape[1] not in (1, 3, 4)
+        last = shape[3] in (1, 3, 4) and min(shape[1:3]) > 4
         return CHANNELS_LAST if last else _CHANNELS_FIRST[4]
     return _ROWS[rank]
 

@@ -67,6 +67,12 @@ class Builder:
         self._moves: dict[tuple[Any, ...], str] = {}
         self._count = 0
 
+    @property
+    def batch(self) -> int:
+        """The batch size that the file fixes, or -1 where it leaves it open (frames are translated one by one)."""
+        sizes = sorted(set(self.source.batch_sizes.values()))
+        return sizes[0] if len(sizes) == 1 else -1
+
     # --- reading operands ----------------------------------------------------------------------------------------
 
     def begin(self, node: ir.Node) -> None:

@@ -51,6 +51,9 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
 def slice_(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
     operands = [None, *(builder.optional(node, i, what) for i, what in enumerate(("starts", "ends", "axes", "steps"), start=1))]
+    frames = builder.batch if builder.batch > 0 else 1 << 30
+    if slice_ranges([frames, *view.shape[1:]], operands)[0] != (0, frames, 1):
+        raise Unsupported("a slice of the batch", "a slice of other axes")
     ranges = [(start, len(range(start, stop, step)), step) for start, stop, step in slice_ranges(view.shape, operands)]
     return [cut(builder, view, [(a, n, 1 if n == 1 and s > 0 else s) for a, n, s in ranges])]
 

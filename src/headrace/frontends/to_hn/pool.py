@@ -63,9 +63,10 @@ def global_pool(builder: Builder, node: ir.Node) -> list[Result]:
 def reduce_mean(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
     given = builder.optional(node, 1, "axes")
-    if given is None and integer(node, "noop_with_empty_axes", 0):
+    empty = given is None or given.size == 0
+    if empty and integer(node, "noop_with_empty_axes", 0):
         return [view]
-    if given is None:
+    if given is None or empty:
         raise Unsupported("ReduceMean over all axes mixes the frames of a batch", "axes of height and width")
     axes = sorted({axis_in(a, view.rank) for a in integer_list(given, "axes")})
     shape = [1 if i in axes else s for i, s in enumerate(view.shape)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -58,19 +59,33 @@ def flatten(builder: Builder, node: ir.Node) -> list[Result]:
     axis = axis + view.rank if axis < 0 else axis
     if not 0 <= axis <= view.rank:
         raise Unsupported(f"Flatten at axis {axis} of a tensor of rank {view.rank}")
+    if axis == 0 and builder.batch != 1:
+        raise Unsupported("Flatten at axis 0 joins the frames of a batch", "axis 1")
     return [regroup(view, [math.prod(view.shape[:axis]), math.prod(view.shape[axis:])])]
 
 
 @handles("Squeeze")
 def squeeze(builder: Builder, node: ir.Node) -> list[Result]:
-    view, axes = builder.view(node, 0), builder.optional(node, 1, "axes")
-    return [regroup(view, squeezed(view.shape, None if axes is None else integer_list(axes, "axes")))]
+    view, given = builder.view(node, 0), builder.optional(node, 1, "axes")
+    shape = squeezed(view.shape, None if given is None else integer_list(given, "axes"))
+    if builder.batch != 1:
+        axes = [axis_in(a, view.rank) for a in integer_list(given, "axes")] if given is not None else []
+        if any(view.dims[a] for a in axes):
+            raise Unsupported("Squeeze of the batch", "other axes")
+        return [replace(view, dims=tuple(d for i, d in enumerate(view.dims) if (i not in axes if axes else d)))]
+    return [regroup(view, shape)]
 
 
 @handles("Unsqueeze")
 def unsqueeze(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
-    return [regroup(view, unsqueezed(view.shape, integer_list(builder.constant(node, 1, "axes"), "axes")))]
+    axes = integer_list(builder.constant(node, 1, "axes"), "axes")
+    shape = unsqueezed(view.shape, axes)
+    if builder.batch == 1:
+        return [regroup(view, shape)]
+    places = {axis_in(a, len(shape)) for a in axes}
+    rest = iter(view.dims)
+    return [replace(view, dims=tuple(() if i in places else next(rest) for i in range(len(shape))))]
 
 
 @handles("Shape")

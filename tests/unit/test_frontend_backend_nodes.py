@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX's own backend tests: each model either gives the stated outputs or ends in a coded error."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx_ir")
+from frontend_oracle import run_network  # noqa: E402
+from onnx import numpy_helper  # noqa: E402
+
+from headrace.errors import HeadraceError  # noqa: E402
+from headrace.frontends import parse_onnx  # noqa: E402
+
+# What these many models parse and compute correctly today; a fall is a regression.
+LEAST_NODE, LEAST_CONVERTED = 115, 40
+
+
+def _run(model, inputs, wanted):
+    """None when the model is refused, else whether every output is right."""
+    if not all(isinstance(a, np.ndarray) for a in (*inputs, *wanted)):
+        return None
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    if model.opset_import and model.opset_import[0].version == 6:  # the same operators, but for explicit broadcasting
+        if any(a.name in ("broadcast", "axis") and n.op_type in ("Add", "Mul", "Sub", "Div", "Gemm") for n in model.graph.node for a in n.attribute):
+            return None
+        model.opset_import[0].version = 7
+    initializers = {t.name for t in model.graph.initializer}
+    names = [i.name for i in model.graph.input if i.name not in initializers]
+    for name, array in list(zip(names, inputs, strict=False))[1:]:  # weights come as inputs in these tests
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    try:
+        network = parse_onnx(model.SerializeToString()).network
+    except HeadraceError as error:
+        assert all(d.code and d.rule for d in error.diagnostics)
+        return None
+    got = run_network(network, {names[0]: np.asarray(inputs[0])})
+    expected = dict(zip([o.name for o in model.graph.output], wanted, strict=False))
+    for name, value in got.items():
+        reference = np.asarray(expected[name], np.float64)
+        if value.shape != reference.shape or not np.allclose(value, reference, rtol=1e-3, atol=1e-5, equal_nan=True):
+            return False
+    return True
+
+
+def test_node_tests():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.case.node import collect_testcases
+
+        cases = collect_testcases(None)
+    wrong, right = [], []
+    for case in cases:
+        for inputs, outputs in case.data_sets or []:
+            with np.errstate(all="ignore"):
+                result = _run(case.model, inputs, outputs) if inputs else None
+            if result is not None:
+                (right if result else wrong).append(case.name)
+    assert not wrong
+    assert len(right) >= LEAST_NODE, sorted(right)
+
+
+def test_converted_models():
+    root = Path(onnx.__file__).parent / "backend" / "test" / "data"
+    wrong, right = [], []
+
+    def tensors(folder, kind):
+        paths = sorted(folder.glob(f"{kind}_*.pb"), key=lambda p: int(p.stem.split("_")[1]))
+        return [numpy_helper.to_array(onnx.TensorProto.FromString(p.read_bytes())) for p in paths]
+
+    for path in sorted((*root.glob("pytorch-converted/*/model.onnx"), *root.glob("pytorch-operator/*/model.onnx"))):
+        data = path.parent / "test_data_set_0"
+        result = _run(onnx.ModelProto.FromString(path.read_bytes()), tensors(data, "input"), tensors(data, "output"))
+        if result is not None:
+            (right if result else wrong).append(path.parent.name)
+    if not right:
+        pytest.skip("this onnx package has no converted models")
+    assert not wrong
+    assert len(right) >= LEAST_CONVERTED, right
