@@ -25,7 +25,11 @@ class NumpyOps:
         for i in range(kh):
             for j in range(kw):
                 top, left = i * dilations[0], j * dilations[1]
-                p = x[:, top : top + (oh - 1) * strides[0] + 1 : strides[0], left : left + (ow - 1) * strides[1] + 1 : strides[1]]
+                p = x[
+                    :,
+                    top : top + (oh - 1) * strides[0] + 1 : strides[0],
+                    left : left + (ow - 1) * strides[1] + 1 : strides[1],
+                ]
                 p = p.reshape(*p.shape[:3], groups, cin)
                 y += np.einsum("nhwgc,cgm->nhwgm", p, k[i, j]).reshape(y.shape)
         return y if bias is None else y + bias
@@ -152,6 +156,7 @@ def compare(data, input_shapes=None, *, batch=1, seed=0, tolerance=1e-4, low=-1.
 
 def model(nodes, inputs, outputs, initializers=(), opset=13, **kwargs):
     """A small model; inputs and outputs are (name, shape), initializers name → array."""
+
     def info(name, shape):
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 

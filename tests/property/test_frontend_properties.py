@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnx_ir")
 pytest.importorskip("onnxruntime")
-from frontend_oracle import NumpyOps, compare, model  # noqa: E402
 from onnx import helper  # noqa: E402
 
+from frontend_oracle import NumpyOps, compare, model  # noqa: E402
 from headrace.errors import HeadraceError  # noqa: E402
 from headrace.frontends import parse_onnx  # noqa: E402
 from headrace.frontends.layout import BATCH, LayoutError, arranged_view, permute, plan, regroup  # noqa: E402
@@ -53,7 +53,26 @@ class GraphMaker:
     def step(self):
         name, shape = self.pick()
         n, c, h, w = shape
-        kind = self.draw(st.sampled_from(["conv", "dw", "bn", "act", "swish", "add", "se", "pool", "slice", "concat", "pad", "scale", "nhwc", "shuffle"]))
+        kind = self.draw(
+            st.sampled_from(
+                [
+                    "conv",
+                    "dw",
+                    "bn",
+                    "act",
+                    "swish",
+                    "add",
+                    "se",
+                    "pool",
+                    "slice",
+                    "concat",
+                    "pad",
+                    "scale",
+                    "nhwc",
+                    "shuffle",
+                ]
+            )
+        )
         match kind:
             case "conv":
                 k = self.draw(st.sampled_from([1, 2, 3]))
@@ -67,7 +86,9 @@ class GraphMaker:
                 self.node("Conv", [name, self.weights(c, 1, 3, 3), self.weights(c)], shape, group=c, pads=[1, 1, 1, 1])
             case "bn":
                 positive = self.constant(self.rng.uniform(0.5, 2, c).astype(np.float32))
-                self.node("BatchNormalization", [name, self.weights(c), self.weights(c), self.weights(c), positive], shape)
+                self.node(
+                    "BatchNormalization", [name, self.weights(c), self.weights(c), self.weights(c), positive], shape
+                )
             case "act":
                 self.node(self.draw(st.sampled_from(["Relu", "Sigmoid", "HardSigmoid", "Tanh"])), [name], shape)
             case "swish":
@@ -77,7 +98,9 @@ class GraphMaker:
                 self.node("Div", [m, self.constant(np.float32(6))], shape)
             case "add":
                 others = [v for v, s in self.live if s == shape]
-                self.node(self.draw(st.sampled_from(["Add", "Sub", "Mul"])), [name, self.draw(st.sampled_from(others))], shape)
+                self.node(
+                    self.draw(st.sampled_from(["Add", "Sub", "Mul"])), [name, self.draw(st.sampled_from(others))], shape
+                )
             case "se":
                 p, _ = self.node("GlobalAveragePool", [name], [n, c, 1, 1])
                 q, _ = self.node("Conv", [p, self.weights(c, c, 1, 1)], [n, c, 1, 1])
@@ -97,13 +120,22 @@ class GraphMaker:
                     self.node("Slice", [name, *operands], size)
             case "concat":
                 axis = self.draw(st.integers(1, 3))
-                fits = [(v, s) for v, s in self.live if all(a == b for i, (a, b) in enumerate(zip(s, shape, strict=True)) if i != axis)]
+                fits = [
+                    (v, s)
+                    for v, s in self.live
+                    if all(a == b for i, (a, b) in enumerate(zip(s, shape, strict=True)) if i != axis)
+                ]
                 other, size = self.draw(st.sampled_from(fits))
                 joined = list(shape)
                 joined[axis] += size[axis]
                 self.node("Concat", [name, other], joined, axis=axis)
             case "pad":
-                pads = [0, *(self.draw(st.integers(0, 2)) for _ in range(3)), 0, *(self.draw(st.integers(0, 2)) for _ in range(3))]
+                pads = [
+                    0,
+                    *(self.draw(st.integers(0, 2)) for _ in range(3)),
+                    0,
+                    *(self.draw(st.integers(0, 2)) for _ in range(3)),
+                ]
                 size = [s + pads[i] + pads[i + 4] for i, s in enumerate(shape)]
                 self.node("Pad", [name, self.constant(np.array(pads, np.int64))], size)
             case "scale":
@@ -199,17 +231,25 @@ def test_views_follow_numpy(data):
 
 def _victim():
     nodes = [
-        helper.make_node("Conv", ["x", "w", "b"], ["c"], name="conv", pads=[1, 1, 1, 1]), helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("MaxPool", ["r"], ["m"], kernel_shape=[2, 2]), helper.make_node("Shape", ["m"], ["s"]),
-        helper.make_node("Slice", ["s", "i0", "i1"], ["n"]), helper.make_node("Concat", ["n", "neg"], ["t"], axis=0),
-        helper.make_node("Reshape", ["m", "t"], ["v"]), helper.make_node("Gemm", ["v", "g"], ["q"], transB=1),
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["m"], kernel_shape=[2, 2]),
+        helper.make_node("Shape", ["m"], ["s"]),
+        helper.make_node("Slice", ["s", "i0", "i1"], ["n"]),
+        helper.make_node("Concat", ["n", "neg"], ["t"], axis=0),
+        helper.make_node("Reshape", ["m", "t"], ["v"]),
+        helper.make_node("Gemm", ["v", "g"], ["q"], transB=1),
         helper.make_node("Softmax", ["q"], ["y"]),
-    ]  # fmt: skip
+    ]
     rng = np.random.default_rng(0)
     constants = {
-        "w": rng.normal(size=(2, 3, 3, 3)).astype(np.float32), "b": np.zeros(2, np.float32), "i0": np.array([0]), "i1": np.array([1]),
-        "neg": np.array([-1]), "g": rng.normal(size=(3, 18)).astype(np.float32),
-    }  # fmt: skip
+        "w": rng.normal(size=(2, 3, 3, 3)).astype(np.float32),
+        "b": np.zeros(2, np.float32),
+        "i0": np.array([0]),
+        "i1": np.array([1]),
+        "neg": np.array([-1]),
+        "g": rng.normal(size=(3, 18)).astype(np.float32),
+    }
     return model(nodes, [("x", ["N", 3, 4, 4])], [("y", ["N", 3])], constants).SerializeToString()
 
 

@@ -11,9 +11,9 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnx_ir")
-from frontend_oracle import run_network  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 
+from frontend_oracle import run_network  # noqa: E402
 from headrace.errors import HeadraceError  # noqa: E402
 from headrace.frontends import parse_onnx  # noqa: E402
 
@@ -27,7 +27,11 @@ def _run(model, inputs, wanted):
         return None
     model = onnx.ModelProto.FromString(model.SerializeToString())
     if model.opset_import and model.opset_import[0].version == 6:  # the same operators, but for explicit broadcasting
-        if any(a.name in ("broadcast", "axis") and n.op_type in ("Add", "Mul", "Sub", "Div", "Gemm") for n in model.graph.node for a in n.attribute):
+        if any(
+            a.name in ("broadcast", "axis") and n.op_type in ("Add", "Mul", "Sub", "Div", "Gemm")
+            for n in model.graph.node
+            for a in n.attribute
+        ):
             return None
         model.opset_import[0].version = 7
     initializers = {t.name for t in model.graph.initializer}

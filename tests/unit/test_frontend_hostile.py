@@ -10,9 +10,9 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnx_ir")
-from frontend_oracle import model  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
+from frontend_oracle import model  # noqa: E402
 from headrace.errors import HeadraceError, InputFileError, UnsupportedModelError, UsageError  # noqa: E402
 from headrace.frontends import parse_onnx  # noqa: E402
 
@@ -29,10 +29,14 @@ def relu(**kwargs):
 
 
 def conv(weight, shape=(1, 3, 4, 4), **attributes):
-    return model([helper.make_node("Conv", ["x", "w"], ["y"], **attributes)], [("x", list(shape))], [("y", None)], {"w": weight})
+    return model(
+        [helper.make_node("Conv", ["x", "w"], ["y"], **attributes)], [("x", list(shape))], [("y", None)], {"w": weight}
+    )
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00" * 64, b"hello", b"version https://git-lfs.github.com/spec/v1\n", b"\x08\x08", b"\xff" * 200])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00" * 64, b"hello", b"version https://git-lfs.github.com/spec/v1\n", b"\x08\x08", b"\xff" * 200]
+)
 def test_not_a_model(data):
     assert error_of(data, InputFileError).code == "E-ONNX-CORRUPT"
 
@@ -65,16 +69,20 @@ def test_negative_variance_and_folding_out_of_range():
 
 def test_cycle_dangling_duplicate_are_listed_together():
     nodes = [
-        helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Relu", ["nowhere"], ["z"]), helper.make_node("Relu", ["x"], ["z"]),
-    ]  # fmt: skip
+        helper.make_node("Add", ["x", "b"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Relu", ["nowhere"], ["z"]),
+        helper.make_node("Relu", ["x"], ["z"]),
+    ]
     text = str(error_of(model(nodes, [("x", [1, 3])], [("b", None), ("ghost", None)]), InputFileError))
     for word in ("cycle", "nowhere", "one name", "ghost"):
         assert word in text
 
 
 def test_self_loop():
-    assert "cycle" in str(error_of(model([helper.make_node("Relu", ["y"], ["y"])], [("x", [1, 3])], [("y", None)]), InputFileError))
+    assert "cycle" in str(
+        error_of(model([helper.make_node("Relu", ["y"], ["y"])], [("x", [1, 3])], [("y", None)]), InputFileError)
+    )
 
 
 @pytest.mark.parametrize("dims", [[2**31, 2**31], [-1, 4], [2**40], [1] * 20, [2**62, 2**62, 2**62]])
@@ -90,7 +98,9 @@ def test_absurd_initializer_dims(dims):
 def test_huge_constants_are_refused_without_allocating(op, shape):
     one = np.float32(1)
     constants = {"s": np.array(shape, np.int64), "one": one, "k": np.ones([1] * min(len(shape), 16), np.float32)}
-    inputs = {"ConstantOfShape": ["s"], "Expand": ["one", "s"], "Tile": ["k", "s"], "Range": ["zero", "limit", "one"]}[op]
+    inputs = {"ConstantOfShape": ["s"], "Expand": ["one", "s"], "Tile": ["k", "s"], "Range": ["zero", "limit", "one"]}[
+        op
+    ]
     constants |= {"zero": np.float32(0), "limit": np.float32(1e30)}
     nodes = [helper.make_node(op, inputs, ["c"]), helper.make_node("Add", ["x", "c"], ["y"])]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -116,16 +126,37 @@ def test_huge_activations_are_refused():
     error_of(conv(np.ones((1, 3, 1, 1), np.float32), pads=[2**19] * 4), UnsupportedModelError)
     error_of(conv(np.ones((1, 3, 1, 1), np.float32), pads=[2**40] * 4), UnsupportedModelError)
     pads = np.array([0, 0, 2**40, 0, 0, 0, 0, 0], np.int64)
-    error_of(model([helper.make_node("Pad", ["x", "p"], ["y"])], [("x", [1, 3, 4, 4])], [("y", None)], {"p": pads}), UnsupportedModelError)
-    constant = model([helper.make_node("Add", ["x", "k"], ["y"])], [("x", [1, 2**27, 1, 1])], [("y", None)], {"k": np.float32(1)})
+    error_of(
+        model([helper.make_node("Pad", ["x", "p"], ["y"])], [("x", [1, 3, 4, 4])], [("y", None)], {"p": pads}),
+        UnsupportedModelError,
+    )
+    constant = model(
+        [helper.make_node("Add", ["x", "k"], ["y"])], [("x", [1, 2**27, 1, 1])], [("y", None)], {"k": np.float32(1)}
+    )
     error_of(constant, UnsupportedModelError)
 
 
-@pytest.mark.parametrize("attributes", [
-    {"strides": [0, 1]}, {"strides": [2**40, 1]}, {"strides": [1]}, {"dilations": [-1, 1]}, {"pads": [-1, 0, 0, 0]}, {"pads": [1]},
-    {"group": 0}, {"group": -3}, {"group": 2}, {"auto_pad": "SIDEWAYS"}, {"kernel_shape": [9, 9]}, {"strides": "12"}, {"group": 1.5},
-    {"dilations": [9, 9]}, {"strides": [1.0, 2.0]},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"strides": [0, 1]},
+        {"strides": [2**40, 1]},
+        {"strides": [1]},
+        {"dilations": [-1, 1]},
+        {"pads": [-1, 0, 0, 0]},
+        {"pads": [1]},
+        {"group": 0},
+        {"group": -3},
+        {"group": 2},
+        {"auto_pad": "SIDEWAYS"},
+        {"kernel_shape": [9, 9]},
+        {"strides": "12"},
+        {"group": 1.5},
+        {"dilations": [9, 9]},
+        {"strides": [1.0, 2.0]},
+    ],
+    ids=str,
+)
 def test_absurd_attributes(attributes):
     error_of(conv(np.ones((4, 3, 2, 2), np.float32), **attributes), UnsupportedModelError)
 
@@ -134,7 +165,15 @@ def test_empty_and_misshapen_operands():
     error_of(conv(np.ones((0, 3, 1, 1), np.float32)), UnsupportedModelError)
     error_of(conv(np.ones((4, 3), np.float32)), UnsupportedModelError)
     error_of(conv(np.ones((4, 3, 1, 1), np.int32)), UnsupportedModelError)
-    for op, names in (("Conv", ["x"]), ("Add", ["x"]), ("Clip", []), ("Gemm", ["x"]), ("Concat", []), ("Reshape", ["x"]), ("Slice", ["x"])):
+    for op, names in (
+        ("Conv", ["x"]),
+        ("Add", ["x"]),
+        ("Clip", []),
+        ("Gemm", ["x"]),
+        ("Concat", []),
+        ("Reshape", ["x"]),
+        ("Slice", ["x"]),
+    ):
         error_of(model([helper.make_node(op, names, ["y"])], [("x", [1, 3, 4, 4])], [("y", None)]), HeadraceError)
 
 
@@ -169,8 +208,19 @@ def test_external_data(tmp_path):
 
     result = parse_onnx(write("w.bin", offset=0, length=48))
     assert result.network.param("m/conv1", "kernel").reshape(3, 4).T.reshape(-1).tolist() == list(range(12))
-    bad = [("../secret.bin", {}), (str(outside), {}), ("link.bin", {}), ("none.bin", {}), ("short.bin", {}), ("w.bin", {"offset": 4}),
-           ("w.bin", {"offset": -4}), ("w.bin", {"length": 10**18}), ("w.bin", {"offset": "x"}), ("", {}), ("a\0b", {})]  # fmt: skip
+    bad = [
+        ("../secret.bin", {}),
+        (str(outside), {}),
+        ("link.bin", {}),
+        ("none.bin", {}),
+        ("short.bin", {}),
+        ("w.bin", {"offset": 4}),
+        ("w.bin", {"offset": -4}),
+        ("w.bin", {"length": 10**18}),
+        ("w.bin", {"offset": "x"}),
+        ("", {}),
+        ("a\0b", {}),
+    ]
     for location, entries in bad:
         error_of(write(location, **entries), InputFileError)
     error_of(write("w.bin").read_bytes(), InputFileError)
@@ -184,7 +234,9 @@ def test_things_that_are_not_tensors():
     built = relu()
     built.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
     assert "int64" in str(error_of(built, UnsupportedModelError))
-    body = helper.make_graph([helper.make_node("Relu", ["x"], ["q"])], "b", [], [helper.make_tensor_value_info("q", 1, None)])
+    body = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["q"])], "b", [], [helper.make_tensor_value_info("q", 1, None)]
+    )
     nodes = [helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)]
     built = model(nodes, [("x", [1, 3])], [("y", None)], {"c": np.array(True)})
     assert "control flow" in str(error_of(built, UnsupportedModelError))
@@ -198,8 +250,12 @@ def test_things_that_are_not_tensors():
 
 
 def test_local_functions_are_reported():
-    function = helper.make_function("my", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 13)])
-    built = model([helper.make_node("F", ["x"], ["y"], domain="my")], [("x", [1, 3])], [("y", None)], functions=[function])
+    function = helper.make_function(
+        "my", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 13)]
+    )
+    built = model(
+        [helper.make_node("F", ["x"], ["y"], domain="my")], [("x", [1, 3])], [("y", None)], functions=[function]
+    )
     assert "defines itself" in str(error_of(built, UnsupportedModelError))
 
 

@@ -11,9 +11,9 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnx_ir")
 pytest.importorskip("onnxruntime")
-from frontend_oracle import compare, model  # noqa: E402
 from onnx import helper  # noqa: E402
 
+from frontend_oracle import compare, model  # noqa: E402
 from headrace.errors import HeadraceError, UnsupportedModelError, UsageError  # noqa: E402
 from headrace.frontends import parse_onnx  # noqa: E402
 
@@ -26,10 +26,12 @@ def f(*shape):
 
 def small(**options):
     nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"], name="first"), helper.make_node("Relu", ["c"], ["r"], name="act"),
-        helper.make_node("Conv", ["r", "v"], ["d"], name="second"), helper.make_node("GlobalAveragePool", ["d"], ["p"]),
+        helper.make_node("Conv", ["x", "w"], ["c"], name="first"),
+        helper.make_node("Relu", ["c"], ["r"], name="act"),
+        helper.make_node("Conv", ["r", "v"], ["d"], name="second"),
+        helper.make_node("GlobalAveragePool", ["d"], ["p"]),
         helper.make_node("Flatten", ["p"], ["y"], name="flat"),
-    ]  # fmt: skip
+    ]
     built = model(nodes, [("x", ["N", 3, 8, 8])], [("y", None)], {"w": f(4, 3, 3, 3), "v": f(5, 4, 1, 1)})
     return parse_onnx(built.SerializeToString(), "net", **options)
 
@@ -64,7 +66,10 @@ def test_end_and_start_nodes():
     network = small(end_node_names=["act"]).network
     assert [x.kind for x in network] == ["input_layer", "conv", "output_layer"]
     assert network.output_layers[0].attributes["source_name"] == "r"
-    assert [x.attributes["source_name"] for x in small(end_node_names=["second", "first"]).network.output_layers] == ["d", "c"]
+    assert [x.attributes["source_name"] for x in small(end_node_names=["second", "first"]).network.output_layers] == [
+        "d",
+        "c",
+    ]
     network = small(start_node_names=["second"], input_shapes={"r": [1, 4, 6, 6]}).network
     assert [x.kind for x in network] == ["input_layer", "conv", "global_avgpool", "output_layer"]
     network = small(start_node_names=["second"], end_node_names=["d"], input_shapes=[1, 4, 6, 6]).network
@@ -91,15 +96,21 @@ def test_missing_shapes_are_listed_together_with_the_spelling():
     assert error_of(built, UsageError, input_shapes=[1, 3, 4, 4]).code == "E-PARSE-SHAPES"
     assert error_of(built, UsageError, input_shapes={"a": [1, 3, 4], "b": [1, 3, 4, 4]}).code == "E-PARSE-SHAPES"
     assert error_of(built, UsageError, input_shapes={"a": "huge"}).code == "E-PARSE-SHAPES"
-    assert error_of(built, UsageError, input_shapes={"a": [1, 3, 2**20, 2**20], "b": [1, 3, 4, 4]}).code == "E-PARSE-SHAPES"
+    assert (
+        error_of(built, UsageError, input_shapes={"a": [1, 3, 2**20, 2**20], "b": [1, 3, 4, 4]}).code
+        == "E-PARSE-SHAPES"
+    )
 
 
 def unsupported_tail():
     nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"], name="body"), helper.make_node("Erf", ["c"], ["e"], name="bad1"),
-        helper.make_node("Relu", ["e"], ["r"], name="fine"), helper.make_node("TopK", ["r", "k"], ["t", "i"], name="bad2"),
-        helper.make_node("Pad", ["c", "pads"], ["q"], name="bad3", mode="reflect"), helper.make_node("Relu", ["c"], ["z"], name="good"),
-    ]  # fmt: skip
+        helper.make_node("Conv", ["x", "w"], ["c"], name="body"),
+        helper.make_node("Erf", ["c"], ["e"], name="bad1"),
+        helper.make_node("Relu", ["e"], ["r"], name="fine"),
+        helper.make_node("TopK", ["r", "k"], ["t", "i"], name="bad2"),
+        helper.make_node("Pad", ["c", "pads"], ["q"], name="bad3", mode="reflect"),
+        helper.make_node("Relu", ["c"], ["z"], name="good"),
+    ]
     constants = {"w": f(4, 3, 1, 1), "k": np.array([1], np.int64), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}
     return model(nodes, [("x", [1, 3, 8, 8])], [("t", None), ("q", None), ("z", None)], constants)
 
@@ -115,25 +126,34 @@ def test_all_offending_nodes_and_a_recommendation_that_works():
     parse_onnx(unsupported_tail().SerializeToString(), end_node_names=error.recommended_end_nodes)
 
 
-@pytest.mark.parametrize(("nodes", "constants", "word"), [
-    ([("QuantizeLinear", ["x", "s", "z"], ["y"], {})], {"s": np.float32(1), "z": np.uint8(0)}, "quantised already"),
-    ([("MatMul", ["x", "x"], ["y"], {})], {}, "two computed tensors"),
-    ([("Concat", ["x", "k"], ["y"], {"axis": 1})], {"k": np.zeros((1, 1, 8, 8), np.float32)}, "constant"),
-    ([("Concat", ["x", "x"], ["y"], {"axis": 0})], {}, "batch"),
-    ([("Add", ["x", "k"], ["y"], {})], {"k": np.zeros((8, 8), np.float32)}, "varies over height or width"),
-    ([("Div", ["k", "x"], ["y"], {})], {"k": np.float32(1)}, "constant divided"),
-    ([("Clip", ["x", "k"], ["y"], {})], {"k": np.float32(0.5)}, "one bound"),
-    ([("Conv", ["x", "x"], ["y"], {})], {}, "not a constant"),
-    ([("Slice", ["x", "a", "b", "c", "d"], ["y"], {})],
-     {"a": np.array([7]), "b": np.array([-99]), "c": np.array([2]), "d": np.array([-1])}, "backwards"),
-    ([("Softmax", ["x"], ["y"], {"axis": 2})], {}, "Softmax over axis 2"),
-    ([("Transpose", ["x"], ["t"], {"perm": [1, 0, 2, 3]}), ("Conv", ["t", "k"], ["y"], {})],
-     {"k": np.zeros((2, 1, 1, 1), np.float32)}, "batch"),
-    ([("Foo", ["x"], ["y"], {"domain": "com.example"})], {}, "domain 'com.example'"),
-    ([("Cast", ["x"], ["y"], {"to": 7})], {}, "integer type"),
-    ([("Resize", ["x", "", "k"], ["y"], {})], {"k": np.array([1, 1, 2, 2], np.float32)}, "Resize"),
-    ([("MaxPool", ["x"], ["z", "y"], {"kernel_shape": [2, 2]})], {}, "output 1 is used"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nodes", "constants", "word"),
+    [
+        ([("QuantizeLinear", ["x", "s", "z"], ["y"], {})], {"s": np.float32(1), "z": np.uint8(0)}, "quantised already"),
+        ([("MatMul", ["x", "x"], ["y"], {})], {}, "two computed tensors"),
+        ([("Concat", ["x", "k"], ["y"], {"axis": 1})], {"k": np.zeros((1, 1, 8, 8), np.float32)}, "constant"),
+        ([("Concat", ["x", "x"], ["y"], {"axis": 0})], {}, "batch"),
+        ([("Add", ["x", "k"], ["y"], {})], {"k": np.zeros((8, 8), np.float32)}, "varies over height or width"),
+        ([("Div", ["k", "x"], ["y"], {})], {"k": np.float32(1)}, "constant divided"),
+        ([("Clip", ["x", "k"], ["y"], {})], {"k": np.float32(0.5)}, "one bound"),
+        ([("Conv", ["x", "x"], ["y"], {})], {}, "not a constant"),
+        (
+            [("Slice", ["x", "a", "b", "c", "d"], ["y"], {})],
+            {"a": np.array([7]), "b": np.array([-99]), "c": np.array([2]), "d": np.array([-1])},
+            "backwards",
+        ),
+        ([("Softmax", ["x"], ["y"], {"axis": 2})], {}, "Softmax over axis 2"),
+        (
+            [("Transpose", ["x"], ["t"], {"perm": [1, 0, 2, 3]}), ("Conv", ["t", "k"], ["y"], {})],
+            {"k": np.zeros((2, 1, 1, 1), np.float32)},
+            "batch",
+        ),
+        ([("Foo", ["x"], ["y"], {"domain": "com.example"})], {}, "domain 'com.example'"),
+        ([("Cast", ["x"], ["y"], {"to": 7})], {}, "integer type"),
+        ([("Resize", ["x", "", "k"], ["y"], {})], {"k": np.array([1, 1, 2, 2], np.float32)}, "Resize"),
+        ([("MaxPool", ["x"], ["z", "y"], {"kernel_shape": [2, 2]})], {}, "output 1 is used"),
+    ],
+)
 def test_reasons(nodes, constants, word):
     made = [helper.make_node(op, i, o, **a) for op, i, o, a in nodes]
     error = error_of(model(made, [("x", [1, 3, 8, 8])], [("y", None)], constants), UnsupportedModelError)
@@ -164,7 +184,11 @@ def test_unused_input_is_a_warning(tmp_path):
 def test_same_file_same_network():
     from headrace.hn import json_format
 
-    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Sigmoid", ["c"], ["s"]), helper.make_node("Mul", ["c", "s"], ["y"])]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Sigmoid", ["c"], ["s"]),
+        helper.make_node("Mul", ["c", "s"], ["y"]),
+    ]
     data = model(nodes, [("x", [1, 3, 8, 8])], [("y", None)], {"w": f(4, 3, 3, 3)}).SerializeToString()
     first, second = parse_onnx(data), parse_onnx(data)
     assert json_format.dumps(first.network) == json_format.dumps(second.network)
@@ -172,10 +196,12 @@ def test_same_file_same_network():
 
 
 ZOO = {
-    "resnet_cifar10_onnx/resnet20.onnx": (None, -2, 2), "derived_tf/resnet8/ic_resnet8_tf2onnx.onnx": (None, 0, 255),
-    "ppocr_v4/ch_ppocr_mobile_v2.0_cls_infer.onnx": ([1, 3, 48, 192], -1, 1), "mnist_cntk/mnist.onnx": (None, 0, 255),
+    "resnet_cifar10_onnx/resnet20.onnx": (None, -2, 2),
+    "derived_tf/resnet8/ic_resnet8_tf2onnx.onnx": (None, 0, 255),
+    "ppocr_v4/ch_ppocr_mobile_v2.0_cls_infer.onnx": ([1, 3, 48, 192], -1, 1),
+    "mnist_cntk/mnist.onnx": (None, 0, 255),
     "derived_tf/mobilenet_v1_025/mobilenet_v1_0.25_224_tf2onnx.onnx": (None, -1, 1),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -185,10 +211,18 @@ def test_zoo_model_equals_onnxruntime(zoo, name):
     assert not {layer.kind for layer in result.network} & {"transpose", "activation", "batch_norm"}
 
 
-@pytest.mark.parametrize("name", [
-    "yolox_nano/yolox_nano_coco80.onnx", "picodet_s/picodet_s_320_coco.onnx", "yunet/yunet_n_320_320.onnx", "silero_vad/silero_vad.onnx",
-    "style_transfer/candy.onnx", "basic_pitch/nmp.onnx", "ultraface/version-RFB-320.onnx",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolox_nano/yolox_nano_coco80.onnx",
+        "picodet_s/picodet_s_320_coco.onnx",
+        "yunet/yunet_n_320_320.onnx",
+        "silero_vad/silero_vad.onnx",
+        "style_transfer/candy.onnx",
+        "basic_pitch/nmp.onnx",
+        "ultraface/version-RFB-320.onnx",
+    ],
+)
 def test_zoo_model_that_ends_in_a_report(zoo, name):
     with pytest.raises(UnsupportedModelError) as caught:
         parse_onnx(zoo / name)

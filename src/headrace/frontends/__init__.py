@@ -30,7 +30,7 @@ def parse_onnx(
         net_name: name of the network, the scope of its layers; by default from the file's name.
         start_node_names: nodes whose data inputs become the network's inputs (tensor names are accepted too).
         end_node_names: nodes whose outputs become the network's outputs, in this order.
-        input_shapes: source shapes of inputs whose sizes the file leaves open, by input name, or one for the only input.
+        input_shapes: source shapes of inputs whose sizes the file leaves open, by input name, or one for an only input.
         progress: called with source nodes done and in all.
 
     Raises:

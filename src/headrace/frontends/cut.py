@@ -32,7 +32,9 @@ def _find(source: SourceGraph, names: Sequence[str], option: str) -> list[ir.Nod
         elif name in values:
             found.append(values[name])
         else:
-            problems.append(unknown_name("E-PARSE-NODE", f"node for {option}", str(name), [*nodes, *values], source.where))
+            problems.append(
+                unknown_name("E-PARSE-NODE", f"node for {option}", str(name), [*nodes, *values], source.where)
+            )
     if problems:
         raise UsageError(problems)
     return found

@@ -38,7 +38,9 @@ class Budget:
         size = math.prod(int(d) for d in shape)
         self.left -= size
         if size > MAX_ELEMENTS or self.left < 0:
-            raise Unsupported(f"the constant would have {size} elements", f"at most {MAX_ELEMENTS}, and {MAX_TOTAL_ELEMENTS} in all")
+            raise Unsupported(
+                f"the constant would have {size} elements", f"at most {MAX_ELEMENTS}, and {MAX_TOTAL_ELEMENTS} in all"
+            )
 
 
 def evaluates(*names: str) -> Callable[[Evaluator], Evaluator]:
@@ -243,7 +245,11 @@ def _constant_of_shape(node: ir.Node, operands: Operands, budget: Budget) -> lis
     shape = integer_list(operand(operands, 0), "the shape")
     budget.take(shape)
     raw = node.attributes.get("value")
-    value = raw.value.numpy().reshape(-1) if raw is not None and isinstance(raw.value, ir.Tensor) else np.zeros(1, np.float32)
+    value = (
+        raw.value.numpy().reshape(-1)
+        if raw is not None and isinstance(raw.value, ir.Tensor)
+        else np.zeros(1, np.float32)
+    )
     if value.size != 1:
         raise Unsupported("the value of ConstantOfShape is not one number")
     return [np.full(shape, value[0], value.dtype)]
@@ -323,10 +329,18 @@ def _unary(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 
 @evaluates("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean")
 def _reduce(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    reduce = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max, "ReduceMin": np.min, "ReduceMean": np.mean}
+    reduce = {
+        "ReduceProd": np.prod,
+        "ReduceSum": np.sum,
+        "ReduceMax": np.max,
+        "ReduceMin": np.min,
+        "ReduceMean": np.mean,
+    }
     data, axes = operand(operands, 0), optional(operands, 1)
     over = None if axes is None else tuple(integer_list(axes, "axes"))
-    return [np.asarray(reduce[node.op_type](data, axis=over, keepdims=integer(node, "keepdims", 1) == 1)).astype(data.dtype)]
+    return [
+        np.asarray(reduce[node.op_type](data, axis=over, keepdims=integer(node, "keepdims", 1) == 1)).astype(data.dtype)
+    ]
 
 
 def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
@@ -349,7 +363,7 @@ def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 
 
 def fold_constants(source: SourceGraph, budget: Budget) -> None:
-    """Compute every node whose inputs are constants and remove it; those that do not fold stay and are reported later."""
+    """Compute and remove every node whose inputs are constants; those that do not fold stay and are reported later."""
     for node in list(source.graph):
         inputs = [constant(v) for v in node.inputs]
         if any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):

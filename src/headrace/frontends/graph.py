@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]
 
 
 class Unsupported(Exception):
-    """A node cannot be translated: ``reason`` is a clause, ``need`` what would be accepted, ``levers`` what to change."""
+    """A node cannot be translated: ``reason`` is a clause, ``need`` what would do, ``levers`` what to change."""
 
     def __init__(self, reason: str, need: str = "", levers: Sequence[str] = ()) -> None:
         super().__init__(reason)
@@ -56,7 +56,11 @@ def name_of(value: ir.Value | None) -> str:
 
 def label(node: ir.Node) -> str:
     """The node's name or, where it has none, its first output's (onnx-ir invents names for nodes without one)."""
-    return str(node.meta.get("label", "")) or node.name or next((name_of(o) for o in node.outputs if name_of(o)), node.op_type)
+    return (
+        str(node.meta.get("label", ""))
+        or node.name
+        or next((name_of(o) for o in node.outputs if name_of(o)), node.op_type)
+    )
 
 
 def origins(node: ir.Node) -> list[str]:
@@ -156,14 +160,23 @@ def _user_shapes(source: SourceGraph, given: dict[str, list[int]] | list[int] | 
     if not isinstance(given, dict):
         if len(names) != 1:
             raise UsageError(
-                Diagnostic("E-PARSE-SHAPES", source.where, "one shape was given but the network has several inputs",
-                           str(given), f"a shape for each by name: {', '.join(names)}")
-            )  # fmt: skip
+                Diagnostic(
+                    "E-PARSE-SHAPES",
+                    source.where,
+                    "one shape was given but the network has several inputs",
+                    str(given),
+                    f"a shape for each by name: {', '.join(names)}",
+                )
+            )
         given = {names[0]: given}
     problems = [unknown_name("E-PARSE-SHAPES", "input", str(n), names, source.where) for n in given if n not in names]
     for name, shape in given.items():
-        if not isinstance(shape, (list, tuple)) or not all(isinstance(d, int) and not isinstance(d, bool) for d in shape):
-            problems.append(Diagnostic("E-PARSE-SHAPES", name, "a shape is a list of integers", repr(shape)[:100], "[1,3,224,224]"))
+        if not isinstance(shape, (list, tuple)) or not all(
+            isinstance(d, int) and not isinstance(d, bool) for d in shape
+        ):
+            problems.append(
+                Diagnostic("E-PARSE-SHAPES", name, "a shape is a list of integers", repr(shape)[:100], "[1,3,224,224]")
+            )
     if problems:
         raise UsageError(problems)
     return {n: list(s) for n, s in given.items()}
@@ -184,24 +197,44 @@ def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list
         shape: list[int | str] = list(user.get(name, declared or []))
         place = f"{source.where}, input {name!r}"
         if name in user and declared is not None and len(declared) != len(shape):
-            missing.append(Diagnostic("E-PARSE-SHAPES", place, "the shape has another rank than the file states",
-                                      str(shape), f"{len(declared)} sizes like {declared}"))  # fmt: skip
+            missing.append(
+                Diagnostic(
+                    "E-PARSE-SHAPES",
+                    place,
+                    "the shape has another rank than the file states",
+                    str(shape),
+                    f"{len(declared)} sizes like {declared}",
+                )
+            )
             continue
         if name in user and declared is not None:
-            changed = [f"{d} → {s}" for d, s in zip(declared[1:], shape[1:], strict=True) if isinstance(d, int) and d != s]
+            changed = [
+                f"{d} → {s}" for d, s in zip(declared[1:], shape[1:], strict=True) if isinstance(d, int) and d != s
+            ]
             if changed:
-                source.warnings.append(f"input {name!r}: sizes that the file fixes were replaced ({', '.join(changed)})")
+                source.warnings.append(
+                    f"input {name!r}: sizes that the file fixes were replaced ({', '.join(changed)})"
+                )
         if not shape or any(not isinstance(d, int) or d < 1 for d in shape[1:]):
             example = ",".join(["1", *(str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in shape[1:])])
             missing.append(
-                Diagnostic("E-PARSE-SHAPES", place, "the file leaves sizes of this input open", str(declared or "no shape"),
-                           "every size but the batch as a positive integer",
-                           (f"--tensor-shapes {name}=[{example}]", f"input_shapes={{{name!r}: [{example}]}}"))
-            )  # fmt: skip
+                Diagnostic(
+                    "E-PARSE-SHAPES",
+                    place,
+                    "the file leaves sizes of this input open",
+                    str(declared or "no shape"),
+                    "every size but the batch as a positive integer",
+                    (f"--tensor-shapes {name}=[{example}]", f"input_shapes={{{name!r}: [{example}]}}"),
+                )
+            )
             continue
         sizes = [int(d) for d in shape[1:]]
         if math.prod(sizes) > MAX_TENSOR_ELEMENTS or len(sizes) > 8:
-            missing.append(Diagnostic("E-PARSE-SHAPES", place, "the input is too large", str(shape), f"≤ {MAX_TENSOR_ELEMENTS} elements"))
+            missing.append(
+                Diagnostic(
+                    "E-PARSE-SHAPES", place, "the input is too large", str(shape), f"≤ {MAX_TENSOR_ELEMENTS} elements"
+                )
+            )
             continue
         source.batch_sizes[name] = int(shape[0]) if isinstance(shape[0], int) and shape[0] > 0 else -1
         source.input_shapes[name] = [1, *sizes]

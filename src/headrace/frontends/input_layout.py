@@ -26,7 +26,8 @@ def input_arrangement(source: SourceGraph, value: ir.Value, shape: list[int]) ->
     """The arrangement of an input of rank 3 or 4.
 
     Follows the tensor forward, through transposes and operators that keep its dimensions, to the first operator that
-    says which dimension is what; without one, a constant per channel or a last dimension of 1, 3 or 4 is taken for the channels.
+    says which dimension is what; without one, a constant that varies along one dimension, or a last dimension of
+    1, 3 or 4, tells the channels.
     """
     rank = len(shape)
     queue: list[tuple[ir.Value, tuple[int, ...]]] = [(value, tuple(range(rank)))]
@@ -76,7 +77,7 @@ def _hinted_by(node: ir.Node, current: ir.Value, rank: int) -> Arrangement | Non
         return None
     shape = (1,) * (rank - array.ndim) + array.shape
     varying = [i for i, size in enumerate(shape) if size > 1]
-    return {(1,): _CHANNELS_FIRST[rank], (rank - 1,): _ROWS[rank]}.get(tuple(varying))
+    return {1: _CHANNELS_FIRST[rank], rank - 1: _ROWS[rank]}.get(varying[0]) if len(varying) == 1 else None
 
 
 def _follow(node: ir.Node, dims: tuple[int, ...]) -> tuple[int, ...] | None:

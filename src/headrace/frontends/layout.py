@@ -90,6 +90,11 @@ def arranged_view(layer: str, extent: Sequence[int], arrangement: Arrangement) -
     return View(layer, (height, width, channels), tuple(dims))
 
 
+def stored_order(atom: Atom) -> tuple[int, int]:
+    """Sorting key of atoms as they lie in the HN tensor."""
+    return atom.axis, -atom.stride
+
+
 def merge(atoms: Sequence[Atom]) -> tuple[Atom, ...]:
     """Join neighbouring atoms that are one run of one axis."""
     out: list[Atom] = []
@@ -155,7 +160,9 @@ def regroup(view: View, shape: Sequence[int]) -> View:
     if tuple(shape) == view.shape:
         return view
     if not 1 <= len(shape) <= MAX_RANK:
-        raise LayoutError(f"a tensor of rank {len(shape)} has no place for the batch" if not shape else "the rank is above 16")
+        raise LayoutError(
+            f"a tensor of rank {len(shape)} has no place for the batch" if not shape else "the rank is above 16"
+        )
     if math.prod(shape) != view.elements:
         raise LayoutError(f"shape {list(view.shape)} cannot become {list(shape)}: the number of elements changes")
     flat = view.atoms
@@ -202,7 +209,7 @@ def canonical(rank: int) -> Arrangement:
 
 @dataclass(frozen=True)
 class Step:
-    """View an HN tensor as ``shape`` (height, width, channels), then let axis i of the result be axis ``permutation[i]``."""
+    """View an HN tensor as ``shape`` (height, width, channels); axis i of the result is axis ``permutation[i]``."""
 
     shape: tuple[int, int, int]
     permutation: tuple[int, int, int]
@@ -210,7 +217,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Move:
-    """How to bring an HN tensor into another order: the steps (none when it lies so already), then view it as ``result``."""
+    """How to bring an HN tensor into another order: steps (none when it lies so already), then a view as ``result``."""
 
     steps: tuple[Step, ...]
     result: tuple[int, int, int]
@@ -227,12 +234,14 @@ def plan(view: View, axes: Sequence[Sequence[int]]) -> Move:
     used = [index for group in axes for index in group]
     left = [i for i in range(1, view.rank) if i not in used and view.shape[i] > 1]
     if left:
-        raise LayoutError(f"dimension {left[0]} (size {view.shape[left[0]]}) has no place in height, width and channels")
+        raise LayoutError(
+            f"dimension {left[0]} (size {view.shape[left[0]]}) has no place in height, width and channels"
+        )
     parts = [merge([a for i in group for a in view.dims[i]]) for group in axes]
     height, width, channels = (math.prod(a.size for a in part) for part in parts)
     result = (height, width, channels)
     wanted = merge([a for part in parts for a in part])
-    stored = sorted(wanted, key=lambda a: (a.axis, -a.stride))
+    stored = sorted(wanted, key=stored_order)
     if list(wanted) == stored:
         return Move((), result)
     direct = _whole_axes(view.extent, parts)
@@ -301,7 +310,7 @@ def arrangement_axes(arrangement: Arrangement) -> tuple[list[int], list[int], li
 
 
 def source_permutation(view: View, hn_rank: int) -> tuple[int, ...] | None:
-    """Permutation of the HN tensor's axes (batch included) after which a reshape gives the source tensor, if there is one.
+    """Permutation of the HN tensor's axes (batch included) after which a reshape gives the source tensor, if any.
 
     Args:
         view: the tensor.

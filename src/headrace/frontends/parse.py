@@ -33,9 +33,15 @@ from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, Remov
 InputShapes = dict[str, list[int]] | list[int] | None
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 PASSES = (
-    RemoveDeadLayers(), RemoveNoOps(), MergeReshapes(), RemoveDeadLayers(), FoldBatchNorm(), DropIdentityBatchNorm(),
-    FuseActivation(), AbsorbPad(),
-)  # fmt: skip
+    RemoveDeadLayers(),
+    RemoveNoOps(),
+    MergeReshapes(),
+    RemoveDeadLayers(),
+    FoldBatchNorm(),
+    DropIdentityBatchNorm(),
+    FuseActivation(),
+    AbsorbPad(),
+)
 
 
 class UnsupportedNodesError(UnsupportedModelError):
@@ -62,9 +68,14 @@ def network_name(source: str | os.PathLike[str] | bytes, wanted: str | None) -> 
     if wanted is not None:
         if not _NAME.fullmatch(wanted):
             raise UsageError(
-                Diagnostic("E-PARSE-NAME", "net_name", "the network name is not valid", repr(wanted)[:80],
-                           "a letter or underscore, then up to 63 letters, digits, '_', '.', '-'")
-            )  # fmt: skip
+                Diagnostic(
+                    "E-PARSE-NAME",
+                    "net_name",
+                    "the network name is not valid",
+                    repr(wanted)[:80],
+                    "a letter or underscore, then up to 63 letters, digits, '_', '.', '-'",
+                )
+            )
         return wanted
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "model"
@@ -73,9 +84,13 @@ def network_name(source: str | os.PathLike[str] | bytes, wanted: str | None) -> 
 
 
 def parse_source(
-    source: SourceGraph, name: str, start: Sequence[str] | None, end: Sequence[str] | None, shapes: InputShapes,
+    source: SourceGraph,
+    name: str,
+    start: Sequence[str] | None,
+    end: Sequence[str] | None,
+    shapes: InputShapes,
     progress: Progress | None,
-) -> tuple[Translation, dict[str, Any]]:  # fmt: skip
+) -> tuple[Translation, dict[str, Any]]:
     """Everything between reading and HN clean-up; the report so far comes with the translation."""
     broken = normalise(source)
     all_nodes = [label(node) for node in source.graph]
@@ -101,11 +116,15 @@ def parse_source(
 def _diagnostics(problems: Sequence[Problem], where: str) -> list[Diagnostic]:
     return [
         Diagnostic(
-            "E-ONNX-UNSUPPORTED", f"{where}, node {problem.node!r}", f"{problem.op_type} cannot be translated: {problem.reason}",
-            problem.op_type, problem.need, problem.levers,
+            "E-ONNX-UNSUPPORTED",
+            f"{where}, node {problem.node!r}",
+            f"{problem.op_type} cannot be translated: {problem.reason}",
+            problem.op_type,
+            problem.need,
+            problem.levers,
         )
         for problem in problems
-    ]  # fmt: skip
+    ]
 
 
 def _failure(state: Translation, where: str, recommended: Sequence[str]) -> UnsupportedNodesError:
@@ -122,7 +141,9 @@ def _finish_params(network: Network) -> None:
     for key, array in network.params.items():
         narrow = np.ascontiguousarray(array, dtype=np.float32)
         if not np.isfinite(narrow).all():
-            bad.append(Diagnostic("E-PARSE-RANGE", key, "a folded parameter leaves the range of float32", "", "finite values"))
+            bad.append(
+                Diagnostic("E-PARSE-RANGE", key, "a folded parameter leaves the range of float32", "", "finite values")
+            )
         network.params[key] = narrow
     if bad:
         raise UnsupportedModelError(bad)
@@ -131,13 +152,18 @@ def _finish_params(network: Network) -> None:
 def _stream(network: Network, layer_name: str) -> dict[str, Any]:
     layer = network[layer_name]
     return {
-        "layer": layer.name, "shape": list(layer.output_shape), "layout": "NHWC" if len(layer.output_shape) == 4 else "NC",
-        "source_name": layer.attributes["source_name"], "source_shape": layer.attributes["source_shape"],
+        "layer": layer.name,
+        "shape": list(layer.output_shape),
+        "layout": "NHWC" if len(layer.output_shape) == 4 else "NC",
+        "source_name": layer.attributes["source_name"],
+        "source_shape": layer.attributes["source_shape"],
         "source_permutation": layer.attributes["source_permutation"],
-    }  # fmt: skip
+    }
 
 
-def _report(network: Network, source: SourceGraph, partial: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+def _report(
+    network: Network, source: SourceGraph, partial: dict[str, Any], records: list[dict[str, Any]]
+) -> dict[str, Any]:
     macs = weights = operations = 0
     for layer in network:
         definition = definition_of(layer.kind)
@@ -151,7 +177,10 @@ def _report(network: Network, source: SourceGraph, partial: dict[str, Any], reco
         "removed_nodes": list(source.removed),
         "layers": {layer.name: {"kind": layer.kind, "original_names": list(layer.original_names)} for layer in network},
         "nodes": {o: layer.name for layer in reversed(list(network)) for o in reversed(layer.original_names)},
-        "passes": [{"pass": r["pass"], **{k: v for k, v in r.items() if k in ("folded", "fused", "absorbed", "dropped")}} for r in records],
+        "passes": [
+            {"pass": r["pass"], **{k: v for k, v in r.items() if k in ("folded", "fused", "absorbed", "dropped")}}
+            for r in records
+        ],
         "parameters": sum(int(a.size) for a in network.params.values()),
         "weights": weights,
         "macs": macs,
@@ -159,7 +188,7 @@ def _report(network: Network, source: SourceGraph, partial: dict[str, Any], reco
         "inputs": [_stream(network, layer.name) for layer in network.input_layers],
         "outputs": [_stream(network, layer.name) for layer in network.output_layers],
         "warnings": list(source.warnings),
-    }  # fmt: skip
+    }
 
 
 def parse_onnx(
@@ -177,9 +206,13 @@ def parse_onnx(
 
 
 def _parse(
-    source: str | os.PathLike[str] | bytes, net_name: str | None, start_node_names: Sequence[str] | None,
-    end_node_names: Sequence[str] | None, input_shapes: InputShapes, progress: Progress | None,
-) -> ParseResult:  # fmt: skip
+    source: str | os.PathLike[str] | bytes,
+    net_name: str | None,
+    start_node_names: Sequence[str] | None,
+    end_node_names: Sequence[str] | None,
+    input_shapes: InputShapes,
+    progress: Progress | None,
+) -> ParseResult:
     name = network_name(source, net_name)
     graph = read_model(source)
     state, partial = parse_source(graph, name, start_node_names, end_node_names, input_shapes, progress)
@@ -188,7 +221,9 @@ def _parse(
         raise _failure(state, graph.where, recommended)
     network = state.builder.network
     if not network.input_layers:
-        raise UnsupportedModelError(Diagnostic("E-ONNX-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input"))
+        raise UnsupportedModelError(
+            Diagnostic("E-ONNX-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input")
+        )
     records = run_passes(network, PASSES, verify=False)
     _finish_params(network)
     network.net_params["source"] = dict(graph.facts)

@@ -34,10 +34,17 @@ from headrace.frontends.layout import (
 )
 from headrace.frontends.to_hn import HANDLERS, Builder
 
-_QUANTISED = frozenset({
-    "QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger",
-    "DynamicQuantizeLinear",
-})  # fmt: skip
+_QUANTISED = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "ConvInteger",
+        "MatMulInteger",
+        "DynamicQuantizeLinear",
+    }
+)
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
@@ -71,8 +78,11 @@ class Translation:
 def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
     if node.domain:
         if f"{node.domain}::{node.op_type}" in functions:
-            return Unsupported("it calls a function that the model defines itself; such functions are not expanded",
-                               "standard operators", ("export without local functions (onnx.inliner)",))  # fmt: skip
+            return Unsupported(
+                "it calls a function that the model defines itself; such functions are not expanded",
+                "standard operators",
+                ("export without local functions (onnx.inliner)",),
+            )
         return Unsupported(f"operators of domain {node.domain!r} are not known", "operators of the ONNX standard")
     if node.op_type in _QUANTISED:
         return Unsupported("the model is quantised already; Headrace quantises float models itself", "the float model")
@@ -145,8 +155,11 @@ def _input_view(builder: Builder, value: ir.Value, shape: list[int]) -> View:
     hn_shape = [-1, *extent] if rank > 2 else [-1, extent[2]]
     permutation = _input_permutation(arrangement, len(hn_shape))
     attributes = {
-        "shape": hn_shape, "source_name": name_of(value), "source_shape": source_shape(view), "source_permutation": permutation,
-    }  # fmt: skip
+        "shape": hn_shape,
+        "source_name": name_of(value),
+        "source_shape": source_shape(view),
+        "source_permutation": permutation,
+    }
     layer = builder.emit("input_layer", [], attributes, names=[name_of(value)])
     return View(layer.name, view.extent, view.dims)
 
@@ -169,11 +182,17 @@ def _output(builder: Builder, value: ir.Value) -> str:
         groups = (dims[:1], dims[1:2], dims[2:]) if len(dims) > 2 else ([], dims[:1], dims[1:])
         layer = builder.place(view, groups)
         permutation = (0, 1) if builder.is_vector(layer) else (0, 1, 2, 3)
-    attributes = {"source_name": name_of(value), "source_shape": source_shape(view), "source_permutation": list(permutation)}
+    attributes = {
+        "source_name": name_of(value),
+        "source_shape": source_shape(view),
+        "source_permutation": list(permutation),
+    }
     return builder.emit("output_layer", [layer], attributes, names=[name_of(value)]).name
 
 
-def translate(source: SourceGraph, name: str, broken: dict[ir.Node, Unsupported], progress: Progress | None) -> Translation:
+def translate(
+    source: SourceGraph, name: str, broken: dict[ir.Node, Unsupported], progress: Progress | None
+) -> Translation:
     """Walk the graph once.
 
     Args:
@@ -207,12 +226,14 @@ def translate(source: SourceGraph, name: str, broken: dict[ir.Node, Unsupported]
 def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None:
     views = state.builder.views
     tainted = any(v is not None and id(v) in state.tainted for v in node.inputs)
-    missing = any(v is not None and id(v) in state.tainted and v not in views and constant(v) is None for v in node.inputs)
+    missing = any(
+        v is not None and id(v) in state.tainted and v not in views and constant(v) is None for v in node.inputs
+    )
     try:
         if broken is not None:
             raise broken
         if missing:
-            if node.domain or node.op_type not in HANDLERS and node.op_type not in EVALUATORS:
+            if node.domain or (node.op_type not in HANDLERS and node.op_type not in EVALUATORS):
                 raise _why_unknown(node, state.builder.source.facts.get("local_functions", []))
             state.tainted.update(id(v) for v in node.outputs)
             for value in node.outputs:
@@ -221,9 +242,14 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
         _node(state, node)
     except (Unsupported, LayoutError) as problem:
         state.problems.append(
-            Problem(label(node), f"{node.domain}::{node.op_type}" if node.domain else node.op_type, str(problem),
-                    getattr(problem, "need", ""), getattr(problem, "levers", ()))
-        )  # fmt: skip
+            Problem(
+                label(node),
+                f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
+                str(problem),
+                getattr(problem, "need", ""),
+                getattr(problem, "levers", ()),
+            )
+        )
         state.tainted.update(id(v) for v in node.outputs)
         for value in node.outputs:
             _placeholder(state, value)

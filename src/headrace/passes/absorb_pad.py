@@ -39,7 +39,10 @@ class AbsorbPad(Pass):
                 continue
             for user, padding in zip(users, paddings, strict=True):
                 user.attributes["padding"] = padding
-                user.original_names = [*[n for n in layer.original_names if n not in user.original_names], *user.original_names]
+                user.original_names = [
+                    *[n for n in layer.original_names if n not in user.original_names],
+                    *user.original_names,
+                ]
             records.append({"layers": [u.name for u in users], "absorbed": list(layer.original_names)})
             network.redirect(layer.name, layer.inputs[0])
             network.remove(layer.name)

@@ -30,7 +30,7 @@ def _scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Fold ``batch_norm`` into a preceding conv, dw, dense or batch_norm that nobody else reads and that has no activation.
+    """Fold ``batch_norm`` into the conv, dw, dense or batch_norm before it, if that has no other user and no activation.
 
     Computed in float64; a convolution whose second input is added before the activation is left alone.
     """
@@ -41,7 +41,11 @@ class FoldBatchNorm(Pass):
         records: list[dict[str, Any]] = []
         for layer in network.of_kind("batch_norm"):
             before = network[layer.inputs[0]]
-            if before.kind not in (*_MAC_KINDS, "batch_norm") or not _linear(before) or before.attributes.get("elementwise_add"):
+            if (
+                before.kind not in (*_MAC_KINDS, "batch_norm")
+                or not _linear(before)
+                or before.attributes.get("elementwise_add")
+            ):
                 continue
             if sole_user(network, before.name) is not layer:
                 continue

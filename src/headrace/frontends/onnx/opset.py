@@ -101,9 +101,18 @@ def normalise(source: SourceGraph) -> dict[ir.Node, Unsupported]:
     """
     opset = int(source.facts["opset"])
     if not OLDEST <= opset <= NEWEST:
-        lever = "convert with onnx.version_converter" if opset < OLDEST else f"export with operator set {NEWEST} or lower"
+        lever = (
+            "convert with onnx.version_converter" if opset < OLDEST else f"export with operator set {NEWEST} or lower"
+        )
         raise UnsupportedModelError(
-            Diagnostic("E-ONNX-OPSET", source.where, "the ONNX operator set is not supported", str(opset), f"{OLDEST} to {NEWEST}", (lever,))
+            Diagnostic(
+                "E-ONNX-OPSET",
+                source.where,
+                "the ONNX operator set is not supported",
+                str(opset),
+                f"{OLDEST} to {NEWEST}",
+                (lever,),
+            )
         )
     broken: dict[ir.Node, Unsupported] = {}
     for node in source.graph:

@@ -64,7 +64,9 @@ class _Reader:
             else:
                 array = numpy_helper.to_array(tensor)
         except (ValueError, TypeError, IndexError, OverflowError, OSError) as error:
-            self.problem(place, "the tensor's data does not fit its type and shape", error, f"{math.prod(dims)} elements")
+            self.problem(
+                place, "the tensor's data does not fit its type and shape", error, f"{math.prod(dims)} elements"
+            )
             return None
         if array is not None and tensor.data_type in (_T.FLOAT16, _T.BFLOAT16):
             return array.astype(np.float32)
@@ -74,7 +76,9 @@ class _Reader:
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
         if self.folder is None:
-            self.problem(place, "the tensor's data is in another file, but the model was given as bytes", location, "a path")
+            self.problem(
+                place, "the tensor's data is in another file, but the model was given as bytes", location, "a path"
+            )
             return None
         root = self.folder.resolve()
         path = (root / location).resolve()
@@ -88,7 +92,12 @@ class _Reader:
             self.problem(place, "the file with the tensor's data does not exist", location, "the file beside the model")
             return None
         if offset < 0 or length != need or offset + need > path.stat().st_size:
-            self.problem(place, "external data does not fit the tensor", f"offset {offset}, length {length}", f"{need} bytes in the file")
+            self.problem(
+                place,
+                "external data does not fit the tensor",
+                f"offset {offset}, length {length}",
+                f"{need} bytes in the file",
+            )
             return None
         self.external_bytes += need
         if self.external_bytes > MAX_EXTERNAL_BYTES:
@@ -131,7 +140,9 @@ class _Reader:
         for proto in listed:
             for name in proto.output:
                 if name and name in defined:
-                    self.problem(f"node {proto.name or name!r}", "two things have one name", name, "each value defined once")
+                    self.problem(
+                        f"node {proto.name or name!r}", "two things have one name", name, "each value defined once"
+                    )
                 elif name:
                     defined.add(name)
                     values[name] = ir.Value(name=name)
@@ -141,7 +152,9 @@ class _Reader:
             place = f"node {proto.name or (proto.output[0] if proto.output else proto.op_type)!r}"
             for name in proto.input:
                 if name and name not in values:
-                    self.problem(place, "an input is defined nowhere", name, "the output of a node, an input or an initializer")
+                    self.problem(
+                        place, "an input is defined nowhere", name, "the output of a node, an input or an initializer"
+                    )
             if not proto.output:
                 self.problem(place, "the node has no output")
                 continue
@@ -213,17 +226,24 @@ def _parse_proto(data: bytes, where: str) -> onnx.ModelProto:
     if not data:
         raise InputFileError(_bad(where, "the file is empty", "0 bytes", "an ONNX model", (hint,)))
     if data[:64].startswith(b"version https://git-lfs"):
-        raise InputFileError(_bad(where, "this is a Git LFS pointer, not the model", "", "the file itself", ("git lfs pull",)))
+        raise InputFileError(
+            _bad(where, "this is a Git LFS pointer, not the model", "", "the file itself", ("git lfs pull",))
+        )
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError as error:
-        raise InputFileError(_bad(where, "it is not an ONNX model, or it is damaged", error, "a protobuf ModelProto", (hint,))) from None
+        raise InputFileError(
+            _bad(where, "it is not an ONNX model, or it is damaged", error, "a protobuf ModelProto", (hint,))
+        ) from None
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise InputFileError(_bad(where, "it holds no graph", "", "an ONNX model with a graph", (hint,)))
     if not all(isinstance(text, str) for text in _strings(model)):  # protobuf hands out what is not UTF-8 as bytes
         raise InputFileError(_bad(where, "a name in it is not valid UTF-8", "", "an undamaged model", (hint,)))
     graph = model.graph
-    for what, count, limit in (("nodes", len(graph.node), MAX_NODES), ("initializers", len(graph.initializer), MAX_INITIALIZERS)):
+    for what, count, limit in (
+        ("nodes", len(graph.node), MAX_NODES),
+        ("initializers", len(graph.initializer), MAX_INITIALIZERS),
+    ):
         if count > limit:
             raise InputFileError(_bad(where, f"there are too many {what}", count, f"≤ {limit}"))
     return model
@@ -237,7 +257,10 @@ def _value_info(value: ir.Value, info: onnx.ValueInfoProto) -> None:
     if tensor.elem_type in _T.DataType.values():
         value.dtype = ir.DataType(tensor.elem_type)
     if tensor.HasField("shape") and len(tensor.shape.dim) <= 16:
-        dims = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else (d.dim_param or None) for d in tensor.shape.dim]
+        dims = [
+            d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else (d.dim_param or None)
+            for d in tensor.shape.dim
+        ]
         value.shape = ir.Shape(dims)
 
 
@@ -277,7 +300,9 @@ def _build(model: onnx.ModelProto, reader: _Reader) -> SourceGraph:
     outputs: list[ir.Value] = []
     for info in proto.output:
         if info.name not in values:
-            reader.problem(f"output {info.name!r}", "a graph output is defined nowhere", info.name, "the output of a node")
+            reader.problem(
+                f"output {info.name!r}", "a graph output is defined nowhere", info.name, "the output of a node"
+            )
         elif values[info.name] not in outputs:
             outputs.append(values[info.name])
     if reader.problems:
@@ -291,7 +316,9 @@ def _facts(model: onnx.ModelProto, reader: _Reader) -> dict[str, Any]:
     for item in model.opset_import:
         opsets[item.domain if item.domain != "ai.onnx" else ""] = item.version
     if "" not in opsets:
-        raise InputFileError(_bad(reader.where, "the file does not say which ONNX operator set it uses", "", "an opset_import"))
+        raise InputFileError(
+            _bad(reader.where, "the file does not say which ONNX operator set it uses", "", "an opset_import")
+        )
     return {
         "format": "onnx",
         "ir_version": int(model.ir_version),
@@ -319,6 +346,16 @@ def read_model(source: str | os.PathLike[str] | bytes) -> SourceGraph:
     model = _parse_proto(data, where)
     try:
         return _build(model, _Reader(where, folder))
-    except (UnicodeDecodeError, UnicodeEncodeError, ValueError, TypeError, OverflowError, IndexError, KeyError) as error:
+    except (
+        UnicodeDecodeError,
+        UnicodeEncodeError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        IndexError,
+        KeyError,
+    ) as error:
         # The last line of defence: whatever else a damaged file makes the protobuf accessors raise.
-        raise InputFileError(_bad(where, "the model is damaged", f"{type(error).__name__}: {error}", "a valid ONNX model")) from None
+        raise InputFileError(
+            _bad(where, "the model is damaged", f"{type(error).__name__}: {error}", "a valid ONNX model")
+        ) from None

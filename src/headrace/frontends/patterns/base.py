@@ -58,7 +58,9 @@ def close(a: float, b: float) -> bool:
 def maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
     """The node of this type that makes ``value``."""
     node = None if value is None else value.producer()
-    return node if node is not None and node.graph is not None and node.op_type == op_type and node.domain == "" else None
+    return (
+        node if node is not None and node.graph is not None and node.op_type == op_type and node.domain == "" else None
+    )
 
 
 @dataclass
@@ -136,7 +138,9 @@ def interior_is_private(match: Match, root: ir.Node) -> NoMatch | None:
     return None
 
 
-def apply_patterns(source: SourceGraph, patterns: Sequence[Pattern]) -> tuple[list[dict[str, object]], list[dict[str, str]]]:
+def apply_patterns(
+    source: SourceGraph, patterns: Sequence[Pattern]
+) -> tuple[list[dict[str, object]], list[dict[str, str]]]:
     """Replace what matches, outermost first.
 
     Returns:

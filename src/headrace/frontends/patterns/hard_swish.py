@@ -42,7 +42,9 @@ class HardSwish(Pattern):
             if operator.inputs[0] is not x:
                 return NoMatch("the hard-sigmoid is of another tensor (a squeeze-and-excite gate)")
             if not (close(alpha, 1 / 6) and close(beta, 0.5) and close(product.scale, 1.0)):
-                return NoMatch(f"alpha {alpha:g}, beta {beta:g}, factor {product.scale:g} are not 1/6, 1/2, 1", near=True)
+                return NoMatch(
+                    f"alpha {alpha:g}, beta {beta:g}, factor {product.scale:g} are not 1/6, 1/2, 1", near=True
+                )
             return Match("HardSwish", x, (*product.nodes, operator))
         ramp = ramp_of(gate)
         if isinstance(ramp, NoMatch):
@@ -50,5 +52,7 @@ class HardSwish(Pattern):
         if ramp.source is not x:
             return NoMatch("the clipped sum is of another tensor (a squeeze-and-excite gate)")
         if not (close(ramp.offset, 3.0) and close(ramp.top, 6.0) and close(product.scale, 1 / 6)):
-            return NoMatch(f"x·clip(x + {ramp.offset:g}, 0, {ramp.top:g})·{product.scale:g} is not hard-swish", near=True)
+            return NoMatch(
+                f"x·clip(x + {ramp.offset:g}, 0, {ramp.top:g})·{product.scale:g} is not hard-swish", near=True
+            )
         return Match("HardSwish", x, (*product.nodes, *ramp.nodes))

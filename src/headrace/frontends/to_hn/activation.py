@@ -68,7 +68,9 @@ def clip(builder: Builder, node: ir.Node) -> list[Result]:
     if (low, high) == (0.0, 6.0):
         return activation(builder, node, ("relu6", {}))
     if _FLOAT_MAX in (-low, high):
-        raise Unsupported(f"Clip with one bound only ({low if high == _FLOAT_MAX else high:g})", "two bounds, or only min = 0")
+        raise Unsupported(
+            f"Clip with one bound only ({low if high == _FLOAT_MAX else high:g})", "two bounds, or only min = 0"
+        )
     return activation(builder, node, ("clip", {"min": low, "max": high}))
 
 

@@ -87,7 +87,9 @@ class Builder:
         if value in self.views:
             return self.views[value]
         if constant(value) is not None:
-            raise Unsupported(f"input {index} ({name_of(value)!r}) is a constant where a tensor is expected", "a computed tensor")
+            raise Unsupported(
+                f"input {index} ({name_of(value)!r}) is a constant where a tensor is expected", "a computed tensor"
+            )
         raise Unsupported(f"input {index} ({name_of(value)!r}) is {value.meta.get('kind', 'not known')}")
 
     def constant(self, node: ir.Node, index: int, what: str) -> Array:
@@ -150,7 +152,9 @@ class Builder:
             first = error.diagnostics[0]
             raise Unsupported(f"{first.rule} (got {first.got})", first.need) from None
         if math.prod(layer.output_shape[1:]) > MAX_TENSOR_ELEMENTS:
-            raise Unsupported(f"its output {list(layer.output_shape)} is too large", f"≤ {MAX_TENSOR_ELEMENTS} elements per frame")
+            raise Unsupported(
+                f"its output {list(layer.output_shape)} is too large", f"≤ {MAX_TENSOR_ELEMENTS} elements per frame"
+            )
         definition_of(kind).read(layer)
         return self.network.add(layer, params)
 
@@ -249,7 +253,8 @@ class Builder:
                 if atom.axis != CHANNELS:
                     if size > 1:
                         raise Unsupported(
-                            f"a constant of shape {list(array.shape)} varies over height or width", "one number, or one per channel"
+                            f"a constant of shape {list(array.shape)} varies over height or width",
+                            "one number, or one per channel",
                         )
                     continue
                 shape.append(atom.size if size > 1 else 1)

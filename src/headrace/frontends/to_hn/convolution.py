@@ -78,7 +78,9 @@ def widened(node: ir.Node, rank: int) -> ir.Node:
     return ir.Node("", node.op_type, [], attributes, num_outputs=1)
 
 
-def absorb_excess(builder: Builder, layer: str, padding: Sequence[int], extents: Sequence[int]) -> tuple[str, list[int]]:
+def absorb_excess(
+    builder: Builder, layer: str, padding: Sequence[int], extents: Sequence[int]
+) -> tuple[str, list[int]]:
     """Padding of a kernel's extent or more stands in a pad layer of its own (the same zeros)."""
     excess = [max(p - e + 1, 0) for p, e in zip(padding, [*extents, *extents], strict=True)]
     if not any(excess):
@@ -121,7 +123,11 @@ def convolution(builder: Builder, node: ir.Node) -> list[Result]:
         "kernel_shape": [height, width, per_group, out_channels], "strides": list(strides), "padding": padding,
         "dilations": list(dilations), "groups": groups,
     }  # fmt: skip
-    bias = builder.weights(node, 2, "the bias") if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(out_channels)
+    bias = (
+        builder.weights(node, 2, "the bias")
+        if len(node.inputs) > 2 and node.inputs[2] is not None
+        else np.zeros(out_channels)
+    )
     if bias.shape != (out_channels,):
         raise Unsupported(f"the bias has shape {list(bias.shape)}", f"[{out_channels}]")
     made = builder.emit(
@@ -137,8 +143,7 @@ def convolution(builder: Builder, node: ir.Node) -> list[Result]:
 def output_size(size: int, kernel: int, stride: int, before: int, after: int, ceil: bool) -> tuple[int, int]:
     """Output positions of a pool along one axis, and how far the last window reaches past the padded input."""
     count = window_output(size, kernel, stride, before, after)
-    if ceil and (size + before + after - kernel) % stride:
-        # The last, partial window counts only if it starts on the input or the padding before it.
-        if count * stride < size + before:
-            count += 1
+    # A last, partial window counts only if it starts on the input or the padding before it.
+    if ceil and (size + before + after - kernel) % stride and count * stride < size + before:
+        count += 1
     return count, max((count - 1) * stride + kernel - (size + before + after), 0)

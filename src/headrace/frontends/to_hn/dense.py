@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.graph import Unsupported, integer, real
-from headrace.frontends.layout import BATCH, CHANNELS, HEIGHT, WIDTH, Arrangement, View, merge
+from headrace.frontends.layout import BATCH, CHANNELS, HEIGHT, WIDTH, Arrangement, View, merge, stored_order
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.hn import Array
 
@@ -18,7 +18,7 @@ _ROWS: dict[int, Arrangement] = {3: (None, WIDTH, CHANNELS), 4: (None, HEIGHT, W
 def _in_stored_order(view: View, weight: Array) -> Array:
     """Rows of a ``[K, M]`` weight, given in the source's element order, in the order of the HN tensor."""
     atoms = merge([a for a in view.dims[1] if a.axis != BATCH])
-    order = sorted(range(len(atoms)), key=lambda i: (atoms[i].axis, -atoms[i].stride))
+    order = sorted(range(len(atoms)), key=lambda i: stored_order(atoms[i]))
     index = np.arange(weight.shape[0]).reshape([a.size for a in atoms]).transpose(order).reshape(-1)
     return weight[index]
 
@@ -28,16 +28,15 @@ def dense(builder: Builder, view: View, weight: Array, bias: Array) -> View:
     if view.rank != 2 or not view.batch_first:
         raise Unsupported(f"the input has shape {list(view.shape)}", "[N, inputs]")
     if weight.ndim != 2 or weight.shape[0] != view.shape[1] or 0 in weight.shape:
-        raise Unsupported(f"weights of shape {list(weight.shape)} do not fit an input of {view.shape[1]}", "[inputs, outputs]")
+        raise Unsupported(
+            f"weights of shape {list(weight.shape)} do not fit an input of {view.shape[1]}", "[inputs, outputs]"
+        )
     kernel = _in_stored_order(view, weight)
-    stored = View(view.layer, view.extent, (view.dims[0], tuple(_stored_atoms(view))))
+    atoms = sorted(merge([a for a in view.dims[1] if a.axis != BATCH]), key=stored_order)
+    stored = View(view.layer, view.extent, (view.dims[0], tuple(atoms)))
     layer = builder.place(stored, ([], [], [1]), vector=True)
     made = builder.emit("dense", [layer], {"kernel_shape": list(kernel.shape)}, {"kernel": kernel, "bias": bias})
     return builder.output(made, VECTOR)
-
-
-def _stored_atoms(view: View):  # noqa: ANN202 - list[Atom]
-    return sorted(merge([a for a in view.dims[1] if a.axis != BATCH]), key=lambda a: (a.axis, -a.stride))
 
 
 @handles("Gemm")
@@ -72,7 +71,9 @@ def matmul(builder: Builder, node: ir.Node) -> list[Result]:
     while weight.ndim > 2 and weight.shape[0] == 1:
         weight = weight[0]
     if weight.ndim != 2 or view.rank < 2:
-        raise Unsupported(f"operands of shape {list(view.shape)} and {list(weight.shape)}", "[…, inputs] and [inputs, outputs]")
+        raise Unsupported(
+            f"operands of shape {list(view.shape)} and {list(weight.shape)}", "[…, inputs] and [inputs, outputs]"
+        )
     inputs, outputs = weight.shape
     if inputs != view.shape[-1] or not outputs:
         raise Unsupported(f"operands of shape {list(view.shape)} and {list(weight.shape)} do not fit")

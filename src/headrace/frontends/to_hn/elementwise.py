@@ -48,7 +48,9 @@ def combine(builder: Builder, kind: str, left: View, right: View) -> View:
         layers = builder.same_rank([left.layer, right.layer])
         return builder.same_layout(builder.emit(kind, layers), left)
     if left.rank != right.rank:
-        raise Unsupported(f"operands of shape {list(left.shape)} and {list(right.shape)} have different ranks", "equal ranks")
+        raise Unsupported(
+            f"operands of shape {list(left.shape)} and {list(right.shape)} have different ranks", "equal ranks"
+        )
     if any(a != b and 1 not in (a, b) for a, b in zip(left.shape, right.shape, strict=True)):
         raise Unsupported(f"operands of shape {list(left.shape)} and {list(right.shape)} do not broadcast")
     larger = left if left.elements >= right.elements else right
@@ -89,7 +91,9 @@ def negate(builder: Builder, node: ir.Node) -> list[Result]:
 @handles("BatchNormalization")
 def batch_normalization(builder: Builder, node: ir.Node) -> list[Result]:
     if integer(node, "training_mode", 0):
-        raise Unsupported("training_mode 1 takes its statistics from the batch", "training_mode 0 (export in evaluation mode)")
+        raise Unsupported(
+            "training_mode 1 takes its statistics from the batch", "training_mode 0 (export in evaluation mode)"
+        )
     view = builder.view(node, 0)
     if view.rank < 2:
         raise Unsupported(f"the input has rank {view.rank}", "N,C,…")

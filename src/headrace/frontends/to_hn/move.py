@@ -50,7 +50,10 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
 @handles("Slice")
 def slice_(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
-    operands = [None, *(builder.optional(node, i, what) for i, what in enumerate(("starts", "ends", "axes", "steps"), start=1))]
+    operands = [
+        None,
+        *(builder.optional(node, i, what) for i, what in enumerate(("starts", "ends", "axes", "steps"), start=1)),
+    ]
     frames = builder.batch if builder.batch > 0 else 1 << 30
     if slice_ranges([frames, *view.shape[1:]], operands)[0] != (0, frames, 1):
         raise Unsupported("a slice of the batch", "a slice of other axes")
@@ -85,7 +88,11 @@ def pad(builder: Builder, node: ir.Node) -> list[Result]:
         raise Unsupported(f"Pad with the value {value.reshape(-1)[0]}", "value 0")
     amounts = integer_list(builder.constant(node, 1, "pads"), "pads")
     axes_given = builder.optional(node, 3, "axes")
-    axes = list(range(view.rank)) if axes_given is None else [axis_in(a, view.rank) for a in integer_list(axes_given, "axes")]
+    axes = (
+        list(range(view.rank))
+        if axes_given is None
+        else [axis_in(a, view.rank) for a in integer_list(axes_given, "axes")]
+    )
     if len(amounts) != 2 * len(axes) or any(a < 0 for a in amounts):
         raise Unsupported(f"pads {amounts}", "one size that is not negative before and after each axis")
     before, after = [0] * view.rank, [0] * view.rank
@@ -98,7 +105,9 @@ def pad(builder: Builder, node: ir.Node) -> list[Result]:
     layer, arrangement = builder.arranged(view)
     for dim in range(1, view.rank):
         if arrangement[dim] is None and (before[dim] or after[dim]):
-            raise Unsupported(f"dimension {dim} of a tensor of rank {view.rank} has no axis in the HN tensor", "rank up to 4")
+            raise Unsupported(
+                f"dimension {dim} of a tensor of rank {view.rank} has no axis in the HN tensor", "rank up to 4"
+            )
     layer = builder.same_rank([layer])[0]
     attributes = {
         "before": _per_axis(builder, layer, arrangement, before, (0, 0, 0)),

@@ -38,9 +38,11 @@ def window_pool(builder: Builder, node: ir.Node) -> list[Result]:
         size = view.shape[2 + axis]
         _, reach = output_size(size, kernel[axis], strides[axis], padding[axis], padding[2 + axis], ceil)
         if reach and count_padding:
-            raise Unsupported("ceil_mode with count_include_pad where the last window leaves the padding", "one of the two")
+            raise Unsupported(
+                "ceil_mode with count_include_pad where the last window leaves the padding", "one of the two"
+            )
         padding[2 + axis] += reach
-    attributes = {"kernel_shape": list(kernel), "strides": list(strides), "padding": padding}
+    attributes: dict[str, object] = {"kernel_shape": list(kernel), "strides": list(strides), "padding": padding}
     if average:
         attributes["count_padding"] = count_padding
     made = builder.emit("avgpool" if average else "maxpool", [builder.image(view)], attributes)
@@ -75,7 +77,9 @@ def reduce_mean(builder: Builder, node: ir.Node) -> list[Result]:
     extent = builder.extent(layer)
     spatial = {axis for axis in (HEIGHT, WIDTH) if extent[axis] > 1}
     if 0 in axes or reduced - {HEIGHT, WIDTH} or (reduced and reduced != spatial):
-        raise Unsupported(f"ReduceMean over axes {axes} of a tensor {list(view.shape)}", "the mean over height and width together")
+        raise Unsupported(
+            f"ReduceMean over axes {axes} of a tensor {list(view.shape)}", "the mean over height and width together"
+        )
     if reduced:
         layer = builder.emit("global_avgpool", [builder.same_rank([layer])[0]]).name
     result = View(layer, builder.extent(layer), builder.output(builder.network[layer], arrangement).dims)

@@ -27,7 +27,9 @@ def over_axis(builder: Builder, view: View, axis: int) -> View:
     elif axis == 1 and view.rank == 3:
         arrangement = (None, CHANNELS, WIDTH)
     else:
-        raise Unsupported(f"Softmax over axis {axis} of a tensor of rank {view.rank}", "over the last axis or the channels")
+        raise Unsupported(
+            f"Softmax over axis {axis} of a tensor of rank {view.rank}", "over the last axis or the channels"
+        )
     return builder.output(builder.emit("softmax", [builder.arrange(view, arrangement)]), arrangement)
 
 
