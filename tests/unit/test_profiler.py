@@ -11,10 +11,19 @@ import pytest
 from compiler_support import resnet
 from headrace.compiler import compile_network
 from headrace.errors import UsageError
+from headrace.hn import Network
 from headrace.hn.archive import Archive, State
+from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.profiler import profile, render_text
 from headrace.targets import list_targets, load_target
+from headrace.timing import estimate, flow_of
 from random_graphs import GraphBuilder
+
+
+def freeze_like_optimize(network: Network) -> Network:
+    prepared = network.clone()
+    assert len(FuseElementwiseAdd().run(prepared)) == 3
+    return prepared
 
 
 def native() -> Archive:
@@ -47,6 +56,20 @@ def test_native_report_estimates_every_target() -> None:
     assert "compiled" not in report
     softmax = next(x for x in report["layers"] if x["kind"] == "softmax")
     assert softmax["output_shape"] == [-1, 512]
+
+
+def test_estimates_know_the_fusions_of_optimize() -> None:
+    b = GraphBuilder(0)
+    x = b.input((8, 8, 8))
+    for _ in range(3):
+        x = b.add("ew_add", [x, b.convolution(x, 8, 3, same=True, activation="linear")], {"activation": "relu"})
+    b.output(x)
+    for key in ("native", "fp_optimized"):
+        report = profile(Archive("net", **{key: b.net}))
+        assert report["network"]["layers"] == 6
+        fused = estimate(flow_of(freeze_like_optimize(b.net)), load_target("hailo8"))
+        assert next(e for e in report["estimates"] if e["target"] == "hailo8") == fused.as_dict()
+    assert len(b.net.layers) == 8  # the caller's network is as it was
 
 
 def test_totals_are_the_sum_of_layers() -> None:

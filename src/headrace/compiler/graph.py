@@ -13,7 +13,7 @@ from headrace.hn import Layer, Network
 from headrace.layers import check_network, output_quantization
 from headrace.numerics.quantization import TensorQuantization
 from headrace.timing import Family, Flow, Plane, RowRule, Work, work_of_layer
-from headrace.timing.work import plane_of
+from headrace.timing.work import is_quantized, plane_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def lower_network(network: Network) -> Lowered:
 
 
 def _check_stage(network: Network) -> None:
-    missing = [layer.name for layer in network if layer.quantization is None and layer.kind != "output_layer"]
+    missing = [layer.name for layer in network if not is_quantized(layer) and layer.kind != "output_layer"]
     if missing or not network.layers:
         raise UsageError(
             Diagnostic(

@@ -14,8 +14,12 @@ from headrace.errors import Diagnostic, HeadraceError, UsageError
 from headrace.hn import Layer, Network
 from headrace.hn.archive import Archive
 from headrace.layers import definition_of
+from headrace.passes.base import run_passes
+from headrace.passes.decompose_softmax import DecomposeSoftmax
+from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.targets import list_targets, load_target
 from headrace.timing import estimate, flow_of
+from headrace.timing.work import is_quantized
 
 FORMAT = 1
 CLOSED_FORM, SIMULATION, CALIBRATION, COUNTS = "closed form", "event simulation", "calibration", "counts"
@@ -124,12 +128,21 @@ def _layers(
     return rows
 
 
+def _prepared(network: Network) -> Network:
+    """The network with the rewrites that ``optimize`` makes: a fused addition takes no stage of its own."""
+    if any(is_quantized(layer) for layer in network):
+        return network
+    prepared = network.clone()
+    run_passes(prepared, (DecomposeSoftmax(), FuseElementwiseAdd()))
+    return prepared
+
+
 def _estimates(network: Network, arch: str) -> list[dict[str, Any]]:
     """Closed-form size and speed on every target file, and on ``arch`` when it is a file of the user's."""
     names = list_targets()
     if arch not in names:
         names = [arch, *names]
-    flow = flow_of(network)
+    flow = flow_of(_prepared(network))
     rows: list[dict[str, Any]] = []
     for name in names:
         target = load_target(name)

@@ -215,6 +215,11 @@ def known_kinds() -> list[str]:
     return sorted(_BUILDERS)
 
 
+def is_quantized(layer: Layer) -> bool:
+    """Whether the layer's output has its quantisation (passes leave hints for ``optimize`` in the same place)."""
+    return "output" in (layer.quantization or {})
+
+
 def plane_of(layer: Layer) -> Plane:
     """The plane of a layer's output tensor; one byte per element until quantisation says otherwise.
 
@@ -222,7 +227,7 @@ def plane_of(layer: Layer) -> Plane:
         InputFileError: the shape is beyond what a row schedule is made for.
     """
     height, width, channels = layer.frame_shape
-    size = output_quantization(layer).bits // 8 if layer.quantization else 1
+    size = output_quantization(layer).bits // 8 if is_quantized(layer) else 1
     plane = Plane(layer.name, height, width, channels, size)
     if min(height, width, channels) < 1 or max(height, width) > MAX_ROWS or plane.frame_bytes > MAX_FRAME_BYTES:
         raise InputFileError(
