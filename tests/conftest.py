@@ -8,6 +8,7 @@ in ``../shared/zoo``. Where they are absent a test that needs them is skipped an
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def zoo() -> Path:
 def reference() -> Path:
     """The folder of public reference facts; skips where it is absent, fails with ``CI=true``."""
     return _require(reference_path(), "HEADRACE_REFERENCE", "folder of public reference facts")
+
+
+def pytest_sessionstart() -> None:
+    """With ``CI=true`` nothing may be skipped for want of a part that CI has to have built or installed."""
+    if os.environ.get("CI", "").lower() != "true":
+        return
+    needed = ("headrace.runtime._native", "torch", "onnx", "onnx_ir", "onnxruntime", "PIL")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise pytest.UsageError(f"CI=true needs {', '.join(missing)}: run `make setup`")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -51,4 +51,5 @@ say "installing build tools: ${tools[*]}"
 say "building the native library and installing headrace with its packages (a few minutes the first time)"
 PATH="$(cd "$venv/bin" && pwd):$PATH" CMAKE_BUILD_PARALLEL_LEVEL="${JOBS:-2}" \
     "$py" -m pip install --quiet --quiet --no-build-isolation --editable ".[sdk,host,test]"
+"$py" -m compileall -q src >/dev/null || true
 say "ready: $("$py" -c 'import headrace; print("headrace", headrace.__version__)') in $venv"
