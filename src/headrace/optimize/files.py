@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,24 @@ from headrace.hn import Array
 MAX_BYTES = 16 << 30
 MAX_MEMBERS = 1000
 MAX_IMAGES = 200_000
+# What numpy, zipfile and zlib raise on damaged files (numpy's header parser lets the tokeniser's errors through).
+CORRUPT = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    tokenize.TokenError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
@@ -90,7 +111,7 @@ def load_npy(path: Path) -> Array:
     """The array, memory-mapped read-only; the header is checked against the file's length."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, UnicodeError, MemoryError) as error:
+    except CORRUPT as error:
         raise _corrupt(str(path), error) from None
     if not isinstance(array, np.ndarray):
         array.close()
@@ -120,32 +141,13 @@ def load_npz(path: Path) -> dict[str, Array]:
                     continue
                 with archive.open(member) as stream:
                     result[member.filename[:-4]] = _read_member(stream, member.file_size, f"{path}: {member.filename}")
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        KeyError,
-        SyntaxError,
-        TypeError,
-        OverflowError,
-        UnicodeError,
-        zlib_error(),
-    ) as error:
+    except CORRUPT as error:
         raise _corrupt(str(path), error) from None
     if not result:
         raise DataError(
             Diagnostic("E-DATA-EMPTY", str(path), "the archive holds no array", "nothing", "at least one .npy member")
         )
     return result
-
-
-def zlib_error() -> type[Exception]:
-    import zlib
-
-    return zlib.error
 
 
 def _read_member(stream: Any, length: int, where: str) -> Array:

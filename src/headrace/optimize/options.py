@@ -20,7 +20,8 @@ class OptimizeOptions:
     Attributes:
         min_snr: dB that every output must reach against float; 0 disables the check.
         calibration_size: use only the first frames; ``None`` uses all.
-        batch: most frames computed together; results do not depend on it as long as memory suffices.
+        batch: most frames in flight, which bounds memory. Frames are computed in chunks whose size is fixed by the
+            network alone (16, fewer where frames are large), so results do not depend on it; at least one chunk runs.
         seed: recorded; nothing here is random yet.
         activation_bits: bits of activations; 8 is the only choice now.
         threads: worker threads; results do not depend on it. ``None`` takes one per CPU core.
@@ -29,7 +30,7 @@ class OptimizeOptions:
 
     min_snr: float = 10.0
     calibration_size: int | None = None
-    batch: int = 16
+    batch: int = 64
     seed: int = 0
     activation_bits: int = 8
     threads: int | None = None

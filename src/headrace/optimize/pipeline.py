@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def optimize(
     data, frames = _select(network, calibration, options)
     warnings = range_notes(network, data, frames)
     prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
-    ranges = collect(prepared, data, frames, options.batch, options.threads, progress)
+    ranges = collect(prepared, data, frames, options, progress)
     raw = {layer.name: is_raw_image(prepared, layer.name, data[layer.name], ranges) for layer in prepared.input_layers}
     groups = scale_groups(prepared)
     rescales = insert_rescales(prepared, groups)
@@ -80,7 +81,7 @@ def optimize(
     quantized, notes = _freeze(prepared, tensors, ranges, progress)
     chosen = list(evenly_spread(frames, options.snr_frames))
     sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
-    comparisons = measure(prepared, quantized, sample, options.batch, options.threads, progress)
+    comparisons = measure(prepared, quantized, sample, options, progress)
     report = {
         "calibration": {
             "frames": frames,
@@ -136,9 +137,9 @@ def prepare(network: Network, frames: Mapping[str, Array]) -> tuple[Network, lis
     if records:
         before, after = Executor(network, "native").run(frames), Executor(prepared, "fp_optimized").run(frames)
         for name, value in before.items():
-            snr = float_snr_db(value, after[name])
             # Outputs with NaN or infinity are reported by the statistics, which name the layer they start at.
-            if snr < EQUAL_DB and np.all(np.isfinite(value)):
+            snr = float_snr_db(value, after[name]) if np.all(np.isfinite(value)) else math.inf
+            if snr < EQUAL_DB:
                 raise InternalError(
                     Diagnostic(
                         "E-OPTIMIZE-PREPARE",

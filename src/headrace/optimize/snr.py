@@ -14,7 +14,7 @@ from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import dequantize
-from headrace.optimize.options import Progress
+from headrace.optimize.options import OptimizeOptions, Progress
 from headrace.optimize.statistics import chunk_size, in_chunks
 
 
@@ -62,8 +62,7 @@ def measure(
     fp_network: Network,
     quantized: Network,
     data: Mapping[str, Array],
-    batch: int,
-    threads: int | None,
+    options: OptimizeOptions,
     progress: Progress | None,
 ) -> dict[str, Comparison]:
     """Run both networks on the same frames and compare every layer that both have."""
@@ -97,9 +96,7 @@ def measure(
 
     # All tensors of a chunk are held together, so chunks are smaller than in calibration.
     total = {name: Comparison() for name in names}
-    for part in in_chunks(
-        work, frames, max(1, chunk_size(fp_network, batch) // 4), threads, progress, "measuring accuracy"
-    ):
+    for part in in_chunks(work, frames, max(1, chunk_size(fp_network) // 4), options, progress, "measuring accuracy"):
         for name, comparison in part.items():
             total[name].add(comparison)
     return total

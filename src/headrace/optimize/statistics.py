@@ -20,9 +20,10 @@ from headrace.emulator.exact import thread_count
 from headrace.emulator.executor import Executor
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Layer, Network
-from headrace.optimize.options import Progress
+from headrace.optimize.options import OptimizeOptions, Progress
 
 CHUNK_BYTES = 64 << 20
+CHUNK_FRAMES = 16
 R = TypeVar("R")
 
 
@@ -45,21 +46,26 @@ class Ranges:
                 mine[name] = (low, high) if have is None else (min(have[0], low), max(have[1], high))
 
 
-def chunk_size(network: Network, batch: int) -> int:
-    """Frames per chunk: at most ``batch``, fewer for networks with large frames."""
+def chunk_size(network: Network) -> int:
+    """Frames per chunk: a function of the network alone, so that no option changes a result."""
     largest = max((math.prod(layer.output_shape[1:]) for layer in network), default=1)
-    return max(1, min(batch, CHUNK_BYTES // (8 * largest)))
+    return max(1, min(CHUNK_FRAMES, CHUNK_BYTES // (8 * largest)))
 
 
-def worker_count(threads: int | None) -> int:
-    """Worker threads: as asked, else one per usable core."""
-    if threads is not None:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def worker_count(threads: int | None, batch: int, size: int) -> int:
+    """Worker threads: as asked, else one per usable core; no more than ``batch`` frames of chunks of ``size`` allow."""
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(threads, batch // size))
 
 
 def in_chunks(
-    work: Callable[[int, int], R], frames: int, size: int, threads: int | None, progress: Progress | None, text: str
+    work: Callable[[int, int], R],
+    frames: int,
+    size: int,
+    options: OptimizeOptions,
+    progress: Progress | None,
+    text: str,
 ) -> Iterator[R]:
     """Call ``work(start, stop)`` for consecutive chunks on a pool; yields the results in chunk order.
 
@@ -67,7 +73,7 @@ def in_chunks(
     inside a chunk is then the same whatever the number of workers.
     """
     spans = [(i, min(frames, i + size)) for i in range(0, frames, size)]
-    workers = worker_count(threads)
+    workers = worker_count(options.threads, options.batch, size)
     with thread_count(1), ThreadPoolExecutor(workers, thread_name_prefix="headrace-optimize") as pool:
         waiting: list[tuple[int, Future[R]]] = []
         position = 0
@@ -88,7 +94,7 @@ def in_chunks(
 
 
 def collect(
-    network: Network, data: Mapping[str, Array], frames: int, batch: int, threads: int | None, progress: Progress | None
+    network: Network, data: Mapping[str, Array], frames: int, options: OptimizeOptions, progress: Progress | None
 ) -> Ranges:
     """Ranges of every tensor of a float network over the first ``frames`` frames.
 
@@ -109,9 +115,13 @@ def collect(
         return found
 
     total = Ranges()
-    for part in in_chunks(work, frames, chunk_size(network, batch), threads, progress, "calibrating"):
+    for part in in_chunks(work, frames, chunk_size(network), options, progress, "calibrating"):
         total.merge(part)
-        bad = [name for name, pair in part.output.items() if not all(map(math.isfinite, pair))]
+        bad = [
+            name
+            for name in part.output
+            if not all(map(math.isfinite, (*part.output[name], *part.before.get(name, ()))))
+        ]
         if bad:
             raise DataError(
                 Diagnostic(
