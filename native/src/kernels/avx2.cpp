@@ -5,6 +5,7 @@
 
 #include "kernels.hpp"
 #include "scalar.hpp"
+#include "store_some.hpp"
 
 namespace headrace {
 namespace {
@@ -150,13 +151,10 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
     }
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(result[0], result[1]), 0xD8);
     const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    if (columns == kColumns) {
+    if (columns == kColumns)
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out + p * out_stride), bytes);
-    } else {
-      alignas(16) uint8_t part[16];
-      _mm_store_si128(reinterpret_cast<__m128i*>(part), bytes);
-      memcpy(out + p * out_stride, part, static_cast<size_t>(columns));
-    }
+    else
+      store_some(out + p * out_stride, bytes, columns);
   }
 }
 

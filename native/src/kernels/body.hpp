@@ -171,23 +171,23 @@ void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, u
   }
 }
 
-// Sums of `pixels` x `columns` elements; element (p, c) is at p * pixel + c * channel from each pointer.
-inline void elementwise_sums(const ElementwiseOp& op, const uint8_t* x, int64_t x_pixel, int64_t x_channel,
-                             const uint8_t* y, int64_t y_pixel, int64_t y_channel, int pixels, int columns,
-                             int32_t* sums) {
+// Sums of `pixels` x kColumns elements; element (p, c) is at p * pixel + c * channel from each pointer. All columns are
+// computed, so that the loops have a fixed length: those past the tensor's channels read its slack and are not stored.
+template <int kChannelX, int kChannelY>
+void elementwise_sums(const ElementwiseOp& op, const uint8_t* x, int64_t x_pixel, const uint8_t* y, int64_t y_pixel,
+                      int pixels, int32_t* sums) {
+  // Local copies: a store to sums might otherwise change them, for all the compiler knows.
+  const int32_t x_zero = op.x_zero, y_zero = op.y_zero;
+  const bool multiply = op.multiply;
   for (int p = 0; p < pixels; ++p) {
-    const uint8_t* xp = x + p * x_pixel;
-    int32_t* s = sums + p * kColumns;
-    if (x_channel == 1) {
-      for (int c = 0; c < columns; ++c) s[c] = xp[c] - op.x_zero;
+    const uint8_t* __restrict xp = x + p * x_pixel;
+    int32_t* __restrict s = sums + p * kColumns;
+    if (multiply) {
+      const uint8_t* __restrict yp = y + p * y_pixel;
+      for (int c = 0; c < kColumns; ++c) s[c] = (xp[c * kChannelX] - x_zero) * (yp[c * kChannelY] - y_zero);
     } else {
-      for (int c = 0; c < columns; ++c) s[c] = xp[0] - op.x_zero;
+      for (int c = 0; c < kColumns; ++c) s[c] = xp[c * kChannelX] - x_zero;
     }
-    if (op.multiply) {
-      const uint8_t* yp = y + p * y_pixel;
-      for (int c = 0; c < columns; ++c) s[c] *= yp[c * y_channel] - op.y_zero;
-    }
-    for (int c = columns; c < kColumns; ++c) s[c] = 0;
   }
 }
 
@@ -201,6 +201,8 @@ void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
                     (!y || (op.y_channel == 1 && op.y_pixel == op.channels));
   const int64_t width = flat ? (op.width * op.channels) / kColumns : op.width;
   const int64_t channels = flat ? kColumns : op.channels;
+  const auto make_sums = op.x_channel == 1 ? (op.y_channel == 1 ? elementwise_sums<1, 1> : elementwise_sums<1, 0>)
+                                           : (op.y_channel == 1 ? elementwise_sums<0, 1> : elementwise_sums<0, 0>);
   const int64_t x_pixel = flat ? kColumns : op.x_pixel, y_pixel = flat ? kColumns : op.y_pixel;
   for (int64_t c = 0; c < channels; c += kColumns) {
     const int columns = static_cast<int>(smaller(kColumns, channels - c));
@@ -208,8 +210,7 @@ void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
     for (int64_t p = 0; p < width; p += kBlockPixels) {
       const int n = static_cast<int>(smaller(kBlockPixels, width - p));
       const uint8_t* yb = y ? y + p * y_pixel + c * op.y_channel : nullptr;
-      elementwise_sums(op, x + p * x_pixel + c * op.x_channel, x_pixel, op.x_channel, yb, y_pixel, op.y_channel, n,
-                       columns, sums);
+      make_sums(op, x + p * x_pixel + c * op.x_channel, x_pixel, yb, y_pixel, n, sums);
       const uint8_t* r = second ? yb : nullptr;
       int64_t r_stride = y_pixel;
       if (second && op.y_channel == 0) {  // spread a broadcast channel over the block
@@ -223,7 +224,7 @@ void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
   const int64_t done = flat ? width * kColumns : op.width * op.channels;
   const int rest = static_cast<int>(op.width * op.channels - done);
   if (rest > 0) {
-    elementwise_sums(op, x + done, 0, 1, y ? y + done : nullptr, 0, 1, 1, rest, sums);
+    make_sums(op, x + done, 0, y ? y + done : nullptr, 0, 1, sums);
     requantise_block(op.q, sums, kColumns, second ? y + done : nullptr, 0, out + done, 0, 1, rest);
   }
 }
