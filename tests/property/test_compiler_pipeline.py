@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from compiler_support import Interpreter, RowSimulator, freeze, layer_run, random_codes, random_network, row_window
 from headrace.compiler import compile_network
-from headrace.hef.microcode import decode
+from headrace.errors import CapacityError
+from headrace.hef.microcode import Program, decode
 from headrace.targets import load_target
 from headrace.timing import flow_of, row_windows
 from random_graphs import GraphBuilder
@@ -83,6 +86,46 @@ def test_global_reductions_get_whole_frames(seed: int, gates: int) -> None:
     edge.capacity_rows = program.tensors[edge.tensor].height - 1
     with pytest.raises(AssertionError, match="deadlock"):
         RowSimulator(program).run(2)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**31),
+    layers=st.integers(1, 8),
+    clusters=st.integers(1, 8),
+    controllers=st.integers(4, 16),
+    units=st.integers(8, 128),
+    unit_bytes=st.sampled_from([64, 256, 1024, 32768]),
+)
+def test_scarce_targets_end_in_a_pipeline_or_a_report(
+    seed: int, layers: int, clusters: int, controllers: int, units: int, unit_bytes: int
+) -> None:
+    """Whatever the device, compiling ends: within its resources and at the speed it says, or with what is short."""
+    target = replace(
+        TARGETS[0],
+        clusters=clusters,
+        controllers_per_cluster=controllers,
+        memory_units_per_cluster=units,
+        memory_unit_bytes=unit_bytes,
+    )
+    try:
+        result = compile_network(random_network(seed, layers), target)
+    except CapacityError as error:
+        resources = error.report["resources"]
+        assert any(r["exceeded"] for r in resources) or "divide over" in str(error) or "no way to build" in str(error)
+        return
+    program = decode(result.microcode)
+    for cluster in result.schedule["clusters"]:
+        assert all(cluster[k]["used"] <= cluster[k]["of"] for k in ("control", "compute", "memory"))
+    held = sum(b.capacity_rows * _row_bytes(program, b.tensor) for b in program.buffers)
+    assert held <= clusters * units * unit_bytes
+    ends = RowSimulator(program).run(8)
+    assert max(np.diff(ends)[3:]) <= result.report["cycles_per_frame"]
+
+
+def _row_bytes(program: Program, tensor: int) -> int:
+    t = program.tensors[tensor]
+    return t.width * t.channels * t.element_bytes
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
