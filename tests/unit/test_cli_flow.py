@@ -133,10 +133,6 @@ def test_har_members(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_profile_of_every_state(
     stem: str, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import headrace.profiler
-
-    if not hasattr(headrace.profiler, "render_text"):
-        pytest.skip("the profiler is not built yet")
     monkeypatch.chdir(tmp_path)
     result(["parse", built / "small.onnx", "--net-name", "small"], capsys)
     result(["optimize", "small.har", "--calib-set-path", built / "calibration.npy"], capsys)

@@ -221,6 +221,16 @@ def test_model_scripts_are_reported_and_loaded(tmp_path: Path, capsys: pytest.Ca
     assert run(["optimize", "hailo_model.har", "--calib-set-path", "c.npy", "--model-script", "none.alls"]) == 3
 
 
+def test_a_script_that_changes_no_number_does_not_undo_quantisation(tmp_path: Path) -> None:
+    script = tmp_path / "p.alls"
+    script.write_text("performance_param(fps=3)\n")
+    assert run(["compile", "quantized_model.har", "--model-script", "p.alls"]) == 0
+    assert names() == ["open", "compile", "save"]
+    script.write_text("n = normalization([1], [2])\n")
+    assert run(["compile", "quantized_model.har", "--model-script", "p.alls"]) == 0
+    assert names()[3:] == ["open", "script", "compile", "save"]
+
+
 def test_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import headrace.profiler
 

@@ -17,9 +17,11 @@ from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageEr
 
 if TYPE_CHECKING:
     from headrace.runner import ClientRunner
+    from headrace.script import Normalization
 
 RANDOM_FRAMES = 64
 _ONNX = ".onnx"
+_FROZEN = ("quantized_model", "compiled_model")
 _OTHER_MODELS = {".tflite", ".pb", ".pbtxt", ".ckpt", ".meta", ".h5", ".keras", ".pt", ".pth"}
 
 
@@ -102,7 +104,17 @@ def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
         first = fate.ignored[0]
         more = f" and {len(fate.ignored) - 1} more" if len(fate.ignored) > 1 else ""
         warn(f"{model_script.name}: placement hints are ignored on this device: {first}{more}")
+    if state_name(runner) in _FROZEN and fate.normalizations in ((), _normalizations(runner)):
+        # Loading a script starts again from the float network; nothing here asks for that.
+        return
     runner.load_model_script(str(model_script))
+
+
+def _normalizations(runner: ClientRunner) -> tuple[Normalization, ...]:
+    """What the script that the network was quantised with asks for."""
+    from headrace.script import parse_script, plan
+
+    return plan(parse_script(runner.model_script)).normalizations
 
 
 def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dict[str, Any]:
@@ -247,7 +259,7 @@ def compile_to(runner: ClientRunner, calibration: Calibration, files: CompileFil
     """Quantises when that has not been done, compiles, and writes the results; nothing is written on failure."""
     from headrace.hn.files import write_atomic
 
-    if state_name(runner) in ("hailo_model", "fp_optimized_model"):
+    if state_name(runner) not in _FROZEN:
         quantize(runner, calibration, quiet)
     accuracy = accuracy_text(runner.archive.reports.get("optimize", {}))
     with progress("compile", quiet) as advance:

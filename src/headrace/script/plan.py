@@ -50,7 +50,7 @@ class Normalization:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     input_layer: str | None
-    line: int
+    line: int = field(compare=False)
 
 
 @dataclass(frozen=True)
