@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from headrace.errors import (
     HeadraceError,
     InputFileError,
     InternalError,
+    NotBuiltYetError,
     UnsupportedModelError,
     UsageError,
 )
@@ -211,16 +213,16 @@ def test_too_many_stages_is_a_report() -> None:
 
 def test_too_many_weights_names_the_largest_layers() -> None:
     b = GraphBuilder(0)
-    x = b.input((1024,))
-    for width in (9000, 4000, 10):
+    x = b.input((512,))
+    for width in (900, 400, 10):
         x = b.add("dense", [x], {"kernel_shape": [b.shape(x)[1], width]})
     b.output(x)
     with pytest.raises(CapacityError) as caught:
-        compile_network(freeze(b.net), HAILO8)
+        compile_network(freeze(b.net), replace(HAILO8, memory_unit_bytes=512))
     memory = caught.value.report["resources"][2]
     assert memory["exceeded"]
-    assert memory["terms"][0]["layer"] == "net/fc2"
-    assert memory["terms"][0]["need"] >= 36_000_000 // 32768
+    assert memory["terms"][0]["layer"] == "net/fc1"
+    assert memory["terms"][0]["need"] >= 512 * 900 // 512
 
 
 def test_ceilings_are_kept_and_checked() -> None:
@@ -319,6 +321,22 @@ def test_absurd_windows_end_in_a_report() -> None:
     b.output(b.add("maxpool", [b.input((4, 4, 2))], pool))
     with pytest.raises(CapacityError, match="no way to build this layer"):
         compile_network(freeze(b.net), HAILO8)
+
+
+def test_sixteen_bit_convolutions_are_not_built_yet() -> None:
+    network = small()
+    network["net/conv1"].quantization["output"] |= {"bits": 16}  # type: ignore[index]
+    with pytest.raises(NotBuiltYetError, match="16-bit"):
+        compile_network(network, HAILO8)
+
+
+def test_all_offending_layers_are_named() -> None:
+    network = resnet(blocks=1)
+    for name in ("resnet/conv2", "resnet/conv4", "resnet/fc1"):
+        network.params[f"{name}/bias_q"] = np.zeros(1, np.int32)
+    with pytest.raises(InputFileError) as caught:
+        compile_network(network, HAILO8)
+    assert [d.where for d in caught.value.diagnostics] == [f"resnet/{n}/bias_q" for n in ("conv2", "conv4", "fc1")]
 
 
 def test_verify_catches_broken_programs() -> None:

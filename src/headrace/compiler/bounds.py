@@ -59,10 +59,10 @@ def _accumulators(kernel: Kernel, tensors: Tensors, columns: int) -> list[list[i
     """Largest \\|a\\| of each term, per column of the multipliers."""
     reach = [tensors[name][1].magnitude for name in kernel.inputs]
     if kernel.opcode in (Opcode.CONVOLUTION, Opcode.DEPTHWISE):
-        weights = np.abs(kernel.constants["weight_offset"].astype(np.int64))
+        weights = np.abs(kernel.constants["weight_offset"].astype(np.int16))
         outside = (1, 2, 3) if kernel.opcode == Opcode.CONVOLUTION else (0, 1)
         bias = np.abs(kernel.constants["bias_offset"].astype(np.int64))
-        bounds = weights.sum(axis=outside) * reach[0] + bias
+        bounds = weights.sum(axis=outside, dtype=np.int64) * reach[0] + bias
         first = bounds.tolist() if columns == bounds.size else [int(bounds.max())] * columns
         return [first, *([r] * columns for r in reach[1:])]
     if kernel.opcode == Opcode.ELEMENTWISE_MULTIPLY:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from headrace.compiler.bounds import check_bounds
 from headrace.compiler.lower import Kernel, lower_layer
-from headrace.errors import Diagnostic, HeadraceError, InputFileError, UnsupportedModelError, UsageError
+from headrace.errors import (
+    Diagnostic,
+    HeadraceError,
+    InputFileError,
+    NotBuiltYetError,
+    UnsupportedModelError,
+    UsageError,
+)
 from headrace.hef.microcode import Opcode
 from headrace.hn import Layer, Network
 from headrace.layers import check_network, output_quantization
@@ -64,7 +71,9 @@ def lower_network(network: Network) -> Lowered:
         except HeadraceError as error:
             problems.append(error)
     if problems:
-        kind = UnsupportedModelError if any(isinstance(e, UnsupportedModelError) for e in problems) else InputFileError
+        # The most telling class: what was never possible before what is damaged before what is still to come.
+        kinds = (UnsupportedModelError, InputFileError, NotBuiltYetError)
+        kind = next((k for k in kinds if any(isinstance(e, k) for e in problems)), InputFileError)
         raise kind([d for error in problems for d in error.diagnostics])
     inputs = tuple(_stream(layer, layer) for layer in network.input_layers)
     outputs: list[Stream] = []

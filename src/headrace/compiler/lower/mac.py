@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.compiler.lower.base import Context, Kernel, lowers, need_shape, set_requantize
+from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hef.microcode import Opcode
 from headrace.hn import Array
 from headrace.layers.mac import ConvolutionAttributes
@@ -26,6 +27,10 @@ def _window(a: ConvolutionAttributes) -> dict[str, int]:
 
 def _weights(context: Context, kernel: Kernel, weights: Array, bias: Array) -> Kernel:
     need_shape(context, "bias_q", bias, (kernel.shape[2],))
+    wide = [q for q in (*context.quantized.inputs, context.quantized.output) if q.bits != 8]
+    if wide:
+        rule = "multiply-accumulate layers of 16-bit tensors are not built yet"
+        raise NotBuiltYetError(Diagnostic("E-COMPILE-16-BIT", context.layer.name, rule, "16 bits", "8-bit tensors"))
     kernel.constants["weight_offset"] = np.ascontiguousarray(weights)
     kernel.constants["bias_offset"] = bias
     return set_requantize(context, kernel, len(kernel.inputs))
