@@ -30,7 +30,7 @@ def _scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class FoldBatchNorm(Pass):
-    """Fold ``batch_norm`` into the conv, dw, dense or batch_norm before it, if that has no other user and no activation.
+    """Fold ``batch_norm`` into the conv, dw, dense or batch_norm before it, if that has no other user or activation.
 
     Computed in float64; a convolution whose second input is added before the activation is left alone.
     """
