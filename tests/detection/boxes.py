@@ -13,7 +13,13 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of one picture: float64 ``[n, 4]`` (left, top, right, bottom in pixels), scores ``[n]``, classes int64 ``[n]``."""
+    """Found objects of one picture.
+
+    Attributes:
+        boxes: float64 ``[n, 4]``: left, top, right, bottom in pixels.
+        scores: float64 ``[n]``.
+        classes: int64 ``[n]``.
+    """
 
     boxes: Array
     scores: Array
