@@ -32,12 +32,12 @@ AlignedBytes::AlignedBytes(Budget& budget, uint64_t size, const char* what) {
 }
 
 void set_row_tiles(Step& step, uint64_t work_per_row, uint32_t threads) {
-  // A tile is worth handing out from some ten microseconds of work; four per thread even out the load.
-  constexpr uint64_t kWorthwhile = 1 << 15;
-  const uint64_t rows = static_cast<uint64_t>(step.out.height);
-  const uint64_t least = (kWorthwhile + work_per_row - 1) / std::max<uint64_t>(1, work_per_row);
-  const uint64_t even = threads == 1 ? rows : (rows + 4 * threads - 1) / (uint64_t{4} * threads);
-  step.tile_rows = static_cast<int64_t>(std::min(rows, std::max<uint64_t>({1, least, even})));
+  // A tile is worth handing out from a few microseconds of work; four per thread even out the load.
+  constexpr uint64_t kWorthwhile = 1 << 13;
+  const auto rows = static_cast<uint64_t>(step.out.height);
+  const uint64_t worthwhile = sat_mul(rows, work_per_row) / kWorthwhile;
+  const uint64_t tiles = threads == 1 ? 1 : std::clamp<uint64_t>(worthwhile, 1, std::min<uint64_t>(rows, 4 * threads));
+  step.tile_rows = static_cast<int64_t>((rows + tiles - 1) / tiles);
   step.tiles = (step.out.height + step.tile_rows - 1) / step.tile_rows;
 }
 

@@ -185,6 +185,7 @@ uint64_t plan_window(Step& s, const Program& p, const KernelSet& kernels, Budget
   if (w.direct) return 0;
   const int64_t rows = (w.tile_rows - 1) * w.stride_height + extent(w.kernel_height, w.dilation_height);
   w.band_elements = rows * w.band_width * w.in_channels;
+  s.work = sat_add(s.work, sat_mul(static_cast<uint64_t>(w.band_elements), static_cast<uint64_t>(s.tiles)));
   return sat_add(sat_mul(static_cast<uint64_t>(w.band_elements), static_cast<uint64_t>(band_bytes)), 2 * kSlack);
 }
 

@@ -184,8 +184,10 @@ void elementwise_sums(const ElementwiseOp& op, const uint8_t* x, int64_t x_pixel
     int32_t* __restrict s = sums + p * kColumns;
     if (multiply) {
       const uint8_t* __restrict yp = y + p * y_pixel;
+#pragma GCC unroll 1  // else the loop is unrolled before it can be vectorised
       for (int c = 0; c < kColumns; ++c) s[c] = (xp[c * kChannelX] - x_zero) * (yp[c * kChannelY] - y_zero);
     } else {
+#pragma GCC unroll 1  // else the loop is unrolled before it can be vectorised
       for (int c = 0; c < kColumns; ++c) s[c] = xp[c * kChannelX] - x_zero;
     }
   }
