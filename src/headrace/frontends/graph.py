@@ -38,6 +38,8 @@ class SourceGraph:
         input_shapes: per graph input its frame shape with batch 1, once resolved.
         batch_sizes: per graph input the batch its file fixes, or -1.
         warnings: sentences for the report.
+        operators: node label → operator in the source's own words, where these are not ONNX's.
+        broken: nodes that reading found unusable, and why.
     """
 
     graph: ir.Graph
@@ -48,6 +50,8 @@ class SourceGraph:
     warnings: list[str] = field(default_factory=list)
     folded: int = 0
     removed: list[str] = field(default_factory=list)
+    operators: dict[str, str] = field(default_factory=dict)
+    broken: dict[ir.Node, Unsupported] = field(default_factory=dict)
 
 
 def name_of(value: ir.Value | None) -> str:

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The records of a TFLite file into the source graph.
+
+TFLite tensors have their channels last, ONNX images theirs first. Every tensor of the file is a value in the file's own
+order; where an operator of ONNX wants channels first, a Transpose stands on each side of it. The symbolic layout of
+the common path makes these free. They are marked as glue and carry no name of their own into the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.frontends.fold import EVALUATORS, Budget, evaluate
+from headrace.frontends.graph import Unsupported, constant, set_constant
+from headrace.frontends.tflite.dilation import Dilation
+from headrace.frontends.tflite.read import Model, Operator, Option, Tensor
+from headrace.frontends.tflite.schema import NUMPY_TYPES
+from headrace.hn import Array
+
+CHANNELS_FIRST = (0, 3, 1, 2)
+CHANNELS_LAST = (0, 2, 3, 1)
+#: Bytes of constants that may be touched, counted once per use, for each byte of the file.
+_REUSE = 32
+_SPARE_BYTES = 64 << 20
+_DTYPES = {
+    "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT, "bfloat16": ir.DataType.FLOAT, "float64": ir.DataType.DOUBLE,
+    "int8": ir.DataType.INT8, "uint8": ir.DataType.UINT8, "int16": ir.DataType.INT16, "int32": ir.DataType.INT32,
+    "int64": ir.DataType.INT64, "bool": ir.DataType.BOOL, "uint16": ir.DataType.UINT16, "uint32": ir.DataType.UINT32,
+    "uint64": ir.DataType.UINT64, "string": ir.DataType.STRING, "complex64": ir.DataType.COMPLEX64,
+    "complex128": ir.DataType.COMPLEX128,
+}  # fmt: skip
+Attribute = int | float | str | Sequence[int]
+Converter = Callable[["Operation"], None]
+CONVERTERS: dict[str, Converter] = {}
+
+
+def converts(*operators: str) -> Callable[[Converter], Converter]:
+    """Register a function as the translation of TFLite operators."""
+
+    def enter(function: Converter) -> Converter:
+        for operator in operators:
+            CONVERTERS[operator] = function
+        return function
+
+    return enter
+
+
+def _attribute(name: str, value: Attribute) -> ir.Attr:
+    if isinstance(value, str):
+        return ir.AttrString(name, value)
+    if isinstance(value, float):
+        return ir.AttrFloat32(name, value)
+    if isinstance(value, int):
+        return ir.AttrInt64(name, value)
+    return ir.AttrInt64s(name, [int(v) for v in value])
+
+
+def _detach(node: ir.Node) -> None:
+    for index in range(len(node.inputs)):
+        node.replace_input_with(index, None)
+
+
+class GraphBuilder:
+    """The source graph under construction.
+
+    Attributes:
+        model: the file's records.
+        nodes: so far, in the order they run.
+        values: tensor number → its value in the file's order.
+        dilations: operators that are part of a dilated convolution written out, by number.
+        free_shapes: tensors whose stated shape does not hold, because such a convolution was put together.
+    """
+
+    def __init__(self, model: Model, dilations: Mapping[int, Dilation]) -> None:
+        self.model = model
+        self.nodes: list[ir.Node] = []
+        self.values: dict[int, ir.Value] = {}
+        self.dilations = dilations
+        self.free_shapes = {i for d in dilations.values() for i in d.inner}
+        self._channels_first: dict[ir.Value, ir.Value] = {}
+        self._labels: dict[ir.Value, str] = {}
+        self.folded = 0
+        self._left = _REUSE * model.bytes + _SPARE_BYTES
+        self._budget = Budget()
+
+    # --- constants -----------------------------------------------------------------------------------------------
+
+    def charge(self, array: Array) -> None:
+        """Count one use of a constant: a small file may name one large tensor thousands of times."""
+        self._left -= array.nbytes
+        if self._left < 0:
+            raise Unsupported("the constants of this file are used too often", f"{_REUSE} times their size in all")
+
+    def constant_of(self, tensor: Tensor) -> Array | None:
+        """The array of a constant that can be read; float16 becomes float32."""
+        if tensor.sparse or tensor.type not in NUMPY_TYPES:
+            if tensor.type != "bfloat16" or tensor.sparse or tensor.data is None or len(tensor.data) % 2:
+                return None
+            wide = np.frombuffer(tensor.data, "<u2").astype(np.uint32) << 16
+            return wide.view(np.float32).reshape(tensor.shape)
+        array = tensor.array()
+        return array.astype(np.float32) if tensor.type == "float16" else array
+
+    def value(self, index: int) -> ir.Value:
+        """The value of a tensor; constants are made when first asked for."""
+        if index not in self.values:
+            tensor = self.model.tensors[index]
+            value = self.values[index] = ir.Value(name=tensor.name)
+            array = None
+            if tensor.data is not None:
+                array = self.constant_of(tensor)
+            if array is not None:
+                self.charge(array)
+                set_constant(value, array)
+            elif tensor.variable:
+                value.meta["kind"] = "a variable, which keeps its value from one frame to the next"
+            elif tensor.sparse:
+                value.meta["kind"] = "a sparse tensor"
+            else:
+                value.meta["kind"] = f"a tensor of type {tensor.type}"
+        return self.values[index]
+
+    def declare(self, index: int, value: ir.Value) -> None:
+        """Make ``value`` stand for a tensor: its name, and the shape and type that the file states."""
+        tensor = self.model.tensors[index]
+        value.name = tensor.name
+        value.meta.pop("internal", None)
+        value.dtype = _DTYPES.get(tensor.type, ir.DataType.UNDEFINED)
+        if index not in self.free_shapes:
+            value.shape = ir.Shape([s if s > 0 else None for s in tensor.shape])
+        self.values[index] = value
+
+    # --- nodes ---------------------------------------------------------------------------------------------------
+
+    def add(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], label: str,
+        glue: bool = False, outputs: int = 1, domain: str = "",
+    ) -> ir.Node:  # fmt: skip
+        made = [ir.Value(name=None) for _ in range(outputs)]
+        for value in made:
+            value.meta["internal"] = True
+        node = ir.Node(
+            domain, op_type, inputs, [_attribute(k, v) for k, v in attributes.items()], outputs=made,
+            name=f"{label}/{len(self.nodes)}",
+        )  # fmt: skip
+        node.meta["label"] = label
+        if glue:
+            node.meta["origins"] = []
+        if not self._folds(node):
+            self.nodes.append(node)
+        for value in made:
+            self._labels[value] = label
+        return node
+
+    def _folds(self, node: ir.Node) -> bool:
+        """Compute a node of constants at once, so that what it makes can be a kernel, an axis or a size."""
+        arrays = [constant(v) for v in node.inputs]
+        known = all(a is not None or v is None for a, v in zip(arrays, node.inputs, strict=True))
+        if not arrays or not known or node.domain or node.op_type not in EVALUATORS:
+            return False
+        for array in arrays:
+            if array is not None:
+                self.charge(array)
+        results = evaluate(node, arrays, self._budget)
+        for value, array in zip(node.outputs, results, strict=False):
+            set_constant(value, array)
+        _detach(node)
+        self.folded += 1
+        return True
+
+    def channels_first(self, value: ir.Value) -> ir.Value:
+        """An image in ONNX order; one Transpose per tensor, counted to the operator that makes the tensor."""
+        array = constant(value)
+        if array is not None:
+            raise Unsupported("its input is a constant", "a computed tensor")
+        if value not in self._channels_first:
+            label = self._labels.get(value, value.name or "")
+            node = self.add("Transpose", [value], {"perm": CHANNELS_FIRST}, label, glue=True)
+            self._channels_first[value] = node.outputs[0]
+        return self._channels_first[value]
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Forget the nodes of an operator that turns out not to be supported."""
+        nodes, known = len(self.nodes), dict(self._channels_first)
+        try:
+            yield
+        except Unsupported:
+            for node in self.nodes[nodes:]:
+                _detach(node)
+            del self.nodes[nodes:]
+            self._channels_first = known
+            raise
+
+
+class Operation:
+    """One TFLite operator, as its converter sees it."""
+
+    def __init__(self, builder: GraphBuilder, record: Operator) -> None:
+        self.builder, self.record = builder, record
+        tensors = builder.model.tensors
+        self.label = tensors[record.outputs[0]].name if record.outputs else f"operator {record.index}"
+        self.dilation = builder.dilations.get(record.index)
+
+    # --- operands ------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    def integer(self, option: str) -> int:
+        value = self.record.options[option]
+        assert isinstance(value, int)
+        return value
+
+    def flag(self, option: str) -> bool:
+        return bool(self.record.options[option])
+
+    def real(self, option: str) -> float:
+        value = self.record.options[option]
+        assert isinstance(value, (int, float))
+        return float(value)
+
+    def word(self, option: str) -> str:
+        return str(self.record.options[option])
+
+    def option(self, option: str) -> Option:
+        return self.record.options[option]
+
+    def has(self, index: int) -> bool:
+        return index < len(self.record.inputs) and self.record.inputs[index] >= 0
+
+    def tensor(self, index: int) -> Tensor:
+        """The record of operand ``index``."""
+        if not self.has(index):
+            raise Unsupported(f"input {index} is absent")
+        return self.builder.model.tensors[self.record.inputs[index]]
+
+    def value(self, index: int) -> ir.Value:
+        """Operand ``index`` in the file's order."""
+        self.tensor(index)
+        return self.builder.value(self.record.inputs[index])
+
+    def image(self, index: int) -> ir.Value:
+        """Operand ``index``, N×H×W×C in the file, as N×C×H×W."""
+        tensor = self.tensor(index)
+        if len(tensor.shape) != 4:
+            raise Unsupported(f"its input has shape {list(tensor.shape)}", "N×H×W×C")
+        return self.builder.channels_first(self.value(index))
+
+    def is_constant(self, index: int) -> bool:
+        return constant(self.value(index)) is not None
+
+    def array(self, index: int, what: str) -> Array:
+        """Operand ``index`` as a constant."""
+        found = constant(self.value(index))
+        if found is None:
+            kind = self.value(index).meta.get("kind", "computed")
+            raise Unsupported(f"{what} (input {index}, {self.tensor(index).name!r}) is {kind}, not a constant", "a constant")
+        self.builder.charge(found)
+        return found
+
+    def integers(self, index: int, what: str) -> list[int]:
+        """Operand ``index`` as a short constant list."""
+        array = self.array(index, what)
+        if array.size > 64 or array.dtype.kind not in "iu":
+            raise Unsupported(f"{what} is not a short list of integers", "at most 64 integers")
+        return [int(v) for v in array.reshape(-1)]
+
+    def channels(self, index: int) -> int:
+        """The last size of operand ``index``, as the file states it."""
+        shape = self.tensor(index).shape
+        if not shape or shape[-1] < 1:
+            raise Unsupported(f"the file leaves the channels of {self.tensor(index).name!r} open", "a number of channels")
+        return shape[-1]
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def make(self, array: Array) -> ir.Value:
+        """A new constant."""
+        value = ir.Value(name=f"{self.label}#")
+        value.meta["internal"] = True
+        set_constant(value, array)
+        return value
+
+    def list(self, numbers: Sequence[int]) -> ir.Value:
+        """A new constant list of int64."""
+        return self.make(np.array(list(numbers), np.int64))
+
+    def emit(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute] | None = None,
+        glue: bool = False,
+    ) -> ir.Value:  # fmt: skip
+        """A node of one output; ``glue`` when it is not the operation itself but prepares or finishes it."""
+        return self.builder.add(op_type, inputs, attributes or {}, self.label, glue).outputs[0]
+
+    def emit_all(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], count: int) -> list[ir.Value]:
+        return list(self.builder.add(op_type, inputs, attributes, self.label, outputs=count).outputs)
+
+    def activated(self, value: ir.Value) -> ir.Value:
+        """``value`` after the operator's fused activation."""
+        word = self.word("activation") if "activation" in self.record.options else "NONE"
+        return value if word == "NONE" else self.activation(word, value)
+
+    def activation(self, word: str, value: ir.Value) -> ir.Value:
+        """An activation by its TFLite name."""
+        bounds = {"RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1), "RELU_0_TO_1": (0, 1)}.get(word)
+        if bounds is not None:
+            return self.emit("Clip", [value, *(self.make(np.array(b, np.float32)) for b in bounds)])
+        plain = {"RELU": "Relu", "TANH": "Tanh", "LOGISTIC": "Sigmoid", "HARD_SWISH": "HardSwish"}.get(word)
+        if plain is None:
+            raise Unsupported(f"the fused activation {word} is not supported", "NONE, RELU, RELU6, RELU_N1_TO_1 or TANH")
+        return self.emit(plain, [value])
+
+    def done(self, *values: ir.Value) -> None:
+        """The results, in the file's order of elements, one per output of the operator."""
+        if len(values) != len(self.record.outputs):
+            raise Unsupported(f"it has {len(self.record.outputs)} outputs", f"{len(values)}")
+        for index, value in zip(self.record.outputs, values, strict=True):
+            fresh = value
+            if "internal" not in value.meta:
+                fresh = self.emit("Identity", [value], glue=True)
+            self.builder.declare(index, fresh)
+
+    def done_image(self, value: ir.Value) -> None:
+        """The result, N×C×H×W, after the fused activation."""
+        self.done(self.emit("Transpose", [self.activated(value)], {"perm": CHANNELS_LAST}, glue=True))
+
+
+__all__ = ["CONVERTERS", "GraphBuilder", "Operation", "converts"]

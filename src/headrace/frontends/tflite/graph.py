@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TFLite file as source graph: every operator converted, refusals collected, quantised files turned away."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.errors import Diagnostic, UnsupportedModelError
+from headrace.frontends.graph import SourceGraph, Unsupported, set_constant
+from headrace.frontends.tflite import operators
+from headrace.frontends.tflite.build import CONVERTERS, GraphBuilder, Operation
+from headrace.frontends.tflite.dilation import find_dilations
+from headrace.frontends.tflite.read import Model, Operator, Quantization, Tensor, read_records
+from headrace.hn import Array
+
+_CONTROL = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
+_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+_TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
+_INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "uint16", "int32", "int64"})
+_SHOWN = 8
+#: Operators that only carry shapes and indices, so that integers there are no quantised values.
+_FLOAT_MODEL = "the float model: convert without optimizations (or with float16 weights); Headrace quantises it itself"
+
+
+def _why_unknown(record: Operator) -> Unsupported:
+    name = record.name
+    if name.startswith("CUSTOM:Flex"):
+        return Unsupported(f"{name[7:]} is a TensorFlow operator (Flex) that TFLite itself does not have",
+                           "TFLite built-in operators", ("convert with target_spec.supported_ops = [TFLITE_BUILTINS]",))  # fmt: skip
+    if name.startswith("CUSTOM:"):
+        return Unsupported(f"{name[7:] or 'it'} is a custom operator", "TFLite built-in operators")
+    if name in _CONTROL:
+        return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
+    if name in _VARIABLES:
+        return Unsupported("variables, which keep their value from one frame to the next, are not supported", "a network without state")
+    if name in _TABLES:
+        return Unsupported("hash tables are not supported", "a network of numbers")
+    if "LSTM" in name or "RNN" in name or name == "SVDF":
+        return Unsupported("recurrent layers are not supported", "a network without recurrence")
+    if name in ("QUANTIZE", "FAKE_QUANT"):
+        return Unsupported("the model is quantised already; Headrace quantises float models itself", "the float model")
+    if name.startswith("OPERATOR_"):
+        return Unsupported("its number is not in the TFLite schema that is read", "a TFLite built-in operator")
+    return Unsupported(f"the operator {name} is not supported")
+
+
+# --- quantised files --------------------------------------------------------------------------------------------------
+
+
+def _dequantized(tensor: Tensor, how: Quantization) -> Array:
+    """A constant's real values, float32."""
+    shape = [1] * len(tensor.shape)
+    if len(how.scale) > 1:
+        shape[how.axis] = len(how.scale)
+    scale = np.array(how.scale, np.float32).reshape(shape)
+    zero = np.array(how.zero_point, np.int64).reshape(shape)
+    return ((tensor.array().astype(np.int64) - zero).astype(np.float32) * scale).astype(np.float32)
+
+
+def _only_dequantized(model: Model) -> set[int]:
+    """Integer constants that DEQUANTIZE alone reads: they are float weights, stored small."""
+    readers: dict[int, set[str]] = {}
+    for operator in model.operators:
+        for index in operator.inputs:
+            readers.setdefault(index, set()).add(operator.name)
+    return {
+        t.index for t in model.tensors
+        if t.data is not None and t.quantization is not None and readers.get(t.index) == {"DEQUANTIZE"}
+        and not t.sparse and t.type in ("int8", "uint8", "int16")
+    }  # fmt: skip
+
+
+def _names(tensors: Sequence[Tensor]) -> str:
+    shown = ", ".join(f"{t.name!r} ({t.type})"[:120] for t in tensors[:_SHOWN])
+    return shown + (f", … ({len(tensors)} in all)" if len(tensors) > _SHOWN else "")
+
+
+def refuse_quantized(model: Model, stored: set[int]) -> None:
+    """Turn away a file whose tensors are integers that stand for reals.
+
+    Args:
+        model: the file.
+        stored: constants that stand behind DEQUANTIZE.
+
+    Raises:
+        UnsupportedModelError: with the names of the computed tensors and of the weights.
+    """
+    used = dict.fromkeys([*model.inputs, *model.outputs])
+    for operator in model.operators:
+        used.update(dict.fromkeys(i for i in [*operator.inputs, *operator.outputs] if i >= 0))
+    integers = [
+        t for t in (model.tensors[i] for i in sorted(used))
+        if t.quantization is not None and t.type in _INTEGERS and t.index not in stored
+    ]  # fmt: skip
+    computed, weights = [t for t in integers if t.data is None], [t for t in integers if t.data is not None]
+    problems: list[Diagnostic] = []
+    if computed:
+        problems.append(
+            Diagnostic("E-TFLITE-QUANTIZED", model.where, "the model is quantised already: its tensors are integers",
+                       _names(computed), _FLOAT_MODEL)
+        )  # fmt: skip
+    if weights:
+        rule = "its weights are integers" if computed else "its weights are integers while its tensors are float (dynamic range)"
+        problems.append(Diagnostic("E-TFLITE-QUANTIZED", model.where, rule, _names(weights), _FLOAT_MODEL))
+    if problems:
+        raise UnsupportedModelError(problems)
+
+
+# --- the graph --------------------------------------------------------------------------------------------------------
+
+
+def _inputs(builder: GraphBuilder) -> list[ir.Value]:
+    values: list[ir.Value] = []
+    for index in builder.model.inputs:
+        value = ir.Value(name=None)
+        builder.declare(index, value)
+        if builder.model.tensors[index].variable:
+            value.meta["kind"] = "variable, which keeps its value from one frame to the next"
+        values.append(value)
+    return values
+
+
+def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> None:
+    """One operator; where it cannot be converted, a node of its name stands for it and the reason is noted."""
+    operation = Operation(builder, record)
+    label = operation.label
+    source.operators[label] = record.name
+    try:
+        converter = CONVERTERS.get(record.name)
+        if converter is None:
+            raise _why_unknown(record)
+        if any(builder.model.tensors[i].data is None and builder.model.tensors[i].variable for i in record.inputs if i >= 0):
+            raise Unsupported("it reads a variable, which keeps its value from one frame to the next", "a network without state")
+        with builder.attempt():
+            converter(operation)
+    except Unsupported as problem:
+        inputs = [builder.value(i) if i >= 0 else None for i in record.inputs]
+        node = builder.add(record.name, inputs, {}, label, outputs=max(len(record.outputs), 1), domain="tflite")
+        for index, value in zip(record.outputs, node.outputs, strict=False):
+            builder.declare(index, value)
+        source.broken[node] = problem
+
+
+def _check_subgraphs(model: Model) -> None:
+    if model.subgraphs > 1 and not any(o.name in _CONTROL for o in model.operators):
+        raise UnsupportedModelError(
+            Diagnostic("E-TFLITE-SUBGRAPHS", model.where, "the file holds several graphs, and which one is meant is not known",
+                       f"{model.subgraphs} subgraphs", "one graph", ("convert one signature of the model only",))
+        )  # fmt: skip
+
+
+def read_tflite(source: str | os.PathLike[str] | bytes) -> SourceGraph:
+    """Read a float TFLite model.
+
+    Args:
+        source: a path, or the file's bytes.
+
+    Raises:
+        InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.
+        UnsupportedModelError: quantised, or several graphs. Operators that are not supported are reported later, together.
+    """
+    model = read_records(source)
+    _check_subgraphs(model)
+    stored = _only_dequantized(model)
+    refuse_quantized(model, stored)
+    builder = GraphBuilder(model, find_dilations(model))
+    counts = Counter(o.name for o in model.operators)
+    facts = {"format": "tflite", "version": 3, "description": model.description, "operators": dict(sorted(counts.items()))}
+    result = SourceGraph(ir.Graph([], [], nodes=[]), model.where, facts)
+    inputs = _inputs(builder)
+    try:
+        for index in sorted(stored):
+            _store(builder, model.tensors[index])
+    except Unsupported as problem:
+        raise UnsupportedModelError(Diagnostic("E-TFLITE-UNSUPPORTED", model.where, problem.reason, "", problem.need)) from None
+    for record in model.operators:
+        _convert(builder, record, result)
+    result.folded = builder.folded
+    outputs = list(dict.fromkeys(builder.value(i) for i in model.outputs))
+    result.graph = ir.Graph(inputs, outputs, nodes=builder.nodes, name=None)
+    return result
+
+
+def _store(builder: GraphBuilder, tensor: Tensor) -> None:
+    """Enter a constant behind DEQUANTIZE with its real values."""
+    assert tensor.quantization is not None
+    array = _dequantized(tensor, tensor.quantization)
+    builder.charge(array)
+    value = ir.Value(name=tensor.name)
+    set_constant(value, array)
+    builder.values[tensor.index] = value
+
+
+__all__ = ["operators", "read_tflite"]

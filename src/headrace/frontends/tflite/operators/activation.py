@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions of one tensor, PRELU and SOFTMAX."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.frontends.graph import Unsupported
+from headrace.frontends.tflite.build import Operation, converts
+
+_PLAIN = {
+    "ABS": "Abs", "CEIL": "Ceil", "COS": "Cos", "EXP": "Exp", "FLOOR": "Floor", "LOG": "Log", "LOG_SOFTMAX": "LogSoftmax",
+    "NEG": "Neg", "ROUND": "Round", "SIGN": "Sign", "SIN": "Sin", "SQRT": "Sqrt", "LOGICAL_NOT": "Not",
+}  # fmt: skip
+
+
+@converts("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "TANH", "LOGISTIC", "HARD_SWISH")
+def activation(operation: Operation) -> None:
+    operation.done(operation.activation(operation.name, operation.value(0)))
+
+
+@converts(*_PLAIN)
+def plain(operation: Operation) -> None:
+    operation.done(operation.emit(_PLAIN[operation.name], [operation.value(0)]))
+
+
+@converts("ELU")
+def elu(operation: Operation) -> None:
+    operation.done(operation.emit("Elu", [operation.value(0)], {"alpha": 1.0}))
+
+
+@converts("LEAKY_RELU")
+def leaky_relu(operation: Operation) -> None:
+    operation.done(operation.emit("LeakyRelu", [operation.value(0)], {"alpha": operation.real("alpha")}))
+
+
+@converts("GELU")
+def gelu(operation: Operation) -> None:
+    kind = "tanh" if operation.flag("approximate") else "none"
+    operation.done(operation.emit("Gelu", [operation.value(0)], {"approximate": kind}))
+
+
+@converts("RSQRT")
+def reciprocal_root(operation: Operation) -> None:
+    operation.done(operation.emit("Reciprocal", [operation.emit("Sqrt", [operation.value(0)])]))
+
+
+@converts("SQUARE")
+def square(operation: Operation) -> None:
+    operation.done(operation.emit("Mul", [operation.value(0), operation.value(0)]))
+
+
+@converts("PRELU")
+def prelu(operation: Operation) -> None:
+    """Of images as ONNX has it, channels first: the slope's last size is the channels."""
+    rank, slope = len(operation.tensor(0).shape), operation.array(1, "the slope")
+    if rank != 4 or slope.ndim > 4:
+        operation.done(operation.emit("PRelu", [operation.value(0), operation.value(1)]))
+        return
+    slope = slope.reshape((1,) * (4 - slope.ndim) + slope.shape).transpose(0, 3, 1, 2)
+    slope = slope[0] if slope.shape[0] == 1 else slope
+    operation.done_image(operation.emit("PRelu", [operation.image(0), operation.make(np.ascontiguousarray(slope))]))
+
+
+@converts("SOFTMAX")
+def softmax(operation: Operation) -> None:
+    value, beta = operation.value(0), operation.real("beta")
+    if not np.isfinite(beta):
+        raise Unsupported(f"beta is {beta}", "a finite number")
+    if beta != 1.0:
+        value = operation.emit("Mul", [value, operation.make(np.array(beta, np.float32))])
+    operation.done(operation.emit("Softmax", [value], {"axis": -1}))

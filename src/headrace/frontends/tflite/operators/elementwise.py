@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions of two and more tensors of one shape, or that broadcast."""
+
+from __future__ import annotations
+
+from headrace.frontends.tflite.build import Operation, converts
+
+_BINARY = {
+    "ADD": "Add", "SUB": "Sub", "MUL": "Mul", "DIV": "Div", "MAXIMUM": "Max", "MINIMUM": "Min", "POW": "Pow",
+    "EQUAL": "Equal", "GREATER": "Greater", "GREATER_EQUAL": "GreaterOrEqual", "LESS": "Less",
+    "LESS_EQUAL": "LessOrEqual", "LOGICAL_AND": "And", "LOGICAL_OR": "Or",
+}  # fmt: skip
+
+
+@converts(*_BINARY)
+def binary(operation: Operation) -> None:
+    inputs = [operation.value(0), operation.value(1)]
+    operation.done(operation.activated(operation.emit(_BINARY[operation.name], inputs)))
+
+
+@converts("ADD_N")
+def add_n(operation: Operation) -> None:
+    operation.done(operation.emit("Sum", [operation.value(i) for i in range(len(operation.record.inputs))]))
+
+
+@converts("SQUARED_DIFFERENCE")
+def squared_difference(operation: Operation) -> None:
+    difference = operation.emit("Sub", [operation.value(0), operation.value(1)])
+    operation.done(operation.emit("Mul", [difference, difference]))
+
+
+@converts("SELECT", "SELECT_V2")
+def select(operation: Operation) -> None:
+    operation.done(operation.emit("Where", [operation.value(i) for i in range(3)]))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that change only how a tensor is seen, shape arithmetic, and changes of type."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from headrace.frontends.graph import Unsupported
+from headrace.frontends.tflite.build import Operation, converts
+from headrace.frontends.tflite.schema import TYPES
+
+_TYPES = {
+    "float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE,
+    "int32": onnx.TensorProto.INT32, "int64": onnx.TensorProto.INT64, "bool": onnx.TensorProto.BOOL,
+    "uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8, "int16": onnx.TensorProto.INT16,
+    "bfloat16": onnx.TensorProto.FLOAT,
+}  # fmt: skip
+
+
+@converts("RESHAPE")
+def reshape(operation: Operation) -> None:
+    option = operation.option("new_shape")
+    if operation.has(1):
+        shape = operation.value(1)
+    elif isinstance(option, list) and option:
+        shape = operation.list(option)
+    else:
+        raise Unsupported("it states no shape", "a shape as input or option")
+    # A size of 0 stands for itself in TFLite.
+    operation.done(operation.emit("Reshape", [operation.value(0), shape], {"allowzero": 1}))
+
+
+@converts("SQUEEZE")
+def squeeze(operation: Operation) -> None:
+    axes = operation.option("squeeze_dims")
+    inputs: list[ir.Value | None] = [operation.value(0)]
+    if isinstance(axes, list) and axes:
+        inputs.append(operation.list(axes))
+    operation.done(operation.emit("Squeeze", inputs))
+
+
+@converts("EXPAND_DIMS")
+def expand_dims(operation: Operation) -> None:
+    axes = operation.list(operation.integers(1, "the axis"))
+    operation.done(operation.emit("Unsqueeze", [operation.value(0), axes]))
+
+
+@converts("TRANSPOSE")
+def transpose(operation: Operation) -> None:
+    order = operation.integers(1, "the order")
+    operation.done(operation.emit("Transpose", [operation.value(0)], {"perm": order}))
+
+
+@converts("SHAPE")
+def shape_of(operation: Operation) -> None:
+    operation.done(operation.emit("Shape", [operation.value(0)]))
+
+
+@converts("BROADCAST_TO")
+def broadcast(operation: Operation) -> None:
+    operation.done(operation.emit("Expand", [operation.value(0), operation.value(1)]))
+
+
+@converts("TILE")
+def tile(operation: Operation) -> None:
+    operation.done(operation.emit("Tile", [operation.value(0), operation.value(1)]))
+
+
+@converts("RANGE")
+def range_(operation: Operation) -> None:
+    operation.done(operation.emit("Range", [operation.value(i) for i in range(3)]))
+
+
+@converts("CAST")
+def cast(operation: Operation) -> None:
+    """The types of the two tensors count: older files leave the options out."""
+    kind = operation.builder.model.tensors[operation.record.outputs[0]].type if operation.record.outputs else TYPES[0]
+    if kind not in _TYPES:
+        raise Unsupported(f"a cast to {kind}", "a numeric type")
+    operation.done(operation.emit("Cast", [operation.value(0)], {"to": int(_TYPES[kind])}))
+
+
+@converts("DEQUANTIZE")
+def dequantize(operation: Operation) -> None:
+    """Constants were brought to float when the graph was begun; here only float16 tensors pass."""
+    if not operation.is_constant(0) and operation.tensor(0).type not in ("float16", "float32", "bfloat16"):
+        raise Unsupported(f"it makes floats of {operation.tensor(0).type} values that are computed", "float tensors, or constants")
+    operation.done(operation.value(0))
+
+
+@converts("PACK")
+def pack(operation: Operation) -> None:
+    axis = operation.integer("axis")
+    axes = operation.list([axis])
+    parts = [operation.emit("Unsqueeze", [operation.value(i), axes], glue=True) for i in range(len(operation.record.inputs))]
+    operation.done(operation.emit("Concat", parts, {"axis": axis}))
+
+
+@converts("UNPACK")
+def unpack(operation: Operation) -> None:
+    axis, count = operation.integer("axis"), len(operation.record.outputs)
+    if count < 1:
+        raise Unsupported("it has no output")
+    parts = operation.emit_all("Split", [operation.value(0), operation.list([1] * count)], {"axis": axis}, count)
+    axes = operation.list([axis])
+    operation.done(*(operation.emit("Squeeze", [part, axes]) for part in parts))
+
+
+@converts("GATHER")
+def gather(operation: Operation) -> None:
+    if operation.integer("batch_dims"):
+        raise Unsupported("GATHER with batch_dims", "batch_dims 0")
+    inputs = [operation.value(0), operation.value(1)]
+    operation.done(operation.emit("Gather", inputs, {"axis": operation.integer("axis")}))

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TFLite file, untrusted, into plain checked records; nothing here knows what an operator means."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from headrace.errors import Diagnostic, InputFileError
+from headrace.frontends.graph import MAX_TENSOR_ELEMENTS
+from headrace.frontends.tflite.flatbuffer import Buffer, DamagedError, Table
+from headrace.frontends.tflite.schema import (
+    ACTIVATIONS,
+    IDENTIFIER,
+    NUMPY_TYPES,
+    OPERATORS,
+    OPTIONS,
+    PADDINGS,
+    TYPES,
+    VERSION,
+    Field,
+)
+from headrace.hn import Array
+from headrace.hn.files import read_bytes
+
+MAX_MODEL_BYTES = (2 << 30) - 1
+MAX_OPERATORS = 20_000
+MAX_TENSORS = 200_000
+MAX_OPERANDS = 4096
+MAX_CHANNELS = 1 << 20
+MAX_RANK = 16
+_MAX_PROBLEMS = 100
+Option = int | float | str | list[int]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How integers stand for reals: ``real = scale · (q − zero_point)``, one pair or one per index of an axis."""
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int
+
+
+@dataclass
+class Tensor:
+    """One tensor of the graph.
+
+    Attributes:
+        index: its number in the file.
+        name: as in the file, made unique.
+        type: one of :data:`~headrace.frontends.tflite.schema.TYPES`, or ``type<n>``.
+        shape: sizes; -1 where the file leaves one open.
+        data: the bytes of a constant, else None.
+        quantization: for integer types that stand for reals.
+        variable: it keeps its value from one run to the next.
+        sparse: its bytes are a sparse encoding.
+    """
+
+    index: int
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    data: memoryview | None = None
+    quantization: Quantization | None = None
+    variable: bool = False
+    sparse: bool = False
+
+    def array(self) -> Array:
+        """The constant as the file stores it, not copied; its size was checked when it was read."""
+        assert self.data is not None
+        return np.frombuffer(self.data, NUMPY_TYPES[self.type]).reshape(self.shape)
+
+
+@dataclass
+class Operator:
+    """One operator; ``inputs`` and ``outputs`` are tensor numbers, -1 for an input that is absent."""
+
+    index: int
+    name: str
+    inputs: list[int]
+    outputs: list[int]
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass
+class Model:
+    """The main graph of a file, every reference in it checked; operators stand in the order they run."""
+
+    where: str
+    description: str
+    tensors: list[Tensor]
+    inputs: list[int]
+    outputs: list[int]
+    operators: list[Operator]
+    subgraphs: int
+    bytes: int
+
+
+def _bad(where: str, rule: str, got: object = "", need: str = "", levers: tuple[str, ...] = ()) -> Diagnostic:
+    return Diagnostic("E-TFLITE-CORRUPT", where, rule, str(got)[:200], need, levers)
+
+
+class _Reader:
+    """State of one reading: the file, and the problems found so far."""
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self.file = Buffer(data)
+        self.data, self.where = data, where
+        self.problems: list[Diagnostic] = []
+
+    def problem(self, place: str, rule: str, got: object = "", need: str = "") -> None:
+        if len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(_bad(f"{self.where}, {place}", rule, got, need))
+
+    # --- tensors -------------------------------------------------------------------------------------------------
+
+    def buffers(self, model: Table) -> list[memoryview | None]:
+        """The bytes of each buffer; None where it has none."""
+        found: list[memoryview | None] = []
+        for index, table in enumerate(model.tables(4, MAX_TENSORS, "buffers")):
+            data = table.data(0)
+            offset, size = table.integer(1, "u64"), table.integer(2, "u64")
+            if offset > 1:  # data behind the FlatBuffer, as in files above 2 GiB
+                if offset + size > len(self.data):
+                    self.problem(f"buffer {index}", "its data lies outside of the file", f"{offset} + {size}")
+                else:
+                    data = memoryview(self.data)[offset : offset + size]
+            found.append(data if data is not None and len(data) else None)
+        return found
+
+    def _quantization(self, table: Table | None, place: str, shape: tuple[int, ...]) -> Quantization | None:
+        if table is None:
+            return None
+        scale = tuple(float(s) for s in table.numbers(2, "f32", MAX_CHANNELS))
+        if not scale:
+            return None
+        zero = tuple(table.integers(3, MAX_CHANNELS, "i64")) or (0,) * len(scale)
+        axis = table.integer(6, "i32")
+        if len(zero) == 1:
+            zero *= len(scale)
+        fits = len(scale) == 1 or (0 <= axis < len(shape) and shape[axis] == len(scale))
+        if len(zero) != len(scale) or not fits or not all(map(math.isfinite, scale)):
+            self.problem(place, "its scales do not fit it", f"{len(scale)} scales, {len(zero)} zero points, axis {axis}")
+            return None
+        return Quantization(scale, zero, axis)
+
+    def tensor(self, table: Table, index: int, name: str, buffers: list[memoryview | None]) -> Tensor:
+        place = f"tensor {name!r}"
+        number = table.integer(1, "i8")
+        kind = TYPES[number] if 0 <= number < len(TYPES) else f"type{number}"
+        shape, signature = table.integers(0, MAX_RANK), table.integers(7, MAX_RANK)
+        if any(s < 0 for s in shape) or math.prod(shape) > 1 << 31:
+            self.problem(place, "its sizes are not valid", shape, "sizes ≥ 0, at most 2^31 elements")
+            shape = [1]
+        if signature and len(signature) == len(shape):
+            shape = [-1 if s < 0 else n for n, s in zip(shape, signature, strict=True)]
+        made = Tensor(index, name, kind, tuple(shape), variable=bool(table.integer(5, "bool")))
+        made.quantization = self._quantization(table.table(4), place, made.shape)
+        made.sparse = table.table(6) is not None
+        buffer = table.integer(2, "u32")
+        if buffer >= len(buffers):
+            self.problem(place, "it names a buffer that does not exist", buffer, f"below {len(buffers)}")
+        elif buffers[buffer] is not None:
+            self._attach(made, buffers[buffer], place)
+        elif buffer and 0 in made.shape:
+            made.data = memoryview(b"")
+        return made
+
+    def _attach(self, tensor: Tensor, data: memoryview | None, place: str) -> None:
+        """Give a tensor its constant, after checking that the sizes agree."""
+        dtype = NUMPY_TYPES.get(tensor.type)
+        if dtype is not None and not tensor.sparse:
+            need = math.prod(tensor.shape) * dtype.itemsize
+            if -1 in tensor.shape or data is None or len(data) != need:
+                got = f"{len(data or b'')} bytes for {list(tensor.shape)} of {tensor.type}"
+                self.problem(place, "its data does not fit its type and shape", got, f"{need} bytes")
+                return
+        tensor.data = data
+
+    def tensors(self, graph: Table, buffers: list[memoryview | None]) -> list[Tensor]:
+        found: list[Tensor] = []
+        used: set[str] = set()
+        for index, table in enumerate(graph.tables(0, MAX_TENSORS, "tensors")):
+            name = table.string(3) or f"tensor_{index}"
+            if name in used:
+                name = f"{name}#{index}"
+            used.add(name)
+            found.append(self.tensor(table, index, name, buffers))
+        return found
+
+    # --- operators -----------------------------------------------------------------------------------------------
+
+    def codes(self, model: Table) -> list[str]:
+        """The name of each operator code; custom ones are ``CUSTOM:<name>``."""
+        names: list[str] = []
+        for table in model.tables(1, MAX_OPERATORS, "operator codes"):
+            number = max(table.integer(0, "i8"), table.integer(3, "i32"))
+            name = OPERATORS[number] if 0 <= number < len(OPERATORS) else f"OPERATOR_{number}"
+            names.append(f"CUSTOM:{table.string(1)[:100]}" if name == "CUSTOM" else name)
+        return names
+
+    def _option(self, table: Table, spec: Field) -> Option:
+        match spec.kind:
+            case "i32s":
+                return table.integers(spec.slot, MAX_RANK)
+            case "padding" | "activation":
+                names = PADDINGS if spec.kind == "padding" else ACTIVATIONS
+                number = table.integer(spec.slot, "i8")
+                if not 0 <= number < len(names):
+                    raise DamagedError(f"{spec.kind} {number} is not one of {', '.join(names)}")
+                return names[number]
+            case "f32":
+                return float(table.scalar(spec.slot, "f32", spec.default))
+            case _:
+                return table.integer(spec.slot, spec.kind, int(spec.default))
+
+    def options(self, table: Table, name: str) -> dict[str, Option]:
+        """The options of an operator; all defaults when it has no options table."""
+        spec = OPTIONS.get(name)
+        if spec is None:
+            return {}
+        number, options = table.integer(3, "u8"), table.table(4)
+        if options is None or number == 0:
+            defaults: dict[str, Option] = {}
+            for key, entry in spec.fields.items():
+                words = {"padding": PADDINGS[0], "activation": ACTIVATIONS[0], "i32s": []}
+                defaults[key] = words.get(entry.kind, entry.default)
+            return defaults
+        if number != spec.number:
+            raise DamagedError(f"its options are of kind {number}, not {spec.number}")
+        return {key: self._option(options, entry) for key, entry in spec.fields.items()}
+
+    def operators(self, graph: Table, codes: list[str], tensors: list[Tensor]) -> list[Operator]:
+        found: list[Operator] = []
+        for index, table in enumerate(graph.tables(3, MAX_OPERATORS, "operators")):
+            code = table.integer(0, "u32")
+            if code >= len(codes):
+                self.problem(f"operator {index}", "it names an operator code that does not exist", code)
+                continue
+            name = codes[code]
+            place = f"operator {index} ({name})"
+            inputs, outputs = table.integers(1, MAX_OPERANDS), table.integers(2, MAX_OPERANDS)
+            if any(not -1 <= i < len(tensors) for i in inputs) or any(not 0 <= i < len(tensors) for i in outputs):
+                self.problem(place, "it names a tensor that does not exist", [*inputs, *outputs][:20])
+                continue
+            try:
+                options = self.options(table, name)
+            except DamagedError as error:
+                self.problem(place, "its options are damaged", error)
+                continue
+            found.append(Operator(index, name, inputs, outputs, options))
+        return found
+
+    def check_order(self, model: Model) -> None:
+        """Every tensor is defined once, before it is read."""
+        tensors = model.tensors
+        defined = [t.data is not None or t.variable for t in tensors]
+        for index in model.inputs:
+            if tensors[index].data is not None:
+                self.problem(f"input {tensors[index].name!r}", "an input is a constant or is listed twice")
+            elif defined[index] and not tensors[index].variable:
+                self.problem(f"input {tensors[index].name!r}", "an input is listed twice")
+            defined[index] = True
+        for operator in model.operators:
+            place = f"operator {operator.index} ({operator.name})"
+            for index in operator.inputs:
+                if index >= 0 and not defined[index]:
+                    self.problem(place, "it reads a tensor that nothing before it defines", tensors[index].name)
+            for index in operator.outputs:
+                if defined[index]:
+                    self.problem(place, "it writes a tensor that is defined already", tensors[index].name)
+                defined[index] = True
+        for index in model.outputs:
+            if not defined[index]:
+                self.problem(f"output {tensors[index].name!r}", "nothing defines this output")
+
+    def model(self) -> Model:
+        root = self.file.root()
+        version = root.integer(0, "u32")
+        if version != VERSION:
+            raise DamagedError(f"its schema has version {version}; version {VERSION} is read")
+        graphs = root.tables(2, MAX_OPERATORS, "subgraphs")
+        if not graphs:
+            raise DamagedError("it holds no graph")
+        codes = self.codes(root)
+        tensors = self.tensors(graphs[0], self.buffers(root))
+        inputs, outputs = graphs[0].integers(1, MAX_OPERANDS), graphs[0].integers(2, MAX_OPERANDS)
+        if any(not 0 <= i < len(tensors) for i in [*inputs, *outputs]):
+            raise DamagedError("an input or output of the graph is a tensor that does not exist")
+        operators = self.operators(graphs[0], codes, tensors)
+        made = Model(self.where, root.string(3)[:100], tensors, inputs, outputs, operators, len(graphs), len(self.data))
+        if not self.problems:
+            self.check_order(made)
+        if not outputs and not self.problems:
+            raise DamagedError("the graph has no output")
+        for tensor in tensors:
+            if math.prod(max(s, 1) for s in tensor.shape) > MAX_TENSOR_ELEMENTS:
+                self.problem(f"tensor {tensor.name!r}", "it is too large", list(tensor.shape))
+        return made
+
+
+def is_tflite(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a TFLite model."""
+    return head[4:8] == IDENTIFIER
+
+
+def read_records(source: str | os.PathLike[str] | bytes) -> Model:
+    """Read a TFLite model.
+
+    Args:
+        source: a path, or the file's bytes.
+
+    Raises:
+        InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data, where = bytes(source), "TFLite model"
+    else:
+        path = Path(source)
+        data, where = read_bytes(path, "TFLite model", MAX_MODEL_BYTES), path.name
+    hint = "convert the model to TFLite again"
+    if not data:
+        raise InputFileError(_bad(where, "the file is empty", "0 bytes", "a TFLite model", (hint,)))
+    if data[:64].startswith(b"version https://git-lfs"):
+        raise InputFileError(
+            _bad(where, "this is a Git LFS pointer, not the model", "", "the file itself", ("git lfs pull",))
+        )
+    if not is_tflite(data):
+        raise InputFileError(
+            _bad(where, "it is not a TFLite model", data[:16].hex(" "), "'TFL3' in bytes 4 to 7", (hint,))
+        )
+    reader = _Reader(data, where)
+    try:
+        model = reader.model()
+    except DamagedError as error:
+        raise InputFileError([_bad(where, "the model is damaged", error, "a valid TFLite model", (hint,)), *reader.problems]) from None
+    if reader.problems:
+        raise InputFileError(reader.problems)
+    return model
+
+
+__all__ = ["Model", "Operator", "Option", "Quantization", "Tensor", "is_tflite", "read_records"]
