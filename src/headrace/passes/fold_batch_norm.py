@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
-from headrace.passes.base import Pass, sole_user
+from headrace.passes.base import Pass
+from headrace.passes.bypasses import Bypasses
 
 _MAC_KINDS = ("conv", "dw", "dense")
 
@@ -28,6 +29,19 @@ def _scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
     return network.param(layer, "scale").astype(np.float64), network.param(layer, "offset").astype(np.float64)
 
 
+def _fold(network: Network, before: Layer, layer: Layer) -> None:
+    scale, offset = _scale_offset(network, layer)
+    if before.kind == "batch_norm":
+        first_scale, first_offset = _scale_offset(network, before)
+        network.params[f"{before.name}/scale"] = first_scale * scale
+        network.params[f"{before.name}/offset"] = first_offset * scale + offset
+        return
+    kernel = network.param(before, "kernel").astype(np.float64)
+    bias = network.params.get(f"{before.name}/bias", np.zeros(kernel.shape[-1])).astype(np.float64)
+    network.params[f"{before.name}/kernel"] = kernel * scale
+    network.params[f"{before.name}/bias"] = bias * scale + offset
+
+
 @dataclass(frozen=True)
 class FoldBatchNorm(Pass):
     """Fold ``batch_norm`` into the conv, dw, dense or batch_norm before it, if that has no other user or activation.
@@ -39,29 +53,19 @@ class FoldBatchNorm(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
+        bypasses = Bypasses(network)
         for layer in network.of_kind("batch_norm"):
-            before = network[layer.inputs[0]]
-            if (
-                before.kind not in (*_MAC_KINDS, "batch_norm")
-                or not _linear(before)
-                or before.attributes.get("elementwise_add")
-            ):
+            before = bypasses.source(layer)
+            foldable = before.kind in (*_MAC_KINDS, "batch_norm") and _linear(before)
+            if not foldable or before.attributes.get("elementwise_add"):
                 continue
-            if sole_user(network, before.name) is not layer:
+            if bypasses.sole_user(before.name) is not layer:
                 continue
-            scale, offset = _scale_offset(network, layer)
-            if before.kind == "batch_norm":
-                first_scale, first_offset = _scale_offset(network, before)
-                network.params[f"{before.name}/scale"] = first_scale * scale
-                network.params[f"{before.name}/offset"] = first_offset * scale + offset
-            else:
-                kernel = network.param(before, "kernel").astype(np.float64)
-                bias = network.params_of(before).get("bias", np.zeros(kernel.shape[-1])).astype(np.float64)
-                network.params[f"{before.name}/kernel"] = kernel * scale
-                network.params[f"{before.name}/bias"] = bias * scale + offset
+            _fold(network, before, layer)
             _take_activation(before, layer)
             records.append({"layer": before.name, "folded": list(layer.original_names)})
-            network.bypass(layer.name)
+            bypasses.bypass(layer)
+        bypasses.apply()
         return records
 
 
@@ -73,9 +77,11 @@ class DropIdentityBatchNorm(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
+        bypasses = Bypasses(network)
         for layer in network.of_kind("batch_norm"):
             scale, offset = _scale_offset(network, layer)
             if _linear(layer) and np.all(scale == 1.0) and np.all(offset == 0.0):
-                records.append({"layer": layer.inputs[0], "dropped": list(layer.original_names)})
-                network.bypass(layer.name)
+                records.append({"layer": bypasses.source(layer).name, "dropped": list(layer.original_names)})
+                bypasses.bypass(layer)
+        bypasses.apply()
         return records

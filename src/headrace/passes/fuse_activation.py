@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from headrace.hn import Network
-from headrace.passes.base import Pass, sole_user
+from headrace.passes.base import Pass
+from headrace.passes.bypasses import Bypasses
 
 _PRODUCERS = ("conv", "dw", "dense", "batch_norm", "normalization", "ew_add", "ew_sub", "ew_mult")
 
@@ -20,14 +21,16 @@ class FuseActivation(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
+        bypasses = Bypasses(network)
         for layer in network.of_kind("activation"):
-            before = network[layer.inputs[0]]
+            before = bypasses.source(layer)
             if before.kind not in _PRODUCERS or before.attributes.get("activation", "linear") != "linear":
                 continue
-            if sole_user(network, before.name) is not layer:
+            if bypasses.sole_user(before.name) is not layer:
                 continue
             before.attributes.update(layer.attributes)
             records.append({"layer": before.name, "activation": layer.attributes.get("activation", "linear"),
                             "fused": list(layer.original_names)})  # fmt: skip
-            network.bypass(layer.name)
+            bypasses.bypass(layer)
+        bypasses.apply()
         return records

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.passes.base import Pass
+from headrace.passes.bypasses import Bypasses
 
 
 def _changes_nothing(network: Network, layer: Layer) -> bool:
@@ -36,10 +37,12 @@ class RemoveNoOps(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
+        bypasses = Bypasses(network)
         for layer in network:
             if _changes_nothing(network, layer):
-                records.append({"layer": layer.inputs[0], "removed": layer.kind})
-                network.bypass(layer.name)
+                records.append({"layer": bypasses.source(layer).name, "removed": layer.kind})
+                bypasses.bypass(layer)
+        bypasses.apply()
         return records
 
 
@@ -71,8 +74,9 @@ class RemoveDeadLayers(Pass):
             if layer.name in needed:
                 needed.update(layer.inputs)
         records: list[dict[str, Any]] = []
-        for layer in reversed(list(network)):
-            if layer.name not in needed:
-                records.append({"removed": layer.name, "originals": list(layer.original_names)})
-                network.remove(layer.name)
+        dead = [layer for layer in network if layer.name not in needed]
+        if dead:
+            records = [{"removed": layer.name, "originals": list(layer.original_names)} for layer in dead]
+            network.layers = {name: layer for name, layer in network.layers.items() if name in needed}
+            network.params = {k: v for k, v in network.params.items() if k.rpartition("/")[0] in needed}
         return records

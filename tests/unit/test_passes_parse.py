@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clean-up passes: they change nothing that is computed, and leave alone what they must."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from frontend_oracle import NumpyOps
+from headrace.hn import Layer, Network
+from headrace.layers import definition_of, infer_shape
+from headrace.layers.base import check_network
+from headrace.passes import run_passes
+from headrace.passes.absorb_pad import AbsorbPad
+from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
+from headrace.passes.fuse_activation import FuseActivation
+from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
+
+RNG = np.random.default_rng(11)
+
+
+class Maker:
+    def __init__(self, shape=(6, 5, 4)):
+        self.network = Network("n")
+        self.add("input_layer", "x", [], {"shape": [-1, *shape]})
+
+    def add(self, kind, name, inputs, attributes=None, **params):
+        layer = Layer(f"n/{name}", kind, [f"n/{i}" for i in inputs], dict(attributes or {}), original_names=[name])
+        layer.output_shape = infer_shape(self.network, layer)
+        self.network.add(layer, params)
+        return self
+
+    def conv(self, name, source, cin, cout, k=3, **attributes):
+        kernel = RNG.normal(size=(k, k, cin, cout))
+        return self.add(
+            "conv",
+            name,
+            [source],
+            {"kernel_shape": [k, k, cin, cout], **attributes},
+            kernel=kernel,
+            bias=RNG.normal(size=cout),
+        )
+
+    def bn(self, name, source, c, **attributes):
+        return self.add("batch_norm", name, [source], attributes, scale=RNG.normal(size=c), offset=RNG.normal(size=c))
+
+    def out(self, *sources):
+        for i, source in enumerate(sources):
+            self.add("output_layer", f"o{i}", [source])
+        check_network(self.network)
+        return self.network
+
+
+def run(network, x):
+    values = {}
+    for layer in network:
+        if layer.kind == "input_layer":
+            values[layer.name] = x
+            continue
+        definition = definition_of(layer.kind)
+        inputs = [values[n] for n in layer.inputs]
+        values[layer.name] = definition.forward_float(
+            NumpyOps(), definition.read(layer), network.params_of(layer), inputs
+        )
+    return [values[layer.name] for layer in network.of_kind("output_layer")]
+
+
+def same(network, *passes):
+    """Apply the passes; outputs must not change beyond float32 constants. Returns the kinds left."""
+    x = RNG.normal(size=(2, *network.input_layers[0].output_shape[1:]))
+    before = run(network, x)
+    run_passes(network, passes)
+    for a, b in zip(before, run(network, x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    return [layer.kind for layer in network if layer.kind not in ("input_layer", "output_layer")]
+
+
+def test_batch_norms_fold_together_and_into_convolutions():
+    network = Maker().conv("c", "x", 4, 3).bn("b1", "c", 3).bn("b2", "b1", 3).out("b2")
+    assert same(network, FoldBatchNorm()) == ["conv"]
+    assert network["n/c"].original_names == ["c", "b1", "b2"]
+    assert sorted(network.params) == ["n/c/bias", "n/c/kernel"]
+    assert same(Maker().bn("b1", "x", 4).bn("b2", "b1", 4, activation="relu").out("b2"), FoldBatchNorm()) == [
+        "batch_norm"
+    ]
+
+
+def test_folding_takes_the_activation_along():
+    network = (
+        Maker().conv("c", "x", 4, 3).bn("b", "c", 3, activation="leaky_relu", activation_params={"alpha": 0.3}).out("b")
+    )
+    assert same(network, FoldBatchNorm()) == ["conv"]
+    assert network["n/c"].attributes["activation_params"] == {"alpha": 0.3}
+
+
+@pytest.mark.parametrize("case", ["activation", "two users", "residual"])
+def test_what_must_not_fold(case):
+    maker = Maker()
+    if case == "activation":
+        network = maker.conv("c", "x", 4, 3, activation="relu").bn("b", "c", 3).out("b")
+    elif case == "two users":
+        network = maker.conv("c", "x", 4, 3).bn("b", "c", 3).out("b", "c")
+    else:
+        maker.conv("d", "x", 4, 3)
+        maker.add("conv", "c", ["x", "d"], {"kernel_shape": [3, 3, 4, 3], "elementwise_add": True},
+                  kernel=RNG.normal(size=(3, 3, 4, 3)), bias=np.zeros(3))  # fmt: skip
+        network = maker.bn("b", "c", 3).out("b")
+    assert "batch_norm" in same(network, FoldBatchNorm())
+
+
+def test_identity_batch_norm_goes():
+    network = Maker().add("batch_norm", "b", ["x"], scale=np.ones(4), offset=np.zeros(4)).out("b")
+    assert same(network, DropIdentityBatchNorm()) == []
+    network = (
+        Maker().add("batch_norm", "b", ["x"], {"activation": "relu"}, scale=np.ones(4), offset=np.zeros(4)).out("b")
+    )
+    assert same(network, DropIdentityBatchNorm()) == ["batch_norm"]
+
+
+def test_activation_fuses_once_and_only_into_its_sole_producer():
+    maker = Maker().conv("c", "x", 4, 3).add("activation", "a", ["c"], {"activation": "relu"})
+    network = maker.add("activation", "t", ["a"], {"activation": "tanh"}).out("t")
+    assert same(network, FuseActivation()) == ["conv", "activation"]
+    network = Maker().conv("c", "x", 4, 3).add("activation", "a", ["c"], {"activation": "relu"}).out("a", "c")
+    assert same(network, FuseActivation()) == ["conv", "activation"]
+    network = (
+        Maker()
+        .add("maxpool", "m", ["x"], {"kernel_shape": [2, 2]})
+        .add("activation", "a", ["m"], {"activation": "tanh"})
+        .out("a")
+    )
+    assert same(network, FuseActivation()) == ["maxpool", "activation"]
+    network = (
+        Maker().add("ew_add", "s", ["x", "x"]).add("activation", "a", ["s"], {"activation": "hard_swish"}).out("a")
+    )
+    assert same(network, FuseActivation()) == ["ew_add"]
+
+
+def test_pad_is_absorbed_by_all_its_users_or_by_none():
+    pad = {"before": [1, 0, 0], "after": [1, 2, 0]}
+    network = Maker().add("external_pad", "p", ["x"], pad).conv("c", "p", 4, 3).conv("d", "p", 4, 2).out("c", "d")
+    assert same(network, AbsorbPad()) == ["conv", "conv"]
+    assert network["n/c"].attributes["padding"] == [1, 0, 1, 2]
+    network = Maker().add("external_pad", "p", ["x"], pad).conv("c", "p", 4, 3).conv("d", "p", 4, 2, k=1).out("c", "d")
+    assert "external_pad" in same(network, AbsorbPad())
+    network = Maker().add("external_pad", "p", ["x"], pad).add("maxpool", "m", ["p"], {"kernel_shape": [3, 3]}).out("m")
+    assert "external_pad" in same(network, AbsorbPad())
+    channels = {"before": [0, 0, 1], "after": [0, 0, 0]}
+    assert "external_pad" in same(
+        Maker().add("external_pad", "p", ["x"], channels).conv("c", "p", 5, 3).out("c"), AbsorbPad()
+    )
+
+
+def test_layers_that_change_nothing_go():
+    maker = Maker((1, 5, 4)).add("reshape", "r", ["x"], {"shape": [1, 5, 4]})
+    maker.add("transpose", "t", ["r"], {"permutation": [0, 1, 2]})
+    maker.add("slice", "s", ["t"], {"starts": [0, 0, 0], "steps": [1, 1, 1], "sizes": [1, 5, 4]})
+    maker.add("external_pad", "p", ["s"], {"before": [0, 0, 0], "after": [0, 0, 0]})
+    network = maker.add("concat", "c", ["p"], {"axis": 1}).out("c")
+    assert same(network, RemoveNoOps()) == []
+    assert network.input_layers[0].original_names == ["x", "r", "t", "s", "p", "c"]
+    square = Maker((5, 5, 4)).add("transpose", "t", ["x"], {"permutation": [1, 0, 2]}).out("t")
+    assert same(square, RemoveNoOps()) == ["transpose"]  # the same shape, other data
+
+
+def test_reshapes_merge_and_dead_layers_go():
+    maker = (
+        Maker()
+        .add("reshape", "a", ["x"], {"shape": [120]})
+        .add("reshape", "b", ["a"], {"shape": [4, 5, 6]})
+        .conv("dead", "x", 4, 2)
+    )
+    network = maker.out("b")
+    assert same(network, MergeReshapes(), RemoveDeadLayers()) == ["reshape"]
+    assert list(network.params) == []
