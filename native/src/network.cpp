@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "network.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include "errors.hpp"
 #include "streams.hpp"
@@ -19,9 +21,11 @@ constexpr uint64_t kMemoryCeiling = uint64_t{1} << 40;
 
 // Processors this process may use, as a container or taskset sets it.
 uint32_t cpu_count() {
+#if defined(__linux__)
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
+#endif
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
