@@ -27,8 +27,9 @@ CHANNELS_LAST = (0, 2, 3, 1)
 _REUSE = 32
 _SPARE_BYTES = 64 << 20
 _DTYPES = {
-    "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT, "bfloat16": ir.DataType.FLOAT, "float64": ir.DataType.DOUBLE,
-    "int8": ir.DataType.INT8, "uint8": ir.DataType.UINT8, "int16": ir.DataType.INT16, "int32": ir.DataType.INT32,
+    "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT, "bfloat16": ir.DataType.FLOAT,
+    "float64": ir.DataType.DOUBLE, "int8": ir.DataType.INT8, "uint8": ir.DataType.UINT8, "int16": ir.DataType.INT16,
+    "int32": ir.DataType.INT32,
     "int64": ir.DataType.INT64, "bool": ir.DataType.BOOL, "uint16": ir.DataType.UINT16, "uint32": ir.DataType.UINT32,
     "uint64": ir.DataType.UINT64, "string": ir.DataType.STRING, "complex64": ir.DataType.COMPLEX64,
     "complex128": ir.DataType.COMPLEX128,
@@ -260,7 +261,9 @@ class Operation:
         found = constant(self.value(index))
         if found is None:
             kind = self.value(index).meta.get("kind", "computed")
-            raise Unsupported(f"{what} (input {index}, {self.tensor(index).name!r}) is {kind}, not a constant", "a constant")
+            raise Unsupported(
+                f"{what} (input {index}, {self.tensor(index).name!r}) is {kind}, not a constant", "a constant"
+            )
         self.builder.charge(found)
         return found
 
@@ -275,7 +278,9 @@ class Operation:
         """The last size of operand ``index``, as the file states it."""
         shape = self.tensor(index).shape
         if not shape or shape[-1] < 1:
-            raise Unsupported(f"the file leaves the channels of {self.tensor(index).name!r} open", "a number of channels")
+            raise Unsupported(
+                f"the file leaves the channels of {self.tensor(index).name!r} open", "a number of channels"
+            )
         return shape[-1]
 
     # --- results -------------------------------------------------------------------------------------------------
@@ -298,7 +303,9 @@ class Operation:
         """A node of one output; ``glue`` when it is not the operation itself but prepares or finishes it."""
         return self.builder.add(op_type, inputs, attributes or {}, self.label, glue).outputs[0]
 
-    def emit_all(self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], count: int) -> list[ir.Value]:
+    def emit_all(
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], count: int
+    ) -> list[ir.Value]:
         return list(self.builder.add(op_type, inputs, attributes, self.label, outputs=count).outputs)
 
     def activated(self, value: ir.Value) -> ir.Value:
@@ -313,7 +320,9 @@ class Operation:
             return self.emit("Clip", [value, *(self.make(np.array(b, np.float32)) for b in bounds)])
         plain = {"RELU": "Relu", "TANH": "Tanh", "LOGISTIC": "Sigmoid", "HARD_SWISH": "HardSwish"}.get(word)
         if plain is None:
-            raise Unsupported(f"the fused activation {word} is not supported", "NONE, RELU, RELU6, RELU_N1_TO_1 or TANH")
+            raise Unsupported(
+                f"the fused activation {word} is not supported", "NONE, RELU, RELU6, RELU_N1_TO_1 or TANH"
+            )
         return self.emit(plain, [value])
 
     def done(self, *values: ir.Value) -> None:

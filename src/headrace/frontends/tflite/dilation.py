@@ -97,7 +97,12 @@ class _Chains:
                 return None
             if user.name == "BATCH_TO_SPACE_ND" and convolution is not None and user.inputs[0] == inner[-1]:
                 return convolution, user, inner
-            if user.name in _CONVOLUTIONS and convolution is None and user.inputs[0] == inner[-1] and len(user.outputs) == 1:
+            if (
+                user.name in _CONVOLUTIONS
+                and convolution is None
+                and user.inputs[0] == inner[-1]
+                and len(user.outputs) == 1
+            ):
                 convolution = user
             elif not self._same_size(user, inner[-1]):
                 return None
@@ -107,7 +112,10 @@ class _Chains:
 def _inner_padding(model: Model, convolution: Operator, block: Sequence[int]) -> list[int] | None:
     """What the convolution of the split frames pads, as padding of the whole image; None when it is not that plain."""
     options = convolution.options
-    if any(options[key] != 1 for key in ("stride_w", "stride_h", "dilation_w", "dilation_h")) or len(convolution.inputs) < 2:
+    if (
+        any(options[key] != 1 for key in ("stride_w", "stride_h", "dilation_w", "dilation_h"))
+        or len(convolution.inputs) < 2
+    ):
         return None
     weights = model.tensors[convolution.inputs[1]]
     if len(weights.shape) != 4:

@@ -23,21 +23,23 @@ _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 _TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
 _INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "uint16", "int32", "int64"})
 _SHOWN = 8
-#: Operators that only carry shapes and indices, so that integers there are no quantised values.
+_BUILTIN = "TFLite built-in operators"
 _FLOAT_MODEL = "the float model: convert without optimizations (or with float16 weights); Headrace quantises it itself"
 
 
 def _why_unknown(record: Operator) -> Unsupported:
     name = record.name
     if name.startswith("CUSTOM:Flex"):
-        return Unsupported(f"{name[7:]} is a TensorFlow operator (Flex) that TFLite itself does not have",
-                           "TFLite built-in operators", ("convert with target_spec.supported_ops = [TFLITE_BUILTINS]",))  # fmt: skip
+        lever = "convert with target_spec.supported_ops = [TFLITE_BUILTINS]"
+        return Unsupported(f"{name[7:]} is a TensorFlow operator, not one of TFLite (Flex)", _BUILTIN, (lever,))
     if name.startswith("CUSTOM:"):
-        return Unsupported(f"{name[7:] or 'it'} is a custom operator", "TFLite built-in operators")
+        return Unsupported(f"{name[7:] or 'it'} is a custom operator", _BUILTIN)
     if name in _CONTROL:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
     if name in _VARIABLES:
-        return Unsupported("variables, which keep their value from one frame to the next, are not supported", "a network without state")
+        return Unsupported(
+            "variables, which keep their value from one frame to the next, are not supported", "a network without state"
+        )
     if name in _TABLES:
         return Unsupported("hash tables are not supported", "a network of numbers")
     if "LSTM" in name or "RNN" in name or name == "SVDF":
@@ -69,10 +71,14 @@ def _only_dequantized(model: Model) -> set[int]:
         for index in operator.inputs:
             readers.setdefault(index, set()).add(operator.name)
     return {
-        t.index for t in model.tensors
-        if t.data is not None and t.quantization is not None and readers.get(t.index) == {"DEQUANTIZE"}
-        and not t.sparse and t.type in ("int8", "uint8", "int16")
-    }  # fmt: skip
+        t.index
+        for t in model.tensors
+        if t.data is not None
+        and t.quantization is not None
+        and readers.get(t.index) == {"DEQUANTIZE"}
+        and not t.sparse
+        and t.type in ("int8", "uint8", "int16")
+    }
 
 
 def _names(tensors: Sequence[Tensor]) -> str:
@@ -94,18 +100,28 @@ def refuse_quantized(model: Model, stored: set[int]) -> None:
     for operator in model.operators:
         used.update(dict.fromkeys(i for i in [*operator.inputs, *operator.outputs] if i >= 0))
     integers = [
-        t for t in (model.tensors[i] for i in sorted(used))
+        t
+        for t in (model.tensors[i] for i in sorted(used))
         if t.quantization is not None and t.type in _INTEGERS and t.index not in stored
-    ]  # fmt: skip
+    ]
     computed, weights = [t for t in integers if t.data is None], [t for t in integers if t.data is not None]
     problems: list[Diagnostic] = []
     if computed:
         problems.append(
-            Diagnostic("E-TFLITE-QUANTIZED", model.where, "the model is quantised already: its tensors are integers",
-                       _names(computed), _FLOAT_MODEL)
-        )  # fmt: skip
+            Diagnostic(
+                "E-TFLITE-QUANTIZED",
+                model.where,
+                "the model is quantised already: its tensors are integers",
+                _names(computed),
+                _FLOAT_MODEL,
+            )
+        )
     if weights:
-        rule = "its weights are integers" if computed else "its weights are integers while its tensors are float (dynamic range)"
+        rule = (
+            "its weights are integers"
+            if computed
+            else "its weights are integers while its tensors are float (dynamic range)"
+        )
         problems.append(Diagnostic("E-TFLITE-QUANTIZED", model.where, rule, _names(weights), _FLOAT_MODEL))
     if problems:
         raise UnsupportedModelError(problems)
@@ -134,8 +150,12 @@ def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> No
         converter = CONVERTERS.get(record.name)
         if converter is None:
             raise _why_unknown(record)
-        if any(builder.model.tensors[i].data is None and builder.model.tensors[i].variable for i in record.inputs if i >= 0):
-            raise Unsupported("it reads a variable, which keeps its value from one frame to the next", "a network without state")
+        if any(
+            builder.model.tensors[i].data is None and builder.model.tensors[i].variable for i in record.inputs if i >= 0
+        ):
+            raise Unsupported(
+                "it reads a variable, which keeps its value from one frame to the next", "a network without state"
+            )
         with builder.attempt():
             converter(operation)
     except Unsupported as problem:
@@ -149,9 +169,15 @@ def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> No
 def _check_subgraphs(model: Model) -> None:
     if model.subgraphs > 1 and not any(o.name in _CONTROL for o in model.operators):
         raise UnsupportedModelError(
-            Diagnostic("E-TFLITE-SUBGRAPHS", model.where, "the file holds several graphs, and which one is meant is not known",
-                       f"{model.subgraphs} subgraphs", "one graph", ("convert one signature of the model only",))
-        )  # fmt: skip
+            Diagnostic(
+                "E-TFLITE-SUBGRAPHS",
+                model.where,
+                "the file holds several graphs, and it is not known which is meant",
+                f"{model.subgraphs} subgraphs",
+                "one graph",
+                ("convert one signature of the model only",),
+            )
+        )
 
 
 def read_tflite(source: str | os.PathLike[str] | bytes) -> SourceGraph:
@@ -162,7 +188,8 @@ def read_tflite(source: str | os.PathLike[str] | bytes) -> SourceGraph:
 
     Raises:
         InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.
-        UnsupportedModelError: quantised, or several graphs. Operators that are not supported are reported later, together.
+        UnsupportedModelError: quantised, or several graphs. Operators that are not supported are reported later,
+            together.
     """
     model = read_records(source)
     _check_subgraphs(model)
@@ -170,14 +197,21 @@ def read_tflite(source: str | os.PathLike[str] | bytes) -> SourceGraph:
     refuse_quantized(model, stored)
     builder = GraphBuilder(model, find_dilations(model))
     counts = Counter(o.name for o in model.operators)
-    facts = {"format": "tflite", "version": 3, "description": model.description, "operators": dict(sorted(counts.items()))}
+    facts = {
+        "format": "tflite",
+        "version": 3,
+        "description": model.description,
+        "operators": dict(sorted(counts.items())),
+    }
     result = SourceGraph(ir.Graph([], [], nodes=[]), model.where, facts)
     inputs = _inputs(builder)
     try:
         for index in sorted(stored):
             _store(builder, model.tensors[index])
     except Unsupported as problem:
-        raise UnsupportedModelError(Diagnostic("E-TFLITE-UNSUPPORTED", model.where, problem.reason, "", problem.need)) from None
+        raise UnsupportedModelError(
+            Diagnostic("E-TFLITE-UNSUPPORTED", model.where, problem.reason, "", problem.need)
+        ) from None
     for record in model.operators:
         _convert(builder, record, result)
     result.folded = builder.folded

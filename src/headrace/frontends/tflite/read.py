@@ -145,7 +145,9 @@ class _Reader:
             zero *= len(scale)
         fits = len(scale) == 1 or (0 <= axis < len(shape) and shape[axis] == len(scale))
         if len(zero) != len(scale) or not fits or not all(map(math.isfinite, scale)):
-            self.problem(place, "its scales do not fit it", f"{len(scale)} scales, {len(zero)} zero points, axis {axis}")
+            self.problem(
+                place, "its scales do not fit it", f"{len(scale)} scales, {len(zero)} zero points, axis {axis}"
+            )
             return None
         return Quantization(scale, zero, axis)
 
@@ -338,7 +340,9 @@ def read_records(source: str | os.PathLike[str] | bytes) -> Model:
     try:
         model = reader.model()
     except DamagedError as error:
-        raise InputFileError([_bad(where, "the model is damaged", error, "a valid TFLite model", (hint,)), *reader.problems]) from None
+        raise InputFileError(
+            [_bad(where, "the model is damaged", error, "a valid TFLite model", (hint,)), *reader.problems]
+        ) from None
     if reader.problems:
         raise InputFileError(reader.problems)
     return model

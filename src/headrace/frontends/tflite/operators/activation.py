@@ -9,8 +9,9 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.tflite.build import Operation, converts
 
 _PLAIN = {
-    "ABS": "Abs", "CEIL": "Ceil", "COS": "Cos", "EXP": "Exp", "FLOOR": "Floor", "LOG": "Log", "LOG_SOFTMAX": "LogSoftmax",
-    "NEG": "Neg", "ROUND": "Round", "SIGN": "Sign", "SIN": "Sin", "SQRT": "Sqrt", "LOGICAL_NOT": "Not",
+    "ABS": "Abs", "CEIL": "Ceil", "COS": "Cos", "EXP": "Exp", "FLOOR": "Floor", "LOG": "Log",
+    "LOG_SOFTMAX": "LogSoftmax", "LOGICAL_NOT": "Not", "NEG": "Neg", "ROUND": "Round", "SIGN": "Sign", "SIN": "Sin",
+    "SQRT": "Sqrt",
 }  # fmt: skip
 
 

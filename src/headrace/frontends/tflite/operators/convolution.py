@@ -12,6 +12,8 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.tflite.build import Operation, converts
 from headrace.hn import Array
 
+_DILATED = "SPACE_TO_BATCH_ND, one convolution with stride 1, BATCH_TO_SPACE_ND, with constant blocks"
+
 
 def _kernel(operation: Operation, index: int) -> Array:
     weight = operation.array(index, "the kernel")
@@ -64,7 +66,9 @@ def depthwise(operation: Operation) -> None:
     weight = _kernel(operation, 1)  # 1, height, width, channels × multiplier
     channels = operation.channels(0)
     if weight.shape[0] != 1 or weight.shape[3] % channels:
-        raise Unsupported(f"{channels} input channels and a kernel {list(weight.shape)} do not fit", "[1, height, width, outputs]")
+        raise Unsupported(
+            f"{channels} input channels and a kernel {list(weight.shape)} do not fit", "[1, height, width, outputs]"
+        )
     _convolve(operation, weight.transpose(3, 0, 1, 2), channels)
 
 
@@ -98,27 +102,31 @@ def transposed(operation: Operation) -> None:
     }
     if rows[2] or columns[2]:
         attributes["output_padding"] = [rows[2], columns[2]]
-    inputs = [operation.image(2), operation.make(np.ascontiguousarray(weight.transpose(3, 0, 1, 2))), *_bias(operation, 3)]
+    inputs = [
+        operation.image(2),
+        operation.make(np.ascontiguousarray(weight.transpose(3, 0, 1, 2))),
+        *_bias(operation, 3),
+    ]
     operation.done_image(operation.emit("ConvTranspose", inputs, attributes))
 
 
 @converts("SPACE_TO_BATCH_ND")
 def space_to_batch(operation: Operation) -> None:
     if operation.dilation is None:
-        raise Unsupported("frames split by SPACE_TO_BATCH_ND are read only as part of a dilated convolution",
-                          "SPACE_TO_BATCH_ND, one convolution with stride 1, BATCH_TO_SPACE_ND, with constant blocks")  # fmt: skip
+        raise Unsupported("frames split by SPACE_TO_BATCH_ND are read only as part of a dilated convolution", _DILATED)
     operation.done(operation.value(0))
 
 
 @converts("BATCH_TO_SPACE_ND")
 def batch_to_space(operation: Operation) -> None:
     if operation.dilation is None:
-        raise Unsupported("frames joined by BATCH_TO_SPACE_ND are read only as part of a dilated convolution",
-                          "SPACE_TO_BATCH_ND, one convolution with stride 1, BATCH_TO_SPACE_ND, with constant blocks")  # fmt: skip
+        raise Unsupported("frames joined by BATCH_TO_SPACE_ND are read only as part of a dilated convolution", _DILATED)
     value = operation.value(0)
     top, left, bottom, right = operation.dilation.crop
     if any(operation.dilation.crop):
         far = np.iinfo(np.int64).max
         ends = [-n if n else far for n in (bottom, right)]
-        value = operation.emit("Slice", [value, operation.list([top, left]), operation.list(ends), operation.list([1, 2])])
+        value = operation.emit(
+            "Slice", [value, operation.list([top, left]), operation.list(ends), operation.list([1, 2])]
+        )
     operation.done(value)

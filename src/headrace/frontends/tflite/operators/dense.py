@@ -34,7 +34,9 @@ def fully_connected(operation: Operation) -> None:
             x = operation.emit("Reshape", [x, operation.list([-1, weight.shape[1]])], glue=True)
         y = operation.emit("Gemm", [x, operation.make(weight), *bias], {"transB": 1})
         if keep and len(shape) > 2:
-            y = operation.emit("Reshape", [y, operation.list([*([-1] if shape[0] < 1 else shape[:1]), *shape[1:-1], weight.shape[0]])])
+            y = operation.emit(
+                "Reshape", [y, operation.list([*([-1] if shape[0] < 1 else shape[:1]), *shape[1:-1], weight.shape[0]])]
+            )
     operation.done(operation.activated(y))
 
 

@@ -15,7 +15,9 @@ def resize(operation: Operation) -> None:
     corners, centres = operation.flag("align_corners"), operation.flag("half_pixel_centers")
     if corners and centres:
         raise Unsupported("align_corners together with half_pixel_centers", "one of the two")
-    attributes = {"coordinate_transformation_mode": "align_corners" if corners else "half_pixel" if centres else "asymmetric"}
+    attributes = {
+        "coordinate_transformation_mode": "align_corners" if corners else "half_pixel" if centres else "asymmetric"
+    }
     if operation.name == "RESIZE_BILINEAR":
         attributes["mode"] = "linear"
     else:

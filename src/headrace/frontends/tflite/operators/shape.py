@@ -85,7 +85,9 @@ def cast(operation: Operation) -> None:
 def dequantize(operation: Operation) -> None:
     """Constants were brought to float when the graph was begun; here only float16 tensors pass."""
     if not operation.is_constant(0) and operation.tensor(0).type not in ("float16", "float32", "bfloat16"):
-        raise Unsupported(f"it makes floats of {operation.tensor(0).type} values that are computed", "float tensors, or constants")
+        raise Unsupported(
+            f"it makes floats of {operation.tensor(0).type} values that are computed", "float tensors, or constants"
+        )
     operation.done(operation.value(0))
 
 
@@ -93,7 +95,9 @@ def dequantize(operation: Operation) -> None:
 def pack(operation: Operation) -> None:
     axis = operation.integer("axis")
     axes = operation.list([axis])
-    parts = [operation.emit("Unsqueeze", [operation.value(i), axes], glue=True) for i in range(len(operation.record.inputs))]
+    parts = [
+        operation.emit("Unsqueeze", [operation.value(i), axes], glue=True) for i in range(len(operation.record.inputs))
+    ]
     operation.done(operation.emit("Concat", parts, {"axis": axis}))
 
 

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small TFLite files written here, LiteRT as their oracle, and the parsed network beside it."""
+
+from __future__ import annotations
+
+import flatbuffers
+import numpy as np
+
+from headrace.frontends.tflite.schema import ACTIVATIONS, OPERATORS, OPTIONS, PADDINGS, TYPES
+
+_PREPEND = {
+    "i8": "Int8", "u8": "Uint8", "bool": "Bool", "i32": "Int32", "u32": "Uint32", "u64": "Uint64", "f32": "Float32",
+    "padding": "Int8", "activation": "Int8",
+}  # fmt: skip
+
+
+class SmallModel:
+    """Tensors and operators, and the bytes of their file."""
+
+    def __init__(self):
+        self.tensors, self.operators, self.inputs, self.outputs = [], [], [], []
+        self.more_graphs = 0
+        self.count = 0
+
+    def tensor(self, shape, kind="float32", data=None, name=None, scale=None, zero=None, axis=0, **more):
+        self.tensors.append(
+            dict(shape=list(shape), kind=kind, data=data, scale=scale, zero=zero, axis=axis, **more)
+            | {"name": name if name is not None else f"t{len(self.tensors)}"}
+        )
+        return len(self.tensors) - 1
+
+    def input(self, *shape, kind="float32", **more):
+        self.inputs.append(self.tensor(shape, kind, **more))
+        return self.inputs[-1]
+
+    def constant(self, array, name=None, **more):
+        array = np.asarray(array)
+        return self.tensor(array.shape, str(array.dtype), array.tobytes(), name, **more)
+
+    def ints(self, values):
+        return self.constant(np.array(values, np.int32))
+
+    def op(self, operator, inputs, shape, kind="float32", outputs=None, name=None, **options):
+        """One operator; ``shape`` is that of its result (any rank-right shape: LiteRT computes the true one)."""
+        made = outputs if outputs is not None else [self.tensor(shape, kind, name=name)]
+        self.operators.append((operator, list(inputs), made, options))
+        return made[0] if outputs is None else made
+
+    # --- writing ----------------------------------------------------------------------------------------------
+
+    def _vector(self, b, values, dtype):
+        return b.CreateNumpyVector(np.asarray(values, dtype))
+
+    def _tables(self, b, offsets):
+        b.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            b.PrependUOffsetTRelative(offset)
+        return b.EndVector()
+
+    def _table(self, b, fields):
+        """fields: slot → (kind, value); offsets have kind "offset"."""
+        b.StartObject(max(fields, default=0) + 1)
+        for slot, (kind, value) in fields.items():
+            if kind == "offset":
+                b.PrependUOffsetTRelativeSlot(slot, value, 0)
+            else:
+                getattr(b, f"Prepend{_PREPEND[kind]}Slot")(slot, value, None)
+        return b.EndObject()
+
+    def _options(self, b, operator, given):
+        spec = OPTIONS.get(operator)
+        if spec is None:
+            assert not given, given
+            return None
+        unknown = set(given) - set(spec.fields)
+        assert not unknown, unknown
+        fields = {}
+        for name, field in spec.fields.items():
+            if name not in given:
+                continue
+            value = given[name]
+            if field.kind == "i32s":
+                fields[field.slot] = ("offset", self._vector(b, value, np.int32))
+                continue
+            names = {"padding": PADDINGS, "activation": ACTIVATIONS}.get(field.kind)
+            fields[field.slot] = (field.kind, names.index(value) if names else value)
+        return spec.number, self._table(b, fields)
+
+    def _graph(self, b):
+        tensors = []
+        for index, t in enumerate(self.tensors):
+            fields = {
+                0: ("offset", self._vector(b, t["shape"], np.int32)),
+                1: ("i8", TYPES.index(t["kind"])),
+                2: ("u32", index + 1 if t["data"] is not None else 0),
+                3: ("offset", b.CreateString(t["name"])),
+            }
+            if t["scale"] is not None:
+                zero = t["zero"] if t["zero"] is not None else [0] * len(t["scale"])
+                scale, zero = self._vector(b, t["scale"], np.float32), self._vector(b, zero, np.int64)
+                fields[4] = (
+                    "offset",
+                    self._table(b, {2: ("offset", scale), 3: ("offset", zero), 6: ("i32", t["axis"])}),
+                )
+            if "signature" in t:
+                fields[7] = ("offset", self._vector(b, t["signature"], np.int32))
+            if t.get("variable"):
+                fields[5] = ("bool", True)
+            tensors.append(self._table(b, fields))
+        names = list(dict.fromkeys(o[0] for o in self.operators))
+        operators = []
+        for operator, inputs, outputs, given in self.operators:
+            fields = {
+                0: ("u32", names.index(operator)),
+                1: ("offset", self._vector(b, inputs, np.int32)),
+                2: ("offset", self._vector(b, outputs, np.int32)),
+            }
+            options = self._options(b, operator, given)
+            if options is not None:
+                fields |= {3: ("u8", options[0]), 4: ("offset", options[1])}
+            operators.append(self._table(b, fields))
+        fields = {
+            0: ("offset", self._tables(b, tensors)),
+            1: ("offset", self._vector(b, self.inputs, np.int32)),
+            2: ("offset", self._vector(b, self.outputs, np.int32)),
+            3: ("offset", self._tables(b, operators)),
+        }
+        return self._table(b, fields), names
+
+    def bytes(self, *outputs):
+        if outputs:
+            self.outputs = list(outputs)
+        b = flatbuffers.Builder(1024)
+        buffers = [self._table(b, {})]
+        for t in self.tensors:
+            data = t["data"] or b""
+            b.StartVector(1, len(data), 16)
+            b.head -= len(data)
+            b.Bytes[b.head : b.head + len(data)] = data
+            buffers.append(self._table(b, {0: ("offset", b.EndVector())}))
+        graph, names = self._graph(b)
+        codes = []
+        for name in names:
+            custom = name.startswith("CUSTOM:")
+            number = OPERATORS.index("CUSTOM") if custom else OPERATORS.index(name)
+            fields = {0: ("i8", min(number, 127)), 3: ("i32", number), 2: ("i32", 1)}
+            if custom:
+                fields[1] = ("offset", b.CreateString(name[7:]))
+            codes.append(self._table(b, fields))
+        graphs = [graph] + [self._graph(b)[0] for _ in range(self.more_graphs)]
+        root = self._table(
+            b,
+            {
+                0: ("u32", 3),
+                1: ("offset", self._tables(b, codes)),
+                2: ("offset", self._tables(b, graphs)),
+                4: ("offset", self._tables(b, buffers)),
+            },
+        )
+        b.Finish(root, b"TFL3")
+        return bytes(b.Output())
+
+
+# --- the oracle ----------------------------------------------------------------------------------------------------
+
+
+def litert_outputs(data, feeds):
+    """Outputs of LiteRT by tensor name, one frame at a time, from inputs by tensor name."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=data, num_threads=1,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )  # fmt: skip
+    interpreter.allocate_tensors()
+    results = {d["name"]: [] for d in interpreter.get_output_details()}
+    for frame in range(len(next(iter(feeds.values())))):
+        for d in interpreter.get_input_details():
+            interpreter.set_tensor(d["index"], feeds[d["name"]][frame : frame + 1])
+        interpreter.invoke()
+        for d in interpreter.get_output_details():
+            results[d["name"]].append(interpreter.get_tensor(d["index"]).copy())
+    return {name: np.concatenate(frames) for name, frames in results.items()}
+
+
+def uniform_feeds(data, frames=2, low=-1.0, high=1.0, seed=0):
+    """float32 noise for every input of a file, by tensor name."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    rng = np.random.default_rng(seed)
+    details = Interpreter(model_content=data).get_input_details()
+    return {d["name"]: rng.uniform(low, high, (frames, *d["shape"][1:])).astype(np.float32) for d in details}
+
+
+def worst_difference(network, data, feeds, run):
+    """The largest difference between ``run(network, feeds)`` and LiteRT over all outputs, relative to each one's range."""
+    expected, got = litert_outputs(data, feeds), run(network, feeds)
+    assert sorted(expected) == sorted(got)
+    worst = 0.0
+    for name, want in expected.items():
+        found = got[name].reshape(want.shape) if got[name].size == want.size else got[name]
+        assert found.shape == want.shape, (name, found.shape, want.shape)
+        assert np.isfinite(want).all() and np.ptp(want) > 0, f"{name} says nothing"
+        worst = max(worst, float(np.abs(found - want).max() / np.ptp(want)))
+    return worst
