@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from headrace.emulator import Executor
 from headrace.errors import AccuracyError, DataError, InputFileError, UsageError
 from headrace.hn import Network, json_format
@@ -357,8 +359,10 @@ def test_bad_networks_and_options_are_explained() -> None:
     huge = b.net.clone()
     for i in (1, 2, 3):
         huge.params[f"net/conv{i}/kernel"] = np.full_like(b.net.params[f"net/conv{i}/kernel"], 1e30)
+    threads = torch.get_num_threads()
     with pytest.raises(DataError, match="NaN or infinity"):
         optimize(huge, frames, LOOSE)
+    assert torch.get_num_threads() == threads, "the pool's one-thread setting was left behind"
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e6, 1e15])

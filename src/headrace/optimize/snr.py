@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,9 +97,11 @@ def measure(
 
     # All tensors of a chunk are held together, so chunks are smaller than in calibration.
     total = {name: Comparison() for name in names}
-    for part in in_chunks(work, frames, max(1, chunk_size(fp_network) // 4), options, progress, "measuring accuracy"):
-        for name, comparison in part.items():
-            total[name].add(comparison)
+    size = max(1, chunk_size(fp_network) // 4)
+    with closing(in_chunks(work, frames, size, options, progress, "measuring accuracy")) as parts:
+        for part in parts:
+            for name, comparison in part.items():
+                total[name].add(comparison)
     return total
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -66,7 +67,7 @@ def in_chunks(
     options: OptimizeOptions,
     progress: Progress | None,
     text: str,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Call ``work(start, stop)`` for consecutive chunks on a pool; yields the results in chunk order.
 
     At most two results per worker are in flight. torch is held to one thread per chunk: the order of additions
@@ -115,25 +116,27 @@ def collect(
         return found
 
     total = Ranges()
-    for part in in_chunks(work, frames, chunk_size(network), options, progress, "calibrating"):
-        total.merge(part)
-        bad = [
-            name
-            for name in part.output
-            if not all(map(math.isfinite, (*part.output[name], *part.before.get(name, ()))))
-        ]
-        if bad:
-            raise DataError(
-                Diagnostic(
-                    "E-DATA-NOT-FINITE",
-                    bad[0],
-                    "the float network gives NaN or infinity on the calibration data",
-                    f"{len(bad)} layers: {', '.join(bad[:5])}",
-                    "finite values",
-                    ("check the range of the calibration data", "check the model's weights"),
-                )
-            )
+    with closing(in_chunks(work, frames, chunk_size(network), options, progress, "calibrating")) as parts:
+        for part in parts:
+            _merge_finite(total, part)
     return total
+
+
+def _merge_finite(total: Ranges, part: Ranges) -> None:
+    """Merge a chunk's ranges; raises DataError where one of them is not finite."""
+    bad = [n for n in part.output if not all(map(math.isfinite, (*part.output[n], *part.before.get(n, ()))))]
+    if bad:
+        raise DataError(
+            Diagnostic(
+                "E-DATA-NOT-FINITE",
+                bad[0],
+                "the float network gives NaN or infinity on the calibration data",
+                f"{len(bad)} layers: {', '.join(bad[:5])}",
+                "finite values",
+                ("check the range of the calibration data", "check the model's weights"),
+            )
+        )
+    total.merge(part)
 
 
 def extremes(x: torch.Tensor) -> tuple[float, float]:
