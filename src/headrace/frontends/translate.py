@@ -223,6 +223,13 @@ def translate(
     return state
 
 
+def _taint(state: Translation, node: ir.Node) -> None:
+    """What depends on this node is no part of the network; the walk goes on where its results' shapes are known."""
+    state.tainted.update(id(v) for v in node.outputs)
+    for value in node.outputs:
+        _placeholder(state, value)
+
+
 def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None:
     views = state.builder.views
     tainted = any(v is not None and id(v) in state.tainted for v in node.inputs)
@@ -235,11 +242,13 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
         if missing:
             if node.domain or (node.op_type not in HANDLERS and node.op_type not in EVALUATORS):
                 raise _why_unknown(node, state.builder.source.facts.get("local_functions", []))
-            state.tainted.update(id(v) for v in node.outputs)
-            for value in node.outputs:
-                _placeholder(state, value)
+            _taint(state, node)
             return
         _node(state, node)
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        # A rule that should have refused these operands by name let them through.
+        state.problems.append(Problem(label(node), node.op_type, f"its operands do not fit ({str(error)[:120]})"))
+        _taint(state, node)
     except (Unsupported, LayoutError) as problem:
         state.problems.append(
             Problem(
@@ -250,9 +259,7 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
                 getattr(problem, "levers", ()),
             )
         )
-        state.tainted.update(id(v) for v in node.outputs)
-        for value in node.outputs:
-            _placeholder(state, value)
+        _taint(state, node)
     if tainted:
         state.tainted.update(id(v) for v in node.outputs)
 

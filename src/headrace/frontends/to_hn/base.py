@@ -26,7 +26,7 @@ from headrace.frontends.layout import (
     plan,
 )
 from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of, infer_shape
+from headrace.layers import infer_shape
 
 #: A per-channel constant is spread over this many channels at most.
 MAX_CHANNELS = 1 << 20
@@ -155,7 +155,6 @@ class Builder:
             raise Unsupported(
                 f"its output {list(layer.output_shape)} is too large", f"≤ {MAX_TENSOR_ELEMENTS} elements per frame"
             )
-        definition_of(kind).read(layer)
         return self.network.add(layer, params)
 
     def is_vector(self, layer: str) -> bool:
