@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -224,39 +224,9 @@ def stack_frames(source: Iterable[Any], network: Network) -> dict[str, Array]:
     """
     parts: dict[str, list[Array]] = {}
     size = 0
-    single = network.input_layers[0].name if len(network.input_layers) == 1 else None
     for number, item in enumerate(source):
-        if not isinstance(item, Mapping) and single is None:
-            raise DataError(
-                Diagnostic(
-                    "E-DATA-MISSING",
-                    f"frame {number}",
-                    "the network has several inputs, so each frame needs names",
-                    type(item).__name__,
-                    "a mapping input name → array",
-                )
-            )
-        entries = item if isinstance(item, Mapping) else {single: item}
-        for name, value in entries.items():
-            layer = input_layer(network, str(name))
-            if layer is None:
-                known = [x.name for x in network.input_layers]
-                raise DataError(unknown_name("E-DATA-NAME", "network input", str(name), known, f"frame {number}"))
-            try:
-                array = np.asarray(value)
-            except (ValueError, TypeError) as error:
-                raise DataError(
-                    Diagnostic(
-                        "E-DATA-ARRAY",
-                        f"frame {number}",
-                        "it is not an array",
-                        str(error)[:200],
-                        f"numbers {_shape_text(layer)}",
-                    )
-                ) from None
-            if array.ndim == len(layer.output_shape) - 1:
-                array = array[None]
-            parts.setdefault(layer.name, []).append(array)
+        for name, array in _frame_arrays(item, number, network):
+            parts.setdefault(name, []).append(array)
             size += array.nbytes
         if size > MAX_BYTES:
             raise DataError(
@@ -283,6 +253,28 @@ def stack_frames(source: Iterable[Any], network: Network) -> dict[str, Array]:
             )
         result[name] = np.concatenate(arrays)
     return result
+
+
+def _frame_arrays(item: Any, number: int, network: Network) -> Iterator[tuple[str, Array]]:
+    """(input layer name, ``[n, …]``) for what one step of an iterable gave."""
+    where = f"frame {number}"
+    if not isinstance(item, Mapping):
+        if len(network.input_layers) != 1:
+            rule = "the network has several inputs, so each frame needs names"
+            need = "a mapping input name → array"
+            raise DataError(Diagnostic("E-DATA-MISSING", where, rule, type(item).__name__, need))
+        item = {network.input_layers[0].name: item}
+    for name, value in item.items():
+        layer = input_layer(network, str(name))
+        if layer is None:
+            known = [x.name for x in network.input_layers]
+            raise DataError(unknown_name("E-DATA-NAME", "network input", str(name), known, where))
+        try:
+            array = np.asarray(value)
+        except (ValueError, TypeError) as error:
+            need = f"numbers {_shape_text(layer)}"
+            raise DataError(Diagnostic("E-DATA-ARRAY", where, "it is not an array", str(error)[:200], need)) from None
+        yield layer.name, array[None] if array.ndim == len(layer.output_shape) - 1 else array
 
 
 def range_notes(network: Network, data: Mapping[str, Array], frames: int) -> list[str]:

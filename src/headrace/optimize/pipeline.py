@@ -17,7 +17,7 @@ from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize.data import check_frames, range_notes
 from headrace.optimize.freeze import FreezeContext, freeze_network
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
-from headrace.optimize.ranges import insert_rescales, scale_groups, tensor_quantizations
+from headrace.optimize.ranges import ScaleGroups, insert_rescales, scale_groups, tensor_quantizations
 from headrace.optimize.snr import Comparison, float_snr_db, measure
 from headrace.optimize.statistics import Ranges, collect, evenly_spread
 from headrace.passes import Pass, run_passes
@@ -53,30 +53,13 @@ def optimize(
     """
     options = options or OptimizeOptions()
     options.check()
-    if network.net_params.get("stage") == "quantized":
-        raise UsageError(
-            Diagnostic(
-                "E-OPTIMIZE-STAGE",
-                network.name,
-                "the network is quantised already",
-                "a quantised network",
-                "a float network",
-            )
-        )
-    check_network(network)
-    _check_weights(network)
+    _check_float(network)
     data, frames = _select(network, calibration, options)
     warnings = range_notes(network, data, frames)
     prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
     ranges = collect(prepared, data, frames, options, progress)
     raw = {layer.name: is_raw_image(prepared, layer.name, data[layer.name], ranges) for layer in prepared.input_layers}
-    groups = scale_groups(prepared)
-    rescales = insert_rescales(prepared, groups)
-    if rescales:
-        records += rescales
-        check_network(prepared)
-        _copy_ranges(prepared, ranges, rescales)
-        groups = scale_groups(prepared)
+    groups = _joined_scales(prepared, ranges, records)
     tensors = tensor_quantizations(prepared, groups, ranges, raw, options.activation_bits)
     quantized, notes = _freeze(prepared, tensors, ranges, progress)
     chosen = list(evenly_spread(frames, options.snr_frames))
@@ -92,13 +75,7 @@ def optimize(
         "passes": records,
         "warnings": warnings,
         "layers": {name: _layer_report(quantized, name, c, ranges, tensors, notes) for name, c in comparisons.items()},
-        "outputs": {
-            layer.name: {
-                "snr_db": comparisons[layer.name].snr_db,
-                "distinct_codes": comparisons[layer.name].distinct_codes,
-            }
-            for layer in quantized.output_layers
-        },
+        "outputs": {x.name: _output_report(comparisons[x.name]) for x in quantized.output_layers},
     }
     result = OptimizeResult(quantized, prepared, report)
     _check_accuracy(result, options.min_snr)
@@ -182,7 +159,31 @@ def _select(
     return {name: value[:frames] for name, value in data.items()}, frames
 
 
-def _check_weights(network: Network) -> None:
+def _joined_scales(network: Network, ranges: Ranges, records: list[dict[str, Any]]) -> ScaleGroups:
+    """Scale groups of a network in which every concatenation input has the concatenation's scale."""
+    groups = scale_groups(network)
+    rescales = insert_rescales(network, groups)
+    if rescales:
+        records += rescales
+        check_network(network)
+        _copy_ranges(network, ranges, rescales)
+        groups = scale_groups(network)
+    return groups
+
+
+def _check_float(network: Network) -> None:
+    """Raise unless this is a valid float network with finite parameters."""
+    if network.net_params.get("stage") == "quantized":
+        raise UsageError(
+            Diagnostic(
+                "E-OPTIMIZE-STAGE",
+                network.name,
+                "the network is quantised already",
+                "a quantised network",
+                "a float network",
+            )
+        )
+    check_network(network)
     problems = [
         Diagnostic(
             "E-OPTIMIZE-WEIGHTS",
@@ -215,6 +216,10 @@ def _freeze(
     quantized.net_params["stage"] = "quantized"
     check_network(quantized)
     return quantized, context.notes
+
+
+def _output_report(comparison: Comparison) -> dict[str, Any]:
+    return {"snr_db": comparison.snr_db, "distinct_codes": comparison.distinct_codes}
 
 
 def _layer_report(
