@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "thread_pool.hpp"
 
+#include <system_error>
+
+#include "errors.hpp"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -22,10 +26,17 @@ uint32_t generation_of(uint64_t ticket) { return static_cast<uint32_t>(ticket >>
 }  // namespace
 
 ThreadPool::ThreadPool(uint32_t threads) {
-  for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (uint32_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (const std::system_error&) {
+    stop();  // a thread that is destroyed while it can be joined would end the process
+    fail(HEADRACE_OUT_OF_HOST_MEMORY, "device", "the host cannot start so many threads", str(threads), "fewer threads");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stop_.store(true);

@@ -26,6 +26,7 @@ class ThreadPool {
   void run(int64_t tiles, Tile tile, void* context);
 
  private:
+  void stop();
   void work(uint32_t worker);
   // Takes one tile of generation `generation`; false when none is left or the job is another.
   bool take(uint32_t generation, uint32_t worker);
