@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
+from functools import cache
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -198,9 +199,15 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     raise _bad(where, f"attribute {name!r} has the wrong type", type(value).__name__, getattr(hint, "__name__", hint))
 
 
+@cache
+def _type_hints(cls: type[Any]) -> dict[str, Any]:
+    # get_type_hints evaluates annotation strings: half of a parse when asked for each layer.
+    return get_type_hints(cls)
+
+
 def read_attributes(cls: type[Any], raw: Mapping[str, Any], where: str) -> Any:
     """Build a frozen attribute dataclass from JSON values; checks names, types and its own rules."""
-    hints = get_type_hints(cls)
+    hints = _type_hints(cls)
     known = {f.name: f for f in fields(cls)}
     for name in raw:
         if name not in known:
