@@ -162,7 +162,7 @@ def test_size_is_limited(tmp_path: Path) -> None:
 
 
 @given(st.text(alphabet="ab1 .=,()[]{}'\"\\#\n*/-_\x00é", max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_parses_or_is_a_script_error(text: str) -> None:
     try:
         script = parse_script(text)
@@ -204,7 +204,7 @@ _commands = st.builds(
 
 
 @given(st.lists(_commands, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_resolve_and_parse_are_inverse(commands: list[Command]) -> None:
     script = Script(SourceText("", ""), tuple(commands))
     text = resolve(script)
