@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.emulator import scaling
 from headrace.emulator.exact import exact_arithmetic
 from headrace.emulator.integer_ops import TorchIntegerOps, from_codes, to_codes
 from headrace.emulator.scaling import Accumulator
@@ -248,7 +249,8 @@ def test_moves(seed: int, batch: int, bits: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 90, 64, 32), (33, 16, 16, 8)])
-def test_large_frames_are_cut_without_a_seam(shape: tuple[int, ...]) -> None:
+def test_large_frames_are_cut_without_a_seam(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "CHUNK_ELEMENTS", 5000)
     rng = np.random.default_rng(5)
     x, y = codes(rng, shape, "random"), codes(rng, (shape[0], 1, 1, shape[3]), "random")
     rq = requantization(rng, np.full((2, shape[3]), 200), 8, 9)

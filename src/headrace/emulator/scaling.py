@@ -20,7 +20,7 @@ from headrace.hn import Array
 from headrace.numerics.requantize import Requantization
 
 SHORT_AXIS = 64
-CHUNK_ELEMENTS = 1 << 16  # per thread; half a megabyte of float64: stays in the second-level cache
+CHUNK_ELEMENTS = 1 << 18  # per thread; fewer gives more calls than work, more leaves the caches (measured)
 SAFE_FLOAT64 = FLOAT64_EXACT * (1 - 2.0**-40)  # bounds are computed in float64 themselves
 
 
