@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo_models import Array, ZooModel, source_output
+from zoo_models import Array, ZooModel
 
 os.environ.setdefault("NNCF_CI", "1")  # its usage statistics stay at home
 
@@ -100,6 +100,26 @@ def onnx_session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = THREADS, 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def with_onnx_batch(path: Path, batch: int) -> Path:
+    """The same file with this batch size, where its own is fixed; written beside it.
+
+    The caller runs it: constants inside (a Reshape to 1×…) may still hold the old size.
+    """
+    import onnx
+
+    loaded = onnx.load(path)
+    dims = loaded.graph.input[0].type.tensor_type.shape.dim
+    if batch == 1 or not dims[0].dim_value:
+        return path
+    dims[0].dim_value = batch
+    del loaded.graph.value_info[:]
+    for output in loaded.graph.output:
+        output.type.tensor_type.shape.dim[0].Clear()
+    out = path.with_name(f"{path.stem}-batch{batch}.onnx")
+    onnx.save(loaded, out)
+    return out
 
 
 def onnxruntime_int8(model: ZooModel, zoo: Path, calibration: Array, folder: Path, batch: int = 1) -> Run:
@@ -189,5 +209,14 @@ def litert_int8(model: ZooModel, zoo: Path, batch: int = 1) -> Run:
     return run
 
 
-def float_output(model: ZooModel, zoo: Path, frames: Array) -> list[Array]:
-    return source_output(model, zoo, frames)
+def litert_codes(model: ZooModel, zoo: Path, frames: Array) -> Array:
+    """Frames as the int8 file's input codes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    if model.name not in LITERT_FILES:
+        raise PeerError("there is no int8 TFLite file of this network")
+    entry = Interpreter(str(zoo / LITERT_FILES[model.name])).get_input_details()[0]
+    scale, zero_point = entry["quantization"]
+    limits = np.iinfo(entry["dtype"])
+    codes = np.rint(model.normalised(frames) / scale) + zero_point
+    return np.clip(codes, limits.min, limits.max).astype(entry["dtype"])

@@ -22,15 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 import peers  # noqa: E402
+from common import OUT, read_json, write_results, zoo_or_exit  # noqa: E402
 
-from conftest import zoo_path  # noqa: E402
 from detection.coco import average_precision, boxes_of  # noqa: E402
 from headrace.errors import HeadraceError  # noqa: E402
 from headrace.runner import InferenceContext  # noqa: E402
 from zoo_matrix import as_list, snr_db, top1  # noqa: E402
 from zoo_models import ZOO, Array, ZooModel, calibrated_frames, source_output, translate  # noqa: E402
-
-OUT = ROOT / "bench" / "out"
 
 
 def figures(model: ZooModel, zoo: Path, want: list[Array], got: list[Array], labels: Array, frames: int) -> Any:
@@ -125,22 +123,17 @@ def main() -> None:
     parser.add_argument("--refresh", action="store_true", help="measure the peers again")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ZOO))
     options = parser.parse_args()
-    zoo = zoo_path()
-    if zoo is None:
-        sys.exit("bench needs the zoo of real models: set HEADRACE_ZOO")
+    zoo = zoo_or_exit()
     if unknown := [n for n in options.names if n not in ZOO]:
         sys.exit(f"no network named {', '.join(unknown)}; there are {', '.join(ZOO)}")
-    OUT.mkdir(parents=True, exist_ok=True)
-    stored, all_results = OUT / "quality_peers.json", OUT / "quality.json"
-    kept = json.loads(stored.read_text()) if stored.exists() else {}
-    results = json.loads(all_results.read_text()) if all_results.exists() else {}
+    stored = OUT / "quality_peers.json"
+    kept, results = read_json(stored), read_json(OUT / "quality.json")
     for name in options.names or [n for n, m in ZOO.items() if m.format != "pb"]:
         results[name] = one(ZOO[name], zoo, options, kept)
         print(name, json.dumps(results[name]), flush=True)
-        stored.write_text(json.dumps(kept, indent=1))
         results = {n: results[n] for n in ZOO if n in results}
-        all_results.write_text(json.dumps(results, indent=1))
-        (OUT / "quality.md").write_text(render(results))
+        write_results("quality", results, render(results))
+        stored.write_text(json.dumps(kept, indent=1) + "\n")
     print(render(results))
 
 

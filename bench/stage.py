@@ -17,20 +17,20 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import zoo_path  # noqa: E402
 from headrace.runner import ClientRunner  # noqa: E402
-from zoo_models import MODELS, text_images  # noqa: E402
+from zoo_models import ZOO, text_images, translate  # noqa: E402
 
 
 def main(stage: str, name: str, folder: Path) -> None:
-    model, zoo = MODELS[name], zoo_path()
+    model, zoo = ZOO[name], zoo_path()
     assert zoo is not None
     har = {"parse": None, "optimize": "native.har", "compile": "quantized.har"}[stage]
-    runner = ClientRunner(hw_arch="hailo8", har=None if har is None else folder / har)
+    runner = None if har is None else ClientRunner(hw_arch="hailo8", har=folder / har)
     frames = text_images(512, 11)[0] if stage == "optimize" and name == "direction_classifier" else None
     if stage == "optimize" and frames is None:
         frames = model.calibration(zoo)
     start = time.perf_counter()
-    if stage == "parse":
-        runner.translate_onnx_model(zoo / model.path, model.name, net_input_shapes=model.shapes)
+    if runner is None:
+        runner = translate(model, zoo)
     elif stage == "optimize":
         if model.script:
             runner.load_model_script(model.script)
