@@ -86,7 +86,7 @@ def text_line(rng: np.random.Generator) -> Image.Image:
 
 
 def text_images(count: int, seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """``count`` pictures, uint8 ``[count, 48, 192, 3]`` in BGR order, and labels int64 ``[count]``: 1 where upside down."""
+    """Pictures uint8 ``[count, 48, 192, 3]`` in BGR order, and labels int64 ``[count]``: 1 where upside down."""
     rng = np.random.default_rng(seed)
     images = np.full((count, HEIGHT, WIDTH, 3), 127, np.uint8)  # mid-grey is real 0 after normalisation
     labels = rng.integers(0, 2, count)

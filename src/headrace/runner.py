@@ -141,22 +141,22 @@ class ClientRunner:
         """
         from headrace.frontends import parse_onnx
 
+        shapes: dict[str, list[int]] | list[int] | None = None
+        if isinstance(net_input_shapes, Mapping):
+            shapes = {name: list(shape) for name, shape in net_input_shapes.items()}
+        elif net_input_shapes is not None:
+            shapes = list(net_input_shapes)
         result = parse_onnx(
             model if isinstance(model, bytes) else Path(model),
             net_name,
             start_node_names=start_node_names,
             end_node_names=end_node_names,
-            input_shapes=net_input_shapes,
-            progress=progress,
+            input_shapes=shapes,
+            progress=None if progress is None else lambda done, total: progress(done, total, "translating"),
         )
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self.archive.reports["parse"] = result.report
         self._quantized_executor = None
-        shapes = net_input_shapes
-        if isinstance(shapes, Mapping):
-            shapes = {k: list(v) for k, v in shapes.items()}
-        elif shapes is not None:
-            shapes = list(shapes)
         self._log(
             "parse",
             start_node_names=list(start_node_names or []),

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from small_onnx import write_small
 
 pytest.importorskip("headrace.runtime._native")
@@ -60,9 +61,8 @@ def test_same_bytes_everywhere(tmp_path: Path) -> None:
 
 
 def test_marked_so_that_no_real_device_accepts_it(tmp_path: Path) -> None:
-    from hef_validator import validate
-
     from headrace.runner import ClientRunner
+    from hef_validator import validate
 
     write_small(tmp_path)
     for arch in ("hailo8", "hailo8l"):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from small_onnx import small_model, write_small
 
 pytest.importorskip("headrace.runtime._native")

@@ -103,8 +103,9 @@ def test_every_layer_is_byte_equal_on_emulator_and_device(built: dict[str, Any])
                 assert compared == set(reference), sorted(set(reference) ^ compared)
                 distinct = len(np.unique(reference[output]))
                 print(
-                    f"{built['model'].name:22} kernels {kernels:11} threads {threads} batch {batch:2}: {different} bytes differ in "
-                    f"{len(compared)} layers × {FRAMES} frames; output SNR {snr:.1f} dB, {distinct} distinct codes"
+                    f"{built['model'].name:22} kernels {kernels:11} threads {threads} batch {batch:2}: "
+                    f"{different} bytes differ in {len(compared)} layers × {FRAMES} frames; "
+                    f"output SNR {snr:.1f} dB, {distinct} distinct codes"
                 )
                 assert different == 0
                 assert distinct >= built["model"].least_codes

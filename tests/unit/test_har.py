@@ -119,7 +119,7 @@ def test_bombs_stop_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 1 << 20)
     bomb = tar_of([(tarfile.TarInfo("metadata.json"), bytes(8 << 20))])
     assert len(bomb) < 64 << 10
-    with pytest.raises(InputFileError, match="too large|more than allowed"):
+    with pytest.raises(InputFileError, match=r"too large|more than allowed"):
         archive.loads(bomb, "x.har")
     many = tar_of([(tarfile.TarInfo(f"m{i}"), b"") for i in range(archive.MAX_MEMBERS + 1)])
     with pytest.raises(InputFileError, match="too many"):
@@ -194,11 +194,17 @@ def test_write_is_atomic_when_the_disk_is_full(tmp_path: Path) -> None:
 
     target = tmp_path / "x.har"
     target.write_bytes(b"old")
-    code = (
-        "import resource,signal,sys\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE,(4096,4096))\n"
-        "from headrace.hn.files import write_atomic\nfrom headrace.errors import InputFileError\n"
-        f"\ntry:\n  write_atomic({str(target)!r}, b'x'*100000)\nexcept InputFileError as e:\n  print(e.code)"
-    )
+    code = f"""
+import resource, signal
+from headrace.errors import InputFileError
+from headrace.hn.files import write_atomic
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_atomic({str(target)!r}, b"x" * 100000)
+except InputFileError as error:
+    print(error.code)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "E-FILE-WRITE"
     assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["x.har"]
