@@ -120,7 +120,6 @@ def test_accuracy_on_the_device(built: dict[str, Any]) -> None:
     got = built["runner"].infer(InferenceContext.SDK_HAILO_HW, built["frames"]).reshape(len(labels), -1).argmax(axis=1)
     float_top1, device_top1 = 100 * float((want == labels).mean()), 100 * float((got == labels).mean())
     agreement = 100 * float((want == got).mean())
-    print(
-        f"{model.name}: float {float_top1:.2f}, device {device_top1:.2f}, same class {agreement:.2f} %, {len(labels)} images"
-    )
+    scores = f"float {float_top1:.2f}, device {device_top1:.2f}, same class {agreement:.2f} %"
+    print(f"{model.name}: {scores}, {len(labels)} images")
     assert device_top1 >= float_top1 - model.accuracy_points
