@@ -183,6 +183,33 @@ def litert_outputs(data, feeds):
     return {name: np.concatenate(frames) for name, frames in results.items()}
 
 
+def run_source(source, feeds):
+    """The source graph itself as an ONNX model in onnxruntime, frame by frame: what the words mean before any layer."""
+    import onnx
+    import onnx_ir as ir
+
+    from frontend_oracle import session
+
+    graph, seen = source.graph, {}
+    for node in graph:
+        for value in node.inputs:
+            if value is not None and value.producer() is None and not value.is_graph_input() and id(value) not in seen:
+                seen[id(value)] = value
+                value.name = f"constant{len(seen)}"
+                value.const_value = ir.Tensor(np.ascontiguousarray(value.const_value.numpy()), name=value.name)
+                graph.register_initializer(value)
+    proto = ir.to_proto(ir.Model(graph, ir_version=10))
+    proto.opset_import.append(onnx.helper.make_opsetid("", 21))
+    runtime = session(proto.SerializeToString())
+    names = [o.name for o in runtime.get_outputs()]
+    results = {name: [] for name in names}
+    for frame in range(len(next(iter(feeds.values())))):
+        single = {name: array[frame : frame + 1] for name, array in feeds.items()}
+        for name, array in zip(names, runtime.run(None, single), strict=True):
+            results[name].append(array)
+    return {name: np.concatenate(frames) for name, frames in results.items()}
+
+
 def uniform_feeds(data, frames=2, low=-1.0, high=1.0, seed=0):
     """float32 noise for every input of a file, by tensor name."""
     from ai_edge_litert.interpreter import Interpreter
@@ -193,7 +220,7 @@ def uniform_feeds(data, frames=2, low=-1.0, high=1.0, seed=0):
 
 
 def worst_difference(network, data, feeds, run):
-    """The largest difference between ``run(network, feeds)`` and LiteRT over all outputs, relative to each one's range."""
+    """The largest difference between ``run(network, feeds)`` and LiteRT over all outputs, relative to its range."""
     expected, got = litert_outputs(data, feeds), run(network, feeds)
     assert sorted(expected) == sorted(got)
     worst = 0.0

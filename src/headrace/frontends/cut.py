@@ -11,20 +11,49 @@ from headrace.errors import Diagnostic, UsageError, unknown_name
 from headrace.frontends.graph import SourceGraph, constant, label, name_of
 
 
-def _by_name(source: SourceGraph) -> tuple[dict[str, ir.Node], dict[str, ir.Value]]:
-    nodes: dict[str, ir.Node] = {}
+def _internal(value: ir.Value) -> bool:
+    """Whether a value stands between the nodes that one operator of the file became, and is no tensor of the file."""
+    return "internal" in value.meta
+
+
+def _by_name(source: SourceGraph) -> tuple[dict[str, list[ir.Node]], dict[str, ir.Value]]:
+    """Nodes by label, several where one operator of the file became several; tensors of the file by name."""
+    nodes: dict[str, list[ir.Node]] = {}
     values: dict[str, ir.Value] = {name_of(v): v for v in source.graph.inputs}
     for node in source.graph:
-        nodes.setdefault(label(node), node)
+        if label(node) not in nodes or label(node) in source.operators:
+            nodes.setdefault(label(node), []).append(node)
         for value in node.outputs:
-            if name_of(value):
+            if name_of(value) and not _internal(value):
                 values.setdefault(name_of(value), value)
+    for name in [n for n in nodes if source.operators and n not in source.operators]:
+        del nodes[name]  # glue behind an input
     return nodes, values
 
 
-def _find(source: SourceGraph, names: Sequence[str], option: str) -> list[ir.Node | ir.Value]:
+def _results(nodes: Sequence[ir.Node]) -> list[ir.Value]:
+    """The tensors that an operator of the file makes."""
+    made = [v for node in nodes for v in node.outputs if not _internal(v)]
+    return [v for v in made if name_of(v) and (v.uses() or v.is_graph_output())] or made[:1]
+
+
+def _operands(nodes: Sequence[ir.Node]) -> list[ir.Value]:
+    """The tensors that an operator of the file reads."""
+    found: list[ir.Value] = []
+    for value in (v for node in nodes for v in node.inputs if v is not None and v.const_value is None):
+        producer = value.producer()
+        if producer is not None and any(producer is node for node in nodes):
+            continue
+        while _internal(value) and (producer := value.producer()) is not None and producer.inputs[0] is not None:
+            value = producer.inputs[0]
+        if constant(value) is None:
+            found.append(value)
+    return found
+
+
+def _find(source: SourceGraph, names: Sequence[str], option: str) -> list[list[ir.Node] | ir.Value]:
     nodes, values = _by_name(source)
-    found: list[ir.Node | ir.Value] = []
+    found: list[list[ir.Node] | ir.Value] = []
     problems: list[Diagnostic] = []
     for name in names:
         if name in nodes:
@@ -47,8 +76,7 @@ def cut_ends(source: SourceGraph, names: Sequence[str]) -> None:
         if isinstance(item, ir.Value):
             outputs.append(item)
         else:
-            used = [v for v in item.outputs if name_of(v) and (v.uses() or v.is_graph_output())]
-            outputs += used or list(item.outputs[:1])
+            outputs += _results(item)
     source.graph.outputs.clear()
     source.graph.outputs.extend(dict.fromkeys(outputs))
 
@@ -60,7 +88,7 @@ def cut_starts(source: SourceGraph, names: Sequence[str]) -> None:
         if isinstance(item, ir.Value):
             starts.append(item)
         else:
-            starts += [v for v in item.inputs if v is not None and constant(v) is None and v.const_value is None]
+            starts += _operands(item)
     new_inputs: list[ir.Value] = []
     for value in dict.fromkeys(starts):
         if value.is_graph_input():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import numpy as np
 from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, UsageError
 from headrace.frontends.cut import check_outputs, cut_ends, cut_starts, drop_unreachable
 from headrace.frontends.fold import Budget, fold_constants
-from headrace.frontends.graph import Progress, SourceGraph, label, resolve_input_shapes
+from headrace.frontends.graph import Progress, SourceGraph, resolve_input_shapes
 from headrace.frontends.onnx.opset import normalise
 from headrace.frontends.onnx.read import read_model
 from headrace.frontends.patterns import PATTERNS, apply_patterns
+from headrace.frontends.tflite.graph import read_tflite
 from headrace.frontends.translate import Problem, Translation, recommended_end_nodes, translate, unknown_operators
 from headrace.hn import Network
 from headrace.layers import definition_of
@@ -30,6 +31,7 @@ from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 
+Reader = Callable[["str | os.PathLike[str] | bytes"], SourceGraph]
 InputShapes = dict[str, list[int]] | list[int] | None
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 PASSES = (
@@ -92,8 +94,8 @@ def parse_source(
     progress: Progress | None,
 ) -> tuple[Translation, dict[str, Any]]:
     """Everything between reading and HN clean-up; the report so far comes with the translation."""
-    broken = normalise(source)
-    all_nodes = [label(node) for node in source.graph]
+    broken = source.broken if _format(source) == "TFLITE" else normalise(source)
+    count = len(source.operators) or len(list(source.graph))
     fold_constants(source, Budget())
     if end:
         cut_ends(source, end)
@@ -106,29 +108,38 @@ def parse_source(
     except UsageError as error:
         unknown = unknown_operators(source)
         if unknown:  # giving the shapes would only lead to this
-            raise UnsupportedNodesError([*_diagnostics(unknown, source.where), *error.diagnostics], []) from None
+            raise UnsupportedNodesError([*_diagnostics(unknown, source), *error.diagnostics], []) from None
         raise
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, broken, progress)
-    return state, {"source_nodes": len(all_nodes), "patterns": fused, "near_misses": near}
+    return state, {"source_nodes": count, "patterns": fused, "near_misses": near}
 
 
-def _diagnostics(problems: Sequence[Problem], where: str) -> list[Diagnostic]:
-    return [
-        Diagnostic(
-            "E-ONNX-UNSUPPORTED",
-            f"{where}, node {problem.node!r}",
-            f"{problem.op_type} cannot be translated: {problem.reason}",
-            problem.op_type,
-            problem.need,
-            problem.levers,
+def _format(source: SourceGraph) -> str:
+    """The file format as it stands in the codes of errors: ONNX, TFLITE."""
+    return str(source.facts["format"]).upper()
+
+
+def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
+    """One diagnostic per problem, operators called as their file calls them."""
+    made: list[Diagnostic] = []
+    for problem in problems:
+        operator = source.operators.get(problem.node, problem.op_type)
+        made.append(
+            Diagnostic(
+                f"E-{_format(source)}-UNSUPPORTED",
+                f"{source.where}, node {problem.node!r}",
+                f"{operator} cannot be translated: {problem.reason}",
+                operator,
+                problem.need,
+                problem.levers,
+            )
         )
-        for problem in problems
-    ]
+    return made
 
 
-def _failure(state: Translation, where: str, recommended: Sequence[str]) -> UnsupportedNodesError:
-    diagnostics = _diagnostics(state.problems, where)
+def _failure(state: Translation, recommended: Sequence[str]) -> UnsupportedNodesError:
+    diagnostics = _diagnostics(state.problems, state.builder.source)
     if recommended:
         lever = f"--end-node-names {' '.join(shlex.quote(n) for n in recommended)}"
         diagnostics[-1] = replace(diagnostics[-1], levers=(*diagnostics[-1].levers, lever))
@@ -201,11 +212,24 @@ def parse_onnx(
     progress: Progress | None = None,
 ) -> ParseResult:
     """Translate an ONNX model; see :func:`headrace.frontends.parse_onnx`."""
-    with np.errstate(all="ignore"):  # what is not finite is found by checks that name the tensor
-        return _parse(source, net_name, start_node_names, end_node_names, input_shapes, progress)
+    return _parse(read_model, source, net_name, start_node_names, end_node_names, input_shapes, progress)
+
+
+def parse_tflite(
+    source: str | os.PathLike[str] | bytes,
+    net_name: str | None = None,
+    *,
+    start_node_names: Sequence[str] | None = None,
+    end_node_names: Sequence[str] | None = None,
+    input_shapes: InputShapes = None,
+    progress: Progress | None = None,
+) -> ParseResult:
+    """Translate a TFLite model; see :func:`headrace.frontends.parse_tflite`."""
+    return _parse(read_tflite, source, net_name, start_node_names, end_node_names, input_shapes, progress)
 
 
 def _parse(
+    read: Reader,
     source: str | os.PathLike[str] | bytes,
     net_name: str | None,
     start_node_names: Sequence[str] | None,
@@ -213,16 +237,30 @@ def _parse(
     input_shapes: InputShapes,
     progress: Progress | None,
 ) -> ParseResult:
-    name = network_name(source, net_name)
-    graph = read_model(source)
+    with np.errstate(all="ignore"):  # what is not finite is found by checks that name the tensor
+        return _translated(
+            read, source, network_name(source, net_name), start_node_names, end_node_names, input_shapes, progress
+        )
+
+
+def _translated(
+    read: Reader,
+    source: str | os.PathLike[str] | bytes,
+    name: str,
+    start_node_names: Sequence[str] | None,
+    end_node_names: Sequence[str] | None,
+    input_shapes: InputShapes,
+    progress: Progress | None,
+) -> ParseResult:
+    graph = read(source)
     state, partial = parse_source(graph, name, start_node_names, end_node_names, input_shapes, progress)
     if state.problems:
-        recommended = _verified(source, name, start_node_names, input_shapes, recommended_end_nodes(state))
-        raise _failure(state, graph.where, recommended)
+        recommended = _verified(read, source, name, start_node_names, input_shapes, recommended_end_nodes(state))
+        raise _failure(state, recommended)
     network = state.builder.network
     if not network.input_layers:
         raise UnsupportedModelError(
-            Diagnostic("E-ONNX-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input")
+            Diagnostic(f"E-{_format(graph)}-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input")
         )
     records = run_passes(network, PASSES, verify=False)
     _finish_params(network)
@@ -233,17 +271,22 @@ def _parse(
 
 
 def _verified(
-    source: str | os.PathLike[str] | bytes, name: str, start: Sequence[str] | None, shapes: InputShapes, ends: list[str]
+    read: Reader,
+    source: str | os.PathLike[str] | bytes,
+    name: str,
+    start: Sequence[str] | None,
+    shapes: InputShapes,
+    ends: list[str],
 ) -> list[str]:
     """The recommendation, if the network cut there does translate; nothing otherwise."""
     if not ends:
         return []
     try:
-        state, _ = parse_source(read_model(source), name, start, ends, shapes, None)
+        state, _ = parse_source(read(source), name, start, ends, shapes, None)
     except HeadraceError:
         return []
     computes = any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
     return ends if not state.problems and computes else []
 
 
-__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_onnx"]
+__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_onnx", "parse_tflite"]

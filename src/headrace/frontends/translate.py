@@ -284,7 +284,7 @@ def unknown_operators(source: SourceGraph) -> list[Problem]:
     found: list[Problem] = []
     for node in source.graph:
         if node.domain or (node.op_type not in HANDLERS and node.op_type not in EVALUATORS):
-            why = _why_unknown(node, functions)
+            why = source.broken.get(node) or _why_unknown(node, functions)
             found.append(Problem(label(node), node.op_type, why.reason, why.need, why.levers))
     return found
 
@@ -292,8 +292,11 @@ def unknown_operators(source: SourceGraph) -> list[Problem]:
 def recommended_end_nodes(state: Translation) -> list[str]:
     """Nodes after which everything before the problems is translated: what feeds them, and the outputs without any."""
     names: dict[str, None] = {}
-    for node in state.builder.source.graph:
+    source = state.builder.source
+    for node in source.graph:
         label_of = label(node)
+        if source.operators and label_of not in source.operators:
+            continue  # glue behind an input
         for value in node.outputs:
             if value not in state.builder.views or id(value) in state.tainted:
                 continue

@@ -133,6 +133,7 @@ OPTIONS: dict[str, Options] = {
     "UNPACK": Options(64, _fields(num=(0, "i32"), axis=(1, "i32"))),
     "GATHER": Options(23, _fields(axis=(0, "i32"), batch_dims=(1, "i32"))),
     "CAST": Options(37, _fields(in_data_type=(0, "i8"), out_data_type=(1, "i8"))),
+    "SHAPE": Options(55, _fields(out_type=(0, "i8"))),
     "LEAKY_RELU": Options(75, _fields(alpha=(0, "f32"))),
     "GELU": Options(116, _fields(approximate=(0, "bool"))),
     "RESIZE_BILINEAR": Options(15, _fields(align_corners=(2, "bool"), half_pixel_centers=(3, "bool"))),

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real TFLite files: float ones equal LiteRT and their ONNX twins, all others end in a report of what is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_litert")
+pytest.importorskip("flatbuffers")
+
+from frontend_oracle import run_network
+from headrace.errors import UnsupportedModelError, UsageError
+from headrace.frontends import parse_onnx, parse_tflite
+from small_tflite import uniform_feeds, worst_difference
+
+FLOAT = [
+    "mlperf_tiny/ad01_float.tflite",
+    "mlperf_tiny/ic_resnet8_float.tflite",
+    "mlperf_tiny/vww_96_float.tflite",
+    "mobilenet_v1_025_imagenet/mobilenet_v1_0.25_224_float.tflite",
+    "ultraface/version-RFB-320_without_postprocessing.tflite",
+    "mediapipe_face_float/face_detection_front.tflite",
+]
+#: file → code and a name that the report must give
+REFUSED = {
+    "kwt1/kwt1_non_stream.tflite": ("E-TFLITE-UNSUPPORTED", "SQRT"),
+    "tflm_lstm_mnist/trained_lstm.tflite": ("E-TFLITE-UNSUPPORTED", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
+    "mlperf_tiny/kws_dscnn_float.tflite": ("E-TFLITE-QUANTIZED", "functional_1/conv2d/Conv2D"),
+    "mlperf_tiny/ic_resnet8_int8.tflite": ("E-TFLITE-QUANTIZED", "input_1_int8"),
+    "mobilenet_v1_025_imagenet/mobilenet_v1_0.25_224_quant.tflite": ("E-TFLITE-QUANTIZED", "AvgPool_1a"),
+    "quant_tflite/mobilenet_v2_1.0_224_quant.tflite": ("E-TFLITE-QUANTIZED", "'input' (uint8)"),
+}
+#: ONNX and TFLite of one training; whether their outputs stand in opposite order
+TWINS = [
+    ("derived_tf/resnet8/ic_resnet8_tf2onnx.onnx", "mlperf_tiny/ic_resnet8_float.tflite", False),
+    (
+        "ultraface/version-RFB-320_without_postprocessing.onnx",
+        "ultraface/version-RFB-320_without_postprocessing.tflite",
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_float_model_equals_litert(zoo, name):
+    data = (zoo / name).read_bytes()
+    assert worst_difference(parse_tflite(data, "net").network, data, uniform_feeds(data, 1), run_network) < 1e-4
+
+
+def test_face_landmark(zoo):
+    """Its PReLU has a slope per channel."""
+    data = (zoo / "mediapipe_face_float/face_landmark.tflite").read_bytes()
+    try:
+        network = parse_tflite(data, "net").network
+    except UnsupportedModelError as error:
+        assert {d.got for d in error.diagnostics} == {"PRELU"}
+        pytest.skip("not built yet: PReLU with a slope per channel")
+    assert worst_difference(network, data, uniform_feeds(data, 1), run_network) < 1e-4
+
+
+def test_spectrogram_in_the_network(zoo):
+    """Basic Pitch computes its own spectrogram, with operators that are no layers: all of them are listed."""
+    with pytest.raises(UnsupportedModelError) as caught:
+        parse_tflite(zoo / "basic_pitch/nmp.tflite")
+    assert "MIRROR_PAD" in {d.got for d in caught.value.diagnostics}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_models_are_refused_by_name(zoo, name):
+    code, word = REFUSED[name]
+    with pytest.raises(UnsupportedModelError) as caught:
+        parse_tflite(zoo / name)
+    assert caught.value.code == code
+    assert word in str(caught.value)
+
+
+def structure(network, reverse):
+    """Layers in an order that follows from the graph alone, with kinds, attributes, shapes and connections."""
+    order: list[str] = []
+    place: dict[str, int] = {}
+
+    def visit(name):
+        if name in place:
+            return
+        for source in network[name].inputs:
+            visit(source)
+        place[name] = len(order)
+        order.append(name)
+
+    outputs = network.net_params["output_layers_order"]
+    for name in reversed(outputs) if reverse else outputs:
+        visit(name)
+    assert len(order) == len(network.layers)
+    facts = [
+        (
+            network[n].kind,
+            [place[s] for s in network[n].inputs],
+            network[n].output_shape,
+            {k: v for k, v in network[n].attributes.items() if not k.startswith("source_")},
+        )
+        for n in order
+    ]
+    return facts, order
+
+
+@pytest.mark.parametrize(("onnx", "tflite", "reverse"), TWINS)
+def test_same_network_from_onnx_and_tflite(zoo, onnx, tflite, reverse):
+    first, second = parse_onnx(zoo / onnx, "net").network, parse_tflite(zoo / tflite, "net").network
+    (facts, order), (others, other_order) = structure(first, reverse), structure(second, False)
+    assert facts == others
+    for a, b in zip(order, other_order, strict=True):
+        mine, theirs = first.params_of(first[a]), second.params_of(second[b])
+        assert sorted(mine) == sorted(theirs)
+        for key, array in mine.items():
+            assert np.allclose(array, theirs[key], rtol=1e-3, atol=1e-3 * float(np.abs(array).max())), (a, key)
+
+
+def test_cut_by_tensor_names(zoo):
+    """TFLite operators have no names: the tensors they make name them."""
+    path = zoo / "mlperf_tiny/ic_resnet8_float.tflite"
+    whole = parse_tflite(path, "net")
+    middle = next(n for n in whole.network if n.kind == "ew_add").original_names[0]
+    head = parse_tflite(path, "net", end_node_names=[middle]).network
+    tail = parse_tflite(path, "net", start_node_names=[middle]).network
+    (end,) = head.output_layers
+    assert end.attributes["source_shape"] == [-1, 32, 32, 16]
+    assert [layer.kind for layer in tail][:3] == ["input_layer", "input_layer", "ew_add"]
+    assert len(head.layers) + len(tail.layers) == len(whole.network.layers) + 4  # two inputs, an output, the sum again
+    with pytest.raises(UsageError, match="there is no node"):
+        parse_tflite(path, "net", end_node_names=["no such"])
+
+
+def test_report_counts_operators(zoo):
+    report = parse_tflite(zoo / "mlperf_tiny/ic_resnet8_float.tflite").report
+    assert report["source"]["format"] == "tflite"
+    assert report["source"]["operators"]["CONV_2D"] == 9
+    assert report["source_nodes"] == 16
