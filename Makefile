@@ -14,7 +14,7 @@ STAMP := $(VENV)/.headrace-setup
 NATIVE_SOURCES := $(shell find native CMakeLists.txt src/headrace/hef/microcode.py -type f 2>/dev/null | sort)
 CXX_FILES = $(shell git ls-files 'native/*.cpp' 'native/*.hpp' 'native/*.h')
 
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup demo test test-slow lint format bench results clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -51,8 +51,12 @@ test: lint  ## lint, then the fast tests, then end to end on real models
 test-slow: $(STAMP)  ## the tests marked slow: sanitizers, long random runs
 	@$(PY) tools/run_tests.py --jobs $(JOBS) slow
 
-bench: $(STAMP)  ## seconds and memory of each stage, and of peers, into bench/out
+bench: $(STAMP)  ## seconds and memory of each stage into bench/out; with [bench] installed also quality and speed of peers
 	@$(PY) bench/run_bench.py
+	@if $(PY) -c 'import nncf, openvino' 2>/dev/null; then $(PY) bench/quality.py && $(PY) bench/speed.py; fi
+
+results: $(STAMP)  ## every real network through every stage: bytes, SNR, accuracy, into docs/results.md
+	@$(PY) tools/results_page.py
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist demo/out demo/cache bench/out .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -176,7 +176,8 @@ def _bytes(state: dict[str, Any]) -> None:
     codes: list[set[int]] = [set() for _ in heads]
     row.different, row.frames, row.settings = 0, len(frames), len(loaded)
     # Each chunk is one batch, so the sizes of the chunks are the batches of the device; the emulator uses another.
-    sizes = (1, 2, 16, 33, 16) if effort.every_setting and frames[0].size <= 65536 else (1, 2, 4)
+    # Every layer of a chunk is held in memory: with large pictures the chunks are small.
+    sizes = (1, 2, 16, 33, 16) if effort.every_setting and frames[0].size <= 250_000 else (1, 2, 8)
     start = 0
     for k in range(len(frames)):
         part = np.ascontiguousarray(frames[start : start + sizes[k % len(sizes)]])

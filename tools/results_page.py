@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures every real network of the zoo and writes docs/results.md (`make results`).
+
+usage: results_page.py [--render-only] [NAME ...]
+
+Rows are kept in bench/out/results.json, so that a few networks can be measured again by name. The tables of
+bench/quality.py and bench/speed.py are taken over where those have run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
+
+from common import OUT, read_json, write_results, zoo_or_exit  # noqa: E402
+
+from emulator_process import EmulatorProcess  # noqa: E402
+from zoo_matrix import FULL, Row, measure  # noqa: E402
+from zoo_models import ZOO  # noqa: E402
+
+PAGE = ROOT / "docs" / "results.md"
+
+INTRODUCTION = """# Results on real networks
+
+Written by `make results` (`tools/results_page.py`); do not edit. The networks and data are described in
+`tests/zoo_models.py` and `tests/zoo_data.py`; `tests/e2e/test_zoo_matrix.py` asserts what stands here.
+
+- **native**: largest difference of the parsed float network from the file's own runtime (onnxruntime, LiteRT), as a
+  part of the output's range.
+- **bytes differing**: quantised emulator (in a process without our native library) against the virtual device, summed
+  over every layer, frame and setting (each kernel set of the machine, 1, 2 and 5 threads, several batches).
+- **SNR**: of the device's output against the float output of the file's own runtime, on test frames.
+- Calibration frames are never test frames. Target `hailo8`, default options, raw uint8 frames in.
+"""
+
+
+def number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def matrix_table(rows: dict[str, Row]) -> list[str]:
+    lines = [
+        "## Every stage",
+        "",
+        "| network | file | layers | native | bytes differing | layers × frames × settings | SNR, dB | codes | "
+        "contexts |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows.values():
+        if row.native_error is None:
+            lines.append(f"| {row.name} | {row.format} | not yet | | | | | | |")
+            continue
+        snr = list(row.snr.values())
+        shown = " / ".join(f"{v:.1f}" for v in snr) if len(snr) <= 2 else f"{min(snr):.1f} … {max(snr):.1f}"
+        size = "–" if row.different is None else f"{row.compared_layers} × {row.frames} × {row.settings}"
+        lines.append(
+            f"| {row.name} | {row.format} | {row.layers} | {row.native_error:.1e} | {number(row.different, 'd')} | "
+            f"{size} | {shown or '–'} | {row.codes or '–'} | {row.contexts or '–'} |"
+        )
+    stopped = [f"- {row.name}: {row.stopped}" for row in rows.values() if row.stopped]
+    return [*lines, "", *(["Not yet:", "", *stopped, ""] if stopped else [])]
+
+
+def accuracy_table(rows: dict[str, Row]) -> list[str]:
+    lines = ["## Accuracy", "", "| network | judged on | float | device | same class |", "|---|---|---|---|---|"]
+    for row in rows.values():
+        a = row.accuracy
+        if "float AP" in a:
+            lines.append(
+                f"| {row.name} | data_coco64, COCO AP (AP50), {row.judged_on} | "
+                f"{a['float AP']:.1f} ({a['float AP50']:.1f}) | {a['device AP']:.1f} ({a['device AP50']:.1f}) | |"
+            )
+        elif a:
+            lines.append(
+                f"| {row.name} | {a['images']:.0f} pictures, top-1, {row.judged_on} | {a['float top-1']:.2f} | "
+                f"{a['device top-1']:.2f} | {a['agreement']:.1f} % |"
+            )
+    return [*lines, ""]
+
+
+def outputs_table(rows: dict[str, Row]) -> list[str]:
+    several = [row for row in rows.values() if len(row.snr) > 2]
+    if not several:
+        return []
+    lines = ["## SNR of each output", ""]
+    lines += [f"- {row.name}: " + ", ".join(f"{k} {v:.1f}" for k, v in row.snr.items()) for row in several]
+    return [*lines, ""]
+
+
+def taken_over() -> list[str]:
+    """The tables of the other measurements, where they have been made."""
+    lines: list[str] = []
+    for name, title, words in (
+        (
+            "quality",
+            "Beside other toolchains: output SNR",
+            "By `bench/quality.py`: the same calibration and test frames for all; SNR of each output in dB.",
+        ),
+        (
+            "speed",
+            "Beside other toolchains: speed",
+            "By `bench/speed.py`: how many times faster the device engine is (milliseconds beside each ratio), "
+            "two threads, medians of interleaved runs on one machine. ×8: the peer's file fixes the batch.",
+        ),
+    ):
+        path = OUT / f"{name}.md"
+        if path.exists():
+            lines += [f"## {title}", "", words, "", path.read_text().rstrip(), ""]
+    return lines
+
+
+def page(rows: dict[str, Row]) -> str:
+    """The whole page as Markdown."""
+    sections = [matrix_table(rows), accuracy_table(rows), outputs_table(rows), taken_over()]
+    return INTRODUCTION + "\n" + "\n".join(line for section in sections for line in section).rstrip() + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--render-only", action="store_true", help="write the page from what was measured before")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ZOO))
+    options = parser.parse_args()
+    if unknown := [n for n in options.names if n not in ZOO]:
+        sys.exit(f"no network named {', '.join(unknown)}; there are {', '.join(ZOO)}")
+    stored: dict[str, Any] = read_json(OUT / "results.json")
+    rows = {name: Row(**stored[name]) for name in ZOO if name in stored}
+    if not options.render_only:
+        zoo = zoo_or_exit()
+        with EmulatorProcess() as emulator:
+            for name in options.names or ZOO:
+                rows[name] = measure(ZOO[name], zoo, FULL, emulator)
+                print(json.dumps(rows[name].as_dict()), flush=True)
+                rows = {n: rows[n] for n in ZOO if n in rows}
+                write_results("results", {n: r.as_dict() for n, r in rows.items()}, page(rows))
+    PAGE.write_text(page(rows))
+    print(f"written: {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
