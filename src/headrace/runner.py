@@ -11,18 +11,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headrace import __version__
-from headrace.errors import AccuracyError, DataError, Diagnostic, HeadraceError, UsageError, unknown_name
+from headrace.errors import (
+    AccuracyError,
+    DataError,
+    Diagnostic,
+    HeadraceError,
+    NotBuiltYetError,
+    UsageError,
+    unknown_name,
+)
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive, State
 from headrace.script import load_script, parse_script, plan, resolve
 
+if TYPE_CHECKING:
+    from headrace.frontends.parse import ParseResult
+
 Progress = Callable[[int, int, str], None]
 States = State
+_OTHER_TENSORFLOW = {".pb", ".pbtxt", ".ckpt", ".meta", ".h5", ".keras"}
 
 
 class InferenceContext(str, Enum):
@@ -141,12 +153,69 @@ class ClientRunner:
         """
         from headrace.frontends import parse_onnx
 
+        return self._translate(
+            parse_onnx, model, net_name, start_node_names, end_node_names, net_input_shapes, progress
+        )
+
+    def translate_tf_model(
+        self,
+        model_path: str | os.PathLike[str] | bytes,
+        net_name: str | None = None,
+        start_node_names: Sequence[str] | None = None,
+        end_node_names: Sequence[str] | None = None,
+        tensor_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Parse a float TFLite model (float32, or float16 weights).
+
+        Args:
+            model_path: path or bytes.
+            net_name: network name; the file's name by default.
+            start_node_names, end_node_names: cut the graph at these operators, named by the tensors that they make.
+            tensor_shapes: shapes (N, H, W, C) of inputs with open sizes, by input name, or one for a single input.
+
+        Returns:
+            The HN as a dict and the parameters.
+
+        Raises:
+            InputFileError, UnsupportedModelError: with all problems at once.
+            NotBuiltYetError: another TensorFlow format.
+        """
+        from headrace.frontends import parse_tflite
+
+        if not isinstance(model_path, bytes):
+            place = Path(model_path)
+            if place.suffix.lower() in _OTHER_TENSORFLOW or place.is_dir():
+                raise NotBuiltYetError(
+                    Diagnostic(
+                        "E-FORMAT-NOT-BUILT",
+                        str(place),
+                        "this TensorFlow format is not read yet",
+                        place.suffix or "a folder",
+                        "a TFLite file (.tflite)",
+                        ("convert it with tf.lite.TFLiteConverter", "export it to ONNX"),
+                    )
+                )
+        return self._translate(
+            parse_tflite, model_path, net_name, start_node_names, end_node_names, tensor_shapes, progress
+        )
+
+    def _translate(
+        self,
+        parse: Callable[..., ParseResult],
+        model: str | os.PathLike[str] | bytes,
+        net_name: str | None,
+        start_node_names: Sequence[str] | None,
+        end_node_names: Sequence[str] | None,
+        input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None,
+        progress: Progress | None,
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
         shapes: dict[str, list[int]] | list[int] | None = None
-        if isinstance(net_input_shapes, Mapping):
-            shapes = {name: list(shape) for name, shape in net_input_shapes.items()}
-        elif net_input_shapes is not None:
-            shapes = list(net_input_shapes)
-        result = parse_onnx(
+        if isinstance(input_shapes, Mapping):
+            shapes = {name: list(shape) for name, shape in input_shapes.items()}
+        elif input_shapes is not None:
+            shapes = list(input_shapes)
+        result = parse(
             model if isinstance(model, bytes) else Path(model),
             net_name,
             start_node_names=start_node_names,

@@ -335,7 +335,8 @@ def test_missing_files_and_other_formats(tmp_path: Path, capsys: pytest.CaptureF
         (["har", "info", str(tmp_path / "no.har")], 3),
         (["hef", "info", str(tmp_path / "no.hef")], 3),
         (["hef", "disassemble", str(tmp_path)], 3),
-        (["parse", "model.tflite"], 11),
+        (["parse", "model.tflite"], 3),
+        (["parse", "model.h5"], 11),
         (["parser", "tf", "model.pb"], 11),
         (["profile", "x.har", "--out-path", "r.html"], 11),
     ):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``headrace parse`` and ``headrace parser onnx``: a model file into a HAR."""
+"""``headrace parse`` and ``headrace parser onnx|tflite|tf``: a model file into a HAR."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def parse(
     as_json: bool,
     **_accepted: bool,
 ) -> None:
-    """Translate the trained network MODEL (ONNX) into a HAR.
+    """Translate the trained network MODEL (ONNX or float TFLite) into a HAR.
 
     Everything that is not supported is reported at once, with name, type and reason.
     """
@@ -57,10 +57,9 @@ def parse(
 
 @click.group(cls=SuggestingGroup)
 def parser() -> None:
-    """Translate a trained network: `headrace parser onnx MODEL` is `headrace parse MODEL`."""
+    """Translate a trained network: `headrace parser onnx|tflite|tf MODEL` is `headrace parse MODEL`."""
 
 
-parser.add_command(parse, "onnx")
-# These answer that their format is not read yet, and what to do instead.
-for _format in ("tf", "tflite", "ckpt"):
+# What a file is, its content says. Formats that are not read yet answer so, and what to do instead.
+for _format in ("onnx", "tflite", "tf", "ckpt"):
     parser.add_command(parse, _format)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 RANDOM_FRAMES = 64
 _ONNX = ".onnx"
 _FROZEN = ("quantized_model", "compiled_model")
-_OTHER_MODELS = {".tflite", ".pb", ".pbtxt", ".ckpt", ".meta", ".h5", ".keras", ".pt", ".pth"}
+_TFLITE = ".tflite"
+_TFLITE_IDENTIFIER = b"TFL3"
+_OTHER_MODELS = {".pb", ".pbtxt", ".ckpt", ".meta", ".h5", ".keras", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class Calibration:
     min_snr: float
 
 
+def is_tflite(path: Path) -> bool:
+    """Whether a file is a TFLite model: by its content, or by its name where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(8)[4:] == _TFLITE_IDENTIFIER or path.suffix.lower() == _TFLITE
+    except OSError:
+        return path.suffix.lower() == _TFLITE
+
+
 def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = False) -> ClientRunner:
     """A runner with the network of a model file.
 
@@ -56,21 +67,26 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
         raise NotBuiltYetError(
             Diagnostic(
                 "E-FORMAT-NOT-BUILT", str(path), "this model format is not read yet", suffix or "a folder",
-                "an ONNX file (.onnx)", ("export the network to ONNX with its own framework",),
+                "an ONNX (.onnx) or TFLite (.tflite) file",
+                ("export the network to one of them with its own framework",),
             )
         )  # fmt: skip
     from headrace.runner import ClientRunner
 
     runner = ClientRunner(hw_arch=hw_arch)
+    names = {
+        "start_node_names": list(how.start_node_names) or None,
+        "end_node_names": list(how.end_node_names) or None,
+    }
     with progress("parse", quiet) as advance:
-        runner.translate_onnx_model(
-            str(path),
-            how.net_name,
-            start_node_names=list(how.start_node_names) or None,
-            end_node_names=list(how.end_node_names) or None,
-            net_input_shapes=how.tensor_shapes,
-            progress=advance,
-        )
+        if is_tflite(path):
+            runner.translate_tf_model(
+                str(path), how.net_name, **names, tensor_shapes=how.tensor_shapes, progress=advance
+            )
+        else:
+            runner.translate_onnx_model(
+                str(path), how.net_name, **names, net_input_shapes=how.tensor_shapes, progress=advance
+            )
     for warning in runner.parse_report.get("warnings", []):
         warn(str(warning))
     return runner
@@ -78,7 +94,7 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
 
 def open_model(path: Path, hw_arch: str | None, quiet: bool = False) -> ClientRunner:
     """A runner at the state of a HAR, or with a model file just translated."""
-    if path.suffix.lower() == _ONNX or path.suffix.lower() in _OTHER_MODELS:
+    if path.suffix.lower() in {_ONNX, _TFLITE, *_OTHER_MODELS} or is_tflite(path):
         return translate(path, hw_arch, Translation(), quiet)
     from headrace.runner import ClientRunner
 
