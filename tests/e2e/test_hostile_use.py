@@ -101,11 +101,12 @@ def test_folder_that_is_not_there(stage: str, made: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_interrupt(stage: str, made: Path, tmp_path: Path) -> None:
+    assert headrace(*arguments(stage, made), cwd=tmp_path).returncode == 0  # the first run fills caches
     start = time.monotonic()
     assert headrace(*arguments(stage, made), cwd=tmp_path).returncode == 0
     whole = time.monotonic() - start
     seen: list[int] = []
-    for part in (0.15, 0.45, 0.7, 0.9):
+    for part in (0.8, 0.65, 0.5, 0.35, 0.2):
         for name in STAGES[stage][1]:
             if (tmp_path / name).is_file():
                 (tmp_path / name).unlink()
@@ -115,10 +116,11 @@ def test_interrupt(stage: str, made: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         seen.append(process.returncode)
+        if "runpy" in errors and "headrace/cli" not in errors:
+            continue  # the signal came while Python itself was starting: no line of ours had run
         # Before Python has installed its handler the process dies by the signal itself.
         assert process.returncode in (130, 0, -signal.SIGINT), errors
-        if process.returncode == 130:
-            assert "Traceback" not in errors, errors
+        assert "Traceback" not in errors, errors
         parts = [p.name for p in tmp_path.rglob("*") if p.name.endswith(".part") or p.name.startswith(".")]
         assert parts == []
     assert 130 in seen, seen
