@@ -51,11 +51,14 @@ def fixed_batch_shape(model: ZooModel, frames: Array, batch: int) -> list[int]:
 def onnx_int8_file(model: ZooModel, zoo: Path, calibration: Array, folder: Path) -> Path:
     """Writes onnxruntime's static int8 version below ``folder``."""
     import onnx
+    import onnxruntime
     from onnxruntime import quantization as q
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if model.format != "onnx":
         raise PeerError(f"onnxruntime reads no .{model.format}")
+    onnxruntime.set_default_logger_severity(3)
+    logging.getLogger().setLevel(logging.ERROR)
     loaded = onnx.load(zoo / model.path)
     entry = next(i for i in loaded.graph.input if i.name not in {t.name for t in loaded.graph.initializer})
     shape = fixed_batch_shape(model, calibration, 1)

@@ -151,16 +151,13 @@ def _classifiers() -> list[ZooModel]:
         ZooModel("resnet20", "resnet_cifar10_onnx/resnet20.onnx", **cifar, **normalised),
         ZooModel("resnet56", "resnet_cifar10_onnx/resnet56.onnx", **cifar, **normalised),
         ZooModel("resnet8", "derived_tf/resnet8/ic_resnet8_tf2onnx.onnx", **cifar, source_layout="NHWC"),
-        ZooModel(
-            "resnet8_tflite", "mlperf_tiny/ic_resnet8_float.tflite", **cifar, source_layout="NHWC", required=False
-        ),
+        ZooModel("resnet8_tflite", "mlperf_tiny/ic_resnet8_float.tflite", **cifar, source_layout="NHWC"),
         ZooModel("mobilenet_v1", f"derived_tf/mobilenet_v1_025/{mobilenet}_tf2onnx.onnx", **imagenet),
         ZooModel(
             "mobilenet_v1_tflite",
             f"mobilenet_v1_025_imagenet/{mobilenet}_float.tflite",
             **imagenet,
             first_class=1,
-            required=False,
         ),
         ZooModel(
             "vww",
@@ -172,7 +169,6 @@ def _classifiers() -> list[ZooModel]:
             source_layout="NHWC",
             accuracy="top1",
             accuracy_points=100 * 3 / 292 + 1e-6,
-            required=False,
         ),
         ZooModel("mnist", "mnist_cntk/mnist.onnx", mnist_calibration, mnist_test, accuracy="top1"),
         ZooModel(
@@ -228,7 +224,7 @@ def _detectors() -> list[ZooModel]:
             required=False,
         ),
         ZooModel("ultraface", f"{ultraface}.onnx", **faces),
-        ZooModel("ultraface_tflite", f"{ultraface}.tflite", **faces, source_layout="NHWC", required=False),
+        ZooModel("ultraface_tflite", f"{ultraface}.tflite", **faces, source_layout="NHWC"),
         ZooModel(
             "text_detector",
             "ppocr_v4/ch_PP-OCRv4_det_infer.onnx",
@@ -257,7 +253,6 @@ def _detectors() -> list[ZooModel]:
             (127.5,) * 3,
             (127.5,) * 3,
             source_layout="NHWC",
-            required=False,
         ),
     ]
 
