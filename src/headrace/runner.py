@@ -251,8 +251,12 @@ class ClientRunner:
                 self._network("native").find(normalization.input_layer)
         if self.archive.model_script == text:
             return
+        before = plan(parse_script(self.archive.model_script)).normalizations
+        changes = [(n.names, n.mean, n.std, n.input_layer) for n in planned.normalizations]
         self.archive.model_script = text
-        self._forget("fp_optimized")
+        # A script that changes no number leaves the frozen arithmetic as it is; only the compiled result is dropped.
+        same = changes == [(n.names, n.mean, n.std, n.input_layer) for n in before]
+        self._forget("compiled" if same else "fp_optimized")
 
     def _forget(self, from_stage: str) -> None:
         """Drop what later stages made, because an earlier one changed."""

@@ -106,7 +106,10 @@ def test_interrupt(stage: str, made: Path, tmp_path: Path) -> None:
     assert headrace(*arguments(stage, made), cwd=tmp_path).returncode == 0
     whole = time.monotonic() - start
     seen: list[int] = []
-    for part in (0.8, 0.65, 0.5, 0.35, 0.2):
+    # A loaded machine makes the moments drift, so more are tried until one has fallen into the stage's own work.
+    for attempt, part in enumerate((0.8, 0.6, 0.4, 0.25, 0.5, 0.7, 0.9, 0.3, 0.55, 0.65, 0.75, 0.45)):
+        if attempt >= 4 and 130 in seen:
+            break
         for name in STAGES[stage][1]:
             if (tmp_path / name).is_file():
                 (tmp_path / name).unlink()
