@@ -66,6 +66,7 @@ def onnx_int8_file(model: ZooModel, zoo: Path, calibration: Array, folder: Path)
     weights = {t.name for t in loaded.graph.initializer}
     for item in [i for i in loaded.graph.input if i.name in weights]:
         loaded.graph.input.remove(item)
+    loaded.ir_version = max(loaded.ir_version, 8)
     dims = entry.type.tensor_type.shape.dim
     open_batch = not dims[0].dim_value
     for dim, size in list(zip(dims, shape, strict=True))[1 if open_batch else 0 :]:
@@ -85,15 +86,18 @@ def onnx_int8_file(model: ZooModel, zoo: Path, calibration: Array, folder: Path)
             item = next(self.frames, None)
             return None if item is None else {entry.name: item}
 
-    q.quantize_static(
-        str(prepared),
-        str(out),
-        Reader(),
-        quant_format=q.QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=q.QuantType.QUInt8,
-        weight_type=q.QuantType.QInt8,
-    )
+    options: dict[str, Any] = {
+        "quant_format": q.QuantFormat.QDQ,
+        "per_channel": True,
+        "activation_type": q.QuantType.QUInt8,
+        "weight_type": q.QuantType.QInt8,
+    }
+    try:
+        q.quantize_static(str(prepared), str(out), Reader(), **options)
+    except ValueError:
+        # Its adjustment of weight scales to int32 biases trips over biases of more than one dimension.
+        options["extra_options"] = {"QDQDisableWeightAdjustForInt32Bias": True}
+        q.quantize_static(str(prepared), str(out), Reader(), **options)
     return out
 
 
@@ -156,7 +160,8 @@ def nncf_model(model: ZooModel, zoo: Path, calibration: Array) -> Any:
         import openvino
 
         loaded = openvino.Core().read_model(zoo / model.path)
-        loaded.reshape({loaded.inputs[0]: fixed_batch_shape(model, calibration, 1)})
+        if loaded.inputs[0].partial_shape.is_dynamic:
+            loaded.reshape({loaded.inputs[0]: fixed_batch_shape(model, calibration, 1)})
         items = [model.source_input(calibration[i : i + 1]) for i in range(len(calibration))]
         return nncf.quantize(loaded, nncf.Dataset(items), subset_size=len(items))
 

@@ -52,7 +52,8 @@ def headrace_outputs(model: ZooModel, zoo: Path, calibration: Array, test: Array
     start = time.perf_counter()
     runner.optimize(calibration, min_snr=0)
     seconds = time.perf_counter() - start
-    return as_list(runner.infer(InferenceContext.SDK_QUANTIZED, test, batch_size=16)), seconds
+    outputs = as_list(runner.infer(InferenceContext.SDK_QUANTIZED, test, batch_size=16))
+    return model.assemble(outputs), seconds
 
 
 def one(model: ZooModel, zoo: Path, options: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:

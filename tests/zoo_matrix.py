@@ -142,7 +142,7 @@ def _parse(state: dict[str, Any]) -> None:
     row.layers = len(runner.archive.native.layers)
     state["frames"], state["labels"] = model.test(zoo)
     frames = state["frames"][: state["effort"].native_frames]
-    got = as_list(runner.infer(InferenceContext.SDK_NATIVE, model.normalised(frames), batch_size=4))
+    got = model.assemble(as_list(runner.infer(InferenceContext.SDK_NATIVE, model.normalised(frames), batch_size=4)))
     row.native_error = range_error(source_output(model, zoo, frames), got)
 
 
@@ -215,7 +215,7 @@ def quantised_outputs(state: dict[str, Any], frames: Array) -> list[Array]:
     runner, row = state["runner"], state["row"]
     where = InferenceContext.SDK_QUANTIZED if runner.hef is None else InferenceContext.SDK_HAILO_HW
     row.judged_on = "emulator" if runner.hef is None else "device"
-    return as_list(runner.infer(where, frames, batch_size=4))
+    return state["model"].assemble(as_list(runner.infer(where, frames, batch_size=4)))
 
 
 def _both(state: dict[str, Any], count: int | None) -> tuple[list[Array], list[Array]]:
@@ -235,6 +235,8 @@ def _snr(state: dict[str, Any]) -> None:
     everything = state["effort"].accuracy and state["model"].accuracy
     want, got = _both(state, None if everything else wanted)
     names = [layer.name.split("/", 1)[1] for layer in state["runner"].archive.quantized.output_layers]
+    if state["model"].end_nodes:
+        names = [f"assembled{k + 1}" for k in range(len(want))]
     state["row"].snr = {
         name: round(snr_db(w[:wanted], g[:wanted]), 2) for name, w, g in zip(names, want, got, strict=True)
     }

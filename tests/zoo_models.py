@@ -61,6 +61,7 @@ class ZooModel:
         accuracy_points: how far the device may be below float, in points.
         first_class: class index of label 0.
         required: False: some stage may still refuse it, with a report.
+        end_nodes: where the graph is cut, or empty; ``assemble`` then makes the file's outputs from the network's.
     """
 
     name: str
@@ -77,6 +78,8 @@ class ZooModel:
     accuracy_points: float = 0.3
     first_class: int = 0
     required: bool = True
+    end_nodes: tuple[str, ...] = ()
+    assemble: Callable[[list[Array]], list[Array]] = list
 
     @property
     def format(self) -> str:
@@ -187,6 +190,20 @@ def _classifiers() -> list[ZooModel]:
     ]
 
 
+def yolox_rows(outputs: list[Array]) -> list[Array]:
+    """Boxes, objectness and classes of three levels ``[N, h, w, 4 | 1 | 80]`` → the file's output ``[N, 3549, 85]``."""
+    levels = sorted({o.shape[1] for o in outputs}, reverse=True)
+    rows = []
+    for side in levels:
+        parts = sorted((o for o in outputs if o.shape[1] == side), key=lambda o: (4, 1, 80).index(o.shape[-1]))
+        rows.append(np.concatenate(parts, axis=-1).reshape(len(outputs[0]), side * side, 85))
+    return [np.concatenate(rows, axis=1)]
+
+
+# Boxes and probabilities differ in range: as outputs of their own they keep their own scales.
+YOLOX_HEADS = tuple(name for k in (327, 360, 393) for name in (f"Conv_{k}", f"Sigmoid_{k + 2}", f"Sigmoid_{k + 3}"))
+
+
 def _detectors() -> list[ZooModel]:
     faces: dict[str, Any] = {
         "calibration": _mosaic(_plain(240, 320), rgb),
@@ -203,6 +220,16 @@ def _detectors() -> list[ZooModel]:
             _coco(_letterbox(416), bgr),
             accuracy="yolox",
             accuracy_points=1.0,
+            required=False,
+            end_nodes=YOLOX_HEADS,
+            assemble=yolox_rows,
+        ),
+        ZooModel(
+            "yolox_nano_whole",
+            "yolox_nano/yolox_nano_coco80.onnx",
+            _mosaic(_letterbox(416), bgr),
+            _coco(_letterbox(416), bgr),
+            accuracy="",
             required=False,
         ),
         ZooModel(
@@ -289,7 +316,8 @@ def translate(model: ZooModel, zoo: Path, hw_arch: str = "hailo8") -> Any:
 
     runner = ClientRunner(hw_arch=hw_arch)
     if model.format == "onnx":
-        runner.translate_onnx_model(zoo / model.path, model.name, net_input_shapes=model.shapes)
+        cut = list(model.end_nodes) or None
+        runner.translate_onnx_model(zoo / model.path, model.name, end_node_names=cut, net_input_shapes=model.shapes)
         return runner
     reader = getattr(runner, "translate_tf_model", None)
     if reader is None:
