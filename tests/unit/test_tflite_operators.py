@@ -197,6 +197,14 @@ def test_two_tensors(operator):
     check(m, y, low=-4, high=4)
 
 
+def test_tensors_of_different_ranks():
+    """[N, C] beside [N, H, W, C]: dimensions are counted from the last."""
+    m = SmallModel()
+    x = image(m, 1, 5, 6, 4)
+    gate = m.op("LOGISTIC", [m.op("MEAN", [x, m.ints([1, 2])], [1, 4], keep_dims=False)], [1, 4])
+    check(m, m.op("MUL", [x, gate], [1, 5, 6, 4]))
+
+
 @pytest.mark.parametrize("operator", ["ADD", "SUB", "MUL", "DIV"])
 @pytest.mark.parametrize("first", [False, True])
 def test_tensor_and_constant_per_channel(operator, first):
@@ -350,6 +358,27 @@ def test_unpack_and_pack():
     x = image(m, 1, 4, 6, 2)
     parts = m.op("UNPACK", [x], None, outputs=[m.tensor([1, 4, 6]), m.tensor([1, 4, 6])], num=2, axis=3)
     check(m, m.op("PACK", parts[::-1], [1, 4, 6, 2], values_count=2, axis=3))
+
+
+def test_camera_bytes_are_cast():
+    m = SmallModel()
+    x = m.input(1, 6, 6, 3, kind="uint8", name="camera")
+    c = m.op("CAST", [x], [1, 6, 6, 3], in_data_type=3, out_data_type=0)
+    data = m.bytes(m.op("CONV_2D", unbiased(m, c, weights(4, 3, 3, 3)), [1, 6, 6, 4], stride_h=1, stride_w=1))
+    feeds = {"camera": rng().integers(0, 256, (2, 6, 6, 3)).astype(np.uint8)}
+    assert worst_difference(parse_tflite(data, "net").network, data, feeds, run_network) < TOLERANCE
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_convolution_over_one_dimension(axis):
+    m = SmallModel()
+    x = m.input(1, 20, 3)
+    shape = [1, 20, 3]
+    wide = m.op("EXPAND_DIMS", [x, m.ints(axis)], [*shape[:axis], 1, *shape[axis:]])
+    kernel = weights(4, *((1, 3) if axis == 1 else (3, 1)), 3)
+    out = [1, 1, 20, 4] if axis == 1 else [1, 20, 1, 4]
+    y = m.op("CONV_2D", unbiased(m, wide, kernel), out, stride_h=1, stride_w=1, dilation_w=axis, dilation_h=3 - axis)
+    check(m, m.op("SQUEEZE", [y], [1, 20, 4], squeeze_dims=[axis]))
 
 
 # --- float16 and integers stored small ------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ _DTYPES = {
     "uint64": ir.DataType.UINT64, "string": ir.DataType.STRING, "complex64": ir.DataType.COMPLEX64,
     "complex128": ir.DataType.COMPLEX128,
 }  # fmt: skip
+_FUSED = "NONE, RELU, RELU6 or RELU_N1_TO_1"
 Attribute = int | float | str | Sequence[int]
 Converter = Callable[["Operation"], None]
 CONVERTERS: dict[str, Converter] = {}
@@ -311,6 +312,8 @@ class Operation:
     def activated(self, value: ir.Value) -> ir.Value:
         """``value`` after the operator's fused activation."""
         word = self.word("activation") if "activation" in self.record.options else "NONE"
+        if word in ("TANH", "SIGN_BIT"):  # in the schema, but LiteRT computes nothing for it
+            raise Unsupported(f"the fused activation {word} means nothing to TFLite's own run time", _FUSED)
         return value if word == "NONE" else self.activation(word, value)
 
     def activation(self, word: str, value: ir.Value) -> ir.Value:
@@ -320,9 +323,7 @@ class Operation:
             return self.emit("Clip", [value, *(self.make(np.array(b, np.float32)) for b in bounds)])
         plain = {"RELU": "Relu", "TANH": "Tanh", "LOGISTIC": "Sigmoid", "HARD_SWISH": "HardSwish"}.get(word)
         if plain is None:
-            raise Unsupported(
-                f"the fused activation {word} is not supported", "NONE, RELU, RELU6, RELU_N1_TO_1 or TANH"
-            )
+            raise Unsupported(f"the activation {word} is not supported")
         return self.emit(plain, [value])
 
     def done(self, *values: ir.Value) -> None:

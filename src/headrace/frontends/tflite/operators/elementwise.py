@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from headrace.frontends.tflite.build import Operation, converts
 
 _BINARY = {
@@ -12,9 +14,21 @@ _BINARY = {
 }  # fmt: skip
 
 
+def _aligned(operation: Operation) -> list[ir.Value]:
+    """Two operands of one rank: as in numpy, dimensions are counted from the last, and here the batch stays first."""
+    inputs = [operation.value(0), operation.value(1)]
+    shapes = [operation.tensor(i).shape for i in range(2)]
+    rank = max(len(shape) for shape in shapes)
+    for index, shape in enumerate(shapes):
+        if 1 < len(shape) < rank and shape[0] in (1, -1) and not operation.is_constant(index):
+            sizes = operation.list([shape[0], *[1] * (rank - len(shape)), *shape[1:]])
+            inputs[index] = operation.emit("Reshape", [inputs[index], sizes], glue=True)
+    return inputs
+
+
 @converts(*_BINARY)
 def binary(operation: Operation) -> None:
-    inputs = [operation.value(0), operation.value(1)]
+    inputs = _aligned(operation)
     operation.done(operation.activated(operation.emit(_BINARY[operation.name], inputs)))
 
 
