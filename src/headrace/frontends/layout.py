@@ -189,7 +189,7 @@ def arrangement_of(view: View) -> Arrangement | None:
         else:
             return None
     unused = [axis for axis in (CHANNELS, WIDTH, HEIGHT) if axis not in result]
-    wanted = _CANONICAL.get(view.rank, ())
+    wanted = _likely(result, view.rank)
     for index in free:
         if index < len(wanted) and wanted[index] in unused:
             result[index] = wanted[index]
@@ -198,6 +198,13 @@ def arrangement_of(view: View) -> Arrangement | None:
         if result[index] is None and unused:
             result[index] = unused.pop(0)
     return tuple(result)
+
+
+def _likely(known: Sequence[int | None], rank: int) -> Arrangement:
+    """Channels first or last, whichever agrees with the dimensions whose axis is known; first where both do."""
+    choices = [_CANONICAL[rank], *([CHANNELS_LAST] if rank == 4 else [])] if rank in _CANONICAL else [()]
+    fits = (c for c in choices if all(k in (None, w) for k, w in zip(known, c, strict=False)))
+    return next(fits, choices[0])
 
 
 def canonical(rank: int) -> Arrangement:
