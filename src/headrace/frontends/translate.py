@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
-from headrace.errors import did_you_mean
 from headrace.frontends.fold import EVALUATORS, evaluate
 from headrace.frontends.graph import (
     Progress,
@@ -90,8 +90,10 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
     if node.op_type in _RECURRENT:
         return Unsupported("recurrent layers are not supported", "a network without recurrence")
-    close = did_you_mean(node.op_type, HANDLERS, 1)
-    return Unsupported(f"the operator {node.op_type} is not supported", "", tuple(f"similar: {c}" for c in close))
+    # A misspelt operator deserves a hint; another operator with a like name (Crop, Dropout) would only mislead.
+    close = difflib.get_close_matches(node.op_type, sorted(HANDLERS), 1, cutoff=0.85)
+    levers = tuple(f"did you mean {name}?" for name in close)
+    return Unsupported(f"the operator {node.op_type} is not supported", "", levers)
 
 
 def _set_results(state: Translation, node: ir.Node, results: list[View | np.ndarray]) -> None:
