@@ -38,6 +38,7 @@ class SourceGraph:
         input_shapes: per graph input its frame shape with batch 1, once resolved.
         batch_sizes: per graph input the batch its file fixes, or -1.
         warnings: sentences for the report.
+        channels_last: images in it have their channels last, where nothing else tells.
         operators: node label → operator in the source's own words, where these are not ONNX's.
         broken: nodes that reading found unusable, and why.
     """
@@ -50,6 +51,7 @@ class SourceGraph:
     warnings: list[str] = field(default_factory=list)
     folded: int = 0
     removed: list[str] = field(default_factory=list)
+    channels_last: bool = False
     operators: dict[str, str] = field(default_factory=dict)
     broken: dict[ir.Node, Unsupported] = field(default_factory=dict)
 

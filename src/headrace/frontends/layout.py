@@ -174,8 +174,13 @@ def regroup(view: View, shape: Sequence[int]) -> View:
     return replace(view, dims=tuple(merge(d) for d in dims))
 
 
-def arrangement_of(view: View) -> Arrangement | None:
-    """Which HN axis each source dimension is, when each is one whole axis (or of size 1); otherwise None."""
+def arrangement_of(view: View, channels_last: bool = False) -> Arrangement | None:
+    """Which HN axis each source dimension is, when each is one whole axis (or of size 1); otherwise None.
+
+    Args:
+        view: the tensor.
+        channels_last: what to take for dimensions of size 1 where nothing tells.
+    """
     if not view.batch_first or view.rank > 5:
         return None
     result: list[int | None] = [None]
@@ -189,7 +194,7 @@ def arrangement_of(view: View) -> Arrangement | None:
         else:
             return None
     unused = [axis for axis in (CHANNELS, WIDTH, HEIGHT) if axis not in result]
-    wanted = _likely(result, view.rank)
+    wanted = _likely(result, view.rank, channels_last)
     for index in free:
         if index < len(wanted) and wanted[index] in unused:
             result[index] = wanted[index]
@@ -200,18 +205,20 @@ def arrangement_of(view: View) -> Arrangement | None:
     return tuple(result)
 
 
-def _likely(known: Sequence[int | None], rank: int) -> Arrangement:
-    """Channels first or last, whichever agrees with the dimensions whose axis is known; first where both do."""
-    choices = [_CANONICAL[rank], *([CHANNELS_LAST] if rank == 4 else [])] if rank in _CANONICAL else [()]
+def _likely(known: Sequence[int | None], rank: int, channels_last: bool) -> Arrangement:
+    """Channels first or last, whichever agrees with the dimensions whose axis is known."""
+    if rank not in _CANONICAL:
+        return ()
+    choices = [canonical(rank, channels_last), canonical(rank, not channels_last)]
     fits = (c for c in choices if all(k in (None, w) for k, w in zip(known, c, strict=False)))
     return next(fits, choices[0])
 
 
-def canonical(rank: int) -> Arrangement:
-    """The arrangement used where nothing else decides: N,C / N,L,C / N,C,H,W."""
+def canonical(rank: int, channels_last: bool = False) -> Arrangement:
+    """The arrangement used where nothing else decides: N,C / N,L,C / N,C,H,W or N,H,W,C."""
     if rank not in _CANONICAL:
         raise LayoutError(f"a tensor of rank {rank} has no height, width and channels")
-    return _CANONICAL[rank]
+    return CHANNELS_LAST if rank == 4 and channels_last else _CANONICAL[rank]
 
 
 @dataclass(frozen=True)

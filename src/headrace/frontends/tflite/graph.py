@@ -203,7 +203,7 @@ def read_tflite(source: str | os.PathLike[str] | bytes) -> SourceGraph:
         "description": model.description,
         "operators": dict(sorted(counts.items())),
     }
-    result = SourceGraph(ir.Graph([], [], nodes=[]), model.where, facts)
+    result = SourceGraph(ir.Graph([], [], nodes=[]), model.where, facts, channels_last=True)
     inputs = _inputs(builder)
     try:
         for index in sorted(stored):

@@ -208,12 +208,20 @@ class Builder:
         """A layer holding ``view`` with its source dimensions on the axes that ``arrangement`` names."""
         return self.place(view, arrangement_axes(arrangement), vector)
 
+    def arrangement_of(self, view: View) -> Arrangement | None:
+        """Which HN axis each source dimension is, or None where an axis is cut apart."""
+        return arrangement_of(view, self.source.channels_last)
+
+    def canonical(self, rank: int) -> Arrangement:
+        """The arrangement that tensors of this source have where nothing else decides."""
+        return canonical(rank, self.source.channels_last)
+
     def arranged(self, view: View) -> tuple[str, Arrangement]:
         """A layer in which every source dimension is one axis, moving data only if it must."""
-        found = arrangement_of(view)
+        found = self.arrangement_of(view)
         if found is not None:
             return view.layer, found
-        arrangement = canonical(view.rank)
+        arrangement = self.canonical(view.rank)
         return self.arrange(view, arrangement), arrangement
 
     def image(self, view: View) -> str:

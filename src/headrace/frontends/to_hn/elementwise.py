@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.graph import Unsupported, constant, integer, name_of, real
-from headrace.frontends.layout import View, arrangement_of, canonical
+from headrace.frontends.layout import View
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.hn import Array
 
@@ -54,7 +54,7 @@ def combine(builder: Builder, kind: str, left: View, right: View) -> View:
     if any(a != b and 1 not in (a, b) for a, b in zip(left.shape, right.shape, strict=True)):
         raise Unsupported(f"operands of shape {list(left.shape)} and {list(right.shape)} do not broadcast")
     larger = left if left.elements >= right.elements else right
-    arrangement = arrangement_of(larger) or canonical(larger.rank)
+    arrangement = builder.arrangement_of(larger) or builder.canonical(larger.rank)
     layers = builder.same_rank([builder.arrange(view, arrangement) for view in (left, right)])
     return builder.output(builder.emit(kind, layers), arrangement)
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, slice_ranges, split_sizes
 from headrace.frontends.graph import Unsupported, constant, integer_list, text
-from headrace.frontends.layout import CHANNELS, Arrangement, View, arrangement_of, canonical
+from headrace.frontends.layout import CHANNELS, Arrangement, View
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.frontends.to_hn.shape import checked_axis
 
@@ -133,9 +133,9 @@ def concat(builder: Builder, node: ir.Node) -> list[Result]:
     if any(v.shape[:axis] + v.shape[axis + 1 :] != views[0].shape[:axis] + views[0].shape[axis + 1 :] for v in views):
         raise Unsupported(f"inputs of shapes {[list(v.shape) for v in views][:6]}", "equal sizes but along the axis")
     largest = max(views, key=lambda v: v.elements)
-    arrangement = arrangement_of(largest)
+    arrangement = builder.arrangement_of(largest)
     if arrangement is None or arrangement[axis] is None:
-        arrangement = canonical(rank)
+        arrangement = builder.canonical(rank)
     place = arrangement[axis]
     assert place is not None
     layers = builder.same_rank([builder.arrange(v, arrangement) for v in views])

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in
 from headrace.frontends.graph import Unsupported, integer
-from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, arrangement_of, regroup
+from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, regroup
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
 
 _LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS), 4: CHANNELS_LAST}
@@ -17,7 +17,7 @@ _LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS)
 
 def over_axis(builder: Builder, view: View, axis: int) -> View:
     """Softmax over one source dimension."""
-    found = arrangement_of(view)
+    found = builder.arrangement_of(view)
     if found is not None and found[axis] == CHANNELS:
         return builder.output(builder.emit("softmax", [view.layer]), found)
     if axis == view.rank - 1 and view.rank in _LAST:
