@@ -3,14 +3,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.errors import Diagnostic, UsageError
+from headrace.errors import Diagnostic, UsageError, unknown_name
 from headrace.hn import Network
 
 Progress = Callable[[int, int, str], None]
+
+
+CALIBRATORS = ("auto", "minmax", "percentile", "mse")
+CLIPPING_MODES = ("percentile", "percentile_force", "manual", "disabled")
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """The range of some layers' outputs, as the user asked for it.
+
+    Attributes:
+        layers: names of layers; ``*`` and ``?`` match as in file names.
+        mode: ``"percentile"`` (``"percentile_force"``): ``values`` are per cent of what was measured, [0.01, 99.99];
+            ``"manual"``: reals; ``"disabled"``: all that was measured.
+        values: (low, high).
+    """
+
+    layers: tuple[str, ...]
+    mode: str
+    values: tuple[float, float] = (0.0, 100.0)
+
+    def problems(self) -> list[Diagnostic]:
+        """What is wrong with the values, if anything."""
+        if self.mode not in CLIPPING_MODES:
+            return [unknown_name("E-OPTIMIZE-OPTION", "mode of activation clipping", self.mode, CLIPPING_MODES)]
+        low, high = self.values
+        fits = math.isfinite(low) and math.isfinite(high) and low < high
+        need = "two numbers, low < high"
+        if self.mode.startswith("percentile"):
+            fits, need = fits and low >= 0 and high <= 100, "0 ≤ low < high ≤ 100 (per cent)"
+        if fits or self.mode == "disabled":
+            return []
+        rule = "the clipping values do not make a range"
+        return [Diagnostic("E-OPTIMIZE-OPTION", ", ".join(self.layers), rule, f"[{low:g}, {high:g}]", need)]
 
 
 @dataclass(frozen=True)
@@ -26,6 +61,12 @@ class OptimizeOptions:
         activation_bits: bits of activations; 8 is the only choice now.
         threads: worker threads; results do not depend on it. ``None`` takes one per CPU core.
         snr_frames: most frames on which the signal-to-noise ratio is measured.
+        calibrator: how activation ranges follow from data: ``"minmax"``, ``"percentile"``, ``"mse"``, or ``"auto"``,
+            which takes the one whose outputs are nearest to float on calibration frames.
+        percentiles: per cent (low, high) for ``"percentile"``.
+        clippings: ranges asked for by layer; later ones win.
+        equalization: move scale between neighbouring layers, chain by chain, where it lowers the measured error.
+        bias_correction: take the mean shift of quantisation off the biases.
     """
 
     min_snr: float = 10.0
@@ -35,6 +76,24 @@ class OptimizeOptions:
     activation_bits: int = 8
     threads: int | None = None
     snr_frames: int = 64
+    calibrator: str = "minmax"
+    percentiles: tuple[float, float] = (0.01, 99.99)
+    clippings: tuple[Clipping, ...] = ()
+    equalization: bool = True
+    bias_correction: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """What decides the result, as JSON data."""
+        return {
+            "min_snr": self.min_snr,
+            "seed": self.seed,
+            "activation_bits": self.activation_bits,
+            "calibrator": self.calibrator,
+            "percentiles": list(self.percentiles),
+            "clippings": [{"layers": list(c.layers), "mode": c.mode, "values": list(c.values)} for c in self.clippings],
+            "equalization": self.equalization,
+            "bias_correction": self.bias_correction,
+        }
 
     def check(self) -> None:
         """Raises UsageError naming every option that is out of range."""
@@ -58,6 +117,12 @@ class OptimizeOptions:
         need(self.activation_bits == 8, "activation_bits", "8")
         need(self.threads is None or 1 <= self.threads <= 1024, "threads", "1 … 1024")
         need(self.snr_frames >= 1, "snr_frames", "≥ 1")
+        low, high = self.percentiles
+        need(0 <= low < high <= 100, "percentiles", "0 ≤ low < high ≤ 100")
+        if self.calibrator not in CALIBRATORS:
+            problems.append(unknown_name("E-OPTIMIZE-OPTION", "calibrator", self.calibrator, CALIBRATORS))
+        for clipping in self.clippings:
+            problems += clipping.problems()
         if problems:
             raise UsageError(problems)
 

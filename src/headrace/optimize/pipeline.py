@@ -3,30 +3,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from headrace.emulator.executor import Executor
-from headrace.errors import AccuracyError, DataError, Diagnostic, InputFileError, InternalError, UsageError
+from headrace.errors import AccuracyError, DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
-from headrace.numerics.quantization import TensorQuantization
+from headrace.optimize import calibrators, equalization
 from headrace.optimize.data import check_frames, range_notes
-from headrace.optimize.freeze import FreezeContext, freeze_network
+from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
-from headrace.optimize.ranges import ScaleGroups, insert_rescales, scale_groups, tensor_quantizations
-from headrace.optimize.snr import Comparison, float_snr_db, measure
+from headrace.optimize.ranges import ScaleGroups, insert_rescales, scale_groups
+from headrace.optimize.search import Search, check_same_meaning, resolve_clippings
+from headrace.optimize.snr import Comparison, measure
 from headrace.optimize.statistics import Ranges, collect, evenly_spread
+from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.passes.insert_normalization import InsertNormalization
 
 PREPARATION: tuple[Pass, ...] = (DecomposeSoftmax(), FuseElementwiseAdd())
-EQUAL_DB = 100.0
 CHECK_FRAMES = 4
 
 
@@ -54,30 +53,37 @@ def optimize(
     options = options or OptimizeOptions()
     options.check()
     _check_float(network)
+    clippings = resolve_clippings(network, options.clippings)
     data, frames = _select(network, calibration, options)
     warnings = range_notes(network, data, frames)
     prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
-    ranges = collect(prepared, data, frames, options, progress)
-    raw = {layer.name: is_raw_image(prepared, layer.name, data[layer.name], ranges) for layer in prepared.input_layers}
-    groups = _joined_scales(prepared, ranges, records)
-    tensors = tensor_quantizations(prepared, groups, ranges, raw, options.activation_bits)
-    quantized, notes = _freeze(prepared, tensors, ranges, progress)
+    check_freezable(prepared)
+    groups = _joined_scales(prepared, records)
+    wanted = calibrators.request(prepared)
+    if options.equalization:
+        wanted |= equalization.request(prepared)
+    statistics = collect(prepared, data, frames, options, progress, wanted)
+    raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
+    search = Search(prepared, statistics, data, frames, groups, raw, clippings, options, progress)
+    trial, decisions = search.run()
     chosen = list(evenly_spread(frames, options.snr_frames))
     sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
-    comparisons = measure(prepared, quantized, sample, options, progress)
+    comparisons = measure(trial.prepared, trial.quantized, sample, options, progress)
     report = {
         "calibration": {
             "frames": frames,
             "snr_frames": len(chosen),
+            "trial_frames": len(search.judge.frames),
             "raw_uint8_inputs": [n for n, v in raw.items() if v],
         },
-        "options": {"min_snr": options.min_snr, "seed": options.seed, "activation_bits": options.activation_bits},
+        "options": options.as_dict(),
         "passes": records,
+        "algorithms": decisions,
         "warnings": warnings,
-        "layers": {name: _layer_report(quantized, name, c, ranges, tensors, notes) for name, c in comparisons.items()},
-        "outputs": {x.name: _output_report(comparisons[x.name]) for x in quantized.output_layers},
+        "layers": {name: _layer_report(trial, name, c) for name, c in comparisons.items()},
+        "outputs": {x.name: _output_report(comparisons[x.name]) for x in trial.quantized.output_layers},
     }
-    result = OptimizeResult(quantized, prepared, report)
+    result = OptimizeResult(trial.quantized, trial.prepared, report)
     _check_accuracy(result, options.min_snr)
     return result
 
@@ -112,20 +118,7 @@ def prepare(network: Network, frames: Mapping[str, Array]) -> tuple[Network, lis
     prepared = network.clone()
     records = run_passes(prepared, PREPARATION)
     if records:
-        before, after = Executor(network, "native").run(frames), Executor(prepared, "fp_optimized").run(frames)
-        for name, value in before.items():
-            # Outputs with NaN or infinity are reported by the statistics, which name the layer they start at.
-            snr = float_snr_db(value, after[name]) if np.all(np.isfinite(value)) else math.inf
-            if snr < EQUAL_DB:
-                raise InternalError(
-                    Diagnostic(
-                        "E-OPTIMIZE-PREPARE",
-                        name,
-                        "the preparation passes changed the network's result",
-                        f"{snr:.1f} dB",
-                        f"≥ {EQUAL_DB:.0f} dB",
-                    )
-                )
+        check_same_meaning(network, prepared, frames, "the preparation passes changed the network's result")
     return prepared, records
 
 
@@ -159,14 +152,13 @@ def _select(
     return {name: value[:frames] for name, value in data.items()}, frames
 
 
-def _joined_scales(network: Network, ranges: Ranges, records: list[dict[str, Any]]) -> ScaleGroups:
+def _joined_scales(network: Network, records: list[dict[str, Any]]) -> ScaleGroups:
     """Scale groups of a network in which every concatenation input has the concatenation's scale."""
     groups = scale_groups(network)
     rescales = insert_rescales(network, groups)
     if rescales:
         records += rescales
         check_network(network)
-        _copy_ranges(network, ranges, rescales)
         groups = scale_groups(network)
     return groups
 
@@ -199,47 +191,20 @@ def _check_float(network: Network) -> None:
         raise InputFileError(problems)
 
 
-def _copy_ranges(network: Network, ranges: Ranges, records: Sequence[Mapping[str, Any]]) -> None:
-    """An inserted rescale passes reals unchanged, so its range is its input's."""
-    for record in records:
-        source = network[record["layer"]].inputs[0]
-        ranges.output[record["layer"]] = ranges.output[source]
-        ranges.before[record["layer"]] = ranges.output[source]
-
-
-def _freeze(
-    prepared: Network, tensors: Mapping[str, TensorQuantization], ranges: Ranges, progress: Progress | None
-) -> tuple[Network, dict[str, dict[str, Any]]]:
-    quantized = prepared.clone()
-    context = FreezeContext(quantized, tensors, ranges.before)
-    freeze_network(context, progress)
-    quantized.net_params["stage"] = "quantized"
-    check_network(quantized)
-    return quantized, context.notes
-
-
 def _output_report(comparison: Comparison) -> dict[str, Any]:
     return {"snr_db": comparison.snr_db, "distinct_codes": comparison.distinct_codes}
 
 
-def _layer_report(
-    network: Network,
-    name: str,
-    comparison: Comparison,
-    ranges: Ranges,
-    tensors: Mapping[str, TensorQuantization],
-    notes: Mapping[str, dict[str, Any]],
-) -> dict[str, Any]:
-    quantization = tensors[name]
+def _layer_report(trial: Trial, name: str, comparison: Comparison) -> dict[str, Any]:
     share = comparison.saturated / comparison.elements if comparison.elements else 0.0
     return {
-        "kind": network[name].kind,
+        "kind": trial.quantized[name].kind,
         "snr_db": comparison.snr_db,
         "distinct_codes": comparison.distinct_codes,
         "saturated_percent": round(100.0 * share, 4),
-        "range": list(ranges.output[name]),
-        **quantization.as_dict(),
-        **notes.get(name, {}),
+        "range": list(trial.statistics.ranges.output[name]),
+        **trial.tensors[name].as_dict(),
+        **trial.notes.get(name, {}),
     }
 
 

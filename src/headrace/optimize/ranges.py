@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, overload
 
 from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, definition_of
@@ -14,6 +14,14 @@ from headrace.optimize.statistics import Ranges
 from headrace.passes import fresh_name
 
 RAW_IMAGE = TensorQuantization(1.0, 0, 8)
+
+
+class RangeChoice(Protocol):
+    """Chooses the range of tensors that share a scale, inside the one that was measured."""
+
+    def choose(
+        self, network: Network, names: Sequence[str], low: float, high: float, bits: int
+    ) -> tuple[float, float]: ...
 
 
 class ScaleGroups:
@@ -82,7 +90,16 @@ def insert_rescales(network: Network, groups: ScaleGroups) -> list[dict[str, Any
     return records
 
 
-def natural_range(network: Network, layer: Layer, measured: tuple[float, float]) -> tuple[float, float]:
+def has_meant_range(network: Network, layer: Layer) -> bool:
+    """Whether a layer's meaning, not the data, gives the range of its output."""
+    return natural_range(network, layer, None) is not None
+
+
+@overload
+def natural_range(network: Network, layer: Layer, measured: tuple[float, float]) -> tuple[float, float]: ...
+@overload
+def natural_range(network: Network, layer: Layer, measured: None) -> tuple[float, float] | None: ...
+def natural_range(network: Network, layer: Layer, measured: tuple[float, float] | None) -> tuple[float, float] | None:
     """The range a layer's own output needs: what its meaning fixes, else what was measured."""
     hint = (layer.quantization or {}).get("precision", {}).get("range")
     if hint is not None:
@@ -100,9 +117,23 @@ def natural_range(network: Network, layer: Layer, measured: tuple[float, float])
 
 
 def tensor_quantizations(
-    network: Network, groups: ScaleGroups, ranges: Ranges, raw_inputs: Mapping[str, bool], bits: int
+    network: Network,
+    groups: ScaleGroups,
+    ranges: Ranges,
+    raw_inputs: Mapping[str, bool],
+    bits: int,
+    calibrator: RangeChoice | None = None,
 ) -> dict[str, TensorQuantization]:
-    """One quantisation per layer name; members of a group get equal ones."""
+    """One quantisation per layer name; members of a group get equal ones.
+
+    Args:
+        network: float network.
+        groups: its scale groups.
+        ranges: what was measured.
+        raw_inputs: which inputs take raw bytes.
+        bits: of tensors that ask for nothing else.
+        calibrator: narrows a group's range; by default all that was measured is covered.
+    """
     result: dict[str, TensorQuantization] = {}
     for names in groups.members().values():
         wide = max(int((network[n].quantization or {}).get("precision", {}).get("bits", bits)) for n in names)
@@ -110,7 +141,10 @@ def tensor_quantizations(
             quantization = RAW_IMAGE
         else:
             pairs = [natural_range(network, network[n], ranges.output[n]) for n in names]
-            quantization = from_range(min(p[0] for p in pairs), max(p[1] for p in pairs), wide)
+            low, high = min(p[0] for p in pairs), max(p[1] for p in pairs)
+            if calibrator is not None:
+                low, high = calibrator.choose(network, names, low, high, wide)
+            quantization = from_range(low, high, wide)
         for name in names:
             result[name] = quantization
     return result

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One deterministic pass over the calibration data: the range of every tensor.
+"""One deterministic pass over the calibration data: the statistics that algorithms declare (:class:`Request`).
 
 Chunks have a fixed size, each is computed by one thread, and results are merged in chunk order by exact operations
-(min, max), so that the figures do not depend on the number of threads.
+(min, max, integer counts) or, for sums, in float64 in that order; figures do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from headrace.emulator.exact import thread_count
 from headrace.emulator.executor import Executor
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Layer, Network
+from headrace.optimize.histogram import Histogram
 from headrace.optimize.options import OptimizeOptions, Progress
 
 CHUNK_BYTES = 64 << 20
@@ -45,6 +47,90 @@ class Ranges:
             for name, (low, high) in theirs.items():
                 have = mine.get(name)
                 mine[name] = (low, high) if have is None else (min(have[0], low), max(have[1], high))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an algorithm needs to know of a float network beside the range of every tensor. Names of layers.
+
+    Attributes:
+        histograms: of these layers' outputs.
+        channels: the largest absolute value per channel of these layers' outputs.
+        moments: sums per channel in front of these layers' activations.
+    """
+
+    histograms: frozenset[str] = frozenset()
+    channels: frozenset[str] = frozenset()
+    moments: frozenset[str] = frozenset()
+
+    def __or__(self, other: Request) -> Request:
+        return Request(self.histograms | other.histograms, self.channels | other.channels, self.moments | other.moments)
+
+
+@dataclass
+class Moments:
+    """Sums per channel, of even and of odd frames apart, so that one half can judge what the other proposes.
+
+    Attributes:
+        sums: float64 ``[2, channels]``.
+        squares: float64 ``[2, channels]``.
+        elements: float64 ``[2]``, how many values per channel.
+    """
+
+    sums: Array
+    squares: Array
+    elements: Array
+
+    @classmethod
+    def of(cls, x: torch.Tensor, start: int) -> Moments:
+        """Of a float tensor ``[frames, …, channels]`` whose first frame has the number ``start``."""
+        flat = x.reshape(x.shape[0], -1, x.shape[-1])
+        sums = flat.sum(dim=1, dtype=torch.float64).numpy()
+        squares = flat.square().sum(dim=1, dtype=torch.float64).numpy()
+        halves = [slice(start % 2, None, 2), slice(1 - start % 2, None, 2)]
+        return cls(
+            np.stack([sums[h].sum(axis=0) for h in halves]),
+            np.stack([squares[h].sum(axis=0) for h in halves]),
+            np.array([float(len(sums[h]) * flat.shape[1]) for h in halves]),
+        )
+
+    def added(self, other: Moments) -> Moments:
+        return Moments(self.sums + other.sums, self.squares + other.squares, self.elements + other.elements)
+
+
+@dataclass
+class Statistics:
+    """What was asked for, by layer name."""
+
+    ranges: Ranges = field(default_factory=Ranges)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    channels: dict[str, Array] = field(default_factory=dict)
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+    def observe(
+        self, request: Request, name: str, before: torch.Tensor | None, output: torch.Tensor, start: int
+    ) -> None:
+        """Take in one layer's tensors of the chunk that begins at frame ``start``."""
+        low, high = self.ranges.output[name] = extremes(output)
+        if before is not None:
+            self.ranges.before[name] = extremes(before)
+        if name in request.histograms and math.isfinite(low) and math.isfinite(high):
+            self.histograms[name] = Histogram.of(output, low, high)
+        if name in request.channels:
+            self.channels[name] = output.reshape(-1, output.shape[-1]).abs().amax(dim=0).numpy().astype(np.float64)
+        if name in request.moments:
+            self.moments[name] = Moments.of(output if before is None else before, start)
+
+    def merge(self, other: Statistics) -> None:
+        self.ranges.merge(other.ranges)
+        for name, histogram in other.histograms.items():
+            mine = self.histograms.get(name)
+            self.histograms[name] = histogram if mine is None else mine.merged(histogram)
+        for name, largest in other.channels.items():
+            self.channels[name] = np.maximum(self.channels.get(name, largest), largest)
+        for name, moments in other.moments.items():
+            have = self.moments.get(name)
+            self.moments[name] = moments if have is None else have.added(moments)
 
 
 def chunk_size(network: Network) -> int:
@@ -95,35 +181,44 @@ def in_chunks(
 
 
 def collect(
-    network: Network, data: Mapping[str, Array], frames: int, options: OptimizeOptions, progress: Progress | None
-) -> Ranges:
-    """Ranges of every tensor of a float network over the first ``frames`` frames.
+    network: Network,
+    data: Mapping[str, Array],
+    frames: int,
+    options: OptimizeOptions,
+    progress: Progress | None,
+    request: Request | None = None,
+    text: str = "calibrating",
+) -> Statistics:
+    """Statistics of a float network over the first ``frames`` frames.
+
+    Args:
+        request: what is wanted beside the range of every tensor.
 
     Raises:
         DataError: a layer gives NaN or infinity, naming the first few layers.
     """
+    wanted = request or Request()
     executor = Executor(network, "fp_optimized")
 
-    def work(start: int, stop: int) -> Ranges:
-        found = Ranges()
+    def work(start: int, stop: int) -> Statistics:
+        found = Statistics()
 
         def see(layer: Layer, before: torch.Tensor | None, output: torch.Tensor) -> None:
-            found.output[layer.name] = extremes(output)
-            if before is not None:
-                found.before[layer.name] = extremes(before)
+            found.observe(wanted, layer.name, before, output, start)
 
         executor.visit({name: value[start:stop] for name, value in data.items()}, see)
         return found
 
-    total = Ranges()
-    with closing(in_chunks(work, frames, chunk_size(network), options, progress, "calibrating")) as parts:
+    total = Statistics()
+    with closing(in_chunks(work, frames, chunk_size(network), options, progress, text)) as parts:
         for part in parts:
-            _merge_finite(total, part)
+            _check_finite(part.ranges)
+            total.merge(part)
     return total
 
 
-def _merge_finite(total: Ranges, part: Ranges) -> None:
-    """Merge a chunk's ranges; raises DataError where one of them is not finite."""
+def _check_finite(part: Ranges) -> None:
+    """Raises DataError where one of a chunk's ranges is not finite."""
     bad = [n for n in part.output if not all(map(math.isfinite, (*part.output[n], *part.before.get(n, ()))))]
     if bad:
         raise DataError(
@@ -136,7 +231,6 @@ def _merge_finite(total: Ranges, part: Ranges) -> None:
                 ("check the range of the calibration data", "check the model's weights"),
             )
         )
-    total.merge(part)
 
 
 def extremes(x: torch.Tensor) -> tuple[float, float]:

@@ -110,13 +110,9 @@ def freezer_of(kind: str) -> Freezer | None:
     return _FREEZERS.get(kind)
 
 
-def freeze_network(context: FreezeContext, progress: Callable[[int, int, str], None] | None = None) -> None:
-    """Freeze every layer in topological order.
-
-    Raises:
-        NotBuiltYetError: naming every layer whose kind has no rule.
-    """
-    missing = [layer for layer in context.network if layer.kind not in _FREEZERS]
+def check_freezable(network: Network) -> None:
+    """Raises NotBuiltYetError naming every layer whose kind has no rule."""
+    missing = [layer for layer in network if layer.kind not in _FREEZERS]
     if missing:
         raise NotBuiltYetError(
             [
@@ -124,8 +120,22 @@ def freeze_network(context: FreezeContext, progress: Callable[[int, int, str], N
                 for x in missing
             ]
         )
+
+
+def freeze_layer(context: FreezeContext, layer: Layer) -> None:
+    """Freeze one layer of a network that :func:`check_freezable` has passed; those it reads are frozen already."""
+    _FREEZERS[layer.kind](context, layer)
+
+
+def freeze_network(context: FreezeContext, progress: Callable[[int, int, str], None] | None = None) -> None:
+    """Freeze every layer in topological order.
+
+    Raises:
+        NotBuiltYetError: naming every layer whose kind has no rule.
+    """
+    check_freezable(context.network)
     total = len(context.network.layers)
     for done, layer in enumerate(context.network, start=1):
-        _FREEZERS[layer.kind](context, layer)
+        freeze_layer(context, layer)
         if progress is not None:
             progress(done, total, "freezing")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which part of a tensor's measured values its codes span: all of it, percentiles, or the least squared error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from headrace.hn import Layer, Network
+from headrace.layers import ScaleRule, definition_of
+from headrace.optimize.histogram import Histogram
+from headrace.optimize.options import Clipping
+from headrace.optimize.ranges import has_meant_range
+from headrace.optimize.statistics import Request
+
+DEFAULT_PERCENTILES = (0.01, 99.99)
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Chooses the range of one group of tensors that share a scale.
+
+    Attributes:
+        mode: ``"minmax"``, ``"percentile"`` or ``"mse"``, for tensors without a clipping of their own.
+        percentiles: per cent of values (low, high) for ``"percentile"``.
+        clippings: layer name → what the user asked for; wins over everything measured.
+        histograms: layer name → histogram of its output.
+    """
+
+    mode: str
+    percentiles: tuple[float, float]
+    clippings: Mapping[str, Clipping]
+    histograms: Mapping[str, Histogram]
+
+    def choose(self, network: Network, names: Sequence[str], low: float, high: float, bits: int) -> tuple[float, float]:
+        """The range for the tensors ``names``, whose union of measured (or meant) ranges is [low, high]."""
+        asked = [self.clippings[name] for name in names if name in self.clippings]
+        if asked and asked[-1].mode == "manual":
+            return asked[-1].values
+        histogram = self._joined(network, names)
+        if histogram is None or (asked and asked[-1].mode == "disabled"):
+            return low, high
+        if asked:
+            return _inside(histogram.percentile(*asked[-1].values), low, high)
+        if self.mode == "minmax" or not all(clippable(network, network[name]) for name in names):
+            return low, high
+        if self.mode == "percentile":
+            return _inside(histogram.percentile(*self.percentiles), low, high)
+        return histogram.least_error(low, high, bits)
+
+    def _joined(self, network: Network, names: Sequence[str]) -> Histogram | None:
+        """Of the group's computed tensors; views and copies of them do not count twice."""
+        joined: Histogram | None = None
+        for name in names:
+            if definition_of(network[name].kind).scale_rule is ScaleRule.OWN and name in self.histograms:
+                histogram = self.histograms[name]
+                joined = histogram if joined is None else joined.merged(histogram)
+        return joined
+
+
+def request(network: Network) -> Request:
+    """Histograms of every tensor."""
+    return Request(histograms=frozenset(network.layers))
+
+
+def clippable(network: Network, layer: Layer) -> bool:
+    """Whether values of a layer may be cut off unasked: not at network inputs and outputs, nor where the meaning
+    fixes the range.
+    """
+    return layer.kind not in ("input_layer", "output_layer") and not has_meant_range(network, layer)
+
+
+def _inside(chosen: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    """The chosen range, cut to what was measured, zero included."""
+    return max(min(chosen[0], 0.0), low), min(max(chosen[1], 0.0), high)

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cross-layer equalization: scale moves from a layer's output channels into the weights of the layer that reads them.
+
+``act(x)/s = act(x/s)`` for every s > 0 where the activation is positively homogeneous, so dividing channel c of one
+layer's weights and bias by ``s[c]`` and multiplying the reader's weights for that channel by it changes nothing in
+real numbers. With one scale per tensor for activations and one per output channel for weights, channels of like size
+lose less. A chain of layers is tried as a whole, run alone in integers on real frames, and kept only where its last
+layer's error falls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from headrace.emulator.executor import Executor
+from headrace.hn import Array, Layer, Network
+from headrace.numerics.quantization import from_range
+from headrace.optimize.freeze import FreezeContext, freeze_network
+from headrace.optimize.statistics import Request, Statistics, chunk_size, extremes
+from headrace.passes.base import sole_user
+
+NAME = "equalization"
+WEIGHTED = ("conv", "dw", "dense")
+#: Layers between two weighted ones that keep channels apart and let a positive factor through.
+TRANSPARENT = ("maxpool", "avgpool", "global_avgpool")
+HOMOGENEOUS = ("linear", "relu", "leaky_relu")
+CLIP = (0.01, 100.0)
+#: A chain is taken when at least this part of its error goes away; less is chance.
+LEAST_GAIN = 0.02
+SAMPLE_FRAMES = 16
+SAMPLE_BYTES = 256 << 20
+STRENGTHS = (0.5, 0.8, 1.0)
+Decision = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Link:
+    """Two weighted layers, the second alone reading the first, through ``between`` (in order)."""
+
+    first: str
+    between: tuple[str, ...]
+    second: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Links, each beginning where the one before it ends."""
+
+    links: tuple[Link, ...]
+
+    @property
+    def layers(self) -> list[str]:
+        """Every layer of the chain in order."""
+        names = [self.links[0].first]
+        for link in self.links:
+            names += [*link.between, link.second]
+        return names
+
+
+def find_chains(network: Network) -> list[Chain]:
+    """Maximal chains, in network order; a layer begins or continues at most one."""
+    links = {link.first: link for layer in network.of_kind(*WEIGHTED) if (link := _link(network, layer)) is not None}
+    seconds = {link.second for link in links.values()}
+    chains: list[Chain] = []
+    for name in network.layers:
+        if name in links and name not in seconds:
+            chain = [links[name]]
+            while chain[-1].second in links:
+                chain.append(links[chain[-1].second])
+            chains.append(Chain(tuple(chain)))
+    return chains
+
+
+def _link(network: Network, layer: Layer) -> Link | None:
+    if len(layer.inputs) != 1 or layer.attributes.get("activation", "linear") not in HOMOGENEOUS or layer.quantization:
+        return None
+    between: list[str] = []
+    current = layer
+    while True:
+        user = sole_user(network, current.name)
+        if user is None or user.inputs[0] != current.name:
+            return None
+        if user.kind in WEIGHTED:
+            return Link(layer.name, tuple(between), user.name)
+        if user.kind not in TRANSPARENT:
+            return None
+        between.append(user.name)
+        current = user
+
+
+def request(network: Network) -> Request:
+    """Largest values per channel of every tensor inside a chain."""
+    return Request(channels=frozenset(link.first for chain in find_chains(network) for link in chain.links))
+
+
+def equalize(
+    network: Network, statistics: Statistics, data: Mapping[str, Array], frames: Sequence[int]
+) -> tuple[Network, list[Decision]]:
+    """Equalise every chain for which it pays.
+
+    Args:
+        network: float network; unchanged.
+        statistics: with what :func:`request` asks for.
+        data: calibration data.
+        frames: numbers of frames to measure on, best first.
+
+    Returns:
+        A new network with the same meaning, and a decision per chain.
+    """
+    chains = find_chains(network)
+    if not chains:
+        return network, []
+    samples = _samples(network, {network[chain.links[0].first].inputs[0] for chain in chains}, data, frames)
+    result, decisions = network.clone(), []
+    for chain in chains:
+        sample = samples[network[chain.links[0].first].inputs[0]]
+        before = _error(network, chain, {}, sample)
+        trials: list[tuple[float, float, dict[str, Array]]] = []
+        for strength in STRENGTHS:
+            params = rescaled(network, chain, statistics.channels, strength)
+            trials.append((_error(network, chain, params, sample), strength, params))
+        after, strength, params = min(trials, key=lambda t: t[:2])
+        accepted = after < before * (1.0 - LEAST_GAIN)
+        if accepted:
+            result.params.update(params)
+        gain = f"{100 * (1 - after / before):.1f} % less error" if before > 0 else "no error to lower"
+        decisions.append(
+            {
+                "name": NAME,
+                "layer": chain.layers[-1],
+                "chain": chain.layers,
+                "accepted": accepted,
+                "measure": "squared error of the chain's last layer, mean",
+                "before": before,
+                "after": after,
+                "reason": f"strength {strength:g}: {gain}; taken from {100 * LEAST_GAIN:g} % on",
+            }
+        )
+    return result, decisions
+
+
+def rescaled(network: Network, chain: Chain, channels: Mapping[str, Array], strength: float) -> dict[str, Array]:
+    """The parameters of a chain after equalization.
+
+    Args:
+        network: float network.
+        chain: the chain.
+        channels: layer name → largest absolute output per channel.
+        strength: 0.5 gives channel c of a tensor the size √(r₁ r₂) of its own and its readers' weights (paper), 1 makes
+            all channels equally large. Where the reader is depthwise its weights have a scale per channel and bear any
+            factor, so strength 1 is used.
+    """
+    params: dict[str, Array] = {}
+
+    def param(name: str) -> Array:
+        return params.get(name, network.params[name])
+
+    for link in chain.links:
+        first, second = network[link.first], network[link.second]
+        size = channels[link.first]
+        weights = _input_sizes(second, param(f"{second.name}/kernel"), len(size))
+        if second.kind == "dw":
+            wanted = size
+        else:
+            # Factor r^strength / w^(1-strength), each relative to the geometric mean over live channels.
+            wanted = _relative(size) ** strength / _relative(weights) ** (1.0 - strength)
+        factor = np.clip(_relative(wanted), *CLIP)
+        factor[(size <= 0) | (weights <= 0)] = 1.0
+        params[f"{first.name}/kernel"] = (param(f"{first.name}/kernel") / factor).astype(np.float32)
+        if f"{first.name}/bias" in network.params:
+            params[f"{first.name}/bias"] = (param(f"{first.name}/bias") / factor).astype(np.float32)
+        params[f"{second.name}/kernel"] = _scaled_inputs(second, param(f"{second.name}/kernel"), factor)
+    return params
+
+
+def _relative(values: Array) -> Array:
+    """Values over their largest; 1 where there is none."""
+    values = values.astype(np.float64)
+    live = values[values > 0]
+    if not live.size:
+        return np.ones_like(values)
+    return np.where(values > 0, values / live.max(), 1.0)
+
+
+def _by_input(layer: Layer, kernel: Array) -> Array:
+    """A view of a kernel as ``[…, groups, inputs per group, outputs per group]``."""
+    if layer.kind == "dense":
+        return kernel[:, None, :].transpose(1, 0, 2)[None]
+    height, width, inputs, outputs = kernel.shape
+    groups = int(layer.attributes.get("groups", 1))
+    split = kernel.reshape(height * width, inputs, groups, outputs // groups)
+    return split.transpose(0, 2, 1, 3)
+
+
+def _input_sizes(layer: Layer, kernel: Array, channels: int) -> Array:
+    """Largest absolute weight that each input channel meets."""
+    return np.abs(_by_input(layer, kernel)).max(axis=(0, 3)).reshape(channels).astype(np.float64)
+
+
+def _scaled_inputs(layer: Layer, kernel: Array, factor: Array) -> Array:
+    split = _by_input(layer, kernel)
+    scaled = split * factor.reshape(1, split.shape[1], split.shape[2], 1)
+    if layer.kind == "dense":
+        return scaled[0, 0].astype(np.float32)
+    return scaled.transpose(0, 2, 1, 3).reshape(kernel.shape).astype(np.float32)
+
+
+# --- measuring a chain alone -------------------------------------------------------------------------------------------
+
+
+def _samples(network: Network, wanted: set[str], data: Mapping[str, Array], frames: Sequence[int]) -> dict[str, Array]:
+    """Float tensors on a few frames, within a fixed amount of memory."""
+    per_frame = 4 * sum(int(np.prod(network[name].output_shape[1:], dtype=np.int64)) for name in sorted(wanted))
+    count = max(1, min(SAMPLE_FRAMES, len(frames), SAMPLE_BYTES // max(per_frame, 1)))
+    chosen = [frames[i * len(frames) // count] for i in range(count)]
+    parts: dict[str, list[Array]] = {name: [] for name in wanted}
+    executor = Executor(network, "fp_optimized", threads=1)
+
+    def see(layer: Layer, before: torch.Tensor | None, output: torch.Tensor) -> None:
+        del before
+        if layer.name in wanted:
+            parts[layer.name].append(output.numpy().copy())
+
+    size = chunk_size(network)
+    for start in range(0, count, size):
+        executor.visit({k: np.ascontiguousarray(v[chosen[start : start + size]]) for k, v in data.items()}, see)
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def _alone(network: Network, chain: Chain, params: Mapping[str, Array]) -> Network:
+    """The chain as a network of its own: one input, the last layer without residual and activation."""
+    alone = Network(network.name)
+    first = network[chain.links[0].first]
+    shape = network[first.inputs[0]].output_shape
+    entry = Layer(f"{network.name}/chain_input", "input_layer", [], {"shape": list(shape)}, shape)
+    alone.add(entry)
+    previous = entry.name
+    for name in chain.layers:
+        source = network[name]
+        attributes = dict(source.attributes)
+        if name == chain.layers[-1]:
+            attributes = {k: v for k, v in attributes.items() if not k.startswith("activation")}
+            attributes.pop("elementwise_add", None)
+        layer = Layer(name, source.kind, [previous], attributes, source.output_shape)
+        own = {key: params.get(f"{name}/{key}", value) for key, value in network.params_of(name).items()}
+        alone.add(layer, own)
+        previous = name
+    alone.add(Layer(f"{network.name}/chain_output", "output_layer", [previous], {}, alone[previous].output_shape))
+    return alone
+
+
+def _error(network: Network, chain: Chain, params: Mapping[str, Array], sample: Array) -> float:
+    """Mean squared error at the chain's end when its inside is quantised, on the sample of its input.
+
+    The last tensor gets 16 bits, so that its own rounding hides nothing.
+    """
+    alone = _alone(network, chain, params)
+    last = chain.layers[-1]
+    names = list(alone.layers)
+    ranges: dict[str, tuple[float, float]] = {}
+    before: dict[str, tuple[float, float]] = {}
+    wanted: list[torch.Tensor] = []
+
+    def see(layer: Layer, pre: torch.Tensor | None, output: torch.Tensor) -> None:
+        ranges[layer.name] = extremes(output)
+        if pre is not None:
+            before[layer.name] = extremes(pre)
+        if layer.name == last:
+            wanted.append(output.clone())
+
+    Executor(alone, "fp_optimized", threads=1).visit({names[0]: sample}, see)
+    tensors = {n: from_range(*ranges[n], 16 if n in (last, names[-1]) else 8) for n in names}
+    for name in names[1:-2]:
+        if alone[name].kind == "maxpool":
+            tensors[name] = tensors[alone[name].inputs[0]]
+    context = FreezeContext(alone, tensors, before)
+    freeze_network(context)
+    got = Executor(alone, "quantized", threads=1, self_check=False).run({names[0]: sample}, [last], dequantize=True)
+    reference = wanted[0].numpy()
+    # Against float with the chain's own parameters: the rewriting itself is exact but for float32 rounding.
+    return float(np.square(got[last].astype(np.float64) - reference).mean())
+
+
+__all__ = ["NAME", "Chain", "Link", "equalize", "find_chains", "request", "rescaled"]

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which algorithms to apply: each is tried, and kept where the outputs come nearer to float on calibration frames."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headrace.emulator.executor import Executor
+from headrace.errors import Diagnostic, InternalError
+from headrace.hn import Array, Network
+from headrace.optimize import bias_correction, calibrators, equalization
+from headrace.optimize.calibrators import Calibrator
+from headrace.optimize.options import Clipping, OptimizeOptions, Progress
+from headrace.optimize.ranges import ScaleGroups, tensor_quantizations
+from headrace.optimize.snr import float_snr_db
+from headrace.optimize.statistics import Statistics, collect
+from headrace.optimize.trial import Judge, Trial, best_of, decision
+
+EQUAL_DB = 100.0
+#: Tried by ``calibrator="auto"``, in this order; the first wins ties.
+TRIED = ("minmax", "mse", "percentile")
+CHECK_FRAMES = 4
+Decisions = list[dict[str, Any]]
+
+
+@dataclass
+class Search:
+    """State of one search.
+
+    Attributes:
+        prepared: float network with an integer form for every layer.
+        statistics: of it, with what the algorithms asked for.
+        data: calibration data.
+        frames: how many of them count.
+        groups: tensors that share a scale.
+        raw: input layers that take raw bytes.
+        clippings: layer name → range asked for.
+        options: the user's.
+        progress: called with (done, total, text).
+    """
+
+    prepared: Network
+    statistics: Statistics
+    data: Mapping[str, Array]
+    frames: int
+    groups: ScaleGroups
+    raw: Mapping[str, bool]
+    clippings: Mapping[str, Clipping]
+    options: OptimizeOptions
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        self.judge = Judge(self.prepared, self.data, self.frames, self.options, self.progress)
+
+    def run(self) -> tuple[Trial, Decisions]:
+        """The best way found, and every decision on the way."""
+        decisions: Decisions = []
+        modes = TRIED if self.options.calibrator == "auto" else (self.options.calibrator,)
+        best, trials = self._calibrate(self.prepared, self.statistics, modes)
+        decisions += self._calibration_decisions(trials, best)
+        if self.options.equalization:
+            best = self._equalize(best, modes, decisions)
+        if self.options.bias_correction:
+            best = self._correct(best, decisions)
+        return best, decisions
+
+    def _freeze(self, network: Network, statistics: Statistics, mode: str, label: str) -> Trial:
+        calibrator = Calibrator(mode, self.options.percentiles, self.clippings, statistics.histograms)
+        bits = self.options.activation_bits
+        tensors = tensor_quantizations(network, self.groups, statistics.ranges, self.raw, bits, calibrator)
+        return self.judge.freeze(label, network, statistics, tensors)
+
+    def _calibrate(self, network: Network, statistics: Statistics, modes: Sequence[str]) -> tuple[Trial, list[Trial]]:
+        trials = [self._freeze(network, statistics, mode, mode) for mode in modes]
+        return best_of(trials), trials
+
+    def _calibration_decisions(self, trials: Sequence[Trial], best: Trial) -> Decisions:
+        return [
+            decision(
+                "activation-ranges",
+                trial is best,
+                trials[0],
+                trial,
+                f"{trial.label}: " + ("taken" if trial is best else f"{best.label} is nearer to float"),
+            )
+            for trial in trials
+        ]
+
+    def _equalize(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
+        network, chains = equalization.equalize(self.prepared, self.statistics, self.data, self.judge.frames)
+        decisions += chains
+        if not any(chain["accepted"] for chain in chains):
+            return best
+        head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
+        check_same_meaning(self.prepared, network, head, "equalization changed the network's result")
+        statistics = collect(
+            network, self.data, self.frames, self.options, self.progress, calibrators.request(network), "equalized"
+        )
+        trial, _ = self._calibrate(network, statistics, modes)
+        taken = trial.better_than(best)
+        reason = f"all accepted chains together, {trial.label} ranges" + ("" if taken else ": the outputs do not gain")
+        decisions.append(decision(equalization.NAME, taken, best, trial, reason))
+        return trial if taken else best
+
+    def _correct(self, best: Trial, decisions: Decisions) -> Trial:
+        wanted = bias_correction.request(best.prepared)
+        if not wanted.moments:
+            return best
+        data, frames = self.judge.data, len(self.judge.frames)
+        moments = collect(best.prepared, data, frames, self.options, self.progress, wanted, "float means").moments
+        trial = self.judge.freeze("bias correction", best.prepared, best.statistics, best.tensors, moments)
+        taken = trial.better_than(best)
+        decisions += trial.decisions
+        reason = "all corrected layers together" + ("" if taken else ": the outputs do not gain, so none is kept")
+        decisions.append(decision(bias_correction.NAME, taken, best, trial, reason))
+        return trial if taken else best
+
+
+def resolve_clippings(network: Network, clippings: Sequence[Clipping]) -> dict[str, Clipping]:
+    """Layer name → the last clipping that names it.
+
+    Raises:
+        UsageError: a name that is no pattern fits no layer.
+    """
+    found: dict[str, Clipping] = {}
+    for clipping in clippings:
+        for pattern in clipping.layers:
+            if any(c in pattern for c in "*?["):
+                names = [
+                    layer.name
+                    for layer in network
+                    if fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(layer.short_name, pattern)
+                ]
+            else:
+                names = [network.find(pattern).name]
+            found.update(dict.fromkeys(names, clipping))
+    return found
+
+
+def check_same_meaning(before: Network, after: Network, frames: Mapping[str, Array], rule: str) -> None:
+    """Prove on real frames that two float networks give the same outputs.
+
+    Raises:
+        InternalError: an output changed by more than rounding (below 100 dB).
+    """
+    got = Executor(after, "fp_optimized").run(frames)
+    for name, value in Executor(before, "native").run(frames).items():
+        # Outputs with NaN or infinity are reported by the statistics, which name the layer they start at.
+        snr = float_snr_db(value, got[name]) if np.all(np.isfinite(value)) else math.inf
+        if snr < EQUAL_DB:
+            where, need = name, f"≥ {EQUAL_DB:.0f} dB"
+            raise InternalError(Diagnostic("E-OPTIMIZE-PREPARE", where, rule, f"{snr:.1f} dB", need))
