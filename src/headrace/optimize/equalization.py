@@ -210,7 +210,7 @@ def _scaled_inputs(layer: Layer, kernel: Array, factor: Array) -> Array:
     return scaled.transpose(0, 2, 1, 3).reshape(kernel.shape).astype(np.float32)
 
 
-# --- measuring a chain alone -------------------------------------------------------------------------------------------
+# --- measuring a chain alone --------------------------------------------------------------------------------------
 
 
 def _samples(network: Network, wanted: set[str], data: Mapping[str, Array], frames: Sequence[int]) -> dict[str, Array]:

@@ -64,10 +64,9 @@ class Search:
         modes = TRIED if self.options.calibrator == "auto" else (self.options.calibrator,)
         best, trials = self._calibrate(self.prepared, self.statistics, modes)
         decisions += self._calibration_decisions(trials, best)
+        best = self._correct(best, decisions)
         if self.options.equalization:
             best = self._equalize(best, modes, decisions)
-        if self.options.bias_correction:
-            best = self._correct(best, decisions)
         return best, decisions
 
     def _freeze(self, network: Network, statistics: Statistics, mode: str, label: str) -> Trial:
@@ -103,14 +102,24 @@ class Search:
             network, self.data, self.frames, self.options, self.progress, calibrators.request(network), "equalized"
         )
         trial, _ = self._calibrate(network, statistics, modes)
+        corrections: Decisions = []
+        trial = self._correct(trial, corrections)
         taken = trial.better_than(best)
-        reason = f"all accepted chains together, {trial.label} ranges" + ("" if taken else ": the outputs do not gain")
+        reason = f"all accepted chains together ({trial.label})" + ("" if taken else ": the outputs do not gain")
         decisions.append(decision(equalization.NAME, taken, best, trial, reason))
+        if not taken:
+            for chain in chains:
+                if chain["accepted"]:
+                    chain["accepted"] = False
+                    chain["reason"] += "; given up with all others, because the outputs do not gain"
+        else:
+            # The corrections that stand are those of the equalised network.
+            decisions[:] = [d for d in decisions if d["name"] != bias_correction.NAME] + corrections
         return trial if taken else best
 
     def _correct(self, best: Trial, decisions: Decisions) -> Trial:
         wanted = bias_correction.request(best.prepared)
-        if not wanted.moments:
+        if not self.options.bias_correction or not wanted.moments:
             return best
         data, frames = self.judge.data, len(self.judge.frames)
         moments = collect(best.prepared, data, frames, self.options, self.progress, wanted, "float means").moments

@@ -26,6 +26,8 @@ TRIAL_WORK = 6e9
 FEWEST_FRAMES, MOST_FRAMES = 8, 64
 #: An exact output counts as this many dB.
 EXACT_DB = 120.0
+#: Outputs must gain this many dB on average; less is chance, and the simpler way stays.
+LEAST_GAIN_DB = 0.1
 #: dB by which one output may fall when the outputs gain on average.
 TOLERATED_DB = 0.5
 
@@ -62,7 +64,7 @@ class Trial:
     def better_than(self, other: Trial) -> bool:
         """Whether the outputs gain on average and none of them loses much."""
         falls = [other.snr_db[name] - value for name, value in self.snr_db.items()]
-        return self.score > other.score and max(falls, default=0.0) <= TOLERATED_DB
+        return self.score > other.score + LEAST_GAIN_DB and max(falls, default=0.0) <= TOLERATED_DB
 
 
 class Judge:
