@@ -193,7 +193,12 @@ def run_source(source, feeds):
     graph, seen = source.graph, {}
     for node in graph:
         for value in node.inputs:
-            if value is not None and value.producer() is None and not value.is_graph_input() and id(value) not in seen:
+            if value is not None and value.const_value is not None and id(value) not in seen:
+                if value.producer() is not None:  # folded while reading: a constant that kept its maker
+                    fresh = ir.Value(name=None)
+                    fresh.const_value = value.const_value
+                    value.replace_all_uses_with(fresh)
+                    value = fresh
                 seen[id(value)] = value
                 value.name = f"constant{len(seen)}"
                 value.const_value = ir.Tensor(np.ascontiguousarray(value.const_value.numpy()), name=value.name)

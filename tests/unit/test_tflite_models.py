@@ -12,7 +12,8 @@ pytest.importorskip("flatbuffers")
 from frontend_oracle import run_network
 from headrace.errors import UnsupportedModelError, UsageError
 from headrace.frontends import parse_onnx, parse_tflite
-from small_tflite import uniform_feeds, worst_difference
+from headrace.frontends.tflite.graph import read_tflite
+from small_tflite import run_source, uniform_feeds, worst_difference
 
 FLOAT = [
     "mlperf_tiny/ad01_float.tflite",
@@ -64,6 +65,17 @@ def test_spectrogram_in_the_network(zoo):
     with pytest.raises(UnsupportedModelError) as caught:
         parse_tflite(zoo / "basic_pitch/nmp.tflite")
     assert "MIRROR_PAD" in {d.got for d in caught.value.diagnostics}
+
+
+@pytest.mark.parametrize(
+    "name", ["mediapipe_face_float/face_landmark.tflite", "kwt1/kwt1_non_stream.tflite", "basic_pitch/nmp.tflite"]
+)
+def test_source_graph_equals_litert(zoo, name):
+    """What is no layer yet is read all the same: the source graph in onnxruntime gives what LiteRT gives."""
+    data = (zoo / name).read_bytes()
+    source = read_tflite(data)
+    assert not source.broken
+    assert worst_difference(source, data, uniform_feeds(data, 2), run_source) < 1e-4
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -275,6 +275,12 @@ class Operation:
             raise Unsupported(f"{what} is not a short list of integers", "at most 64 integers")
         return [int(v) for v in array.reshape(-1)]
 
+    def shape_value(self, index: int) -> ir.Value:
+        """Operand ``index``, a shape or the like, as ONNX wants it: int64."""
+        if self.is_constant(index):
+            return self.list(self.integers(index, "the shape"))
+        return self.emit("Cast", [self.value(index)], {"to": int(ir.DataType.INT64)}, glue=True)
+
     def channels(self, index: int) -> int:
         """The last size of operand ``index``, as the file states it."""
         shape = self.tensor(index).shape

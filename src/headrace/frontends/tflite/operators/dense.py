@@ -10,13 +10,28 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.tflite.build import Operation, converts
 
 
+def _of_two_tensors(operation: Operation) -> None:
+    """The weights are computed too: a matrix product, as in attention."""
+    y = operation.emit("Transpose", [operation.value(1)], {"perm": [1, 0]}, glue=True)
+    y = operation.emit("MatMul", [operation.value(0), y])
+    if operation.has(2):
+        y = operation.emit("Add", [y, operation.value(2)])
+    weight = operation.tensor(1).shape
+    if len(operation.tensor(0).shape) != 2 and not operation.flag("keep_num_dims"):
+        if len(weight) != 2 or weight[0] < 1:
+            raise Unsupported(f"the weights have shape {list(weight)}", "[outputs, inputs]")
+        y = operation.emit("Reshape", [y, operation.list([-1, weight[0]])])
+    operation.done(operation.activated(y))
+
+
 @converts("FULLY_CONNECTED")
 def fully_connected(operation: Operation) -> None:
     if operation.integer("weights_format"):
         raise Unsupported("its weights are shuffled integers", "plain float weights")
     x, shape = operation.value(0), operation.tensor(0).shape
     if not operation.is_constant(1):
-        raise Unsupported("a product of two computed tensors is not built yet", "constant weights")
+        _of_two_tensors(operation)
+        return
     weight = operation.array(1, "the weights")  # outputs, inputs
     if weight.ndim != 2 or 0 in weight.shape:
         raise Unsupported(f"the weights have shape {list(weight.shape)}", "[outputs, inputs]")

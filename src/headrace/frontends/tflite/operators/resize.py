@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import onnx
-
 from headrace.frontends.graph import Unsupported
 from headrace.frontends.tflite.build import Operation, converts
 
@@ -24,10 +22,7 @@ def resize(operation: Operation) -> None:
         attributes["mode"] = "nearest"
         attributes["nearest_mode"] = "round_prefer_ceil" if corners or centres else "floor"
     image = operation.image(0)
-    if operation.is_constant(1):
-        size = operation.list(operation.integers(1, "the size"))
-    else:
-        size = operation.emit("Cast", [operation.value(1)], {"to": int(onnx.TensorProto.INT64)}, glue=True)
+    size = operation.shape_value(1)
     kept = operation.builder.add("Shape", [image], {"start": 0, "end": 2}, operation.label, glue=True).outputs[0]
     sizes = operation.emit("Concat", [kept, size], {"axis": 0}, glue=True)
     operation.done_image(operation.emit("Resize", [image, None, None, sizes], attributes))

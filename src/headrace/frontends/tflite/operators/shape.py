@@ -22,7 +22,7 @@ _TYPES = {
 def reshape(operation: Operation) -> None:
     option = operation.option("new_shape")
     if operation.has(1):
-        shape = operation.value(1)
+        shape = operation.shape_value(1)
     elif isinstance(option, list) and option:
         shape = operation.list(option)
     else:
@@ -54,17 +54,21 @@ def transpose(operation: Operation) -> None:
 
 @converts("SHAPE")
 def shape_of(operation: Operation) -> None:
-    operation.done(operation.emit("Shape", [operation.value(0)]))
+    shape = operation.emit("Shape", [operation.value(0)])
+    kind = operation.builder.model.tensors[operation.record.outputs[0]].type if operation.record.outputs else ""
+    if kind == "int32":
+        shape = operation.emit("Cast", [shape], {"to": int(_TYPES[kind])}, glue=True)
+    operation.done(shape)
 
 
 @converts("BROADCAST_TO")
 def broadcast(operation: Operation) -> None:
-    operation.done(operation.emit("Expand", [operation.value(0), operation.value(1)]))
+    operation.done(operation.emit("Expand", [operation.value(0), operation.shape_value(1)]))
 
 
 @converts("TILE")
 def tile(operation: Operation) -> None:
-    operation.done(operation.emit("Tile", [operation.value(0), operation.value(1)]))
+    operation.done(operation.emit("Tile", [operation.value(0), operation.shape_value(1)]))
 
 
 @converts("RANGE")
