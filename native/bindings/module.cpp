@@ -255,6 +255,10 @@ nb::dict timing(const Network& n) {
     if (status != HEADRACE_SUCCESS) text = headrace_last_error();
   }
   if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
+  std::vector<headrace_context_timing> contexts(t.context_count);
+  size_t context_count = 0;
+  status = headrace_network_context_timing(n.handle, contexts.data(), contexts.size(), &context_count);
+  if (status != HEADRACE_SUCCESS) throw NativeError{status, headrace_last_error()};
   nb::dict d;
   d["fps"] = t.fps;
   d["latency_ms"] = t.latency_ms;
@@ -264,6 +268,18 @@ nb::dict timing(const Network& n) {
   d["link_busy_cycles"] = t.link_busy_cycles;
   d["frames_simulated"] = t.frames_simulated;
   d["steady"] = t.steady != 0;
+  d["batch"] = t.batch;
+  nb::list rounds;
+  for (const headrace_context_timing& c : contexts) {
+    nb::dict e;
+    e["reload_cycles"] = c.reload_cycles;
+    e["switch_cycles"] = c.switch_cycles;
+    e["first_frame_cycles"] = c.first_frame_cycles;
+    e["run_cycles"] = c.run_cycles;
+    e["link_busy_cycles"] = c.link_busy_cycles;
+    rounds.append(e);
+  }
+  d["contexts"] = rounds;
   d["bottleneck"] =
       t.bottleneck_stage < t.stage_count ? nb::cast(stages[t.bottleneck_stage].name) : nb::cast("host link");
   nb::list list;

@@ -121,6 +121,8 @@ void fill_timing(const Program& p, const TimingResult& r, headrace_timing* timin
   t.bottleneck_stage = r.bottleneck;
   t.frames_simulated = r.frames;
   t.steady = r.steady ? 1 : 0;
+  t.batch = r.batch;
+  t.context_count = static_cast<uint32_t>(r.contexts.size());
   give(timing, t, "timing");
   for (size_t i = 0; stages != nullptr && i < std::min(capacity, r.stages.size()); ++i) {
     const StageTiming& s = r.stages[i];
@@ -346,6 +348,19 @@ headrace_status headrace_network_timing(headrace_network* network, headrace_timi
   return guarded([&] {
     require_pointer(network, "network");
     fill_timing(network->network.program(), network->network.timing(), timing, stages, stage_capacity);
+  });
+}
+
+headrace_status headrace_network_context_timing(headrace_network* network, headrace_context_timing* contexts,
+                                                size_t capacity, size_t* context_count) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    require_pointer(context_count, "context_count");
+    const std::vector<ContextTiming>& all = network->network.timing().contexts;
+    for (size_t i = 0; contexts != nullptr && i < std::min(capacity, all.size()); ++i) {
+      contexts[i] = {all[i].reload, all[i].change, all[i].first, all[i].run, all[i].link_busy};
+    }
+    *context_count = all.size();
   });
 }
 

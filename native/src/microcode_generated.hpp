@@ -191,12 +191,14 @@ struct TensorRecord {
 };
 
 struct ContextRecord {
-  static constexpr size_t kSize = 32;
+  static constexpr size_t kSize = 40;
   uint32_t first_kernel{};  // index in KERNELS
   uint32_t kernel_count{};  // kernels of this context, in execution order
   uint64_t weight_bytes{};  // bytes loaded when the context starts
   uint64_t cut_input_bytes{};  // bytes per frame read from earlier contexts
   uint64_t cut_output_bytes{};  // bytes per frame kept for later contexts
+  uint32_t batch{};  // frames that run before the next context is loaded; the same in every context
+  uint32_t reserved{};  // 0
 
   static ContextRecord read(const uint8_t* p) {
     ContextRecord r;
@@ -205,6 +207,8 @@ struct ContextRecord {
     r.weight_bytes = load_u64(p + 8);
     r.cut_input_bytes = load_u64(p + 16);
     r.cut_output_bytes = load_u64(p + 24);
+    r.batch = load_u32(p + 32);
+    r.reserved = load_u32(p + 36);
     return r;
   }
 };

@@ -17,6 +17,7 @@ constexpr uint64_t kUnlimited = UINT64_MAX;
 constexpr uint64_t kTokenLimit = uint64_t{1} << 25;  // rows of a simulation
 constexpr uint64_t kRowLimit = uint64_t{1} << 36;    // cycles of a row; with the token limit every time is below 2^62
 constexpr uint32_t kFirstFrames = 12, kMostFrames = 32;
+constexpr size_t kContextLimit = 1024;
 constexpr uint32_t kNobody = UINT32_MAX;
 
 uint32_t measured_frame(uint32_t frames) { return frames - 1 - frames / 4; }
@@ -57,6 +58,37 @@ struct Actor {
   uint64_t row_cycles() const { return std::max({input, engine, output}) + overhead; }
 };
 
+// Whether a tensor comes from, or goes to, the outside of a context: the host, or another context by way of it.
+struct Crossing {
+  bool enters = false, leaves = false;
+};
+
+// By tensor, for one context.
+std::vector<Crossing> crossings(const Program& p, uint32_t context) {
+  struct Seen {
+    bool written = false, read = false, read_later = false, read_anywhere = false;
+  };
+  std::vector<Seen> seen(p.tensors.size());
+  for (const KernelRecord& k : p.kernels) {
+    if (k.context == context) seen[k.output].written = true;
+    for (uint32_t j = 0; j < k.operand_count; ++j) {
+      Seen& s = seen[p.operand(k, j)];
+      s.read_anywhere = true;
+      s.read = s.read || k.context == context;
+      s.read_later = s.read_later || k.context > context;
+    }
+  }
+  std::vector<Crossing> out(p.tensors.size());
+  for (size_t t = 0; t < out.size(); ++t) {
+    const auto role = static_cast<TensorRole>(p.tensors[t].role);
+    const Seen& s = seen[t];
+    const bool unread = role == TensorRole::kInput && !s.read_anywhere && context == 0;
+    out[t].enters = !s.written && (s.read || unread);
+    out[t].leaves = s.written && (role == TensorRole::kOutput || s.read_later);
+  }
+  return out;
+}
+
 struct Blocked {
   uint32_t on = kNobody;  // actor
   uint32_t edge = 0;
@@ -65,7 +97,7 @@ struct Blocked {
 
 class Simulation {
  public:
-  Simulation(const Program& p, uint32_t frames) : p_(p), frames_(frames) {
+  Simulation(const Program& p, uint32_t frames, uint32_t context) : p_(p), frames_(frames), context_(context) {
     make_actors();
     make_edges();
     reserve();
@@ -88,16 +120,18 @@ class Simulation {
   uint64_t finished(uint32_t frame) const {
     uint64_t time = 0;
     for (const Actor& a : actors_) {
-      if (a.kind != ActorKind::kLinkOut) continue;
-      const Edge& e = edges_[a.inputs[0]];
-      time = std::max(time, e.freed[a.rows * (frame + 1) - 1]);
+      if (a.kind == ActorKind::kLinkIn) continue;
+      // A stage that nobody reads counts too; of the others the link's end is the last.
+      const auto& times = a.kind == ActorKind::kLinkOut ? edges_[a.inputs[0]].freed : available_[a.tensor];
+      time = std::max(time, times[a.rows * (frame + 1) - 1]);
     }
     return time;
   }
   uint64_t link_busy() const { return link_busy_ / frames_; }
+  bool holds(uint32_t kernel) const { return actor_of_[kernel] != kNobody; }
 
   StageTiming stage(uint32_t kernel) const {
-    const Actor& a = actors_[kernel];
+    const Actor& a = actors_[actor_of_[kernel]];
     StageTiming s;
     s.kernel = kernel;
     s.rows = static_cast<uint32_t>(a.rows);
@@ -115,9 +149,12 @@ class Simulation {
   uint64_t total(const Actor& a) const { return a.steps_per_frame * frames_; }
   uint64_t height(uint32_t tensor) const { return p_.tensors[tensor].height; }
 
-  // Actors 0 .. kernels - 1 are the kernels; the link's ends follow.
+  // The context's kernels come first; the link's ends follow.
   void make_actors() {
+    actor_of_.assign(p_.kernels.size(), kNobody);
     for (uint32_t k = 0; k < p_.kernels.size(); ++k) {
+      if (p_.kernels[k].context != context_) continue;
+      actor_of_[k] = static_cast<uint32_t>(actors_.size());
       Actor a;
       a.index = k;
       a.tensor = p_.kernels[k].output;
@@ -127,7 +164,9 @@ class Simulation {
       a.steps_per_frame = a.incremental ? a.geometry[0].input_rows() : a.rows;
       actors_.push_back(std::move(a));
     }
-    for (const StageRecord& s : p_.stages) set_rates(actors_[s.kernel], s);
+    for (const StageRecord& s : p_.stages) {
+      if (holds(s.kernel)) set_rates(actors_[actor_of_[s.kernel]], s);
+    }
     const auto add_link = [&](uint32_t tensor, ActorKind kind) {
       Actor a;
       a.kind = kind;
@@ -135,10 +174,10 @@ class Simulation {
       a.rows = a.steps_per_frame = height(tensor);
       actors_.push_back(std::move(a));
     };
+    const std::vector<Crossing> outside = crossings(p_, context_);
     for (uint32_t t = 0; t < p_.tensors.size(); ++t) {
-      const auto role = static_cast<TensorRole>(p_.tensors[t].role);
-      if (role == TensorRole::kInput) add_link(t, ActorKind::kLinkIn);
-      if (role == TensorRole::kOutput) add_link(t, ActorKind::kLinkOut);
+      if (outside[t].enters) add_link(t, ActorKind::kLinkIn);
+      if (outside[t].leaves) add_link(t, ActorKind::kLinkOut);
     }
   }
 
@@ -196,7 +235,9 @@ class Simulation {
            "at most 2^25");
     }
     available_.resize(p_.tensors.size());
-    for (size_t t = 0; t < available_.size(); ++t) available_[t].reserve(height(static_cast<uint32_t>(t)) * frames_);
+    for (uint32_t t = 0; t < available_.size(); ++t) {
+      if (writer_[t] != kNobody) available_[t].reserve(height(t) * frames_);
+    }
     for (Edge& e : edges_) e.freed.reserve(height(e.tensor) * frames_);
   }
 
@@ -269,9 +310,9 @@ class Simulation {
   uint64_t link_cycles(uint32_t tensor, uint64_t row) const {
     const TensorRecord& t = p_.tensors[tensor];
     const Wide bytes = Wide{t.width} * t.channels * t.element_bytes;
-    const auto until = [&](uint64_t n) {
-      return ceil_div(bytes * n * p_.target.clock_hz, p_.target.link_bytes_per_second);
-    };
+    const bool cut = static_cast<TensorRole>(t.role) == TensorRole::kInternal;
+    const uint64_t rate = cut ? p_.target.cut_bytes_per_second : p_.target.link_bytes_per_second;
+    const auto until = [&](uint64_t n) { return ceil_div(bytes * n * p_.target.clock_hz, rate); };
     return bounded(until(row + 1) - until(row));
   }
 
@@ -359,7 +400,9 @@ class Simulation {
 
   const Program& p_;
   const uint32_t frames_;
+  const uint32_t context_;
   std::vector<Actor> actors_;
+  std::vector<uint32_t> actor_of_;  // by kernel
   std::vector<Edge> edges_;
   std::vector<uint32_t> writer_;                  // by tensor: actor
   std::vector<std::vector<uint32_t>> readers_;    // by tensor: edges
@@ -368,6 +411,16 @@ class Simulation {
   using Event = std::pair<uint64_t, uint32_t>;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue_;
 };
+
+void find_bottleneck(TimingResult& out) {
+  uint64_t most = 0;
+  for (size_t i = 0; i < out.stages.size(); ++i) {
+    if (out.stages[i].busy <= most) continue;
+    most = out.stages[i].busy;
+    out.bottleneck = static_cast<uint32_t>(i);
+  }
+  if (out.link_busy > most) out.bottleneck = static_cast<uint32_t>(out.stages.size());
+}
 
 void summarise(const Program& p, const Simulation& sim, uint32_t frames, TimingResult& out) {
   // The last frames are left out: no input follows them, so the host link is freer than in the steady state.
@@ -383,16 +436,65 @@ void summarise(const Program& p, const Simulation& sim, uint32_t frames, TimingR
   out.fps = period > 0 ? clock / period : 0;
   out.latency_ms = static_cast<double>(out.latency) / clock * 1e3;
   out.link_busy = sim.link_busy();
-  uint64_t most = 0;
   out.stages.clear();
-  for (size_t i = 0; i < p.stages.size(); ++i) {
-    out.stages.push_back(sim.stage(p.stages[i].kernel));
-    if (out.stages[i].busy > most) {
-      most = out.stages[i].busy;
-      out.bottleneck = static_cast<uint32_t>(i);
-    }
+  for (const StageRecord& s : p.stages) out.stages.push_back(sim.stage(s.kernel));
+  find_bottleneck(out);
+}
+
+// Cycles until the last of `batch` frames has left; frames beyond the simulated ones follow at the last ones' pace.
+uint64_t batch_cycles(const Simulation& sim, uint32_t frames, uint32_t batch) {
+  const uint64_t last = sim.finished(frames - 1);
+  if (batch <= frames) return last;
+  const uint32_t window = frames / 4;
+  return last + (last - sim.finished(frames - 1 - window)) * (batch - frames) / window;
+}
+
+// The contexts one after the other: weights, switch, then the batch.
+TimingResult simulate_contexts(const Program& p) {
+  TimingResult out;
+  const TargetRecord& t = p.target;
+  if (p.contexts.size() > kContextLimit) {
+    fail(HEADRACE_NOT_IMPLEMENTED, "timing", "the simulation of so many contexts is not built yet",
+         str(uint64_t{p.contexts.size()}) + " contexts", "at most " + str(uint64_t{kContextLimit}));
   }
-  if (out.link_busy > most) out.bottleneck = static_cast<uint32_t>(p.stages.size());
+  out.batch = p.contexts[0].batch;
+  out.frames = std::min(out.batch, kMostFrames);
+  out.steady = true;
+  out.stages.resize(p.stages.size());
+  uint64_t round = 0, loading = 0, streams = 0;
+  for (uint32_t c = 0; c < p.contexts.size(); ++c) {
+    Simulation sim(p, out.frames, c);
+    sim.run();
+    ContextTiming timing;
+    const auto cycles = [&](Wide amount, uint64_t per_second) {
+      return static_cast<uint64_t>(std::min<Wide>(ceil_div(amount * t.clock_hz, per_second), uint64_t{1} << 62));
+    };
+    timing.reload = cycles(p.contexts[c].weight_bytes, t.link_bytes_per_second);
+    timing.change = cycles(t.context_switch_ns, 1'000'000'000);
+    timing.first = sim.finished(0);
+    timing.run = batch_cycles(sim, out.frames, out.batch);
+    timing.link_busy = sim.link_busy();
+    const uint64_t all = timing.reload + timing.change + timing.run;
+    if (all > (uint64_t{1} << 61) || round > (uint64_t{1} << 61)) {
+      fail(HEADRACE_INVALID_HEF, "timing", "a batch takes too many cycles", "more than 2^61", "at most 2^61");
+    }
+    round += all;
+    out.latency += timing.reload + timing.change + timing.first;
+    loading += timing.reload + timing.change;
+    streams += timing.link_busy;
+    for (size_t i = 0; i < p.stages.size(); ++i) {
+      if (sim.holds(p.stages[i].kernel)) out.stages[i] = sim.stage(p.stages[i].kernel);
+    }
+    out.contexts.push_back(timing);
+  }
+  out.period_numerator = round;
+  out.period_denominator = out.batch;
+  const auto clock = static_cast<double>(t.clock_hz);
+  out.fps = clock * out.batch / static_cast<double>(round);
+  out.latency_ms = static_cast<double>(out.latency) / clock * 1e3;
+  out.link_busy = loading / out.batch + streams;
+  find_bottleneck(out);
+  return out;
 }
 
 }  // namespace
@@ -401,13 +503,10 @@ TimingResult simulate(const Program& program) {
   if (program.stages.empty()) {
     fail(HEADRACE_NOT_FOUND, "timing", "the program has no stages, so it has no time", "0", "at least 1");
   }
-  if (program.contexts.size() > 1) {
-    fail(HEADRACE_NOT_IMPLEMENTED, "timing", "the simulation of several contexts is not built yet",
-         str(uint64_t{program.contexts.size()}) + " contexts", "1");
-  }
+  if (program.contexts.size() > 1) return simulate_contexts(program);
   TimingResult out;
   for (uint32_t frames = kFirstFrames;; frames = kMostFrames) {
-    Simulation sim(program, frames);
+    Simulation sim(program, frames, 0);
     sim.run();
     summarise(program, sim, frames, out);
     if (out.steady || frames == kMostFrames) return out;

@@ -13,6 +13,8 @@ namespace {
 
 using namespace microcode;
 
+constexpr uint32_t kBatchLimit = 1u << 16;
+
 [[noreturn]] void invalid(const std::string& where, const std::string& rule, const std::string& got,
                           const std::string& need) {
   fail(HEADRACE_INVALID_HEF, where, rule, got, need);
@@ -86,6 +88,10 @@ void check_contexts(const Program& p) {
         invalid("kernel " + printable(p.kernel_names[k]), "it names another context",
                 str(uint32_t{p.kernels[k].context}), str(uint64_t{i}));
       }
+    }
+    if (c.batch == 0 || c.batch > kBatchLimit || c.batch != p.contexts[0].batch) {
+      invalid("context " + str(uint64_t{i}), "its batch is not valid", str(c.batch),
+              "1 to " + str(kBatchLimit) + ", the same in every context");
     }
     next += c.kernel_count;
   }
@@ -185,6 +191,19 @@ void check_stages(const Program& p) {
 
 void check_buffers(const Program& p) {
   std::set<std::pair<uint64_t, uint32_t>> seen;
+  // What leaves a context goes to the host, be it an output or for a later context.
+  std::vector<uint32_t> writer(p.tensors.size(), kNone);
+  std::vector<uint8_t> leaves(p.tensors.size(), 0);
+  for (const KernelRecord& k : p.kernels) {
+    for (uint32_t j = 0; j < k.operand_count; ++j) {
+      const uint32_t tensor = p.operand(k, j);
+      if (writer[tensor] != kNone && writer[tensor] != k.context) leaves[tensor] = 1;
+    }
+    writer[k.output] = k.context;
+  }
+  for (size_t i = 0; i < p.tensors.size(); ++i) {
+    if (p.tensors[i].role == static_cast<uint32_t>(TensorRole::kOutput)) leaves[i] = 1;
+  }
   for (size_t i = 0; i < p.buffers.size(); ++i) {
     const BufferRecord& b = p.buffers[i];
     const std::string where = "buffer " + str(uint64_t{i});
@@ -194,9 +213,9 @@ void check_buffers(const Program& p) {
     if (b.capacity_rows == 0) invalid(where, "it holds no row", "0", "at least 1");
     uint64_t owner = b.consumer;
     if (b.consumer == kNone) {
-      if (p.tensors[b.tensor].role != static_cast<uint32_t>(TensorRole::kOutput) || b.operand != 0) {
-        invalid(where, "it leads to the host, but its tensor is not an output", printable(p.tensor_names[b.tensor]),
-                "an output tensor, operand 0");
+      if (!leaves[b.tensor] || b.operand != 0) {
+        invalid(where, "it leads to the host, but its tensor is neither an output nor read by a later context",
+                printable(p.tensor_names[b.tensor]), "a tensor that leaves its context, operand 0");
       }
       owner = (uint64_t{1} << 32) + b.tensor;
     } else {

@@ -101,8 +101,19 @@ typedef struct headrace_timing {
   uint32_t stage_count;
   uint32_t bottleneck_stage; /* index of the busiest stage; stage_count when it is the host link */
   uint32_t frames_simulated;
-  uint32_t steady; /* 1 when the last two periods were equal */
+  uint32_t steady;        /* 1 when the last two periods were equal */
+  uint32_t batch;         /* frames between two switches of context; 1 for one context */
+  uint32_t context_count; /* contexts that are loaded in turn; 0 for one context, whose weights stay */
 } headrace_timing;
+
+/* One of several contexts. Per batch it takes reload + change + run cycles. */
+typedef struct headrace_context_timing {
+  uint64_t reload_cycles;      /* weights over the host link, per batch */
+  uint64_t switch_cycles;      /* fixed time of the switch, per batch */
+  uint64_t first_frame_cycles; /* one frame alone */
+  uint64_t run_cycles;         /* the whole batch */
+  uint64_t link_busy_cycles;   /* per frame */
+} headrace_context_timing;
 
 typedef struct headrace_stage_timing {
   const char* name;       /* kernel name, valid while the network is open */
@@ -176,6 +187,11 @@ HEADRACE_API headrace_status headrace_network_infer_all(headrace_network* networ
 HEADRACE_API headrace_status headrace_network_timing(headrace_network* network, headrace_timing* timing,
                                                      headrace_stage_timing* stages,
                                                      size_t stage_capacity) HEADRACE_NOEXCEPT;
+/* The contexts of the same simulation: the first min(capacity, context_count) are written, `context_count` is set.
+ * A network of one context has none. */
+HEADRACE_API headrace_status headrace_network_context_timing(headrace_network* network,
+                                                             headrace_context_timing* contexts, size_t capacity,
+                                                             size_t* context_count) HEADRACE_NOEXCEPT;
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -10,6 +10,7 @@ from headrace.compiler.lower import Kernel
 from headrace.hef.description import HefDescription, StreamDescription
 from headrace.hef.microcode import (
     NONE,
+    SECTION_ALIGNMENT,
     BufferRecord,
     ContextRecord,
     KernelRecord,
@@ -21,11 +22,16 @@ from headrace.hef.microcode import (
 )
 from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import Target
-from headrace.timing import Allocation
+from headrace.timing import ContextPlan, Partition
 
 
-def generate(lowered: Lowered, allocation: Allocation, target: Target) -> Program:
-    """The program of one context."""
+def constant_bytes(kernel: Kernel) -> int:
+    """Bytes of a kernel's constants, each on its boundary: what is loaded with its context."""
+    return sum(-(-a.nbytes // SECTION_ALIGNMENT) * SECTION_ALIGNMENT for a in kernel.constants.values())
+
+
+def generate(lowered: Lowered, plan: Partition, target: Target) -> Program:
+    """The program of one or several contexts."""
     program = Program(target=TargetRecord())
     _target(program, target)
     index: dict[str, int] = {}
@@ -35,17 +41,24 @@ def generate(lowered: Lowered, allocation: Allocation, target: Target) -> Progra
     for kernel in lowered.kernels:
         role = TensorRole.OUTPUT if kernel.name in outputs else TensorRole.INTERNAL
         _tensor(program, index, kernel.name, kernel.shape, kernel.output, role)
-    weights = 0
-    for kernel in lowered.kernels:
-        before = len(program.constants)
-        program.kernels.append(_kernel(program, index, kernel))
-        weights += len(program.constants) - before
-    program.contexts.append(ContextRecord(first_kernel=0, kernel_count=len(program.kernels), weight_bytes=weights))
     position = {k.name: i for i, k in enumerate(lowered.kernels)}
-    program.stages = _stages(allocation)
-    for buffer in allocation.rows.buffers:
-        consumer = NONE if buffer.consumer is None else position[buffer.consumer]
-        program.buffers.append(BufferRecord(index[buffer.tensor], consumer, buffer.operand, buffer.rows))
+    for number, context in enumerate(plan.contexts):
+        for kernel in lowered.kernels[context.first : context.last]:
+            program.kernels.append(_kernel(program, index, kernel, number))
+        program.contexts.append(
+            ContextRecord(
+                first_kernel=context.first,
+                kernel_count=context.last - context.first,
+                weight_bytes=context.weight_bytes,
+                cut_input_bytes=context.cut_input_bytes,
+                cut_output_bytes=context.cut_output_bytes,
+                batch=plan.batch,
+            )
+        )
+        program.stages += _stages(context)
+        for buffer in context.allocation.rows.buffers:
+            consumer = NONE if buffer.consumer is None else position[buffer.consumer]
+            program.buffers.append(BufferRecord(index[buffer.tensor], consumer, buffer.operand, buffer.rows))
     return program
 
 
@@ -82,10 +95,10 @@ def _tensor(
     )
 
 
-def _kernel(program: Program, index: dict[str, int], kernel: Kernel) -> KernelRecord:
+def _kernel(program: Program, index: dict[str, int], kernel: Kernel, context: int) -> KernelRecord:
     offset, length = program.add_string(kernel.name)
     record = KernelRecord(
-        offset, length, int(kernel.opcode), 0, len(program.operands), len(kernel.inputs), index[kernel.name]
+        offset, length, int(kernel.opcode), context, len(program.operands), len(kernel.inputs), index[kernel.name]
     )
     program.operands += [index[name] for name in kernel.inputs]
     for key, value in kernel.fields.items():
@@ -95,14 +108,15 @@ def _kernel(program: Program, index: dict[str, int], kernel: Kernel) -> KernelRe
     return record
 
 
-def _stages(allocation: Allocation) -> list[StageRecord]:
+def _stages(context: ContextPlan) -> list[StageRecord]:
     rows: list[StageRecord] = []
+    allocation = context.allocation
     for i, (option, use, cluster) in enumerate(
         zip(allocation.options, allocation.uses, allocation.clusters, strict=True)
     ):
         rows.append(
             StageRecord(
-                kernel=i,
+                kernel=context.first + i,
                 cluster=cluster,
                 controllers=use[0],
                 subclusters=use[1],
@@ -120,10 +134,10 @@ def _stages(allocation: Allocation) -> list[StageRecord]:
     return rows
 
 
-def describe(lowered: Lowered, fps: float) -> HefDescription:
-    """The HEF's description; ``fps`` is the closed form's."""
+def describe(lowered: Lowered, contexts: int, fps: float, latency_ms: float) -> HefDescription:
+    """The HEF's description; the figures are the closed form's."""
     streams = [_stream(s, "input") for s in lowered.inputs] + [_stream(s, "output") for s in lowered.outputs]
-    return HefDescription(lowered.name, tuple(streams), contexts=1, bottleneck_fps=fps)
+    return HefDescription(lowered.name, tuple(streams), contexts=contexts, bottleneck_fps=fps, latency_ms=latency_ms)
 
 
 def _stream(stream: Stream, direction: str) -> StreamDescription:

@@ -7,18 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.compiler.codegen import describe, generate
-from headrace.compiler.graph import lower_network
+from headrace.compiler.codegen import constant_bytes, describe, generate
+from headrace.compiler.graph import Lowered, lower_network
 from headrace.compiler.place import place
 from headrace.compiler.report import capacity_error, schedule_of, summary_of
+from headrace.compiler.split import split_oversized
 from headrace.compiler.verify import verify
 from headrace.errors import Diagnostic, UsageError
 from headrace.hef.container import write_hef
 from headrace.hn import Network
 from headrace.targets import Target
-from headrace.timing import Allocation, Flow, Shortage, allocate, limits_of
+from headrace.timing import (
+    Allocation,
+    ContextPlan,
+    Flow,
+    Partition,
+    Shortage,
+    allocate,
+    alone,
+    limits_of,
+    partition,
+)
+from headrace.timing.allocate import Placer
 
 Progress = Callable[[int, int, str], None]  # done, total, what
+MAX_BATCH = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -29,19 +42,26 @@ class CompileOptions:
         max_control_utilization: of the layer controllers.
         max_compute_utilization: of the sub-clusters.
         max_memory_utilization: of the memory units.
+        batch: frames between two switches of context, for a network that needs several; more frames make reloading
+            weights cheaper per frame and a single frame's answer later.
     """
 
     max_control_utilization: float = 1.0
     max_compute_utilization: float = 1.0
     max_memory_utilization: float = 1.0
+    batch: int = 1
 
     @property
     def shares(self) -> tuple[float, float, float]:
         return self.max_control_utilization, self.max_compute_utilization, self.max_memory_utilization
 
     def check(self) -> None:
-        """Raises UsageError when a share is not in (0, 1]."""
-        bad = [name for name, value in vars(self).items() if not (isinstance(value, (int, float)) and 0 < value <= 1)]
+        """Raises UsageError when a share is not in (0, 1] or the batch is out of range."""
+        names = ("max_control_utilization", "max_compute_utilization", "max_memory_utilization")
+        bad = [n for n, v in zip(names, self.shares, strict=True) if not (isinstance(v, (int, float)) and 0 < v <= 1)]
+        if type(self.batch) is not int or not 1 <= self.batch <= MAX_BATCH:
+            rule, need = "the batch is out of range", f"a whole number, 1 … {MAX_BATCH}"
+            raise UsageError(Diagnostic("E-COMPILE-OPTION", "compile options", rule, repr(self.batch)[:60], need))
         if bad:
             got = ", ".join(f"{name} = {getattr(self, name)!r}" for name in bad)
             raise UsageError(
@@ -75,7 +95,9 @@ class CompileResult:
 def compile_network(
     network: Network, target: Target, options: CompileOptions | None = None, progress: Progress | None = None
 ) -> CompileResult:
-    """Compile a quantised network for one context of a target. The same input gives the same bytes.
+    """Compile a quantised network for a target. The same input gives the same bytes.
+
+    A network that fits one context stays on the device; a larger one becomes several, loaded in turn.
 
     Args:
         network: result of optimize.
@@ -84,7 +106,7 @@ def compile_network(
         progress: called with steps done, steps in all, and what comes next.
 
     Raises:
-        CapacityError: it does not fit; ``report`` has resource, need, have, terms and levers.
+        CapacityError: a layer fits no context; ``report`` has resource, need, have, terms and levers.
         UsageError: the network is not quantised, or an option is out of range.
         InputFileError, UnsupportedModelError: layers that cannot be compiled, all of them.
     """
@@ -94,28 +116,51 @@ def compile_network(
     tell(0, 4, "lower")
     lowered = lower_network(network)
     tell(1, 4, "allocate")
-    allocation = fit(lowered.flow, target, options, network.name)
+    lowered, plan, decisions = fit(lowered, target, options)
     tell(2, 4, "generate")
-    program = generate(lowered, allocation, target)
+    program = generate(lowered, plan, target)
     microcode = verify(program)
     tell(3, 4, "write")
-    hef = write_hef(describe(lowered, target.clock_hz / allocation.period), microcode)
-    schedule = schedule_of(allocation, target)
-    report = summary_of(allocation, target) | {
+    summary = summary_of(plan, target)
+    hef = write_hef(describe(lowered, len(plan.contexts), summary["fps"], summary["latency_ms"]), microcode)
+    schedule = schedule_of(plan, target) | {"decisions": decisions}
+    report = summary | {
         "network": network.name,
         "kernels": len(program.kernels),
         "hef_bytes": len(hef),
         "microcode_bytes": len(microcode),
         "constant_bytes": len(program.constants),
+        "decisions": decisions,
     }
     tell(4, 4, "done")
     return CompileResult(hef, microcode, schedule, report)
 
 
-def fit(flow: Flow, target: Target, options: CompileOptions, name: str) -> Allocation:
-    """Allocate and place, or raise the capacity report."""
-    limits = limits_of(target, flow, options.shares)
-    result = allocate(flow, target, limits, lambda uses: place(uses, flow, target))
-    if isinstance(result, Shortage):
-        raise capacity_error(result, flow, target, name)
-    return result
+def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowered, Partition, list[dict[str, Any]]]:
+    """Allocate and place in as few contexts as it takes, or raise the capacity report.
+
+    Returns:
+        The network (with layers split where one exceeded a context), its contexts, and what was decided.
+    """
+
+    def placer(flow: Flow) -> Placer:
+        return lambda uses: place(uses, flow, target)
+
+    flow, shares = lowered.flow, options.shares
+    result = allocate(flow, target, limits_of(target, flow, shares), placer(flow))
+    if isinstance(result, Allocation):
+        weights = sum(constant_bytes(k) for k in lowered.kernels)
+        only = ContextPlan(0, len(flow.works), result, weights, 0, 0, 0, 0)
+        return lowered, Partition((only,), options.batch, result.lower_bound, 0, 1, False), []
+    whole = result
+    lowered, decisions = split_oversized(lowered, target, shares)
+    weights_of = [constant_bytes(k) for k in lowered.kernels]
+    plan = partition(lowered.flow, target, batch=options.batch, shares=shares, weights=weights_of, place=placer)
+    if plan is None:
+        failing: dict[str, Shortage] = {}
+        for i, work in enumerate(lowered.flow.works):
+            single = alone(lowered.flow, i, target, shares, placer)
+            if isinstance(single, Shortage):
+                failing[work.name] = single
+        raise capacity_error(whole, failing, lowered.flow, target, lowered.name)
+    return lowered, plan, decisions

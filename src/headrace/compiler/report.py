@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from headrace.compiler.place import cluster_totals
 from headrace.errors import CapacityError, Diagnostic
 from headrace.targets import Target
-from headrace.timing import Allocation, Flow, Option, Shortage, bottleneck_of, clusters_needed
+from headrace.timing import (
+    Allocation,
+    ContextPlan,
+    Flow,
+    Option,
+    Partition,
+    Shortage,
+    Work,
+    bottleneck_of,
+    clusters_needed,
+)
 from headrace.timing.allocate import RESOURCES
 from headrace.timing.estimate import BASIS
 from headrace.timing.options import ceil_div
@@ -19,6 +30,7 @@ RESOURCE_NAMES = {
     "memory_units": "memory units (memory)",
 }
 TERMS = 8
+BATCHES = (1, 2, 4, 8, 16)
 
 
 def _percent(part: int, whole: int) -> float:
@@ -43,17 +55,22 @@ def next_better(option: Option, alternatives: list[Option]) -> dict[str, Any] | 
     return {**_option(best), "cycles": best.cycles, "extra": extra}
 
 
-def schedule_of(allocation: Allocation, target: Target) -> dict[str, Any]:
-    """The whole schedule as JSON values."""
-    uses = allocation.uses
+def schedule_of(plan: Partition, target: Target) -> dict[str, Any]:
+    """The whole schedule as JSON values; with several contexts every row says which."""
+    clusters: list[dict[str, Any]] = []
     layers: list[dict[str, Any]] = []
+    for number, context in enumerate(plan.contexts):
+        clusters += [{"context": number} | row for row in _clusters(context.allocation, target)]
+        layers += [{"context": number} | row for row in _layers(context.allocation)]
+    if len(plan.contexts) == 1:
+        for row in (*clusters, *layers):
+            del row["context"]
+    return summary_of(plan, target) | {"clusters": clusters, "layers": layers}
+
+
+def _layers(allocation: Allocation) -> list[dict[str, Any]]:
+    uses, layers = allocation.uses, []
     for i, (work, option) in enumerate(zip(allocation.flow.works, allocation.options, strict=True)):
-        buffers = [
-            b
-            for b in allocation.rows.buffers
-            if b.consumer == work.name or (b.consumer is None and b.tensor == work.name)
-        ]
-        heights = {p.tensor: p.height for p in (*work.operands, work.output)}
         layers.append(
             {
                 "name": work.name,
@@ -78,30 +95,89 @@ def schedule_of(allocation: Allocation, target: Target) -> dict[str, Any]:
                 "macs": work.macs,
                 "weight_bytes": work.weight_bytes,
                 "next_better": next_better(option, allocation.alternatives[i]),
-                "buffers": [
-                    {
-                        "tensor": b.tensor,
-                        "to": b.consumer or "host",
-                        "operand": b.operand,
-                        "rows": b.rows,
-                        "bytes": b.size,
-                        "frames": round(b.rows / heights[b.tensor], 3),
-                    }
-                    for b in buffers
-                ],
+                "buffers": _buffers(allocation, work.name),
             }
         )
-    return summary_of(allocation, target) | {"clusters": _clusters(allocation, target), "layers": layers}
+    return layers
 
 
-def summary_of(allocation: Allocation, target: Target) -> dict[str, Any]:
-    """Figures of the whole pipeline."""
-    period, bound = allocation.period, allocation.lower_bound
-    totals = dict(zip(RESOURCES, allocation.totals, strict=True))
+def _buffers(allocation: Allocation, name: str) -> list[dict[str, Any]]:
+    """Line buffers of one stage: its operands', and the host's of what it produces."""
+    flow = allocation.flow
+    heights = {p.tensor: p.height for w in flow.works for p in (*w.operands, w.output)}
+    return [
+        {
+            "tensor": b.tensor,
+            "to": b.consumer or "host",
+            "operand": b.operand,
+            "rows": b.rows,
+            "bytes": b.size,
+            "frames": round(b.rows / heights[b.tensor], 3),
+        }
+        for b in allocation.rows.buffers
+        if b.consumer == name or (b.consumer is None and b.tensor == name)
+    ]
+
+
+def summary_of(plan: Partition, target: Target) -> dict[str, Any]:
+    """Figures of the whole network."""
+    if len(plan.contexts) == 1:
+        return {"basis": BASIS, "target": target.name, "contexts": 1} | _pipeline(plan.contexts[0].allocation, target)
+    cycles, bound, batch = plan.cycles, plan.lower_bound, plan.batch
+    rows = [_context(i, c, batch, target) for i, c in enumerate(plan.contexts)]
+    most = {n: max(r["totals"][n] for r in rows) for n in RESOURCES}
+    loading = sum(c.reload_cycles + c.switch_cycles for c in plan.contexts)
+    slowest = max(plan.contexts, key=lambda c: c.allocation.period).allocation
     return {
         "basis": BASIS,
         "target": target.name,
-        "contexts": 1,
+        "contexts": len(plan.contexts),
+        "batch": batch,
+        "cycles_per_batch": cycles,
+        "cycles_per_frame": ceil_div(cycles, batch),
+        "fps": round(batch * target.clock_hz / cycles, 3),
+        "fps_by_batch": {
+            str(b): round(b * target.clock_hz / sum(c.cycles(b) for c in plan.contexts), 3) for b in BATCHES
+        },
+        "latency_ms": round(1e3 * plan.latency / target.clock_hz, 6),
+        "latency_cycles": plan.latency,
+        "bottleneck": "host link" if loading > batch * slowest.period else bottleneck_of(slowest),
+        "loading_cycles_per_batch": loading,
+        "link_bytes_per_frame": sum(c.allocation.flow.link_bytes for c in plan.contexts),
+        "weight_bytes": sum(c.weight_bytes for c in plan.contexts),
+        "lower_bound_cycles": ceil_div(bound, batch),
+        "gap_percent": round(100.0 * (cycles - bound) / bound, 2),
+        "search": {"cuts": plan.candidates, "allocations": plan.evaluations, "optimal": plan.optimal},
+        "totals": most,
+        "limits": {n: max(r["limits"][n] for r in rows) for n in RESOURCES},
+        "utilization": {n: max(r["utilization"][n] for r in rows) for n in RESOURCES},
+        "parts": rows,
+    }
+
+
+def _context(index: int, context: ContextPlan, batch: int, target: Target) -> dict[str, Any]:
+    """One of several contexts."""
+    flow = context.allocation.flow
+    return {
+        "context": index,
+        "layers": len(flow.works),
+        "first": flow.works[0].name,
+        "last": flow.works[-1].name,
+        "cycles_per_batch": context.cycles(batch),
+        "reload_cycles": context.reload_cycles,
+        "switch_cycles": context.switch_cycles,
+        "run_cycles": context.run_cycles(batch),
+        "weight_bytes": context.weight_bytes,
+        "cut_input_bytes": context.cut_input_bytes,
+        "cut_output_bytes": context.cut_output_bytes,
+    } | _pipeline(context.allocation, target)
+
+
+def _pipeline(allocation: Allocation, target: Target) -> dict[str, Any]:
+    """Figures of one context's pipeline on its own."""
+    period, bound = allocation.period, allocation.lower_bound
+    totals = dict(zip(RESOURCES, allocation.totals, strict=True))
+    return {
         "cycles_per_frame": period,
         "fps": round(target.clock_hz / period, 3),
         "latency_ms": round(1e3 * allocation.rows.latency / target.clock_hz, 6),
@@ -129,75 +205,101 @@ def _clusters(allocation: Allocation, target: Target) -> list[dict[str, Any]]:
     return rows
 
 
-def capacity_error(shortage: Shortage, flow: Flow, target: Target, name: str) -> CapacityError:
-    """The answer when no pipeline of one context fits: resource, need, have, terms, levers."""
-    have = shortage.have
-    clusters = clusters_needed(shortage.need, target, len(flow.inputs))
-    devices = ceil_div(clusters, target.clusters)
+def capacity_error(
+    whole: Shortage, failing: dict[str, Shortage], flow: Flow, target: Target, name: str
+) -> CapacityError:
+    """The answer when some layers fit no context: resource, need, have, terms, levers.
+
+    Args:
+        whole: what one context for everything lacks.
+        failing: per layer that fits no context of its own, what it lacks.
+        flow, target, name: what was to be compiled.
+    """
+    clusters = clusters_needed(whole.need, target, len(flow.inputs))
     report: dict[str, Any] = {
         "basis": BASIS,
         "target": target.name,
         "network": name,
-        "contexts": 1,
         "clusters_needed": clusters,
-        "devices_needed": devices,
-        "resources": [],
+        "devices_needed": ceil_div(clusters, target.clusters),
+        "resources": [
+            {
+                "resource": resource,
+                "need": whole.need[i],
+                "have": whole.have[i],
+                "exceeded": whole.need[i] > whole.have[i],
+                "terms": _terms(whole, flow, i),
+            }
+            for i, resource in enumerate(RESOURCES)
+        ],
+        "layers": [],
     }
-    levers = _levers(target, devices, shortage)
+    works = {w.name: w for w in flow.works}
     diagnostics: list[Diagnostic] = []
-    for i, resource in enumerate(RESOURCES):
-        terms = _terms(shortage, flow, i)
-        over = shortage.need[i] > have[i]
-        report["resources"].append(
-            {"resource": resource, "need": shortage.need[i], "have": have[i], "exceeded": over, "terms": terms}
-        )
-        if over:
-            largest = ", ".join(f"{t['layer']} {t['need']}" for t in terms[:3])
-            diagnostics.append(
-                Diagnostic(
-                    "E-COMPILE-CAPACITY",
-                    f"{name} on {target.name}",
-                    f"the network needs more {RESOURCE_NAMES[resource]} than one "
-                    "context has, even in its slowest, smallest form",
-                    f"{shortage.need[i]} (largest: {largest})",
-                    f"at most {have[i]}",
-                    levers,
-                )
-            )
-    for layer in shortage.impossible:
-        rule = "no way to build this layer fits one cluster"
+    levers: dict[str, None] = {}
+    for layer, shortage in failing.items():
+        row, found = _failing(works[layer], shortage, target)
+        report["layers"].append(row)
+        diagnostics += found
+        levers |= dict.fromkeys(row["levers"])
+    if not diagnostics:
+        general = ("raise the utilisation ceilings", "use a larger target (headrace devices)")
+        levers |= dict.fromkeys(general)
+        rule = "every layer fits a context, but no sequence of contexts was found"
         diagnostics.append(
-            Diagnostic("E-COMPILE-CAPACITY", layer, rule, "every option is larger", "one cluster's resources", levers)
-        )
-    if shortage.unplaceable and not diagnostics:
-        largest = ", ".join(f"{t['layer']} {t['need']}" for t in _terms(shortage, flow, 2)[:3])
-        diagnostics.append(
-            Diagnostic(
-                "E-COMPILE-PLACE",
-                f"{name} on {target.name}",
-                "all sums fit the device, but the stages do not divide over its clusters",
-                f"largest memory: {largest}",
-                f"stages of at most {target.memory_units_per_cluster} memory units side by side",
-                levers,
-            )
+            Diagnostic("E-COMPILE-PLACE", f"{name} on {target.name}", rule, "none", "at least one", general)
         )
     report["levers"] = list(levers)
     return CapacityError(diagnostics, report)
+
+
+def _failing(work: Work, shortage: Shortage, target: Target) -> tuple[dict[str, Any], list[Diagnostic]]:
+    """A layer that fits no context: as data and as diagnostics."""
+    where = f"{work.name} on {target.name}"
+    wide = [p for p in work.operands if p.row_bytes > target.memory_unit_bytes]
+    levers = [
+        "use a smaller input resolution, or a layer with fewer channels",
+        "use a larger target (headrace devices)",
+    ]
+    row: dict[str, Any] = {"layer": work.name, "kind": work.kind, "resources": [], "terms": _layer_terms(work, target)}
+    found: list[Diagnostic] = []
+    if shortage.impossible:
+        rule = "no way to build this layer fits one cluster"
+        found.append(Diagnostic("E-COMPILE-CAPACITY", where, rule, "every option is larger", "one cluster's resources"))
+    for resource, need, have in zip(RESOURCES, shortage.need, shortage.have, strict=True):
+        if need <= have:
+            continue
+        row["resources"].append({"resource": resource, "need": need, "have": have})
+        terms = ", ".join(f"{t['bytes']} bytes {t['for']}" for t in row["terms"][:4])
+        if resource == "memory_units" and wide:
+            fits = max(1, have * target.memory_unit_bytes * max(p.width for p in wide) // max(1, _sum(row["terms"])))
+            levers.insert(0, f"cut the image into tiles of at most about {fits} columns")
+        rule = f"the layer needs more {RESOURCE_NAMES[resource]} than one context has, even in its smallest form"
+        got = f"{need} ({terms})" if resource == "memory_units" else str(need)
+        found.append(Diagnostic("E-COMPILE-CAPACITY", where, rule, got, f"at most {have}"))
+    if not found:
+        rule = "all sums fit, but the layer does not divide over the clusters"
+        got = f"{shortage.uses[0] if shortage.uses else ()} controllers, sub-clusters, memory units"
+        found.append(Diagnostic("E-COMPILE-PLACE", where, rule, got, "resources side by side in one cluster"))
+    row["levers"] = levers
+    return row, [replace(d, levers=tuple(levers)) for d in found]
+
+
+def _layer_terms(work: Work, target: Target) -> list[dict[str, Any]]:
+    """What a layer keeps in memory, largest first."""
+    rows = [{"for": "of weights", "bytes": work.weight_bytes}]
+    for plane, rule in zip(work.operands, work.rules, strict=True):
+        held = min(plane.height, (rule.kernel - 1) * rule.dilation + 1)
+        rows.append({"for": f"for {held} rows of {plane.tensor}", "bytes": held * plane.row_bytes})
+    rows.append({"for": f"for a row of {work.output.tensor}", "bytes": work.output.row_bytes})
+    return sorted((r for r in rows if r["bytes"]), key=lambda r: (-int(str(r["bytes"])), str(r["for"])))
+
+
+def _sum(terms: list[dict[str, Any]]) -> int:
+    return sum(t["bytes"] for t in terms if t["for"] != "of weights")
 
 
 def _terms(shortage: Shortage, flow: Flow, resource: int) -> list[dict[str, Any]]:
     pairs = [(use[resource], w.name) for use, w in zip(shortage.uses, flow.works, strict=False)]
     order = sorted(range(len(pairs)), key=lambda i: (-pairs[i][0], i))[:TERMS]
     return [{"layer": pairs[i][1], "need": pairs[i][0]} for i in order]
-
-
-def _levers(target: Target, devices: int, shortage: Shortage) -> tuple[str, ...]:
-    levers = ["use a smaller input resolution, or a network with fewer layers or weights"]
-    if devices > 1:
-        levers.append(
-            f"stay in one context with {devices} devices' worth of {target.name}, or a larger target (headrace devices)"
-        )
-    if shortage.need[2] > shortage.have[2]:
-        levers.append("cut the network behind its last convolutions and run large fully connected layers on the host")
-    levers.append("several contexts are not built yet (they are planned): until then a network must fit one context")
-    return tuple(levers)

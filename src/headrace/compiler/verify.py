@@ -37,7 +37,7 @@ def verify(program: Program) -> bytes:
     """
     data = encode(program)
     again = decode(data)
-    broken = [*_round_trip(program, again), *_dataflow(again), *_resources(again), *_edges(again)]
+    broken = [*_round_trip(program, again), *_dataflow(again), *_resources(again), *_contexts(again), *_edges(again)]
     if broken:
         raise InternalError(broken)
     mismatched = list(_passing(again))
@@ -83,10 +83,12 @@ def _resources(p: Program) -> Iterator[Diagnostic]:
         "subclusters": t.subclusters_per_cluster * t.clusters,
         "memory_units": t.memory_units_per_cluster * t.clusters,
     }
-    for name, limit in limits.items():
-        used = sum(getattr(s, name) for s in p.stages)
-        if used > limit:
-            yield _problem("stages", f"they use more {name} than the target has", used, limit)
+    for number in range(len(p.contexts)):
+        for name, limit in limits.items():
+            used = sum(getattr(s, name) for s in p.stages if p.kernels[s.kernel].context == number)
+            if used > limit:
+                where = f"stages of context {number}"
+                yield _problem(where, f"they use more {name} than the target has", used, limit)
     if [s.kernel for s in p.stages] != list(range(len(p.kernels))):
         yield _problem("stages", "every kernel has one stage", len(p.stages), len(p.kernels))
     for stage in p.stages:
@@ -96,9 +98,39 @@ def _resources(p: Program) -> Iterator[Diagnostic]:
             )
 
 
+def _crossing(p: Program) -> list[int]:
+    """Tensors that one context writes and a later one reads."""
+    home = {k.output: k.context for k in p.kernels}
+    found = {t: None for k in p.kernels for t in p.inputs_of(k) if home.get(t, k.context) != k.context}
+    return list(found)
+
+
+def _contexts(p: Program) -> Iterator[Diagnostic]:
+    """Contexts cover the kernels in order, and their cut tensors are those of the graph."""
+    home = {k.output: k.context for k in p.kernels}
+    next_kernel = 0
+    for number, context in enumerate(p.contexts):
+        mine = p.kernels[next_kernel : next_kernel + context.kernel_count]
+        if context.first_kernel != next_kernel or any(k.context != number for k in mine) or not mine:
+            yield _problem(f"context {number}", "its kernels do not follow the context before", context, next_kernel)
+        next_kernel += context.kernel_count
+        entering = {t: None for k in mine for t in p.inputs_of(k) if home.get(t, number) != number}
+        leaving = [t for t in _crossing(p) if home[t] == number]
+        sums = tuple(
+            sum(r.height * r.width * r.channels * r.element_bytes for r in (p.tensors[t] for t in tensors)
+                if r.role == TensorRole.INTERNAL)
+            for tensors in (entering, leaving)
+        )  # fmt: skip
+        if sums != (context.cut_input_bytes, context.cut_output_bytes):
+            yield _problem(f"context {number}", "its cut bytes are not those of the graph", context, sums)
+    if next_kernel != len(p.kernels):
+        yield _problem("contexts", "they do not cover the kernels", next_kernel, len(p.kernels))
+
+
 def _edges(p: Program) -> Iterator[Diagnostic]:
     edges = {(t, i, j) for i, k in enumerate(p.kernels) for j, t in enumerate(p.inputs_of(k))}
     edges |= {(i, NONE, 0) for i, t in enumerate(p.tensors) if t.role == TensorRole.OUTPUT}
+    edges |= {(t, NONE, 0) for t in _crossing(p)}
     have = [(b.tensor, b.consumer, b.operand) for b in p.buffers]
     if sorted(have) != sorted(edges):
         yield _problem("buffers", "every edge has one buffer", len(have), len(edges))

@@ -171,6 +171,8 @@ class ContextRecord(Record):
     weight_bytes: int = _f("u64", "bytes loaded when the context starts")
     cut_input_bytes: int = _f("u64", "bytes per frame read from earlier contexts")
     cut_output_bytes: int = _f("u64", "bytes per frame kept for later contexts")
+    batch: int = _f("u32", "frames that run before the next context is loaded; the same in every context", 1)
+    reserved: int = _f("u32", "0")
 
 
 @dataclass

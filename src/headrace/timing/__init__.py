@@ -5,6 +5,7 @@ from headrace.timing import kinds as _kinds  # registers the layer kinds
 from headrace.timing.allocate import Allocation, Limits, Shortage, allocate, limits_of
 from headrace.timing.estimate import Estimate, bottleneck_of, clusters_needed, estimate
 from headrace.timing.options import Option, options_of
+from headrace.timing.partition import ContextPlan, Partition, alone, partition, segment
 from headrace.timing.rows import Buffer, RowSchedule, buffer_units, schedule
 from headrace.timing.work import (
     Family,
@@ -24,11 +25,13 @@ del _kinds
 __all__ = [
     "Allocation",
     "Buffer",
+    "ContextPlan",
     "Estimate",
     "Family",
     "Flow",
     "Limits",
     "Option",
+    "Partition",
     "Plane",
     "RowKind",
     "RowRule",
@@ -36,6 +39,7 @@ __all__ = [
     "Shortage",
     "Work",
     "allocate",
+    "alone",
     "bottleneck_of",
     "buffer_units",
     "clusters_needed",
@@ -43,8 +47,10 @@ __all__ = [
     "flow_of",
     "limits_of",
     "options_of",
+    "partition",
     "row_window",
     "row_windows",
     "schedule",
+    "segment",
     "work_of_layer",
 ]

@@ -24,6 +24,8 @@ from headrace.timing.work import Flow
 ROUNDS = 24
 PRICE_SCALE = 2.0**34
 MOST_PRICED = 1 << 23
+BOUND_SCALE = 1 << 20
+MIXES = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)], np.int64)
 RESOURCES: tuple[str, ...] = ("controllers", "subclusters", "memory_units")
 SLOWER = (2, 4, 16, 256)  # periods beyond the slowest option, which only make buffers smaller
 
@@ -83,6 +85,13 @@ class OptionTable:
         # What is larger than any device costs the same: prices times uses stay within 64 bits.
         self.priced = np.minimum(self.use, MOST_PRICED)
 
+    def part(self, first: int, last: int) -> OptionTable:
+        """The table of works ``first`` … ``last - 1``, sharing this one's arrays."""
+        part = object.__new__(OptionTable)
+        part.options = self.options[first:last]
+        part.cycles, part.use, part.priced = (a[first:last] for a in (self.cycles, self.use, self.priced))
+        return part
+
     @property
     def thresholds(self) -> list[int]:
         """Every frame time at which the set of usable options changes and all stages have one, ascending."""
@@ -117,22 +126,46 @@ class OptionTable:
             weights = np.maximum(weights / weights.max(), 1e-9)
         return None
 
-    def least(self, period: int) -> Array:
-        """int64 ``[3]``: the least sum of each resource alone with cycles ≤ ``period``; a bound for every choice."""
-        usable = (self.cycles <= period)[:, :, None]
-        return np.where(usable, self.use, self.NEVER).min(axis=1).sum(axis=0)
+    def floor(self, limits: Sequence[int], buffers: Array | None = None) -> int | None:
+        """No choice has a smaller frame time, or ``None``: no choice exists.
 
-    def lower_bound(self, limits: Sequence[int]) -> int:
-        """No choice has a smaller frame time: the exact threshold of each resource taken alone."""
+        Each resource alone, and every equally weighted sum of several, bounds the choices: if even the least sum of
+        the stages' weighted uses exceeds the weighted limits, none fits.
+
+        Args:
+            limits: of the three resources.
+            buffers: int64 ``[stages]``, memory units that each stage needs whatever its option.
+        """
         steps = self.thresholds
-        low, high = 0, len(steps) - 1
+        if min(limits) < 0 or not steps:
+            return None
+        use = self.priced
+        if buffers is not None:
+            use = use + np.stack([np.zeros_like(buffers), np.zeros_like(buffers), buffers], axis=1)[:, None, :]
+            use[:, :, 2] = np.minimum(np.maximum(use[:, :, 2], 1), MOST_PRICED)
+        # Whole prices: a bound that depended on rounding would not be one.
+        unit = np.array([max(1, BOUND_SCALE // max(1, v)) for v in limits], np.int64)
+        prices = MIXES * unit
+        costs = use @ prices.T
+        ceilings = prices @ np.array(limits, np.int64)
+
+        def possible(period: int) -> bool:
+            usable = (self.cycles <= period)[:, :, None]
+            return bool((np.where(usable, costs, self.NEVER // 4096).min(axis=1).sum(axis=0) <= ceilings).all())
+
+        low, high = 0, len(steps)
         while low < high:
             middle = (low + high) // 2
-            if (self.least(steps[middle]) <= np.array(limits)).all():
+            if possible(steps[middle]):
                 high = middle
             else:
                 low = middle + 1
-        return steps[low]
+        return steps[low] if low < len(steps) else None
+
+    def lower_bound(self, limits: Sequence[int]) -> int:
+        """No choice has a smaller frame time."""
+        found = self.floor(limits)
+        return self.thresholds[-1] if found is None else found
 
 
 @dataclass
@@ -196,9 +229,11 @@ class Shortage:
 
 
 class _Search:
-    def __init__(self, flow: Flow, target: Target, limits: Limits, place: Placer | None) -> None:
+    def __init__(
+        self, flow: Flow, target: Target, limits: Limits, place: Placer | None, table: OptionTable | None = None
+    ) -> None:
         self.flow, self.target, self.limits, self.place = flow, target, limits, place
-        self.table = OptionTable([options_of(w, target) for w in flow.works])
+        self.table = table or OptionTable([options_of(w, target) for w in flow.works])
         self.link = link_frame_cycles(flow, target)
 
     def pick(self, chosen: Sequence[int]) -> list[Option]:
@@ -261,7 +296,9 @@ def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
     return _Search(flow, target, limits, None).shortage()
 
 
-def allocate(flow: Flow, target: Target, limits: Limits, place: Placer | None = None) -> Allocation | Shortage:
+def allocate(
+    flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
+) -> Allocation | Shortage:
     """The fastest pipeline that fits, or why there is none.
 
     Args:
@@ -269,8 +306,9 @@ def allocate(flow: Flow, target: Target, limits: Limits, place: Placer | None = 
         target: the device.
         limits: ceilings over the whole device.
         place: puts stages with given uses on clusters, or says ``None``; without it, only sums are checked.
+        table: the options of the flow's works, where they are known already.
     """
-    search = _Search(flow, target, limits, place)
+    search = _Search(flow, target, limits, place, table)
     if any(not row for row in search.table.options):
         return search.shortage()
     steps = search.table.thresholds

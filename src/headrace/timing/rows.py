@@ -69,20 +69,13 @@ def serve(ready: Array, cycles: Array) -> Array:
     return np.maximum.accumulate(ready - (total - cycles)) + total
 
 
-def link_row_cycles(plane: Plane, target: Target) -> int:
-    """Cycles the host link is busy with one row."""
-    return ceil_div(plane.row_bytes * target.clock_hz, target.link_bytes_per_second)
-
-
 def link_frame_cycles(flow: Flow, target: Target) -> int:
     """Cycles the host link needs for one frame's inputs and outputs."""
-    streams = (*flow.inputs, *flow.outputs)
-    return sum(ceil_div(p.frame_bytes * target.clock_hz, target.link_bytes_per_second) for p in streams)
+    return sum(flow.link_cycles(p, p.frame_bytes, target) for p in (*flow.inputs, *flow.outputs))
 
 
-def _arrivals(plane: Plane, period: int, frames: int, target: Target) -> tuple[Array, Array]:
-    """(claim, end) cycles of input rows paced over the period."""
-    cost = link_row_cycles(plane, target)
+def _arrivals(plane: Plane, period: int, frames: int, cost: int) -> tuple[Array, Array]:
+    """(claim, end) cycles of input rows of ``cost`` link cycles each, paced over the period."""
     index = np.arange(plane.height * frames, dtype=np.int64)
     ends = serve(index * period // plane.height, np.full_like(index, cost))
     return ends - cost, ends
@@ -177,7 +170,8 @@ def _schedule(
     ends: dict[str, Array] = {}
     buffers: list[Buffer] = []
     for plane in flow.inputs:
-        claims[plane.tensor], ends[plane.tensor] = _arrivals(plane, period, frames, target)
+        cost = flow.link_cycles(plane, plane.row_bytes, target)
+        claims[plane.tensor], ends[plane.tensor] = _arrivals(plane, period, frames, cost)
     for work, option in zip(flow.works, options, strict=True):
         steps = _steps(work, option)
         start, end = _run(work, steps, ends, frames)
@@ -189,7 +183,7 @@ def _schedule(
             buffers.append(Buffer(plane.tensor, work.name, i, rows, rows * plane.row_bytes))
     for plane in flow.outputs:
         # The host takes rows over the shared link, which may be busy with one row of each other stream.
-        turn = sum(link_row_cycles(p, target) for p in (*flow.inputs, *flow.outputs))
+        turn = sum(flow.link_cycles(p, p.row_bytes, target) for p in (*flow.inputs, *flow.outputs))
         out = serve(ends[plane.tensor], np.full_like(ends[plane.tensor], turn))
         gone = np.searchsorted(out, claims[plane.tensor], side="right")
         rows = min(int((np.arange(1, gone.size + 1) - gone).max()), 2 * plane.height + 1) + MARGIN
@@ -199,14 +193,26 @@ def _schedule(
 
 def latency_of(flow: Flow, options: Sequence[Option], target: Target) -> int:
     """Cycles of one frame alone in the pipeline, from the host and back to it."""
-    ends: dict[str, Array] = {}
-    for plane in flow.inputs:
-        ends[plane.tensor] = _arrivals(plane, 0, 1, target)[1]
+    ends = _burst(flow, target)
     for work, option in zip(flow.works, options, strict=True):
         steps = _steps(work, option)
         ends[work.output.tensor] = _run(work, steps, ends, 1)[1][:, steps.rows].reshape(-1)
-    back = (serve(ends[p.tensor], np.full(p.height, link_row_cycles(p, target))) for p in flow.outputs)
-    return max((int(rows[-1]) for rows in back), default=0)
+    # All outputs share the link, in the order in which their rows are ready.
+    ready = np.concatenate([ends[p.tensor] for p in flow.outputs] or [np.zeros(0, np.int64)])
+    costs = [np.full(p.height, flow.link_cycles(p, p.row_bytes, target), np.int64) for p in flow.outputs]
+    order = np.argsort(ready, kind="stable")
+    back = serve(ready[order], np.concatenate(costs or [np.zeros(0, np.int64)])[order])
+    finished = (int(ends[w.output.tensor][-1]) for w in flow.works)
+    return max((*finished, int(back.max(initial=0)), link_frame_cycles(flow, target)), default=0)
+
+
+def _burst(flow: Flow, target: Target) -> dict[str, Array]:
+    """End of each input row when the host sends one frame of every input at once, one row of each in turn."""
+    tallest = max((p.height for p in flow.inputs), default=0)
+    turns = np.arange(1, tallest + 1, dtype=np.int64)
+    costs = [flow.link_cycles(p, p.row_bytes, target) for p in flow.inputs]
+    sent = sum((np.minimum(turns, p.height) * c for p, c in zip(flow.inputs, costs, strict=True)), np.zeros_like(turns))
+    return {p.tensor: sent[: p.height] for p in flow.inputs}
 
 
 def buffer_units(flow: Flow, buffers: Sequence[Buffer], target: Target) -> list[int]:

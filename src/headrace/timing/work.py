@@ -17,6 +17,7 @@ import numpy as np
 from headrace.errors import Diagnostic, InputFileError
 from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of, output_quantization
+from headrace.targets import Target
 
 MAX_ROWS = 1 << 16  # rows, and columns, of one tensor; beyond it the row schedule itself would not be worth its memory
 MAX_FRAME_BYTES = 1 << 32
@@ -112,16 +113,26 @@ class Work:
 
 @dataclass(frozen=True)
 class Flow:
-    """The dataflow graph: works in topological order, tensors that come from and go to the host."""
+    """The dataflow graph: works in topological order, tensors that come from and go to the host.
+
+    Attributes:
+        cuts: inputs and outputs that come from, or go to, other contexts; they move at another rate.
+    """
 
     works: tuple[Work, ...]
     inputs: tuple[Plane, ...]
     outputs: tuple[Plane, ...]
+    cuts: tuple[str, ...] = ()
 
     @property
     def link_bytes(self) -> int:
         """Bytes per frame over the host link."""
         return sum(p.frame_bytes for p in (*self.inputs, *self.outputs))
+
+    def link_cycles(self, plane: Plane, size: int, target: Target) -> int:
+        """Cycles the host link is busy with ``size`` bytes of an input or output."""
+        rate = target.cut_bytes_per_second if plane.tensor in self.cuts else target.link_bytes_per_second
+        return -(-size * target.clock_hz // rate)
 
 
 def row_windows(work: Work, operand: int) -> tuple[Array, Array]:

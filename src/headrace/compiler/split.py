@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A layer larger than a context, as several that are not: exact, because output channels are independent.
+
+A dense convolution or fully connected layer whose weights exceed what one context holds becomes parts with some of its
+output channels each, and a concatenation that keeps the layer's name. A fused residual is cut the same way. Every part
+has the integers of its channels, unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from headrace.compiler.graph import Lowered
+from headrace.compiler.lower import Kernel
+from headrace.hef.microcode import Opcode
+from headrace.numerics.quantization import TensorQuantization
+from headrace.targets import Target
+from headrace.timing import Family, Flow, Plane, RowRule, Shortage, Work, alone
+from headrace.timing.options import ceil_div
+
+MOST_PARTS = 256
+CHANNEL_AXIS = 2
+Shares = tuple[float, float, float]
+Scales = Mapping[str, TensorQuantization]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A kernel and its work."""
+
+    kernel: Kernel
+    work: Work
+
+
+def split_oversized(lowered: Lowered, target: Target, shares: Shares) -> tuple[Lowered, list[dict[str, Any]]]:
+    """The network with every layer that exceeds a context split, and a record of each decision.
+
+    Layers that no split helps are left as they are.
+    """
+    kernels: list[Kernel] = []
+    works: list[Work] = []
+    decisions: list[dict[str, Any]] = []
+    scales = {s.tensor: s.quantization for s in lowered.inputs} | {k.name: k.output for k in lowered.kernels}
+    for i, (kernel, work) in enumerate(zip(lowered.kernels, lowered.flow.works, strict=True)):
+        found = _split(kernel, work, alone(lowered.flow, i, target, shares), target, shares, scales)
+        if found is None:
+            kernels.append(kernel)
+            works.append(work)
+            continue
+        pieces, record = found
+        kernels += [p.kernel for p in pieces]
+        works += [p.work for p in pieces]
+        decisions.append(record)
+    if not decisions:
+        return lowered, []
+    flow = Flow(tuple(works), lowered.flow.inputs, lowered.flow.outputs)
+    return replace(lowered, kernels=tuple(kernels), flow=flow), decisions
+
+
+def _split(
+    kernel: Kernel, work: Work, result: Any, target: Target, shares: Shares, scales: Scales
+) -> tuple[list[_Piece], dict[str, Any]] | None:
+    if not isinstance(result, Shortage) or work.family is not Family.DENSE or result.need[2] <= result.have[2]:
+        return None
+    least = max(2, ceil_div(result.need[2], max(1, result.have[2])))
+    for parts in range(least, min(MOST_PARTS, work.output.channels) + 1):
+        pieces = list(_pieces(kernel, work, parts, scales))
+        widest = pieces[0] if len(work.operands) == 1 else pieces[1]
+        if isinstance(_alone(widest.work, target, shares), Shortage):
+            if parts >= 4 * least:
+                return None  # it is not the weights
+            continue
+        record = {
+            "decision": "split",
+            "layer": work.name,
+            "parts": parts,
+            "axis": "output channels",
+            "channels": [p.work.output.channels for p in pieces[:-1] if p.work.family is Family.DENSE],
+            "reason": f"{result.need[2]} memory units are needed, a context has {result.have[2]}",
+        }
+        return pieces, record
+    return None
+
+
+def _alone(work: Work, target: Target, shares: Shares) -> object:
+    return alone(Flow((work,), work.operands, (work.output,)), 0, target, shares)
+
+
+def _pieces(kernel: Kernel, work: Work, parts: int, scales: Scales) -> Iterator[_Piece]:
+    """Parts (each after the slice of its residual, if there is one), then the concatenation."""
+    channels = work.output.channels
+    edges = [channels * i // parts for i in range(parts + 1)]
+    # The widest part first, so that the caller can try it alone.
+    sizes = sorted((b - a for a, b in pairwise(edges)), reverse=True)
+    names: list[str] = []
+    start = 0
+    for number, size in enumerate(sizes, 1):
+        name = f"{kernel.name}.part{number}"
+        residual = None
+        if len(work.operands) > 1:
+            residual = _slice(kernel, work, f"{kernel.name}.residual{number}", (start, size), scales)
+            yield residual
+        yield _part(kernel, work, name, (start, start + size), residual)
+        names.append(name)
+        start += size
+    planes = tuple(replace(work.output, tensor=n, channels=s) for n, s in zip(names, sizes, strict=True))
+    joined = Work(work.name, "concat", Family.MOVE, planes, tuple(RowRule() for _ in planes), work.output)
+    yield _Piece(
+        Kernel(kernel.name, Opcode.CONCATENATE, names, kernel.shape, kernel.output, {"axis": CHANNEL_AXIS}), joined
+    )
+
+
+def _slice(kernel: Kernel, work: Work, name: str, channels: tuple[int, int], scales: Scales) -> _Piece:
+    source: Plane = work.operands[1]
+    start, size = channels
+    made = Kernel(name, Opcode.SLICE, [source.tensor], (*kernel.shape[:2], size), scales[source.tensor])
+    made.fields["start_channel"] = start
+    written = replace(source, tensor=name, channels=size)
+    return _Piece(made, Work(name, "slice", Family.MOVE, (source,), (RowRule(),), written))
+
+
+def _part(kernel: Kernel, work: Work, name: str, channels: tuple[int, int], residual: _Piece | None) -> _Piece:
+    first, last = channels
+    size = last - first
+    made = Kernel(name, kernel.opcode, list(kernel.inputs), (*kernel.shape[:2], size), kernel.output)
+    made.fields = dict(kernel.fields)
+    per_channel = kernel.fields["requantise_channels"] == kernel.shape[2]
+    for key, array in kernel.constants.items():
+        if key in ("weight_offset", "bias_offset"):
+            made.constants[key] = np.ascontiguousarray(array[first:last])
+        elif key == "table_offset" or array.shape[-1] != kernel.shape[2]:
+            made.constants[key] = array
+        else:  # multipliers [terms, channels], shifts [channels]
+            made.constants[key] = np.ascontiguousarray(array[..., first:last])
+    if per_channel:
+        made.fields["requantise_channels"] = size
+    operands = work.operands
+    if residual is not None:
+        made.inputs[1] = residual.kernel.name
+        operands = (operands[0], residual.work.output)
+    changed = replace(
+        work,
+        name=name,
+        operands=operands,
+        output=replace(work.output, tensor=name, channels=size),
+        weight_bytes=ceil_div(work.weight_bytes * size, work.output.channels),
+        macs=work.macs * size // work.output.channels,
+    )
+    return _Piece(made, changed)
