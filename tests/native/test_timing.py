@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.hef.microcode import NONE, BufferRecord, Opcode, Program, StageRecord, TensorRole
+from headrace.hef.microcode import NONE, BufferRecord, ContextRecord, Opcode, Program, StageRecord, TensorRole
 from native.programs import Builder, add_pipeline, hef_of, requantisation
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
@@ -145,11 +145,59 @@ def test_what_is_not_built_yet_says_so() -> None:
     with pytest.raises(native.NativeError) as error:
         timing(p)
     assert error.value.status == 61
-    from headrace.hef.microcode import ContextRecord
-
-    p = chain([10, 10])
-    p.contexts = [ContextRecord(0, 1), ContextRecord(1, 1)]
-    p.kernels[1].context = 1
+    p = in_contexts(chain([1] * 1100))
     with pytest.raises(native.NativeError) as error:
         timing(p)
     assert error.value.status == 7
+
+
+def in_contexts(p: Program, batch: int = 1, weights: int = 0) -> Program:
+    """Every kernel in a context of its own; what one hands to the next goes through the host."""
+    p.contexts = [ContextRecord(i, 1, weights, batch=batch) for i in range(len(p.kernels))]
+    for i, k in enumerate(p.kernels):
+        k.context = i
+        if p.tensors[k.output].role != int(TensorRole.OUTPUT):
+            p.buffers.append(BufferRecord(k.output, NONE, 0, 8))
+    return p
+
+
+def test_contexts_run_one_after_the_other() -> None:
+    """Weights over the link, a fixed switch, then the batch; tensors that cross move at their own rate."""
+    for batch in (1, 3):
+        t = timing(in_contexts(chain([500, 700]), batch, 70_000))
+        load = math.ceil(70_000 * 400e6 / 3.5e9) + 480_000
+        network, cut = math.ceil(32 * 400e6 / 3.5e9), [math.ceil(32 * n * 400e6 / 2.5e9) for n in range(11)]
+        # The first row arrives, ten rows pass the stage, the last one leaves.
+        first = [network + 10 * engine(500) + cut[10] - cut[9], cut[1] + 10 * engine(700) + network]
+        assert [c["reload_cycles"] + c["switch_cycles"] for c in t["contexts"]] == [load, load]
+        for context, alone, row in zip(t["contexts"], first, (500, 700), strict=True):
+            assert context["first_frame_cycles"] == pytest.approx(alone, abs=8)
+            follow = (batch - 1) * 10 * engine(row)
+            assert context["run_cycles"] == pytest.approx(context["first_frame_cycles"] + follow, abs=8)
+        total = 2 * load + sum(c["run_cycles"] for c in t["contexts"])
+        assert t["batch"] == batch
+        assert t["cycles_per_frame"] == round(total / batch)
+        assert t["fps"] == pytest.approx(400e6 * batch / total)
+        assert t["latency_cycles"] == 2 * load + sum(c["first_frame_cycles"] for c in t["contexts"])
+        assert t["bottleneck"] == "host link"
+
+
+def test_batches_beyond_the_simulated_frames_go_on_at_the_same_pace() -> None:
+    one, many = (timing(in_contexts(chain([500, 700]), b)) for b in (32, 1000))
+    for a, b, row in zip(one["contexts"], many["contexts"], (500, 700), strict=True):
+        assert b["run_cycles"] - a["run_cycles"] == pytest.approx((1000 - 32) * 10 * engine(row), rel=1e-3)
+
+
+@pytest.mark.parametrize("batch", [0, 1 << 17])
+def test_an_impossible_batch_is_refused(batch: int) -> None:
+    with pytest.raises(native.NativeError) as error:
+        native.Device().load(hef_of(in_contexts(chain([5, 5]), batch)))
+    assert error.value.status == 26
+    assert "batch" in error.value.text
+
+
+def test_a_buffer_to_the_host_needs_a_tensor_that_leaves() -> None:
+    p = chain([5, 5])
+    p.buffers.append(BufferRecord(p.kernels[0].output, NONE, 0, 8))
+    with pytest.raises(native.NativeError, match="read by a later context"):
+        native.Device().load(hef_of(p))

@@ -195,34 +195,27 @@ def test_vectors_move_along_channels() -> None:
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_too_many_stages_is_a_report() -> None:
+def test_rows_wider_than_all_line_memory_are_a_report() -> None:
+    b = GraphBuilder(0)
+    x = b.input((8, 4096, 8))
+    b.output(b.add("conv", [x], {"kernel_shape": [3, 3, 8, 8], "padding": [1, 1, 1, 1]}))
     with pytest.raises(CapacityError) as caught:
-        compile_network(resnet(blocks=12), HAILO8L)
+        compile_network(freeze(b.net), replace(HAILO8L, memory_unit_bytes=128))
     error = caught.value
     assert error.exit_code == 8
     report = json.loads(json.dumps(error.as_dict()))["report"]
-    controllers = report["resources"][0]
-    assert controllers["resource"] == "controllers"
-    assert controllers["exceeded"]
-    assert controllers["need"] > controllers["have"] == 63
-    assert report["devices_needed"] == 2
-    assert report["levers"]
-    assert "infeasible" not in str(error)
-    assert "layer controllers" in str(error)
-
-
-def test_too_many_weights_names_the_largest_layers() -> None:
-    b = GraphBuilder(0)
-    x = b.input((512,))
-    for width in (900, 400, 10):
-        x = b.add("dense", [x], {"kernel_shape": [b.shape(x)[1], width]})
-    b.output(x)
-    with pytest.raises(CapacityError) as caught:
-        compile_network(freeze(b.net), replace(HAILO8, memory_unit_bytes=512))
-    memory = caught.value.report["resources"][2]
+    memory = report["resources"][2]
+    assert memory["resource"] == "memory_units"
     assert memory["exceeded"]
-    assert memory["terms"][0]["layer"] == "net/fc1"
-    assert memory["terms"][0]["need"] >= 512 * 900 // 512
+    assert memory["need"] > memory["have"] == 512
+    assert memory["terms"][0]["layer"] == "net/conv1"
+    layer = report["layers"][0]
+    assert layer["layer"] == "net/conv1"
+    assert layer["terms"][0] == {"for": "for 3 rows of net/input_layer1", "bytes": 3 * 4096 * 8}
+    assert layer["resources"][0]["need"] > layer["resources"][0]["have"]
+    assert any("tiles of at most" in lever for lever in report["levers"])
+    assert "infeasible" not in str(error)
+    assert "memory units" in str(error)
 
 
 def test_ceilings_are_kept_and_checked() -> None:

@@ -68,12 +68,12 @@ def _split(
     if not isinstance(result, Shortage) or work.family is not Family.DENSE or result.need[2] <= result.have[2]:
         return None
     least = max(2, ceil_div(result.need[2], max(1, result.have[2])))
-    for parts in range(least, min(MOST_PARTS, work.output.channels) + 1):
+    parts, most = least, min(MOST_PARTS, work.output.channels, 4 * least)
+    while parts <= most:
         pieces = list(_pieces(kernel, work, parts, scales))
         widest = pieces[0] if len(work.operands) == 1 else pieces[1]
         if isinstance(_alone(widest.work, target, shares), Shortage):
-            if parts >= 4 * least:
-                return None  # it is not the weights
+            parts += ceil_div(parts, 4)
             continue
         record = {
             "decision": "split",
@@ -84,7 +84,7 @@ def _split(
             "reason": f"{result.need[2]} memory units are needed, a context has {result.have[2]}",
         }
         return pieces, record
-    return None
+    return None  # it is not the weights
 
 
 def _alone(work: Work, target: Target, shares: Shares) -> object:

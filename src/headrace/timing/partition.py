@@ -297,6 +297,8 @@ def partition(
     """
     sizes = [w.weight_bytes for w in flow.works] if weights is None else weights
     work = _Partitioner(flow, target, shares, batch, sizes, place)
+    if any(not options for options in work.table.options):
+        return None
     points = work.candidates()
     found = _search(work, points)
     if found is None and len(points) < len(flow.works) + 1:

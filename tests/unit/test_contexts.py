@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks larger than the device: same codes, times that agree, the cheapest cuts, layers split exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compiler_support import Interpreter, RowSimulator, freeze, layer_run, random_codes, resnet
+from context_networks import context_program, convolution, large_residual
+from headrace.compiler import CompileOptions, CompileResult, compile_network
+from headrace.errors import UsageError
+from headrace.hef.container import read_hef
+from headrace.hef.microcode import Program, decode
+from headrace.hn import Network
+from headrace.targets import Target, load_target
+from headrace.timing import Shortage, allocate, flow_of, limits_of, partition, segment
+from random_graphs import GraphBuilder
+
+HAILO8L = load_target("hailo8l")
+SMALL = replace(HAILO8L, name="small", clusters=1)
+
+
+def check_codes(network: Network, result: CompileResult, count: int = 2) -> None:
+    """The program's codes, by the interpreter of its records, are those of the layers."""
+    frames = random_codes(network, count)
+    want, got = layer_run(network, frames), Interpreter(decode(result.microcode)).run(frames)
+    for layer in network:
+        if layer.kind != "output_layer":
+            np.testing.assert_array_equal(got[layer.name], want[layer.name], err_msg=layer.name)
+
+
+def timed(result: CompileResult) -> dict[str, Any]:
+    native = pytest.importorskip("headrace.runtime._native")
+    return native.Device(None, threads=1).load(result.hef).timing()
+
+
+def check_time(result: CompileResult) -> None:
+    """Closed form against event simulation: the network, every context, every layer."""
+    played = timed(result)
+    assert result.report["fps"] == pytest.approx(played["fps"], rel=0.05)
+    assert result.report["latency_ms"] == pytest.approx(played["latency_ms"], rel=0.05)
+    for part, context in zip(result.report["parts"], played["contexts"], strict=True):
+        assert part["reload_cycles"] == context["reload_cycles"]
+        assert part["run_cycles"] == pytest.approx(context["run_cycles"], rel=0.05)
+    for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
+        assert layer["name"] == stage["name"]
+        assert layer["cycles"] == pytest.approx(stage["busy_cycles"], rel=0.1)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_large_residual_network_runs_in_contexts(batch: int) -> None:
+    network = large_residual()
+    assert sum(layer.kind == "conv" for layer in network) >= 30
+    assert sum(a.size for k, a in network.params.items() if k.endswith("kernel_q")) > 40e6
+    result = compile_network(network, HAILO8L, CompileOptions(batch=batch))
+    assert result.report["contexts"] >= 3
+    assert read_hef(result.hef).description.contexts == result.report["contexts"]
+    assert read_hef(result.hef).description.latency_ms == pytest.approx(result.report["latency_ms"])
+    crossing = [c.cut_output_bytes for c in decode(result.microcode).contexts]
+    assert all(crossing[:-1]) and not crossing[-1]
+    check_time(result)
+    if batch == 1:
+        assert compile_network(network, HAILO8L).hef == result.hef
+
+
+def test_the_device_runs_what_the_layers_mean() -> None:
+    native = pytest.importorskip("headrace.runtime._native")
+    network = resnet(blocks=4)
+    result = compile_network(network, SMALL, CompileOptions(batch=4))
+    assert result.report["contexts"] > 1
+    check_codes(network, result)
+    check_time(result)
+    frames = random_codes(network, 2)
+    want, got = layer_run(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
+    for name, value in got.items():
+        np.testing.assert_array_equal(np.asarray(value).reshape(want[name].shape), want[name], err_msg=name)
+
+
+def test_every_context_is_a_pipeline_that_keeps_its_promise() -> None:
+    """Another simulator, on each context as a program of its own: no deadlock, and the period that was promised."""
+    result = compile_network(resnet(blocks=4), SMALL)
+    program = decode(result.microcode)
+    for number, part in enumerate(result.report["parts"]):
+        ends = RowSimulator(context_program(program, number)).run(8)
+        assert max(np.diff(ends)[3:]) <= part["cycles_per_frame"]
+
+
+def test_more_frames_per_switch_are_faster_per_frame() -> None:
+    network = resnet(blocks=4)
+    rates = [compile_network(network, SMALL, CompileOptions(batch=b)).report["fps"] for b in (1, 4, 16)]
+    assert rates == sorted(rates)
+    assert rates[2] > 5 * rates[0]
+    for bad in (0, -1, 1 << 17, 2.0, True):
+        with pytest.raises(UsageError, match="batch"):
+            compile_network(network, SMALL, CompileOptions(batch=bad))  # type: ignore[arg-type]
+
+
+def brute_force(network: Network, target: Target, batch: int) -> int:
+    """Cycles per batch of the best of all sequences of contexts."""
+    flow = flow_of(network)
+    n = len(flow.works)
+    memory: dict[tuple[int, int], int | None] = {}
+
+    def cost(first: int, last: int) -> int | None:
+        if (first, last) not in memory:
+            part = segment(flow, first, last)
+            found = allocate(part, target, limits_of(target, part))
+            memory[first, last] = None
+            if not isinstance(found, Shortage):
+                load = sum(w.weight_bytes for w in part.works) * target.clock_hz
+                memory[first, last] = (
+                    -(-load // target.link_bytes_per_second)
+                    + -(-target.context_switch_ns * target.clock_hz // 10**9)
+                    + found.rows.latency
+                    + (batch - 1) * found.period
+                )
+        return memory[first, last]
+
+    totals: list[int] = []
+    for count in range(n):
+        for inner in combinations(range(1, n), count):
+            ends = (0, *inner, n)
+            costs = [cost(a, b) for a, b in pairwise(ends)]
+            if all(c is not None for c in costs):
+                totals.append(sum(c for c in costs if c is not None))
+    return min(totals)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_sequence_of_contexts_is_cheaper(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(seed)
+    x = skip = b.input((int(rng.integers(6, 20)), 12, 8))
+    for i in range(4):
+        x = convolution(b, x, 8, 3, 1, skip if i == 2 else None)
+        x = b.add("maxpool", [x], {"kernel_shape": [3, 3], "padding": [1] * 4})
+    b.output(x)
+    network = freeze(b.net, seed)
+    target = replace(SMALL, controllers_per_cluster=7, context_switch_ns=int(rng.integers(0, 200_000)))
+    batch = int(rng.integers(1, 20))
+    found = partition(flow_of(network), target, batch=batch)
+    assert found is not None and found.optimal
+    assert found.cycles == brute_force(network, target, batch)
+    assert found.lower_bound <= found.cycles
+
+
+def oversized(residual: bool) -> Network:
+    b = GraphBuilder(0)
+    x = convolution(b, b.input((6, 6, 16)), 48, 3)
+    y = convolution(b, x, 48, 3, 1, x if residual else None)
+    y = b.add("reshape", [y], {"shape": [6 * 6 * 48]})
+    b.output(b.add("dense", [y], {"kernel_shape": [6 * 6 * 48, 67]}))
+    return freeze(b.net)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_layer_larger_than_a_context_is_split_exactly(residual: bool) -> None:
+    native = pytest.importorskip("headrace.runtime._native")
+    network = oversized(residual)
+    target = replace(SMALL, memory_unit_bytes=128, memory_units_per_cluster=160)
+    result = compile_network(network, target)
+    split = {d["layer"]: d for d in result.report["decisions"]}
+    assert {"net/conv2", "net/fc1"} <= set(split)
+    assert sum(split["net/fc1"]["channels"]) == 67
+    assert split["net/fc1"]["parts"] == len(split["net/fc1"]["channels"])
+    check_codes(network, result)
+    check_time(result)
+    frames = random_codes(network, 2)
+    want, got = layer_run(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
+    np.testing.assert_array_equal(np.asarray(got["net/fc1"]).reshape(2, -1), want["net/fc1"].reshape(2, -1))
+
+
+def test_inputs_and_outputs_may_lie_in_any_context() -> None:
+    """A second input that only the last context reads, an output of the first, an output that is read again later."""
+    b = GraphBuilder(0)
+    x, late = b.input((12, 12, 8)), b.input((12, 12, 8))
+    early = x = convolution(b, x, 8, 3)
+    for _ in range(8):
+        x = convolution(b, x, 8, 3)
+    x = b.add("ew_add", [x, late], {})
+    x = b.add("ew_add", [x, early], {})
+    b.output(early)
+    b.output(x)
+    network = freeze(b.net)
+    result = compile_network(network, replace(SMALL, controllers_per_cluster=9))
+    assert result.report["contexts"] > 1
+    check_codes(network, result)
+    check_time(result)
+
+
+def test_verify_catches_broken_contexts() -> None:
+    from headrace.compiler.verify import verify
+    from headrace.errors import InternalError
+
+    program = decode(compile_network(resnet(blocks=4), SMALL).microcode)
+
+    def refuse(change: Any) -> None:
+        broken: Program = decode(verify(program))
+        change(broken)
+        with pytest.raises(InternalError):
+            verify(broken)
+
+    refuse(lambda p: setattr(p.contexts[0], "cut_output_bytes", 1))
+    refuse(lambda p: setattr(p.contexts[1], "first_kernel", 0))
+    refuse(lambda p: setattr(p.kernels[0], "context", 1))
+    refuse(lambda p: p.contexts.pop())
