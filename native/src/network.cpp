@@ -52,6 +52,7 @@ const std::vector<const KernelSet*>& kernel_sets() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
       found.push_back(&kAvx512VnniKernels);
+      if (__builtin_cpu_supports("avx512vbmi")) found.push_back(&kAvx512VbmiKernels);
     }
 #endif
     return found;
@@ -69,7 +70,9 @@ const KernelSet& choose_kernels(const char* name) {
   for (const KernelSet* set : kernel_sets()) {
     if (std::strcmp(set->name, name) == 0) return *set;
   }
-  const bool known = std::strcmp(name, "avx2") == 0 || std::strcmp(name, "avx512vnni") == 0;
+  const char* const others[] = {"avx2", "avxvnni", "avx512vnni", "avx512vbmi", "neon", "dotprod"};
+  const bool known = std::any_of(std::begin(others), std::end(others),
+                                 [&](const char* other) { return std::strcmp(name, other) == 0; });
   fail(HEADRACE_INVALID_ARGUMENT, where,
        known ? "this CPU does not have the kernel set" : "there is no kernel set of this name", printable(name),
        "one this CPU has: " + names_of_sets());

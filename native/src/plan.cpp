@@ -132,12 +132,15 @@ void fill_requantise(Step& s, const Program& p, Budget& budget, uint64_t lanes, 
   const uint8_t* shifts = constant(p, k.shift_offset);
   for (uint64_t lane = 0; lane < lanes; ++lane) {
     const int64_t channel = channel_of(lane);
-    shift[lane] = 1;
+    shift[lane] = 32;  // with a multiplier of 0: any shift gives the zero point, and 32 or more keeps high_half
     if (channel < 0) continue;
     const uint64_t c = count == 1 ? 0 : static_cast<uint64_t>(channel);
     for (uint64_t t = 0; t < terms; ++t) m[t * lanes + lane] = load_i32(from + 4 * (t * count + c));
     shift[lane] = shifts[c];
   }
+  // Zero point, residual's zero point and rounding stay below 2^62 together, so that they are one addend.
+  s.q.high_half = s.out.bytes == 1 && std::abs(int64_t{k.requantise_zero}) < (1 << 11);
+  for (uint64_t c = 0; c < count; ++c) s.q.high_half = s.q.high_half && shifts[c] >= 32 && shifts[c] <= 50;
   s.q.multiplier0 = m;
   s.q.multiplier1 = terms == 2 ? m + lanes : nullptr;
   s.q.shift = shift;
@@ -155,7 +158,7 @@ void fill_table(Step& s, const Program& p, Budget& budget) {
   const bool wide = static_cast<Opcode>(k.opcode) == Opcode::kReduceSumReciprocal;
   s.q.table_bytes = wide ? 2 : s.q.out_bytes;
   const uint64_t size = (uint64_t{1} << k.table_bits) * static_cast<uint64_t>(s.q.table_bytes);
-  s.table = AlignedBytes(budget, size, "table");
+  s.table = AlignedBytes(budget, std::max<uint64_t>(size, 256), "table");  // vector look-ups read at least so much
   std::memcpy(s.table.data(), constant(p, k.table_offset), static_cast<size_t>(size));
   s.q.table = s.table.data();
 }

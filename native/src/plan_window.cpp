@@ -13,7 +13,27 @@ using namespace microcode;
 
 constexpr int64_t kBandLimit = 96 << 10;  // bytes of input rows a tile works on: stays in the second-level cache
 
-void fill_geometry(Step& s, bool depthwise) {
+// Whether depthwise kernels that work on groups of four rows can do this window.
+bool by_rows(const WindowOp& w) {
+  return w.dilation_width == 1 && (w.kernel_width == 3 || w.kernel_width == 5) && w.stride_width <= 2;
+}
+
+// How many output pixels to see as one (WindowOp::fold). A convolution's window grows by the pixels between; that costs
+// no more than the lanes it fills. Depthwise lanes read neighbouring elements, so the stride must be 1; the kernels
+// that go by rows gain more than a fold of many channels would.
+int64_t fold_of(const WindowOp& w, bool depthwise, const KernelSet& kernels) {
+  int64_t fold = 1;
+  if (depthwise && w.stride_width == 1) {
+    if (w.out_channels > kColumns && kernels.row_groups && by_rows(w)) return 1;
+    while (fold < kColumns && w.out_channels * fold % kColumns != 0) fold *= 2;
+    return w.out_width % fold == 0 ? fold : 1;
+  }
+  if (depthwise || w.groups != 1 || w.dilation_width != 1) return 1;
+  while (w.out_channels * fold * 2 <= kColumns && w.out_width % (fold * 2) == 0) fold *= 2;
+  return fold;
+}
+
+void fill_geometry(Step& s, bool depthwise, const KernelSet& kernels) {
   const KernelRecord& k = s.record;
   const Place& x = s.in[0];
   WindowOp& w = s.window;
@@ -40,12 +60,23 @@ void fill_geometry(Step& s, bool depthwise) {
   w.group_out = s.out.channels / w.groups;
   w.group_blocks = (w.group_out + kColumns - 1) / kColumns;
   w.in_zero = x.zero;
+  w.fold = fold_of(w, depthwise, kernels);
+  if (w.fold > 1) {
+    if (!depthwise) w.kernel_width += (w.fold - 1) * w.stride_width;
+    w.out_width /= w.fold;
+    w.out_channels *= w.fold;
+    w.group_out = w.out_channels;
+    w.group_blocks = (w.group_out + kColumns - 1) / kColumns;
+    w.stride_width *= w.fold;
+  }
+  w.pixel_stride = w.stride_width * x.channels;
 }
 
 int64_t extent(int64_t taps, int64_t dilation) { return (taps - 1) * dilation + 1; }
 
-void choose_band(WindowOp& w, bool may_be_direct) {
-  const int64_t need_width = (w.out_width - 1) * w.stride_width + extent(w.kernel_width, w.dilation_width);
+void choose_band(WindowOp& w, bool depthwise, bool may_be_direct) {
+  const int64_t last = (w.out_width - 1) * w.stride_width + (depthwise ? w.fold - 1 : 0);  // pixel of the last window
+  const int64_t need_width = last + extent(w.kernel_width, w.dilation_width);
   const int64_t need_height = (w.out_height - 1) * w.stride_height + extent(w.kernel_height, w.dilation_height);
   const bool padded = w.pad_top != 0 || w.pad_left != 0 || need_width > w.in_width || need_height > w.in_height;
   w.direct = may_be_direct && !padded;
@@ -77,11 +108,11 @@ void fill_segments(Step& s, bool depthwise, int k_step, Budget& budget) {
   w.segment_offset = s.segment_offset.data();
 }
 
-// Weights of output channel c in segment order: [kernel_height][kernel_width][group_in] is that order already.
+// Weights in segment order; those of the source are [channel][kernel_height][kernel_width][group_in], which is that
+// order already but for the columns that a fold adds.
 void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budget& budget) {
   WindowOp& w = s.window;
   const auto blocks = static_cast<uint64_t>(w.groups * w.group_blocks);
-  const int64_t per_channel = w.segments * w.segment_length;
   w.block_elements = w.segments * w.segment_padded * kColumns;
   s.weights = AlignedBytes(
       budget,
@@ -90,15 +121,19 @@ void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budge
   s.bias = AlignedBytes(budget, sat_mul(blocks, kColumns * 4), "biases");
   const uint8_t* from = p.constants.data + s.record.weight_offset;
   const uint8_t* bias = p.constants.data + s.record.bias_offset;
+  const int64_t row = int64_t{s.record.kernel_width} * w.group_in;  // of the source, and of the folded window
+  const int64_t wide_row = w.kernel_width * w.group_in, channels = w.out_channels / w.fold;
   for (uint64_t lane = 0; lane < blocks * kColumns; ++lane) {
     const int64_t c = channel_of_lane(w, lane);
     if (c < 0) continue;
+    const int64_t before = w.fold == 1 ? 0 : static_cast<int64_t>(lane) / channels * s.record.stride_width * w.group_in;
     uint32_t sum = 0;
     const int64_t base = static_cast<int64_t>(lane / kColumns) * w.block_elements;
-    for (int64_t i = 0; i < per_channel; ++i) {
-      const auto value = static_cast<int8_t>(from[c * per_channel + i]);
+    for (int64_t i = 0; i < w.kernel_height * row; ++i) {
+      const auto value = static_cast<int8_t>(from[c * w.kernel_height * row + i]);
       sum += static_cast<uint32_t>(value);
-      const int64_t k = i / w.segment_length * w.segment_padded + i % w.segment_length;
+      const int64_t wide = i / row * wide_row + before + i % row;
+      const int64_t k = wide / w.segment_length * w.segment_padded + wide % w.segment_length;
       const int64_t at = base + (k / kernels.k_step) * kColumns * kernels.k_step +
                          static_cast<int64_t>(lane % kColumns) * kernels.k_step + k % kernels.k_step;
       if (kernels.weight_bytes == 1)
@@ -111,22 +146,33 @@ void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budge
   }
 }
 
-void pack_depthwise(Step& s, const Program& p, Budget& budget) {
+void pack_depthwise(Step& s, const Program& p, const KernelSet& kernels, Budget& budget) {
   WindowOp& w = s.window;
   const auto blocks = static_cast<uint64_t>(w.group_blocks);
   w.block_elements = w.segments * kColumns;
   s.weights = AlignedBytes(budget, sat_mul(blocks, static_cast<uint64_t>(w.block_elements) * 4), "weights");
   s.bias = AlignedBytes(budget, blocks * kColumns * 4, "biases");
+  const bool rows = kernels.row_groups && w.fold == 1 && by_rows(w);
+  const int64_t group_bytes = w.kernel_width * 4 * kColumns, groups = (w.kernel_height + 3) / 4;
+  if (rows) {
+    s.row_weights = AlignedBytes(budget, sat_mul(blocks, static_cast<uint64_t>(groups * group_bytes)), "weights");
+    w.row_weights = s.row_weights.as<int8_t>();
+  }
   const uint8_t* from = p.constants.data + s.record.weight_offset;
   const uint8_t* bias = p.constants.data + s.record.bias_offset;
-  for (int64_t c = 0; c < w.out_channels; ++c) {
+  const int64_t channels = w.out_channels / w.fold;
+  for (int64_t lane = 0; lane < w.out_channels; ++lane) {
+    const int64_t c = lane % channels, block = lane / kColumns, column = lane % kColumns;
     uint32_t sum = 0;
     for (int64_t t = 0; t < w.segments; ++t) {
-      const auto value = static_cast<int8_t>(from[t * w.out_channels + c]);
+      const auto value = static_cast<int8_t>(from[t * channels + c]);
       sum += static_cast<uint32_t>(value);
-      s.weights.as<int32_t>()[(c / kColumns) * w.block_elements + t * kColumns + c % kColumns] = value;
+      s.weights.as<int32_t>()[block * w.block_elements + t * kColumns + column] = value;
+      if (!rows) continue;
+      const int64_t i = t / w.kernel_width, j = t % w.kernel_width;
+      s.row_weights.as<int8_t>()[(block * groups + i / 4) * group_bytes + (j * kColumns + column) * 4 + i % 4] = value;
     }
-    s.bias.as<uint32_t>()[c] = load_u32(bias + 4 * c) - static_cast<uint32_t>(w.in_zero) * sum;
+    s.bias.as<uint32_t>()[lane] = load_u32(bias + 4 * c) - static_cast<uint32_t>(w.in_zero) * sum;
   }
 }
 
@@ -155,6 +201,10 @@ void choose_tiles(Step& s, bool depthwise, int band_bytes, uint32_t threads) {
 }  // namespace
 
 int64_t channel_of_lane(const WindowOp& op, uint64_t lane) {
+  if (op.fold > 1) {  // one group
+    const auto at = static_cast<int64_t>(lane);
+    return at < op.out_channels ? at % (op.out_channels / op.fold) : -1;
+  }
   const auto per_group = static_cast<uint64_t>(op.group_blocks) * kColumns;
   const auto group = static_cast<int64_t>(lane / per_group), inside = static_cast<int64_t>(lane % per_group);
   return inside < op.group_out ? group * op.group_out + inside : -1;
@@ -164,8 +214,8 @@ uint64_t plan_window(Step& s, const Program& p, const KernelSet& kernels, Budget
   const bool depthwise = static_cast<Opcode>(s.record.opcode) == Opcode::kDepthwise;
   const int band_bytes = depthwise ? 1 : kernels.band_bytes;
   WindowOp& w = s.window;
-  fill_geometry(s, depthwise);
-  choose_band(w, band_bytes == 1);
+  fill_geometry(s, depthwise, kernels);
+  choose_band(w, depthwise, band_bytes == 1);
   if (!w.direct) {  // before any offset inside the band is computed: a dilated window of a hostile program overflows
     const auto tall = static_cast<uint64_t>(extent(w.kernel_height, w.dilation_height));
     const auto pitch = sat_mul(static_cast<uint64_t>(w.band_width), static_cast<uint64_t>(w.in_channels));
@@ -173,7 +223,7 @@ uint64_t plan_window(Step& s, const Program& p, const KernelSet& kernels, Budget
   }
   fill_segments(s, depthwise, kernels.k_step, budget);
   if (depthwise)
-    pack_depthwise(s, p, budget);
+    pack_depthwise(s, p, kernels, budget);
   else
     pack_convolution(s, p, kernels, budget);
   w.weights = s.weights.data();

@@ -134,6 +134,13 @@ def test_grouped_convolution(seed: int) -> None:
         ((32, 32, 3), 16, {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}),
         ((9, 40, 64), 80, {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}),
         ((64, 64, 8), 16, {"kernel_height": 1, "kernel_width": 7, "pad_left": 3}),
+        # few channels: neighbouring output pixels share the lanes
+        ((12, 24, 3), 8, {"kernel_height": 3, "kernel_width": 3, "stride_width": 2, "pad_top": 1, "pad_left": 1}),
+        ((9, 16, 8), 8, {}),
+        ((9, 16, 24), 4, {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}),
+        ((7, 32, 5), 2, {"kernel_width": 5, "pad_left": 2}),
+        ((6, 48, 10), 1, {"stride_width": 3}),
+        ((6, 10, 16), 5, {"kernel_width": 3, "pad_left": 1}),
     ],
 )
 def test_usual_convolutions(x: tuple[int, int, int], cout: int, fields: dict[str, Any]) -> None:
@@ -155,6 +162,51 @@ def test_depthwise(seed: int) -> None:
     fields |= requantisation(rng, 5000, x[2] if seed % 3 else 1, len(inputs), table_bits=10 if seed == 3 else 0)
     bias = rng.integers(-5000, 5000, x[2]).astype(np.int32)
     b.kernel("y", Opcode.DEPTHWISE, inputs, y, weight=w, bias=bias, groups=x[2], **fields)
+    compare(b, rng)
+
+
+@pytest.mark.parametrize("taps", [(1, 1), (3, 3), (5, 5), (7, 3), (2, 5), (1, 3), (4, 4)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("channels", [3, 8, 16, 40])
+def test_usual_depthwise(taps: tuple[int, int], stride: int, channels: int) -> None:
+    """Windows that kernel sets treat in their own ways: by groups of rows, or several pixels at once."""
+    rng = np.random.default_rng(taps[0] * 100 + taps[1] * 10 + stride + channels)
+    pad_top, pad_left = taps[0] // 2, taps[1] // 2
+    width = int(rng.choice([1, 16, 29, 32])) * stride
+    x = (int(rng.integers(taps[0], 9)), width, channels)
+    oh, ow = (
+        output_size(x[0], pad_top, pad_top, taps[0], stride, 1),
+        output_size(width, pad_left, pad_left, taps[1], stride, 1),
+    )
+    b = Builder()
+    inputs = [b.tensor("x", x, zero_of(rng), TensorRole.INPUT)]
+    if rng.integers(0, 2):
+        inputs.append(b.tensor("r", (oh, ow, channels), zero_of(rng), TensorRole.INPUT))
+    y = b.tensor("y", (oh, ow, channels), 0, TensorRole.OUTPUT)
+    bits = int(rng.choice([0, 0, 7, 8, 9, 10, 11, 12, 13]))
+    fields = requantisation(rng, 5000, channels, len(inputs), table_bits=bits)
+    b.kernel(
+        "y", Opcode.DEPTHWISE, inputs, y, weight=weights(rng, (*taps, channels)), groups=channels,
+        bias=rng.integers(-5000, 5000, channels).astype(np.int32), kernel_height=taps[0], kernel_width=taps[1],
+        stride_height=stride, stride_width=stride, pad_top=pad_top, pad_left=pad_left, **fields,
+    )  # fmt: skip
+    compare(b, rng)
+
+
+@pytest.mark.parametrize("bits", range(1, 15))
+@pytest.mark.parametrize("high_shift", [False, True])
+def test_tables_of_every_size(bits: int, high_shift: bool) -> None:
+    rng = np.random.default_rng(bits)
+    b = Builder()
+    x = b.tensor("x", (3, 11, 21), 100, TensorRole.INPUT)
+    y = b.tensor("y", (3, 11, 21), 0, TensorRole.OUTPUT)
+    fields = requantisation(rng, 256.0, 21, 1, 1, bits)
+    fields["shift"] = np.full(21, 36 if high_shift else 20, np.uint8)
+    fields["multiplier"] = rng.integers(-(2**30), 2**30, (1, 21)).astype(np.int32)
+    fields |= {"requantise_zero": min(1 << (bits - 1), 2000), "requantise_low": 0, "requantise_high": (1 << bits) - 1}
+    b.kernel(
+        "y", Opcode.DEPTHWISE, [x], y, weight=weights(rng, (1, 1, 21)), bias=np.zeros(21, np.int32), groups=21, **fields
+    )
     compare(b, rng)
 
 

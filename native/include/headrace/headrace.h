@@ -56,7 +56,7 @@ typedef struct headrace_version {
 typedef struct headrace_device_options {
   size_t struct_size;
   const char* arch;      /* target name, or NULL: adopt the target of the first program loaded */
-  const char* kernels;   /* "generic", "avx2", "avx512vnni", or NULL: $HEADRACE_KERNELS, else the best the CPU has */
+  const char* kernels;   /* as headrace_kernel_set_name, or NULL: $HEADRACE_KERNELS, else the best the CPU has */
   uint32_t threads;      /* 0: one per CPU of this process */
   uint64_t memory_limit; /* bytes a network may need (tensors, weights, scratch); 0: 8 GiB */
 } headrace_device_options;

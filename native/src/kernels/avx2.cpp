@@ -76,8 +76,11 @@ inline void depthwise_run(const uint8_t* x, int64_t pixel_stride, const int64_t*
   }
 }
 
-void depthwise_pixels(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps, const int32_t* w,
-                      const int32_t* bias, int32_t* sums, int pixels) {
+void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int pixels, int32_t* sums) {
+  const int64_t pixel_stride = op.pixel_stride, taps = op.segments;
+  const int64_t* offsets = op.segment_offset;
+  const auto* w = static_cast<const int32_t*>(op.weights) + block * op.block_elements;
+  const int32_t* bias = op.bias + block * kColumns;
   int p = 0;
   for (; p + 4 <= pixels; p += 4) {
     depthwise_run<4>(x + p * pixel_stride, pixel_stride, offsets, taps, w, bias, sums + p * kColumns);
@@ -165,7 +168,7 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
 
 namespace headrace {
 
-const KernelSet kAvx2Kernels = {"avx2",           kStep,          sizeof(BandElement), sizeof(WeightElement),
+const KernelSet kAvx2Kernels = {"avx2",           kStep,          sizeof(BandElement), sizeof(WeightElement), false,
                                 convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

@@ -115,7 +115,7 @@ void convolution_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile,
     pitch = op.band_width * op.in_channels;
   }
   const int64_t stop = smaller((column_tile + 1) * op.tile_blocks, op.groups * op.group_blocks);
-  const int64_t pixel_stride = op.stride_width * op.in_channels;
+  const int64_t pixel_stride = op.pixel_stride;
   int64_t block = column_tile * op.tile_blocks;
   while (block < stop) {
     const int64_t group = block / op.group_blocks;
@@ -155,14 +155,12 @@ void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, u
   for (int64_t block = column_tile * op.tile_blocks; block < stop; ++block) {
     const int64_t c = block * kColumns;
     const Requantise q = block_of(op.q, block);
-    const auto* w = static_cast<const int32_t*>(op.weights) + block * op.block_elements;
     const int columns = static_cast<int>(smaller(kColumns, op.out_channels - c));
     for (int64_t y = first; y < last; ++y) {
       const uint8_t* row = base + (y - first) * op.stride_height * pitch + c;
       for (int64_t x = 0; x < op.out_width; x += kBlockPixels) {
         const int n = static_cast<int>(smaller(kBlockPixels, op.out_width - x));
-        const int64_t stride = op.stride_width * op.in_channels;
-        depthwise_pixels(row + x * stride, stride, op.segment_offset, op.segments, w, op.bias + c, sums, n);
+        depthwise_pixels(op, block, row + x * op.pixel_stride, n, sums);
         const int64_t at = (y * op.out_width + x) * op.out_channels + c;
         requantise_block(q, sums, kColumns, op.residual ? op.residual + at : nullptr, op.out_channels, op.y + at,
                          op.out_channels, n, columns);

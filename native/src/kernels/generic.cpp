@@ -36,8 +36,11 @@ void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* of
   memcpy(sums, acc, sizeof acc);
 }
 
-void depthwise_pixels(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps, const int32_t* w,
-                      const int32_t* bias, int32_t* sums, int pixels) {
+void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int pixels, int32_t* sums) {
+  const int64_t pixel_stride = op.pixel_stride, taps = op.segments;
+  const int64_t* offsets = op.segment_offset;
+  const auto* w = static_cast<const int32_t*>(op.weights) + block * op.block_elements;
+  const int32_t* bias = op.bias + block * kColumns;
   for (int p = 0; p < pixels; ++p) {
     uint32_t acc[kColumns];
     for (int c = 0; c < kColumns; ++c) acc[c] = static_cast<uint32_t>(bias[c]);
@@ -62,7 +65,7 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
 namespace headrace {
 
 extern const KernelSet kGenericKernels;
-const KernelSet kGenericKernels = {"generic",        kStep,          sizeof(BandElement), sizeof(WeightElement),
+const KernelSet kGenericKernels = {"generic",        kStep,          sizeof(BandElement), sizeof(WeightElement), false,
                                    convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

@@ -24,6 +24,7 @@ struct Requantise {
   int32_t table_bytes;   // 1 or 2, also the output's element size when there is a table
   int32_t out_bytes;
   int32_t residual_zero;
+  bool high_half;  // every shift is 32 to 50, the zero point below 2^11 and the output one byte (see avx512_body.hpp)
 };
 
 // A block of `pixels` x `columns` (<= kColumns) 32-bit sums to 8-bit codes. `q` points at the block's channels.
@@ -41,6 +42,10 @@ struct WindowOp {
   int64_t pad_top, pad_left;
   int64_t groups, group_in, group_out;  // channels of one group
   int64_t group_blocks;                 // blocks of kColumns output channels of one group
+  // `fold` neighbouring output pixels are seen as one of fold x channels, so that few channels fill the lanes; then
+  // out_width, out_channels, group_out, stride_width and, for convolution, kernel_width are those of the folded view.
+  int64_t fold;
+  int64_t pixel_stride;  // input elements from one output pixel's window to the next
   int32_t in_zero;
   bool direct;            // the input is read in place; else rows are copied, padded, to a band
   int64_t band_width;     // columns of a band row
@@ -54,7 +59,9 @@ struct WindowOp {
   const int64_t* segment_offset;  // [segments], elements from the pixel's first element (of the group)
   const void* weights;
   int64_t block_elements;  // packed elements of one block
-  const int32_t* bias;     // [blocks][kColumns], -zx * sum w folded in
+  // Depthwise weights as [block][group of four rows][column][kColumns][four rows] int8, or null.
+  const int8_t* row_weights;
+  const int32_t* bias;  // [blocks][kColumns], -zx * sum w folded in
   Requantise q;
 };
 
@@ -76,6 +83,7 @@ struct KernelSet {
   int k_step;        // elements of k that one step of the inner product takes
   int band_bytes;    // element size of a band (1: uint8, 2: int16)
   int weight_bytes;  // element size of a packed weight
+  bool row_groups;   // depthwise reads WindowOp::row_weights where it is set
   // One tile: output rows row_tile * tile_rows .., blocks column_tile * tile_blocks ..
   void (*convolution)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
   void (*depthwise)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
@@ -86,5 +94,6 @@ struct KernelSet {
 extern const KernelSet kGenericKernels;
 extern const KernelSet kAvx2Kernels;
 extern const KernelSet kAvx512VnniKernels;
+extern const KernelSet kAvx512VbmiKernels;
 
 }  // namespace headrace

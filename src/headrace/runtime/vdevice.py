@@ -53,8 +53,8 @@ class VDevice:
         arch: target to be, by name or by the path of a target file. Without it (and without ids) the device becomes
             the target of the first program it loads.
         threads: worker threads; 0 takes one per CPU. Results never depend on it.
-        kernels: ``"generic"``, ``"avx2"`` or ``"avx512vnni"``; without it ``$HEADRACE_KERNELS``, else the best the CPU
-            has. Results never depend on it.
+        kernels: a name of :func:`headrace.runtime.native.kernel_sets`; without it ``$HEADRACE_KERNELS``, else the best
+            the CPU has. Results never depend on it.
 
     Raises:
         DeviceError: an argument is wrong, or the native library is missing.
