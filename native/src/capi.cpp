@@ -18,6 +18,10 @@ struct headrace_network {
       : network(std::move(device), hef) {}
   headrace::Network network;
 };
+struct headrace_job {
+  std::shared_ptr<headrace::Device> device;
+  std::shared_ptr<headrace::Job> job;
+};
 
 namespace headrace {
 namespace {
@@ -163,6 +167,8 @@ const char* headrace_status_message(headrace_status status) noexcept {
       return "invalid argument";
     case HEADRACE_OUT_OF_HOST_MEMORY:
       return "out of host memory";
+    case HEADRACE_TIMEOUT:
+      return "not in time";
     case HEADRACE_INVALID_OPERATION:
       return "invalid operation";
     case HEADRACE_NOT_IMPLEMENTED:
@@ -185,6 +191,8 @@ const char* headrace_status_message(headrace_status status) noexcept {
       return "the HEF is not compatible with the device";
     case HEADRACE_DEADLOCK:
       return "the pipeline cannot move";
+    case HEADRACE_ABORTED:
+      return "cancelled";
     default:
       return "unknown status";
   }
@@ -342,6 +350,80 @@ headrace_status headrace_network_infer_all(headrace_network* network, size_t fra
     network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantised, true);
   });
 }
+
+headrace_status headrace_network_submit(headrace_network* network, uint32_t element, size_t frames,
+                                        const headrace_buffer* inputs, size_t input_count,
+                                        const headrace_buffer* outputs, size_t output_count,
+                                        headrace_job_callback callback, void* user, headrace_job** out) noexcept {
+  return guarded([&] {
+    if (out != nullptr) *out = nullptr;
+    require_pointer(network, "network");
+    if (element > HEADRACE_FLOAT32) {
+      fail(HEADRACE_INVALID_ARGUMENT, "submit", "there is no element type of this number", str(element), "0 or 1");
+    }
+    Network& n = network->network;
+    const auto job = std::make_shared<Job>();
+    const Codes codes = element == HEADRACE_FLOAT32 ? Codes::kFloat : Codes::kQuantised;
+    job->network = &n;
+    job->request =
+        std::make_unique<Request>(n.request(frames, inputs, input_count, outputs, output_count, codes, false));
+    job->callback = callback;
+    job->user = user;
+    std::unique_ptr<headrace_job> handle;
+    if (out != nullptr) handle.reset(new headrace_job{n.device(), job});
+    n.device()->queue().submit(job, n.queue_size());
+    if (out != nullptr) *out = handle.release();
+  });
+}
+
+headrace_status headrace_network_set_queue_size(headrace_network* network, size_t frames) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    if (frames < 1 || frames > 65536) {
+      fail(HEADRACE_INVALID_ARGUMENT, "queue", "the size is out of range", str(uint64_t{frames}), "1 to 65536");
+    }
+    network->network.queue_size() = frames;
+  });
+}
+
+size_t headrace_network_queue_size(const headrace_network* network) noexcept {
+  return network == nullptr ? 0 : network->network.queue_size();
+}
+
+headrace_status headrace_network_wait_ready(headrace_network* network, size_t frames, int64_t timeout_ms) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    Network& n = network->network;
+    if (frames < 1 || frames > n.queue_size()) {
+      fail(HEADRACE_INVALID_ARGUMENT, "queue", "more frames than the queue can ever hold", str(uint64_t{frames}),
+           "1 to " + str(uint64_t{n.queue_size()}));
+    }
+    if (!n.device()->queue().wait_for_room(n, frames, n.queue_size(), timeout_ms)) {
+      fail(HEADRACE_TIMEOUT, "network " + n.name(), "the queue stayed full", str(timeout_ms) + " ms");
+    }
+  });
+}
+
+headrace_status headrace_job_wait(headrace_job* job, int64_t timeout_ms) noexcept {
+  return guarded([&] {
+    require_pointer(job, "job");
+    if (!job->device->queue().wait(*job->job, timeout_ms)) {
+      fail(HEADRACE_TIMEOUT, "job", "the run did not end in time", str(timeout_ms) + " ms");
+    }
+    if (job->job->status != HEADRACE_SUCCESS) fail(job->job->status, "job", job->job->text);
+  });
+}
+
+headrace_status headrace_job_cancel(headrace_job* job) noexcept {
+  return guarded([&] {
+    require_pointer(job, "job");
+    if (!job->device->queue().cancel(job->job)) {
+      fail(HEADRACE_INVALID_OPERATION, "job", "the run has begun or is over", "", "a run that waits");
+    }
+  });
+}
+
+void headrace_job_release(headrace_job* job) noexcept { delete job; }
 
 headrace_status headrace_network_timing(headrace_network* network, headrace_timing* timing,
                                         headrace_stage_timing* stages, size_t stage_capacity) noexcept {

@@ -102,6 +102,33 @@ void Device::accept(const std::string& target) {
        arch_ == "hailo8" ? "hailo8 or hailo8l" : printable(arch_));
 }
 
+void Device::run(const std::vector<FrameRun>& runs) {
+  constexpr size_t kRounds = 4;  // between two of them another client may have its turn
+  const size_t threads = pool_.threads();
+  size_t done = 0;
+  while (done < runs.size()) {
+    const std::lock_guard<std::mutex> lock(execution_);
+    size_t count = std::min((runs.size() - done) / threads, kRounds) * threads;
+    if (threads == 1) count = 0;
+    for (size_t i = 0; i < count; ++i) {
+      if (!runs[done + i].network->make_lanes(threads)) count = 0;
+    }
+    if (count == 0) {
+      runs[done].network->run_frame(*runs[done].request, runs[done].frame);
+      ++done;
+      continue;
+    }
+    pool_.run(
+        static_cast<int64_t>(count),
+        [](void* context, int64_t i, uint32_t worker) {
+          const FrameRun& r = static_cast<const FrameRun*>(context)[i];
+          r.network->run_frame_alone(*r.request, r.frame, worker);
+        },
+        const_cast<FrameRun*>(runs.data() + done));
+    done += count;
+  }
+}
+
 Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) : device_(std::move(device)) {
   const HefContents contents = read_hef(hef, check_sums);
   name_ = contents.network_name;
@@ -117,8 +144,7 @@ Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) 
   }
 }
 
-Network::Bound Network::bind(const headrace_buffer& buffer, size_t frames, Codes codes, bool output,
-                             bool by_layer) const {
+Bound Network::bind(const headrace_buffer& buffer, size_t frames, Codes codes, bool output, bool by_layer) const {
   const std::string what = output ? (by_layer ? "layer" : "output") : "input";
   if (buffer.name == nullptr) fail(HEADRACE_INVALID_ARGUMENT, what, "a buffer has no name");
   Bound bound{};
@@ -159,8 +185,7 @@ Network::Bound Network::bind(const headrace_buffer& buffer, size_t frames, Codes
   return bound;
 }
 
-std::vector<Network::Bound> Network::bind_inputs(size_t frames, const headrace_buffer* inputs, size_t count,
-                                                 Codes codes) const {
+std::vector<Bound> Network::bind_inputs(size_t frames, const headrace_buffer* inputs, size_t count, Codes codes) const {
   std::vector<Bound> bound;
   for (size_t i = 0; i < count; ++i) {
     bound.push_back(bind(inputs[i], frames, codes, false, false));
@@ -182,49 +207,87 @@ std::vector<Network::Bound> Network::bind_inputs(size_t frames, const headrace_b
   return bound;
 }
 
-void Network::infer(size_t frames, const headrace_buffer* inputs, size_t input_count, const headrace_buffer* outputs,
-                    size_t output_count, Codes codes, bool by_layer) {
+Request Network::request(size_t frames, const headrace_buffer* inputs, size_t input_count,
+                         const headrace_buffer* outputs, size_t output_count, Codes codes, bool by_layer) const {
   if ((inputs == nullptr && input_count != 0) || (outputs == nullptr && output_count != 0)) {
     fail(HEADRACE_INVALID_ARGUMENT, "infer", "a list of buffers is missing", "NULL", "an array");
   }
-  const std::vector<Bound> in = bind_inputs(frames, inputs, input_count, codes);
-  std::vector<std::vector<Bound>> after(program_.kernels.size());  // what to copy out after which kernel
+  Request r;
+  r.frames = frames;
+  r.codes = codes;
+  r.inputs = bind_inputs(frames, inputs, input_count, codes);
+  r.after.resize(program_.kernels.size());
   for (size_t i = 0; i < output_count; ++i) {
     const Bound bound = bind(outputs[i], frames, codes, true, by_layer);
-    after[bound.kernel].push_back(bound);
+    r.after[bound.kernel].push_back(bound);
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
-  for (size_t frame = 0; frame < frames; ++frame) {
-    const std::lock_guard<std::mutex> running(device_->execution());
-    run_frame(frame, in, after, codes);
-  }
+  return r;
 }
 
-void Network::run_frame(size_t frame, const std::vector<Bound>& inputs, const std::vector<std::vector<Bound>>& after,
-                        Codes codes) {
-  for (const Bound& b : inputs) {
-    const Place& place = plan_.tensors[b.tensor];
+void Network::infer(size_t frames, const headrace_buffer* inputs, size_t input_count, const headrace_buffer* outputs,
+                    size_t output_count, Codes codes, bool by_layer) {
+  const Request r = request(frames, inputs, input_count, outputs, output_count, codes, by_layer);
+  std::vector<FrameRun> runs;
+  runs.reserve(frames);
+  for (size_t i = 0; i < frames; ++i) runs.push_back({this, &r, i});
+  device_->run(runs);
+}
+
+bool Network::make_lanes(size_t count) {
+  while (plan_.lanes.size() < count) {
+    if (!add_lane(plan_)) return false;
+  }
+  return true;
+}
+
+namespace {
+
+void copy_in(const Request& r, size_t frame, const Program& program, const Lane& lane) {
+  for (const Bound& b : r.inputs) {
+    const Place& place = lane.tensors[b.tensor];
     const uint8_t* from = b.data + frame * b.frame_bytes;
-    if (codes == Codes::kFloat)
-      quantise(reinterpret_cast<const float*>(from), place, program_.tensors[b.tensor].scale);
+    if (r.codes == Codes::kFloat)
+      quantise(reinterpret_cast<const float*>(from), place, program.tensors[b.tensor].scale);
     else
       std::memcpy(place.data, from, b.frame_bytes);
   }
-  for (size_t i = 0; i < plan_.steps.size(); ++i) {
-    run_step(*plan_.steps[i]);
-    for (const Bound& b : after[i]) {
-      const Place& place = plan_.tensors[b.tensor];
-      uint8_t* to = b.data + frame * b.frame_bytes;
-      if (codes == Codes::kFloat)
-        dequantise(place, reinterpret_cast<float*>(to), program_.tensors[b.tensor].scale);
-      else
-        std::memcpy(to, place.data, b.frame_bytes);
-    }
+}
+
+void copy_out(const Request& r, size_t kernel, size_t frame, const Program& program, const Lane& lane) {
+  for (const Bound& b : r.after[kernel]) {
+    const Place& place = lane.tensors[b.tensor];
+    uint8_t* to = b.data + frame * b.frame_bytes;
+    if (r.codes == Codes::kFloat)
+      dequantise(place, reinterpret_cast<float*>(to), program.tensors[b.tensor].scale);
+    else
+      std::memcpy(to, place.data, b.frame_bytes);
+  }
+}
+
+}  // namespace
+
+void Network::run_frame(const Request& request, size_t frame) {
+  const Lane& lane = plan_.lanes[0];
+  copy_in(request, frame, program_, lane);
+  for (size_t i = 0; i < lane.steps.size(); ++i) {
+    run_step(*lane.steps[i]);
+    copy_out(request, i, frame, program_, lane);
+  }
+}
+
+void Network::run_frame_alone(const Request& request, size_t frame, uint32_t worker) {
+  const Lane& lane = plan_.lanes[worker];
+  uint8_t* scratch = plan_.scratch.data() + worker * plan_.scratch_bytes;
+  copy_in(request, frame, program_, lane);
+  for (size_t i = 0; i < lane.steps.size(); ++i) {
+    const Step& step = *lane.steps[i];
+    for (int64_t tile = 0; tile < step.tiles; ++tile) step.run(step, device_->kernels(), tile, scratch);
+    copy_out(request, i, frame, program_, lane);
   }
 }
 
 void Network::run_step(const Step& step) {
-  struct Job {
+  struct Tiles {
     const Step* step;
     const KernelSet* kernels;
     uint8_t* scratch;
@@ -233,7 +296,7 @@ void Network::run_step(const Step& step) {
   device_->pool().run(
       step.tiles,
       [](void* context, int64_t tile, uint32_t worker) {
-        const Job& j = *static_cast<Job*>(context);
+        const Tiles& j = *static_cast<Tiles*>(context);
         j.step->run(*j.step, *j.kernels, tile, j.scratch + worker * j.scratch_bytes);
       },
       &job);

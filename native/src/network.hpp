@@ -2,6 +2,7 @@
 // The virtual device and the networks loaded on it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "headrace/headrace.h"
 #include "plan.hpp"
+#include "queue.hpp"
 #include "thread_pool.hpp"
 #include "timing.hpp"
 
@@ -26,7 +28,33 @@ struct DeviceOptions {
   uint64_t memory_limit = 0;
 };
 
-// What networks share: threads, kernels, target. One frame runs at a time.
+enum class Codes { kQuantised, kFloat };
+
+// A buffer of the caller's and the tensor it belongs to.
+struct Bound {
+  uint32_t tensor;
+  uint32_t kernel;  // that writes it, for outputs
+  uint8_t* data;
+  size_t frame_bytes;
+};
+
+// What an inference is to read and write, checked.
+struct Request {
+  size_t frames = 0;
+  Codes codes = Codes::kQuantised;
+  std::vector<Bound> inputs;
+  std::vector<std::vector<Bound>> after;  // what to copy out after which kernel
+};
+
+// One frame of a request.
+struct FrameRun {
+  Network* network;
+  const Request* request;
+  size_t frame;
+};
+
+// What networks share: threads, kernels, target, queue. A frame runs on all threads, or, where there are as many frames
+// as threads, one frame on each.
 class Device {
  public:
   explicit Device(const DeviceOptions& options);
@@ -38,8 +66,10 @@ class Device {
   // Checks that a program for `target` may run here, and adopts the target of the first one.
   void accept(const std::string& target);
 
-  std::mutex& execution() { return execution_; }
+  // Runs the frames, of one or several networks, in no particular order.
+  void run(const std::vector<FrameRun>& runs);
   ThreadPool& pool() { return pool_; }
+  Queue& queue() { return queue_; }
 
  private:
   const KernelSet& kernels_;
@@ -48,14 +78,16 @@ class Device {
   mutable std::mutex arch_mutex_;
   std::string arch_;
   std::mutex execution_;
+  Queue queue_{*this};
 };
-
-enum class Codes { kQuantised, kFloat };
 
 class Network {
  public:
   // `check_sums` is false only in the fuzz target.
   Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums = true);
+  ~Network() { device_->queue().close(*this); }
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
 
   const std::string& name() const { return name_; }
   const Program& program() const { return program_; }
@@ -65,20 +97,22 @@ class Network {
   // Buffers are named by stream; with `by_layer` outputs are named by kernel.
   void infer(size_t frames, const headrace_buffer* inputs, size_t input_count, const headrace_buffer* outputs,
              size_t output_count, Codes codes, bool by_layer);
+  Request request(size_t frames, const headrace_buffer* inputs, size_t input_count, const headrace_buffer* outputs,
+                  size_t output_count, Codes codes, bool by_layer) const;
   const TimingResult& timing();
+  const std::shared_ptr<Device>& device() const { return device_; }
+  std::atomic<size_t>& queue_size() { return queue_size_; }
+  size_t queue_size() const { return queue_size_; }
+
+  // For the device, which holds its lock while it calls these.
+  bool make_lanes(size_t count);  // false where memory does not allow them
+  // On lane 0 with all threads, or on lane `worker` with the calling thread alone.
+  void run_frame(const Request& request, size_t frame);
+  void run_frame_alone(const Request& request, size_t frame, uint32_t worker);
 
  private:
-  struct Bound {
-    uint32_t tensor;
-    uint32_t kernel;  // that writes it, for outputs
-    uint8_t* data;
-    size_t frame_bytes;
-  };
-
   Bound bind(const headrace_buffer& buffer, size_t frames, Codes codes, bool output, bool by_layer) const;
   std::vector<Bound> bind_inputs(size_t frames, const headrace_buffer* inputs, size_t count, Codes codes) const;
-  void run_frame(size_t frame, const std::vector<Bound>& inputs, const std::vector<std::vector<Bound>>& after,
-                 Codes codes);
   void run_step(const Step& step);
 
   std::shared_ptr<Device> device_;
@@ -86,7 +120,8 @@ class Network {
   Program program_;
   Plan plan_;
   std::vector<uint32_t> inputs_, outputs_;
-  std::mutex mutex_;
+  std::atomic<size_t> queue_size_{64};  // frames
+  std::mutex mutex_;                    // of the timing
   std::unique_ptr<TimingResult> timing_;
 };
 

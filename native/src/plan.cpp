@@ -27,8 +27,25 @@ void Budget::take(uint64_t bytes, const char* what) {
 AlignedBytes::AlignedBytes(Budget& budget, uint64_t size, const char* what) {
   budget.take(sat_add(size, kSlack), what);
   const auto bytes = static_cast<size_t>(size) + kSlack;
-  data_.reset(static_cast<uint8_t*>(::operator new[](bytes, std::align_val_t{64})));
+  data_.reset(static_cast<uint8_t*>(::operator new[](bytes, std::align_val_t{64})), Free());
   std::memset(data_.get(), 0, bytes);
+}
+
+std::unique_ptr<Step> Step::moved(ptrdiff_t distance) const {
+  auto copy = std::make_unique<Step>(*this);
+  const auto move = [distance](auto*& pointer) {
+    if (pointer != nullptr) pointer += distance;
+  };
+  for (Place& x : copy->in) move(x.data);
+  move(copy->out.data);
+  move(copy->window.x);
+  move(copy->window.residual);
+  move(copy->window.y);
+  copy->window.segment_offset = copy->segment_offset.data();
+  move(copy->elementwise.x);
+  move(copy->elementwise.y);
+  move(copy->elementwise.out);
+  return copy;
 }
 
 void set_row_tiles(Step& step, uint64_t work_per_row, uint32_t threads) {
@@ -321,25 +338,48 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
 Plan make_plan(const Program& program, const KernelSet& kernels, uint32_t threads, uint64_t memory_limit) {
   Budget budget(memory_limit);
   Plan plan;
-  uint64_t arena_size = 0;
-  const std::vector<uint64_t> at = place_tensors(program, arena_size);
-  plan.arena = AlignedBytes(budget, arena_size, "tensors");
+  plan.lanes.emplace_back();
+  Lane& lane = plan.lanes[0];
+  const std::vector<uint64_t> at = place_tensors(program, plan.arena_bytes);
+  lane.arena = AlignedBytes(budget, plan.arena_bytes, "tensors");
   for (size_t i = 0; i < program.tensors.size(); ++i) {
     const TensorRecord& t = program.tensors[i];
-    plan.tensors.push_back({plan.arena.data() + at[i], t.height, t.width, t.channels, t.element_bytes, t.zero_point});
+    lane.tensors.push_back({lane.arena.data() + at[i], t.height, t.width, t.channels, t.element_bytes, t.zero_point});
   }
   for (const KernelRecord& record : program.kernels) {
     auto step = std::make_unique<Step>();
     step->record = record;
-    for (uint32_t j = 0; j < record.operand_count; ++j) step->in.push_back(plan.tensors[program.operand(record, j)]);
-    step->out = plan.tensors[record.output];
+    for (uint32_t j = 0; j < record.operand_count; ++j) step->in.push_back(lane.tensors[program.operand(record, j)]);
+    step->out = lane.tensors[record.output];
     const uint64_t scratch = plan_step(*step, program, kernels, budget, threads);
     plan.scratch_bytes = std::max(plan.scratch_bytes, (scratch + kSlack + 63) / 64 * 64);
     plan.work = sat_add(plan.work, step->work);
-    plan.steps.push_back(std::move(step));
+    lane.steps.push_back(std::move(step));
   }
   plan.scratch = AlignedBytes(budget, sat_mul(plan.scratch_bytes, threads), "scratch");
+  plan.tensors = lane.tensors;
+  plan.free_bytes = memory_limit - budget.used();
   return plan;
+}
+
+bool add_lane(Plan& plan) {
+  const uint64_t need = plan.arena_bytes + kSlack;
+  if (need > plan.free_bytes) return false;
+  const Lane& first = plan.lanes[0];
+  Budget budget(need);
+  Lane lane;
+  try {
+    lane.arena = AlignedBytes(budget, plan.arena_bytes, "tensors");
+    const ptrdiff_t distance = lane.arena.data() - first.arena.data();
+    for (const auto& step : first.steps) lane.steps.push_back(step->moved(distance));
+    lane.tensors = first.tensors;
+    for (Place& t : lane.tensors) t.data += distance;
+    plan.lanes.push_back(std::move(lane));
+  } catch (const std::bad_alloc&) {
+    return false;  // frames run one after the other instead
+  }
+  plan.free_bytes -= need;
+  return true;
 }
 
 }  // namespace headrace

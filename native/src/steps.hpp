@@ -26,7 +26,7 @@ class Budget {
   uint64_t used_ = 0;
 };
 
-// Zeroed memory on a cache line, with kSlack readable bytes past its end.
+// Zeroed memory on a cache line, with kSlack readable bytes past its end. Copies share the memory.
 class AlignedBytes {
  public:
   AlignedBytes() = default;
@@ -41,7 +41,7 @@ class AlignedBytes {
   struct Free {
     void operator()(uint8_t* p) const { ::operator delete[](p, std::align_val_t{64}); }
   };
-  std::unique_ptr<uint8_t[], Free> data_;
+  std::shared_ptr<uint8_t[]> data_;
 };
 
 // Where a tensor lives while its steps run.
@@ -75,6 +75,9 @@ struct Step {
   // POOL_SUM: class of each output row and column by covered elements, and the requantisation of each pair.
   std::vector<uint32_t> row_class, column_class, pair_entry;
   uint32_t column_classes = 0;
+
+  // The same step on tensors that lie `distance` bytes further; constants are shared.
+  std::unique_ptr<Step> moved(ptrdiff_t distance) const;
 };
 
 // Tile functions of the steps that move, pool or reduce, and of 16-bit arithmetic (moves.cpp, reduce.cpp).

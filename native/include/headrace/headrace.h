@@ -29,6 +29,7 @@ enum {
   HEADRACE_SUCCESS = 0,
   HEADRACE_INVALID_ARGUMENT = 2,
   HEADRACE_OUT_OF_HOST_MEMORY = 3,
+  HEADRACE_TIMEOUT = 4,
   HEADRACE_INVALID_OPERATION = 6,
   HEADRACE_NOT_IMPLEMENTED = 7,
   HEADRACE_INTERNAL_FAILURE = 8,
@@ -39,11 +40,13 @@ enum {
   HEADRACE_HEF_FILE_CORRUPTED = 91,
   HEADRACE_HEF_NOT_SUPPORTED = 92,
   HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE = 93,
-  HEADRACE_DEADLOCK = 1001
+  HEADRACE_DEADLOCK = 1001,
+  HEADRACE_ABORTED = 1002
 };
 
 typedef struct headrace_device headrace_device;
 typedef struct headrace_network headrace_network;
+typedef struct headrace_job headrace_job;
 
 typedef struct headrace_version {
   size_t struct_size;
@@ -155,6 +158,7 @@ HEADRACE_API headrace_status headrace_network_load_memory(headrace_device* devic
                                                           headrace_network** out) HEADRACE_NOEXCEPT;
 HEADRACE_API headrace_status headrace_network_load_file(headrace_device* device, const char* path,
                                                         headrace_network** out) HEADRACE_NOEXCEPT;
+/* Cancels the runs that wait, and waits for the one in progress. */
 HEADRACE_API void headrace_network_close(headrace_network* network) HEADRACE_NOEXCEPT;
 HEADRACE_API const char* headrace_network_name(const headrace_network* network) HEADRACE_NOEXCEPT;
 HEADRACE_API size_t headrace_network_stream_count(const headrace_network* network,
@@ -181,6 +185,38 @@ HEADRACE_API headrace_status headrace_network_infer_all(headrace_network* networ
                                                         const headrace_buffer* inputs, size_t input_count,
                                                         const headrace_buffer* outputs,
                                                         size_t output_count) HEADRACE_NOEXCEPT;
+
+/* Runs to be done later. A device takes frames of all its networks in turn and, where as many wait as it has threads,
+ * runs them side by side; the runs of one network end in the order they were submitted. */
+
+/* Called once for every submitted run when it is over: by the device's own thread, or by the thread that cancels it or
+ * closes its network. `text` is valid during the call. It may submit, cancel and close, and must not wait for its own
+ * run. */
+typedef void (*headrace_job_callback)(headrace_status status, const char* text, void* user);
+
+typedef enum headrace_element { HEADRACE_CODES = 0, HEADRACE_FLOAT32 = 1 } headrace_element;
+
+/* Buffers (not the arrays that list them) stay untouched by the caller until the run is over. `callback` and `job` may
+ * be NULL; a job is given back with headrace_job_release. Status 6: the queue is full. */
+HEADRACE_API headrace_status headrace_network_submit(headrace_network* network, uint32_t element, size_t frames,
+                                                     const headrace_buffer* inputs, size_t input_count,
+                                                     const headrace_buffer* outputs, size_t output_count,
+                                                     headrace_job_callback callback, void* user,
+                                                     headrace_job** job) HEADRACE_NOEXCEPT;
+/* Frames that may wait and run at once; 1 to 65536, 64 at first. */
+HEADRACE_API headrace_status headrace_network_set_queue_size(headrace_network* network,
+                                                             size_t frames) HEADRACE_NOEXCEPT;
+HEADRACE_API size_t headrace_network_queue_size(const headrace_network* network) HEADRACE_NOEXCEPT;
+/* Waits for room for `frames`. `timeout_ms` below 0 waits for ever; status 4: still full. */
+HEADRACE_API headrace_status headrace_network_wait_ready(headrace_network* network, size_t frames,
+                                                         int64_t timeout_ms) HEADRACE_NOEXCEPT;
+/* Waits until the run is over and its callback has returned; gives the run's own status, or 4 after `timeout_ms`. May
+ * be called after the network was closed. */
+HEADRACE_API headrace_status headrace_job_wait(headrace_job* job, int64_t timeout_ms) HEADRACE_NOEXCEPT;
+/* Ends a run that has not begun, with status 1002; status 6 where it has. */
+HEADRACE_API headrace_status headrace_job_cancel(headrace_job* job) HEADRACE_NOEXCEPT;
+/* Lets go of the handle; the run goes on. */
+HEADRACE_API void headrace_job_release(headrace_job* job) HEADRACE_NOEXCEPT;
 
 /* Event simulation of the pipeline. `stages` may be NULL; else it has room for `stage_capacity` entries and the first
  * min(stage_capacity, timing->stage_count) are written. */
