@@ -27,7 +27,7 @@ from headrace.errors import (
 )
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive, State
-from headrace.script import load_script, parse_script, plan, resolve
+from headrace.script import OptimizationRequest, load_script, parse_script, plan, resolve
 
 if TYPE_CHECKING:
     from headrace.frontends.parse import ParseResult
@@ -251,12 +251,13 @@ class ClientRunner:
                 self._network("native").find(normalization.input_layer)
         if self.archive.model_script == text:
             return
-        before = plan(parse_script(self.archive.model_script)).normalizations
+        last = plan(parse_script(self.archive.model_script))
         changes = [(n.names, n.mean, n.std, n.input_layer) for n in planned.normalizations]
         self.archive.model_script = text
         # A script that changes no number leaves the frozen arithmetic as it is; only the compiled result is dropped.
-        same = changes == [(n.names, n.mean, n.std, n.input_layer) for n in before]
-        self._forget("compiled" if same else "fp_optimized")
+        same = changes == [(n.names, n.mean, n.std, n.input_layer) for n in last.normalizations]
+        again = planned.optimization not in (OptimizationRequest(), last.optimization)
+        self._forget("fp_optimized" if not same else "quantized" if again else "compiled")
 
     def _forget(self, from_stage: str) -> None:
         """Drop what later stages made, because an earlier one changed."""
@@ -310,7 +311,8 @@ class ClientRunner:
         Args:
             calib_data: array, dict, path (``.npy``, ``.npz``, folder of images) or iterable of frames.
             min_snr: dB that every output must reach against float; 0 disables the check.
-            calibration_size: use only the first frames.
+            calibration_size: use only the first frames; wins over the script's ``calibset_size``.
+            batch_size: most frames in flight; wins over the script's.
 
         Returns:
             The report (also in the HAR).
@@ -318,17 +320,19 @@ class ClientRunner:
         Raises:
             DataError: unusable data; AccuracyError: an output is below ``min_snr`` (the result is kept in the runner).
         """
-        from headrace.optimize import OptimizeOptions, optimize
+        from headrace.optimize import Clipping, OptimizeOptions, optimize
 
         if self.archive.fp_optimized is None:
             self.optimize_full_precision()
         network = self._network("fp_optimized")
         data = load_calibration(calib_data, network)
+        asked = plan(parse_script(self.archive.model_script)).optimization
+        given: dict[str, Any] = {"calibration_size": calibration_size, "batch": batch_size}
         options = OptimizeOptions(
             min_snr=min_snr,
-            calibration_size=calibration_size,
             threads=threads,
-            **({} if batch_size is None else {"batch": batch_size}),
+            clippings=tuple(Clipping(c.layers, c.mode, c.values) for c in asked.clippings),
+            **(asked.options() | {key: value for key, value in given.items() if value is not None}),
         )
         self._forget("quantized")
         failure: AccuracyError | None = None
@@ -341,7 +345,10 @@ class ClientRunner:
         self.archive.state = State.QUANTIZED_MODEL
         frames = min(len(v) for v in data.values())
         self._log(
-            "optimize", min_snr=min_snr, calibration_frames=min(frames, calibration_size or frames), seed=options.seed
+            "optimize",
+            min_snr=min_snr,
+            calibration_frames=min(frames, options.calibration_size or frames),
+            seed=options.seed,
         )
         if failure is not None:
             raise failure

@@ -325,3 +325,89 @@ def test_unreadable_files_are_coded_errors(tmp_path: Path) -> None:
             load_script(path)
         assert isinstance(caught.value, InputFileError)
         assert caught.value.code in ("E-SCRIPT-FILE", "E-FILE-MISSING", "E-FILE-READ")
+
+
+# --- commands that steer optimize ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("", {}),
+        ("model_optimization_flavor(optimization_level=0)", {"equalization": True, "bias_correction": False}),
+        (
+            "model_optimization_flavor(optimization_level=1, compression_level=0, batch_size=4)",
+            {"equalization": True, "bias_correction": True, "batch": 4},
+        ),
+        (
+            "model_optimization_flavor(optimization_level=-100)",
+            {"equalization": False, "bias_correction": False, "calibrator": "minmax"},
+        ),
+        (
+            "post_quantization_optimization(bias_correction, policy=enabled)\n"
+            "model_optimization_flavor(optimization_level=0)",
+            {"equalization": True, "bias_correction": True},
+        ),
+        ("pre_quantization_optimization(equalization, policy=disabled)", {"equalization": False}),
+        ("pre_quantization_optimization(equalization)", {"equalization": True}),
+        (
+            "model_optimization_config(calibration, batch_size=2, calibset_size=64)",
+            {"batch": 2, "calibration_size": 64},
+        ),
+    ],
+)
+def test_optimization_commands_become_options(text: str, options: dict[str, object]) -> None:
+    fate = plan(parse_script(text))
+    assert fate.optimization.options() == options
+    assert not fate.warnings
+    fate.check()
+
+
+def test_activation_clipping_is_read() -> None:
+    fate = plan(
+        parse_script(
+            "pre_quantization_optimization(activation_clipping, layers=[conv1, {dw*}], mode=percentile, "
+            "clipping_values=[0.01, 99.7])\n"
+            "pre_quantization_optimization(activation_clipping, layers={conv2}, mode=manual, clipping_values=[-1, 6])\n"
+            "pre_quantization_optimization(activation_clipping, layers={*}, mode=disabled)\n"
+        )
+    )
+    found = [(c.layers, c.mode, c.values) for c in fate.optimization.clippings]
+    assert found[:2] == [(("conv1", "dw*"), "percentile", (0.01, 99.7)), (("conv2",), "manual", (-1.0, 6.0))]
+    assert found[2][:2] == (("*",), "disabled")
+    assert len(fate.supported) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "need"),
+    [
+        ("model_optimization_flavor(optimization_level=7)", "-100 … 4"),
+        ("model_optimization_flavor(optimization_level=True)", "-100 … 4"),
+        ("model_optimization_flavor(optimization_level=-1)", "-100, 0, 1, 2, 3, 4"),
+        ("model_optimization_config(calibration, calibset_size=0)", "1 … 16777216"),
+        ("pre_quantization_optimization(equalization, policy=enabeld)", "'enabled'"),
+        ("pre_quantization_optimization(activation_clipping, layers={*}, mode=percentil)", "'percentile'"),
+        ("pre_quantization_optimization(activation_clipping, layers={*}, mode=manual)", "low < high"),
+        ("pre_quantization_optimization(activation_clipping, layers=3, clipping_values=[0, 99])", "[conv1, conv2]"),
+        ("pre_quantization_optimization(activation_clipping, layers={*}, clipping_values=[0, 101])", "per cent"),
+        ("pre_quantization_optimization(activation_clipping, layers={*}, clipping_values=[2, 1])", "per cent"),
+        ("pre_quantization_optimization(activation_clipping, layers={*}, clipping_values=[1])", "per cent"),
+    ],
+)
+def test_unusable_optimization_commands_are_explained(text: str, need: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        plan(parse_script(text))
+    (diagnostic,) = caught.value.diagnostics
+    assert need in f"{diagnostic.need} {' '.join(diagnostic.levers)}"
+    assert diagnostic.where.startswith("model script:1:")
+
+
+def test_parts_that_are_not_built_are_warned_about_once_per_command() -> None:
+    fate = plan(
+        parse_script(
+            "model_optimization_flavor(optimization_level=4, compression_level=2)\n"
+            "post_quantization_optimization(bias_correction, layers={conv1})\n"
+        )
+    )
+    assert [d.code for d in fate.warnings] == ["W-SCRIPT-NOT-BUILT"] * 2
+    assert fate.optimization.options() == {"equalization": True, "bias_correction": True}

@@ -17,7 +17,7 @@ from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageEr
 
 if TYPE_CHECKING:
     from headrace.runner import ClientRunner
-    from headrace.script import Normalization
+    from headrace.script import ScriptPlan
 
 RANDOM_FRAMES = 64
 _ONNX = ".onnx"
@@ -110,7 +110,7 @@ def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
     """Loads a model script, and says what of it is not acted on."""
     if model_script is None:
         return
-    from headrace.script import load_script, plan
+    from headrace.script import OptimizationRequest, load_script, plan
 
     fate = plan(load_script(model_script))
     fate.check()
@@ -120,17 +120,20 @@ def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
         first = fate.ignored[0]
         more = f" and {len(fate.ignored) - 1} more" if len(fate.ignored) > 1 else ""
         warn(f"{model_script.name}: placement hints are ignored on this device: {first}{more}")
-    if state_name(runner) in _FROZEN and fate.normalizations in ((), _normalizations(runner)):
+    before = _script_plan(runner)
+    same = fate.normalizations in ((), before.normalizations)
+    same = same and fate.optimization in (OptimizationRequest(), before.optimization)
+    if state_name(runner) in _FROZEN and same:
         # Loading a script starts again from the float network; nothing here asks for that.
         return
     runner.load_model_script(str(model_script))
 
 
-def _normalizations(runner: ClientRunner) -> tuple[Normalization, ...]:
+def _script_plan(runner: ClientRunner) -> ScriptPlan:
     """What the script that the network was quantised with asks for."""
     from headrace.script import parse_script, plan
 
-    return plan(parse_script(runner.model_script)).normalizations
+    return plan(parse_script(runner.model_script))
 
 
 def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dict[str, Any]:

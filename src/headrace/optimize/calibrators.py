@@ -58,8 +58,10 @@ class Calibrator:
         return joined
 
 
-def request(network: Network) -> Request:
-    """Histograms of every tensor."""
+def request(network: Network, mode: str, clippings: Mapping[str, Clipping]) -> Request:
+    """Histograms, where the mode or a clipping reads them."""
+    if mode == "minmax" and not clippings:
+        return Request()
     return Request(histograms=frozenset(network.layers))
 
 

@@ -124,6 +124,8 @@ def equalize(
         for strength in STRENGTHS:
             params = rescaled(network, chain, statistics.channels, strength)
             trials.append((_error(network, chain, params, sample), strength, params))
+            if trials[-1][0] >= before:
+                break
         after, strength, params = min(trials, key=lambda t: t[:2])
         accepted = after < before * (1.0 - LEAST_GAIN)
         if accepted:

@@ -82,8 +82,9 @@ class Histogram:
         """Range that leaves at most ``low`` per cent of the values below it and ``100 - high`` above it."""
         running = np.cumsum(self.counts)
         total = int(running[-1])
-        below = int(np.searchsorted(running, total * (low / 100.0), side="right"))
-        above = int(np.searchsorted(running, total * (high / 100.0), side="left"))
+        # A share that is a whole number of values but for float rounding is that number.
+        below = int(np.searchsorted(running, math.floor(total * low / 100.0 + 1e-6), side="right"))
+        above = int(np.searchsorted(running, math.ceil(total * high / 100.0 - 1e-6), side="left"))
         return (self.first + below) * self.width, (self.first + min(above, len(self.counts) - 1) + 1) * self.width
 
     def error(self, low: float, high: float, bits: int) -> float:

@@ -59,7 +59,7 @@ def optimize(
     prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
     check_freezable(prepared)
     groups = _joined_scales(prepared, records)
-    wanted = calibrators.request(prepared)
+    wanted = calibrators.request(prepared, options.calibrator, clippings)
     if options.equalization:
         wanted |= equalization.request(prepared)
     statistics = collect(prepared, data, frames, options, progress, wanted)

@@ -98,9 +98,8 @@ class Search:
             return best
         head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
         check_same_meaning(self.prepared, network, head, "equalization changed the network's result")
-        statistics = collect(
-            network, self.data, self.frames, self.options, self.progress, calibrators.request(network), "equalized"
-        )
+        wanted = calibrators.request(network, self.options.calibrator, self.clippings)
+        statistics = collect(network, self.data, self.frames, self.options, self.progress, wanted, "equalized")
         trial, _ = self._calibrate(network, statistics, modes)
         corrections: Decisions = []
         trial = self._correct(trial, corrections)

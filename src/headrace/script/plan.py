@@ -14,6 +14,7 @@ from typing import Any
 
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError, ScriptError, unknown_name
 from headrace.hn.files import read_bytes
+from headrace.script.optimization import OptimizationReader, OptimizationRequest
 from headrace.script.parser import Command, Name, Script, Value, parse_script
 from headrace.script.resolve import command_text
 from headrace.script.tokens import MAX_SCRIPT_BYTES
@@ -58,6 +59,7 @@ class ScriptPlan:
     """What a script asks for, sorted by what happens with it. Order is the script's order."""
 
     normalizations: tuple[Normalization, ...] = ()
+    optimization: OptimizationRequest = field(default_factory=OptimizationRequest)
     refused: tuple[Diagnostic, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -119,6 +121,10 @@ class _Planner:
         self._ignored: list[str] = []
         self._supported: list[str] = []
         self._contexts: set[str] = set()
+        self._optimization = OptimizationRequest()
+        self._reader = OptimizationReader(
+            self._problems.append, self._diagnostic, lambda command: self._where(command.line, command.column)
+        )
 
     def run(self) -> ScriptPlan:
         for command in self._script.commands:
@@ -127,6 +133,7 @@ class _Planner:
             raise ScriptError(self._problems)
         return ScriptPlan(
             tuple(self._normalizations),
+            self._optimization,
             tuple(self._refused),
             tuple(self._warnings),
             tuple(self._ignored),
@@ -147,6 +154,9 @@ class _Planner:
             self._contexts.update(command.targets)
         if row == "normalization":
             self._take_normalization(command)
+        if self._reader.reads(row):
+            self._take_optimization(command, row)
+            return
         self._sort(command, row, rule.effect)
 
     def _take_method(self, command: Command) -> None:
@@ -214,6 +224,15 @@ class _Planner:
             rule = f"{row} is not built yet, and leaving it out would change what the network computes"
             levers = ("remove the line if the network is right without it",)
             self._refused.append(self._diagnostic(command, rule, levers=levers, code="E-SCRIPT-NOT-BUILT"))
+
+    def _take_optimization(self, command: Command, row: str) -> None:
+        taken = self._reader.take(row, command, self._optimization)
+        self._optimization = taken.request
+        if taken.left_out:
+            rule = "; ".join(taken.left_out)
+            self._warnings.append(self._diagnostic(command, rule, code="W-SCRIPT-NOT-BUILT"))
+        else:
+            self._supported.append(self._shown(command))
 
     def _take_normalization(self, command: Command) -> None:
         before = len(self._problems)

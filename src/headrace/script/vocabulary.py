@@ -73,9 +73,9 @@ RULES: dict[str, Rule] = {
     # Nothing here draws random numbers.
     "set_seed": _rule(Effect.SUPPORTED, "seed", (0, 1)),
     # Before quantisation. `policy=disabled` asks for what happens anyway: see `plan`.
-    "pre_quantization_optimization(equalization)": _rule(_IMPROVES, "policy mode layers equalization_target"),
+    "pre_quantization_optimization(equalization)": _rule(Effect.SUPPORTED, "policy mode layers equalization_target"),
     "pre_quantization_optimization(activation_clipping)": _rule(
-        _NUMERICS, "layers mode clipping_values recollect_stats policy"
+        Effect.SUPPORTED, "layers mode clipping_values recollect_stats policy"
     ),
     "pre_quantization_optimization(weights_clipping)": _rule(_NUMERICS, "layers mode clipping_values policy"),
     "pre_quantization_optimization(dead_channels_removal)": _rule(_IMPROVES, "policy layers"),
@@ -102,8 +102,8 @@ RULES: dict[str, Rule] = {
         "activation_clipping_mode activation_clipping_values weights_clipping_mode weights_clipping_values",
         (1, 1),
     ),
-    "model_optimization_flavor": _rule(_IMPROVES, "optimization_level compression_level batch_size", (0, 0)),
-    "model_optimization_config(calibration)": _rule(_IMPROVES, "calibset_size batch_size use_acceleras", (1, 1)),
+    "model_optimization_flavor": _rule(Effect.SUPPORTED, "optimization_level compression_level batch_size", (0, 0)),
+    "model_optimization_config(calibration)": _rule(Effect.SUPPORTED, "calibset_size batch_size use_acceleras", (1, 1)),
     "model_optimization_config(checker_cfg)": _rule(
         _IMPROVES, "policy dataset_size analyze_mode batch_norm_checker batch_size", (1, 1)
     ),
@@ -117,7 +117,7 @@ RULES: dict[str, Rule] = {
         _IMPROVES, "layers rank auto_clip auto_remove_offset", (1, 1)
     ),
     # After quantisation.
-    "post_quantization_optimization(bias_correction)": _rule(_IMPROVES, "policy layers cache_compression"),
+    "post_quantization_optimization(bias_correction)": _rule(Effect.SUPPORTED, "policy layers cache_compression"),
     "post_quantization_optimization(finetune)": _rule(
         _IMPROVES,
         "policy dataset_size epochs batch_size learning_rate def_loss_type loss_layer_names loss_types loss_factors "
