@@ -19,24 +19,31 @@ THREADS = 2
 def interleaved(
     functions: Mapping[str, Callable[[], Any]], rounds: int, inner: int = 1, budget: float | None = None
 ) -> dict[str, float]:
-    """Median seconds of each function; one call of each per round, so that noise hits all alike.
+    """Median seconds of each function; see :func:`samples`."""
+    return {name: statistics.median(v) for name, v in samples(functions, rounds, inner, budget).items()}
+
+
+def samples(
+    functions: Mapping[str, Callable[[], Any]], rounds: int, inner: int = 1, budget: float | None = None
+) -> dict[str, list[float]]:
+    """Seconds of every call of each function; one call of each per round, so that noise hits all alike.
 
     Args:
         budget: seconds; rounds end early (after three at least) when all functions together have used them.
     """
     for function in functions.values():
         function()
-    samples: dict[str, list[float]] = {name: [] for name in functions}
+    taken: dict[str, list[float]] = {name: [] for name in functions}
     begin = time.perf_counter()
     for k in range(rounds):
         for name, function in functions.items():
             start = time.perf_counter()
             for _ in range(inner):
                 function()
-            samples[name].append((time.perf_counter() - start) / inner)
+            taken[name].append((time.perf_counter() - start) / inner)
         if budget is not None and k >= 2 and time.perf_counter() - begin > budget:
             break
-    return {name: statistics.median(values) for name, values in samples.items()}
+    return taken
 
 
 def zoo_or_exit() -> Path:
