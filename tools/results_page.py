@@ -106,8 +106,8 @@ def taken_over() -> list[str]:
             "speed",
             "Beside other toolchains: speed",
             "By `bench/speed.py`: how many times faster the device engine is (milliseconds beside each ratio), "
-            "two threads, medians of interleaved runs on one machine, "
-            "and the ratio of the fastest calls (on a busy machine the one to read). ×8: the peer's file fixes the batch.",
+            "two threads, medians of interleaved runs on one machine, and the ratio of the fastest calls (on a busy "
+            "machine the one to read). ×8: the peer's file fixes the batch.",
         ),
     ):
         path = OUT / f"{name}.md"
