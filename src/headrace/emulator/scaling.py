@@ -136,7 +136,9 @@ class ScalePlan:
         """Constant and factors repeated for a row of ``width`` pixels: torch is slow on short innermost axes."""
         found = self._tiled.get(width)
         if found is None:
-            found = self.constant.repeat(width), [f.repeat(width) for f in self.factors]
+            # A factor that is one for all channels stays as it is.
+            tiled = [f if f.numel() == 1 else f.repeat(width) for f in self.factors]
+            found = self.constant.repeat(width), tiled
             self._tiled[width] = found
         return found
 
