@@ -73,3 +73,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(
                 f"{len(missed)} tests were skipped because the {what} is absent (set {variable})", yellow=True
             )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--update-golden``: write the files in tests/golden anew instead of comparing."""
+    parser.addoption("--update-golden", action="store_true", help="write the files in tests/golden anew")

@@ -37,6 +37,19 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     return "\n".join(lines)
 
 
+_CLUSTER = ("cluster", "control", "compute", "memory")
+_PART = (
+    ("layers", "layers"),
+    ("weights", "weight_bytes"),
+    ("cut in", "cut_input_bytes"),
+    ("cut out", "cut_output_bytes"),
+    ("reload", "reload_cycles"),
+    ("switch", "switch_cycles"),
+    ("run", "run_cycles"),
+    ("per frame", "cycles_per_frame"),
+)
+
+
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -83,7 +96,7 @@ def _compiled(report: dict[str, Any]) -> str:
     if not made:
         return ""
     lines = [
-        f"Compiled for {clean(made.get('target', '-'))}, {number(made.get('contexts'))} context",
+        f"Compiled for {clean(made.get('target', '-'))}, {_contexts(made)}",
         f"  closed form:      {number(made.get('fps'), 1)} fps, latency {number(made.get('latency_ms'), 3)} ms, "
         f"bottleneck {clean(made.get('bottleneck', '-'))}, "
         f"{number(made.get('gap_percent'), 1)} % above the lower bound",
@@ -92,16 +105,45 @@ def _compiled(report: dict[str, Any]) -> str:
         fps, latency = number(played.get("fps"), 1), number(played.get("latency_ms"), 3)
         last = clean(played.get("bottleneck", "-"))
         lines.append(f"  event simulation: {fps} fps, latency {latency} ms, bottleneck {last}")
+    if _list(made.get("parts")):
+        lines += ["", "Contexts (closed form, cycles per batch)", _parts(made)]
+    many = any("context" in c for c in _list(made.get("clusters")))
     rows = [
         [
+            *([str(c.get("context", "-"))] if many else []),
             str(c.get("cluster", "-")),
             *(number(_dict(c.get(k)).get("percent"), 1) for k in ("control", "compute", "memory")),
         ]
         for c in _list(made.get("clusters"))
     ]
     if rows:
-        lines += ["", "Utilisation of clusters, %", table(("cluster", "control", "compute", "memory"), rows)]
+        lines += ["", "Utilisation of clusters, %", table((*(["context"] if many else []), *_CLUSTER), rows)]
+    for decision in _list(made.get("decisions")):
+        what = f"{clean(decision.get('decision', '-'))} into {number(decision.get('parts'))}"
+        lines.append(f"  {clean(decision.get('layer', '-'))}: {what}; {clean(decision.get('reason', '-'))}")
     return "\n".join(lines)
+
+
+def _contexts(made: dict[str, Any]) -> str:
+    if made.get("contexts") == 1:
+        return "1 context"
+    frames = _dict(made.get("fps_by_batch"))
+    rates = ", ".join(f"{clean(b)}: {number(f, 1)}" for b, f in frames.items())
+    return f"{number(made.get('contexts'))} contexts, batch {number(made.get('batch'))} (fps by batch {rates})"
+
+
+def _parts(made: dict[str, Any]) -> str:
+    rows = [
+        [
+            number(p.get("context")),
+            clean(p.get("first", "-")),
+            clean(p.get("last", "-")),
+            *(number(p.get(key)) for _, key in _PART),
+            clean(p.get("bottleneck", "-")),
+        ]
+        for p in _list(made.get("parts"))
+    ]
+    return table(("context", "first", "last", *(title for title, _ in _PART), "bottleneck"), rows, left=3)
 
 
 def _estimates(report: dict[str, Any]) -> str:
@@ -175,6 +217,8 @@ def _layers(report: dict[str, Any]) -> str:
         ("MACs", lambda r: number(r.get("macs"))),
         ("weights", lambda r: number(r.get("weights"))),
     ]
+    if any("context" in _dict(r.get("schedule")) for r in rows):
+        columns.append(("context", _of("schedule", "context")))
     for group, more in _COLUMNS.items():
         if any(group in r for r in rows):
             columns += more
