@@ -34,7 +34,10 @@ void check(headrace_status status) {
 
 struct Network {
   explicit Network(headrace_network* handle) : handle(handle) {}
-  ~Network() { headrace_network_close(handle); }
+  ~Network() {
+    nb::gil_scoped_release release;  // closing waits for runs whose callbacks take the lock
+    headrace_network_close(handle);
+  }
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
   headrace_network* handle;
@@ -213,21 +216,29 @@ nb::object make_array(size_t frames, const Shape& s, void** data) {
 
 enum class Mode { kCodes, kFloat, kAll };
 
+// Arrays for the outputs, by name, and the buffers that lie in them.
+struct Outputs {
+  std::vector<Shape> shapes;
+  nb::dict arrays;
+  std::vector<headrace_buffer> buffers;
+
+  Outputs(const Network& n, size_t frames, Mode mode) : shapes(output_shapes(n, mode == Mode::kAll)) {
+    const bool floats = mode == Mode::kFloat;
+    for (const Shape& s : shapes) {
+      void* data = nullptr;
+      arrays[s.name.c_str()] = floats         ? make_array<float>(frames, s, &data)
+                               : s.bytes == 1 ? make_array<uint8_t>(frames, s, &data)
+                                              : make_array<uint16_t>(frames, s, &data);
+      const size_t element = floats ? sizeof(float) : s.bytes;
+      buffers.push_back({s.name.c_str(), data, frames * s.height * s.width * s.channels * element});
+    }
+  }
+};
+
 nb::dict infer(const Network& n, const nb::dict& given, Mode mode) {
   const bool floats = mode == Mode::kFloat;
   const Inputs inputs(n, given, floats);
-  const std::vector<Shape> shapes = output_shapes(n, mode == Mode::kAll);
-  nb::dict out;
-  std::vector<headrace_buffer> buffers;
-  for (const Shape& s : shapes) {
-    void* data = nullptr;
-    nb::object array = floats         ? make_array<float>(inputs.frames, s, &data)
-                       : s.bytes == 1 ? make_array<uint8_t>(inputs.frames, s, &data)
-                                      : make_array<uint16_t>(inputs.frames, s, &data);
-    out[s.name.c_str()] = array;
-    const size_t element = floats ? sizeof(float) : s.bytes;
-    buffers.push_back({s.name.c_str(), data, inputs.frames * s.height * s.width * s.channels * element});
-  }
+  Outputs outputs(n, inputs.frames, mode);
   headrace_status status = HEADRACE_SUCCESS;
   std::string text;
   {
@@ -235,12 +246,54 @@ nb::dict infer(const Network& n, const nb::dict& given, Mode mode) {
     const auto call = mode == Mode::kAll ? headrace_network_infer_all
                       : floats           ? headrace_network_infer_float
                                          : headrace_network_infer;
-    status =
-        call(n.handle, inputs.frames, inputs.buffers.data(), inputs.buffers.size(), buffers.data(), buffers.size());
+    status = call(n.handle, inputs.frames, inputs.buffers.data(), inputs.buffers.size(), outputs.buffers.data(),
+                  outputs.buffers.size());
     if (status != HEADRACE_SUCCESS) text = headrace_last_error();
   }
   if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
-  return out;
+  return outputs.arrays;
+}
+
+// What a submitted run holds until it is over. Made and deleted with the interpreter's lock.
+struct Pending {
+  Inputs inputs;
+  Outputs outputs;
+  nb::callable done;
+};
+
+void run_is_over(headrace_status status, const char* text, void* user) {
+  if (!Py_IsInitialized()) return;  // at the interpreter's end nobody waits any more
+  nb::gil_scoped_acquire lock;
+  const std::unique_ptr<Pending> pending(static_cast<Pending*>(user));
+  try {
+    const std::string message(text);
+    nb::object known =
+        nb::steal(PyUnicode_DecodeUTF8(message.data(), static_cast<Py_ssize_t>(message.size()), "replace"));
+    pending->done(status, known, pending->outputs.arrays);
+  } catch (nb::python_error& e) {
+    e.discard_as_unraisable("the end of a run");
+  }
+}
+
+void submit(const Network& n, const nb::dict& given, bool floats, nb::callable done) {
+  Inputs inputs(n, given, floats);
+  Outputs outputs(n, inputs.frames, floats ? Mode::kFloat : Mode::kCodes);
+  // The buffers name their streams by pointer; moving the vectors of strings does not move the strings.
+  auto pending = std::make_unique<Pending>(Pending{std::move(inputs), std::move(outputs), std::move(done)});
+  check(headrace_network_submit(n.handle, floats ? HEADRACE_FLOAT32 : HEADRACE_CODES, pending->inputs.frames,
+                                pending->inputs.buffers.data(), pending->inputs.buffers.size(),
+                                pending->outputs.buffers.data(), pending->outputs.buffers.size(), run_is_over,
+                                pending.get(), nullptr));
+  pending.release();  // to run_is_over
+}
+
+void cancel_all(const Network& n) {
+  headrace_status status = HEADRACE_SUCCESS;
+  {
+    nb::gil_scoped_release release;
+    status = headrace_network_cancel_all(n.handle);
+  }
+  check(status);
 }
 
 nb::dict timing(const Network& n) {
@@ -375,5 +428,10 @@ NB_MODULE(_native, m) {
       .def(
           "infer_all", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kAll); },
           nb::arg("inputs"))
+      .def("submit", &submit, nb::arg("inputs"), nb::arg("floats"), nb::arg("done"),
+           "Run later; done(status, text, outputs) is called once, from another thread.")
+      .def("set_queue_size",
+           [](const Network& n, size_t frames) { check(headrace_network_set_queue_size(n.handle, frames)); })
+      .def("cancel_all", &cancel_all)
       .def("timing", &timing);
 }

@@ -390,6 +390,13 @@ size_t headrace_network_queue_size(const headrace_network* network) noexcept {
   return network == nullptr ? 0 : network->network.queue_size();
 }
 
+headrace_status headrace_network_cancel_all(headrace_network* network) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    network->network.device()->queue().close(network->network);
+  });
+}
+
 headrace_status headrace_network_wait_ready(headrace_network* network, size_t frames, int64_t timeout_ms) noexcept {
   return guarded([&] {
     require_pointer(network, "network");

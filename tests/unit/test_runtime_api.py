@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ class FakeNetwork:
     def __init__(self, device: FakeDevice) -> None:
         self.device = device
         self.calls: list[int] = []
+        self.worker = ThreadPoolExecutor(1)
+        self.worker_id = 0
+        self.futures: list[Any] = []
 
     @staticmethod
     def _infos(direction: str) -> list[dict[str, Any]]:
@@ -98,6 +102,33 @@ class FakeNetwork:
 
     def timing(self) -> dict[str, Any]:
         return {"fps": 12.5}
+
+    def set_queue_size(self, frames: int) -> None:
+        assert 1 <= frames <= 65536
+
+    def submit(self, inputs: dict[str, Any], floats: bool, done: Any) -> None:
+        """As the native queue: in order, `done` once, on another thread or on the one that cancels."""
+
+        def run() -> None:
+            self.worker_id = threading.get_ident()
+            try:
+                results = (self.infer_float if floats else self.infer)(inputs)
+            except NativeError as error:
+                done(error.status, error.text, {})
+            else:
+                done(0, "", results)
+
+        future = self.worker.submit(run)
+        future.add_done_callback(lambda f: done(1002, "cancelled", {}) if f.cancelled() else None)
+        self.futures.append(future)
+
+    def cancel_all(self) -> None:
+        waiting = threading.get_ident() != self.worker_id
+        for future in reversed(self.futures):
+            future.cancel()
+        for future in self.futures if waiting else []:
+            if not future.cancelled():
+                future.result()
 
 
 class FakeDevice:

@@ -207,6 +207,8 @@ HEADRACE_API headrace_status headrace_network_submit(headrace_network* network, 
 HEADRACE_API headrace_status headrace_network_set_queue_size(headrace_network* network,
                                                              size_t frames) HEADRACE_NOEXCEPT;
 HEADRACE_API size_t headrace_network_queue_size(const headrace_network* network) HEADRACE_NOEXCEPT;
+/* Cancels the runs that wait, and waits for the one in progress and for the callbacks. */
+HEADRACE_API headrace_status headrace_network_cancel_all(headrace_network* network) HEADRACE_NOEXCEPT;
 /* Waits for room for `frames`. `timeout_ms` below 0 waits for ever; status 4: still full. */
 HEADRACE_API headrace_status headrace_network_wait_ready(headrace_network* network, size_t frames,
                                                          int64_t timeout_ms) HEADRACE_NOEXCEPT;

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from types import TracebackType
@@ -26,6 +28,8 @@ from headrace.runtime.infos import find_stream, quantization
 DEFAULT_TIMEOUT_MS = 10_000
 _QUEUE_FRAMES = 64
 _CHUNK_FRAMES = 64  # frames per native call when no batch size was chosen: bounds the memory of a long list
+_NATIVE_QUEUE_FRAMES = 65536  # the device's own bound; the one that people meet is ConfiguredInferModel._capacity
+_ABORTED = 1002  # the native status of a run that was cancelled
 _log = logging.getLogger("headrace.runtime")
 
 
@@ -61,9 +65,6 @@ class AsyncInferJob:
             rule, levers = "the run did not end in time", ("wait longer", "use smaller lists of bindings")
             problem = Diagnostic("E-TIMEOUT", self._where, rule, f"still running after {timeout_ms} ms", "", levers)
             raise HailoRTTimeout(problem, Status.TIMEOUT) from error
-        except CancelledError as error:
-            problem = Diagnostic("E-ABORTED", self._where, "the run was cancelled", "shutdown", "")
-            raise HailoRTStreamAborted(problem) from error
 
 
 class ConfiguredInferModel:
@@ -84,9 +85,9 @@ class ConfiguredInferModel:
         self._capacity = max(_QUEUE_FRAMES, 2 * batch_size)
         self._pending = 0
         self._changed = threading.Condition()
-        self._executor: ThreadPoolExecutor | None = None
-        self._worker = 0  # identity of the thread that runs the queue
         self._closing = False
+        native.call(name, network.set_queue_size, _NATIVE_QUEUE_FRAMES)
+        _open_models.add(self)
 
     # ------------------------------------------------------------------------------------------- life
 
@@ -108,14 +109,15 @@ class ConfiguredInferModel:
         """Without effect."""
 
     def shutdown(self) -> None:
-        """Wait for the run in progress, cancel those that wait, and let go of the network. May be called again."""
+        """Wait for the run in progress, cancel those that wait, and let go of the network. May be called again.
+
+        From inside a callback it does not wait for the run that called back: that one is over.
+        """
         with self._changed:
-            executor, self._executor = self._executor, None
+            network, self._network = self._network, None
             self._closing = True
-        if executor is not None:
-            # From inside a callback there is nothing to wait for: the run that called back is over.
-            executor.shutdown(wait=threading.get_ident() != self._worker, cancel_futures=True)
-        self._network = None
+        if network is not None:
+            native.call(self._name, network.cancel_all)
 
     def _live(self) -> Any:
         network = self._network
@@ -246,10 +248,14 @@ class ConfiguredInferModel:
 
         Args:
             bindings: every input and output has its buffer.
-            timeout: milliseconds; None waits for ever.
+            timeout: milliseconds; None waits for ever. After a timeout frames of a long list that were not begun are
+                not run.
         """
         frames = self._ready(bindings)
-        self._submit(frames, None, bounded=False).wait(timeout)
+        end = None if timeout is None else time.monotonic() + max(timeout, 0) / 1000
+        for start in range(0, len(frames), self._chunk):
+            job = self._submit(frames[start : start + self._chunk], None, bounded=False)
+            job.wait(None if end is None else int(max(0.0, end - time.monotonic()) * 1000))
 
     def run_async(
         self,
@@ -339,6 +345,36 @@ class ConfiguredInferModel:
     def _submit(
         self, frames: list[Bindings], callback: Callable[[AsyncInferCompletionInfo], object] | None, *, bounded: bool
     ) -> AsyncInferJob:
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+        where = self._name
+
+        def over(status: int, text: str, results: dict[str, Array]) -> None:
+            """On the device's thread, or on that of whoever shuts the model down."""
+            error: Exception | None = None
+            if status == _ABORTED:
+                error = HailoRTStreamAborted(Diagnostic("E-ABORTED", where, "the run was cancelled", "shutdown", ""))
+            elif status:
+                error = native.status_error(where, status, text)
+            else:
+                error = self._give(frames, results)
+            with self._changed:
+                self._pending -= len(frames)
+                self._changed.notify_all()
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+            if callback is None:
+                return
+            try:
+                callback(AsyncInferCompletionInfo(error))
+            except Exception:  # noqa: BLE001  somebody else's code, on our thread
+                _log.exception("the callback of run_async raised")
+
+        stacked = {n: np.stack([f.input(n).frame() for f in frames]) for n in self._inputs}
+        if not self._all_float:
+            stacked = {name: self._codes(name, array) for name, array in stacked.items()}
         with self._changed:
             network = self._live()
             if bounded and self._pending + len(frames) > self._capacity:
@@ -348,42 +384,32 @@ class ConfiguredInferModel:
                 raise device_error(
                     Status.INVALID_OPERATION, Diagnostic("E-QUEUE", self._name, "the queue is full", got, need, levers)
                 )
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="headrace")
+            native.call(self._name, network.submit, stacked, self._all_float, over)
             self._pending += len(frames)
-            future = self._executor.submit(self._run_frames, network, frames)
-        future.add_done_callback(lambda done: self._finished(done, len(frames), callback))
         return AsyncInferJob(future, self._name)
 
-    def _finished(
-        self, done: Future[None], count: int, callback: Callable[[AsyncInferCompletionInfo], object] | None
-    ) -> None:
-        with self._changed:
-            self._pending -= count
-            self._changed.notify_all()
-        if callback is None:
-            return
-        error: BaseException | None
-        if done.cancelled():
-            error = HailoRTStreamAborted(Diagnostic("E-ABORTED", self._name, "the run was cancelled", "shutdown", ""))
-        else:
-            error = done.exception()
+    def _give(self, frames: list[Bindings], results: dict[str, Array]) -> Exception | None:
+        """Copy results (B, H, W, C) into the bindings' buffers; the error if that fails."""
         try:
-            callback(AsyncInferCompletionInfo(error if isinstance(error, Exception) else None))
-        except Exception:  # noqa: BLE001  somebody else's code, on our thread
-            _log.exception("the callback of run_async raised")
+            for name, port in self._outputs.items():
+                values = results[name]
+                if port.is_float and not self._all_float:
+                    values = dequantize(values, quantization(port.stream))
+                for frame, value in zip(frames, values, strict=True):
+                    np.copyto(frame.output(name).frame(), value)
+        except HeadraceError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  whatever it is, the run must end
+            rule, got = "the run time failed", f"{type(error).__name__}: {error}"
+            return InternalError(Diagnostic("E-RUNTIME", self._name, rule, got))
+        return None
 
-    def _run_frames(self, network: Any, frames: list[Bindings]) -> None:
-        self._worker = threading.get_ident()
-        try:
-            for start in range(0, len(frames), self._chunk):
-                part = frames[start : start + self._chunk]
-                stacked = {n: np.stack([f.input(n).frame() for f in part]) for n in self._inputs}
-                for name, values in self._device(network, stacked).items():
-                    for frame, value in zip(part, values, strict=True):
-                        np.copyto(frame.output(name).frame(), value)
-        except HeadraceError:
-            raise
-        except Exception as error:
-            problem = Diagnostic("E-RUNTIME", self._name, "the run time failed", f"{type(error).__name__}: {error}")
-            raise InternalError(problem) from error
+
+_open_models: weakref.WeakSet[ConfiguredInferModel] = weakref.WeakSet()
+
+
+@atexit.register
+def _shut_down_all() -> None:
+    """No run may end after the interpreter has."""
+    for model in list(_open_models):
+        model.shutdown()

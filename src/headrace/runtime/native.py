@@ -53,13 +53,17 @@ def call(where: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     try:
         return function(*args, **kwargs)
     except module.NativeError as error:
-        status, text = _parts(error)
-        rule, got, need = _split(text)
-        raise device_error(status, Diagnostic(f"E-DEVICE-{status}", where, rule, got, need)) from error
+        raise status_error(where, *_parts(error)) from error
     except MemoryError as error:
         rule = "the host has not enough memory"
         problem = Diagnostic("E-DEVICE-MEMORY", where, rule, "", "", ("use a smaller batch",))
         raise device_error(Status.OUT_OF_HOST_MEMORY, problem) from error
+
+
+def status_error(where: str, status: int, text: str) -> DeviceError:
+    """The device error of a native status and its text."""
+    rule, got, need = _split(text)
+    return device_error(status, Diagnostic(f"E-DEVICE-{status}", where, rule, got, need))
 
 
 def _parts(error: Exception) -> tuple[int, str]:
