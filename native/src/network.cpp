@@ -8,6 +8,12 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include "errors.hpp"
 #include "streams.hpp"
@@ -36,6 +42,13 @@ uint32_t checked_threads(uint32_t threads) {
   return threads == 0 ? std::min(cpu_count(), kThreadLimit) : threads;
 }
 
+#if defined(__x86_64__)
+bool has_avxvnni() {  // compilers before GCC 13 have no name for it
+  uint32_t a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+}
+#endif
+
 std::string names_of_sets() {
   std::string names;
   for (const KernelSet* set : kernel_sets()) names += (names.empty() ? "" : ", ") + std::string(set->name);
@@ -48,12 +61,20 @@ const std::vector<const KernelSet*>& kernel_sets() {
   static const std::vector<const KernelSet*> sets = [] {
     std::vector<const KernelSet*> found = {&kGenericKernels};
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) found.push_back(&kAvx2Kernels);
+    if (__builtin_cpu_supports("avx2")) {
+      found.push_back(&kAvx2Kernels);
+      if (has_avxvnni()) found.push_back(&kAvxVnniKernels);
+    }
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")) {
       found.push_back(&kAvx512VnniKernels);
       if (__builtin_cpu_supports("avx512vbmi")) found.push_back(&kAvx512VbmiKernels);
     }
+#elif defined(__aarch64__)
+    found.push_back(&kNeonKernels);
+#if defined(__linux__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) found.push_back(&kDotprodKernels);
+#endif
 #endif
     return found;
   }();

@@ -142,7 +142,8 @@ void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budge
         s.weights.as<int16_t>()[at] = value;
     }
     // Modulo 2^32: the sum with the products is exact again, because the verifier proved that it fits.
-    s.bias.as<uint32_t>()[lane] = load_u32(bias + 4 * c) - static_cast<uint32_t>(w.in_zero) * sum;
+    s.bias.as<uint32_t>()[lane] =
+        load_u32(bias + 4 * c) + static_cast<uint32_t>(kernels.input_offset - w.in_zero) * sum;
   }
 }
 

@@ -3,8 +3,8 @@
 
 namespace headrace {
 
-const KernelSet kAvx512VnniKernels = {"avx512vnni",          kStep,           sizeof(BandElement),
-                                      sizeof(WeightElement), false,           convolution_tile,
-                                      depthwise_tile,        elementwise_row, requantise_block};
+const KernelSet kAvx512VnniKernels = {
+    "avx512vnni",     kStep,          sizeof(BandElement), sizeof(WeightElement), false, 0,
+    convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

@@ -84,6 +84,7 @@ struct KernelSet {
   int band_bytes;    // element size of a band (1: uint8, 2: int16)
   int weight_bytes;  // element size of a packed weight
   bool row_groups;   // depthwise reads WindowOp::row_weights where it is set
+  int input_offset;  // what the inner product takes off each code; the packed bias gives it back
   // One tile: output rows row_tile * tile_rows .., blocks column_tile * tile_blocks ..
   void (*convolution)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
   void (*depthwise)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
@@ -93,6 +94,9 @@ struct KernelSet {
 
 extern const KernelSet kGenericKernels;
 extern const KernelSet kAvx2Kernels;
+extern const KernelSet kAvxVnniKernels;
+extern const KernelSet kNeonKernels;
+extern const KernelSet kDotprodKernels;
 extern const KernelSet kAvx512VnniKernels;
 extern const KernelSet kAvx512VbmiKernels;
 

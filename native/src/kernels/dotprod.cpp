@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// AArch64 with dot products: sdot adds four s8 x s8 products to a 32-bit lane. Codes are unsigned: 128 is taken off by
+// flipping their top bit, and the packed bias gives it back (KernelSet::input_offset).
+#include "neon_body.hpp"
+
+namespace headrace {
+namespace {
+
+using BandElement = uint8_t;
+using WeightElement = int8_t;
+constexpr int kStep = 4;
+
+inline int8x16_t four_codes(const uint8_t* p) {
+  uint32_t value;
+  memcpy(&value, p, sizeof value);
+  return vreinterpretq_s8_u32(vdupq_n_u32(value ^ 0x80808080u));
+}
+
+template <int kBlocks, int kPixels>
+void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* offsets, int64_t segments, int64_t length,
+                   const WeightElement* w, int64_t /*block_elements*/, const int32_t* bias, int32_t* sums) {
+  static_assert(kBlocks == 1, "one block fills the registers");
+  int32x4_t acc[kPixels][4];
+  for (int p = 0; p < kPixels; ++p) {
+    for (int i = 0; i < 4; ++i) acc[p][i] = vld1q_s32(bias + 4 * i);
+  }
+  for (int64_t s = 0; s < segments; ++s) {
+    const BandElement* from = a + offsets[s];
+    for (int64_t k = 0; k < length; k += kStep, w += kStep * kColumns) {
+      const int8x16_t weights[4] = {vld1q_s8(w), vld1q_s8(w + 16), vld1q_s8(w + 32), vld1q_s8(w + 48)};
+#pragma GCC unroll 6
+      for (int p = 0; p < kPixels; ++p) {
+        const int8x16_t x = four_codes(from + p * pixel_stride + k);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) acc[p][i] = vdotq_s32(acc[p][i], weights[i], x);
+      }
+    }
+  }
+  for (int p = 0; p < kPixels; ++p) {
+    for (int i = 0; i < 4; ++i) vst1q_s32(sums + p * kColumns + 4 * i, acc[p][i]);
+  }
+}
+
+}  // namespace
+}  // namespace headrace
+
+#include "body.hpp"
+
+namespace headrace {
+
+const KernelSet kDotprodKernels = {
+    "dotprod",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, 128,
+    convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
+
+}  // namespace headrace

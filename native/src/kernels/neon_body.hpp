@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// AArch64: what the NEON and the dotprod kernels share. The including file defines, before it, nothing; after it,
+// BandElement, WeightElement, kStep and inner_product, and then includes body.hpp. Internal linkage, see kernels.hpp.
+#include <arm_neon.h>
+#include <string.h>
+
+#include "kernels.hpp"
+#include "scalar.hpp"
+
+namespace headrace {
+namespace {
+
+constexpr int kMaxBlocks = 1;
+constexpr int kMaxPixels(int) { return 6; }
+
+void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int pixels, int32_t* sums) {
+  const auto* w = static_cast<const int32_t*>(op.weights) + block * op.block_elements;
+  const int32_t* bias = op.bias + block * kColumns;
+  for (int p = 0; p < pixels; ++p) {
+    int32x4_t acc[4];
+    for (int i = 0; i < 4; ++i) acc[i] = vld1q_s32(bias + 4 * i);
+    for (int64_t t = 0; t < op.segments; ++t) {
+      const uint8x16_t codes = vld1q_u8(x + p * op.pixel_stride + op.segment_offset[t]);
+      const uint16x8_t low = vmovl_u8(vget_low_u8(codes)), high = vmovl_u8(vget_high_u8(codes));
+      const uint16x4_t parts[4] = {vget_low_u16(low), vget_high_u16(low), vget_low_u16(high), vget_high_u16(high)};
+      for (int i = 0; i < 4; ++i) {
+        const int32x4_t value = vreinterpretq_s32_u32(vmovl_u16(parts[i]));
+        acc[i] = vmlaq_s32(acc[i], value, vld1q_s32(w + t * kColumns + 4 * i));
+      }
+    }
+    for (int i = 0; i < 4; ++i) vst1q_s32(sums + p * kColumns + 4 * i, acc[i]);
+  }
+}
+
+// Four requantised values, saturated to 32 bits: the clamp bounds fit those.
+struct Quarter {
+  int32x2_t m0[2], m1[2];
+  int64x2_t round[2], right[2], zero;
+
+  Quarter(const Requantise& q, int first, bool two) : zero(vdupq_n_s64(q.zero)) {
+    for (int i = 0; i < 2; ++i) {
+      const int at = first + 2 * i;
+      m0[i] = vld1_s32(q.multiplier0 + at);
+      m1[i] = two ? vld1_s32(q.multiplier1 + at) : vdup_n_s32(0);
+      const int64x2_t shift = vmovl_s32(vld1_s32(q.shift + at));
+      right[i] = vnegq_s64(shift);
+      round[i] = vshlq_s64(vdupq_n_s64(1), vsubq_s64(shift, vdupq_n_s64(1)));
+    }
+  }
+  int32x4_t operator()(int32x4_t a, int32x4_t r) const {
+    const int32x2_t as[2] = {vget_low_s32(a), vget_high_s32(a)}, rs[2] = {vget_low_s32(r), vget_high_s32(r)};
+    int32x2_t out[2];
+    for (int i = 0; i < 2; ++i) {
+      const int64x2_t sum = vmlal_s32(vmlal_s32(round[i], as[i], m0[i]), rs[i], m1[i]);
+      out[i] = vqmovn_s64(vaddq_s64(vshlq_s64(sum, right[i]), zero));
+    }
+    return vcombine_s32(out[0], out[1]);
+  }
+};
+
+void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+                      uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
+  const Quarter quarters[4] = {{q, 0, r != nullptr}, {q, 4, r != nullptr}, {q, 8, r != nullptr}, {q, 12, r != nullptr}};
+  const int32x4_t low = vdupq_n_s32(static_cast<int32_t>(q.low)), high = vdupq_n_s32(static_cast<int32_t>(q.high));
+  const int32x4_t residual_zero = vdupq_n_s32(q.residual_zero);
+  for (int p = 0; p < pixels; ++p) {
+    uint8_t codes[kColumns] = {};
+    if (r) memcpy(codes, r + p * r_stride, static_cast<size_t>(columns));
+    int32_t values[kColumns];
+    for (int i = 0; i < 4; ++i) {
+      int32x4_t residual = vdupq_n_s32(0);
+      if (r) {
+        const int32_t spread[4] = {codes[4 * i], codes[4 * i + 1], codes[4 * i + 2], codes[4 * i + 3]};
+        residual = vsubq_s32(vld1q_s32(spread), residual_zero);
+      }
+      const int32x4_t v = quarters[i](vld1q_s32(a + p * a_stride + 4 * i), residual);
+      vst1q_s32(values + 4 * i, vminq_s32(vmaxq_s32(v, low), high));
+    }
+    uint8_t* to = out + p * out_stride;
+    if (q.table) {
+      for (int c = 0; c < columns; ++c) to[c] = q.table[values[c]];
+      continue;
+    }
+    const uint16x8_t first = vcombine_u16(vqmovun_s32(vld1q_s32(values)), vqmovun_s32(vld1q_s32(values + 4)));
+    const uint16x8_t second = vcombine_u16(vqmovun_s32(vld1q_s32(values + 8)), vqmovun_s32(vld1q_s32(values + 12)));
+    vst1q_u8(codes, vcombine_u8(vqmovn_u16(first), vqmovn_u16(second)));
+    memcpy(to, codes, static_cast<size_t>(columns));
+  }
+}
+
+}  // namespace
+}  // namespace headrace
