@@ -356,8 +356,12 @@ class ClientRunner:
 
     # --- compile -------------------------------------------------------------------------------------------------
 
-    def compile(self, progress: Progress | None = None) -> bytes:
+    def compile(self, progress: Progress | None = None, batch: int = 1) -> bytes:
         """Compile the quantised network; returns the bytes of the HEF.
+
+        Args:
+            progress: called with steps done, steps in all, and what comes next.
+            batch: frames between two switches, for a network that needs several contexts.
 
         Raises:
             CapacityError: it does not fit the target; the error carries the report.
@@ -367,7 +371,7 @@ class ClientRunner:
 
         network = self._network("quantized")
         target = load_target(self.hw_arch)
-        result = compile_network(network, target, CompileOptions(), progress)
+        result = compile_network(network, target, CompileOptions(batch=batch), progress)
         self._forget("compiled")
         self.archive.hw_arch = target.name
         self.archive.hef = result.hef
