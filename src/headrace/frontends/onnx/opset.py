@@ -75,6 +75,25 @@ def _batch_norm(node: ir.Node, opset: int) -> None:
         raise Unsupported("BatchNormalization with spatial = 0 normalises each position by itself", "spatial = 1")
 
 
+def _resize(node: ir.Node, opset: int) -> None:
+    """Operator set 10: scales are input 1, and coordinates and rounding have one rule."""
+    scales = node.inputs[1] if len(node.inputs) > 1 else None
+    node.resize_inputs(3)
+    node.replace_input_with(1, None)
+    node.replace_input_with(2, scales)
+    node.attributes["coordinate_transformation_mode"] = ir.AttrString("coordinate_transformation_mode", "asymmetric")
+    node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", "simple")
+
+
+def _upsample(node: ir.Node, opset: int) -> None:
+    """Before operator set 10: Upsample with scales as an attribute (7) or as input 1 (9)."""
+    scales = node.attributes.get("scales")
+    if scales is not None:
+        _set_inputs(node, {1: np.array(list(scales.value), np.float32)})
+    _resize(node, opset)
+    node.op_type = "Resize"
+
+
 #: operator → (first operator set that needs no change, rule for those before)
 RULES: dict[str, tuple[int, Rule]] = {
     "Slice": (10, _slice),
@@ -90,6 +109,8 @@ RULES: dict[str, tuple[int, Rule]] = {
     "ReduceSum": (13, _integers_to_input("axes", 1)),
     "Softmax": (13, _softmax),
     "BatchNormalization": (9, _batch_norm),
+    "Resize": (11, _resize),
+    "Upsample": (10, _upsample),
 }
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the source graph to HN, one file per layer family; importing the package registers all handlers."""
 
-from headrace.frontends.to_hn import activation, convolution, dense, elementwise, move, pool, shape, softmax
+from headrace.frontends.to_hn import activation, convolution, dense, elementwise, move, pool, shape, softmax, upsample
 from headrace.frontends.to_hn.base import HANDLERS, Builder, Result
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "pool",
     "shape",
     "softmax",
+    "upsample",
 ]

@@ -67,16 +67,24 @@ def clip(builder: Builder, node: ir.Node) -> list[Result]:
         return activation(builder, node, ("relu", {}))
     if (low, high) == (0.0, 6.0):
         return activation(builder, node, ("relu6", {}))
-    if _FLOAT_MAX in (-low, high):
-        raise Unsupported(
-            f"Clip with one bound only ({low if high == _FLOAT_MAX else high:g})", "two bounds, or only min = 0"
-        )
     return activation(builder, node, ("clip", {"min": low, "max": high}))
 
 
 @handles("PRelu")
 def prelu(builder: Builder, node: ir.Node) -> list[Result]:
+    """One slope: LeakyRelu. A slope per channel: max(x, 0) + slope · min(x, 0), each an exact layer of its own."""
     slope = builder.weights(node, 1, "the slope")
-    if slope.size == 0 or np.ptp(slope) != 0:
-        raise Unsupported("PRelu with a slope per channel is not built yet", "one slope for all channels (LeakyRelu)")
-    return activation(builder, node, ("leaky_relu", {"alpha": float(slope.reshape(-1)[0])}))
+    if slope.size == 0:
+        raise Unsupported("PRelu without a slope", "at least one number")
+    if np.ptp(slope) == 0:
+        return activation(builder, node, ("leaky_relu", {"alpha": float(slope.reshape(-1)[0])}))
+    view = builder.view(node, 0)
+    factors = builder.finite(builder.channel_vector(view, slope), "the slope")
+    below: dict[str, object] = {"activation": "clip", "activation_params": {"min": -_FLOAT_MAX, "max": 0.0}}
+    above = builder.emit("activation", [view.layer], {"activation": "relu"})
+    source, attributes = view.layer, below
+    if np.any(factors < 0):  # the sign of slope · x is then not that of x: cut first
+        source, attributes = builder.emit("activation", [view.layer], below).name, {}
+    params = {"scale": factors, "offset": np.zeros_like(factors)}
+    scaled = builder.emit("batch_norm", [source], attributes, params)
+    return [builder.same_layout(builder.emit("ew_add", [above.name, scaled.name]), view)]
