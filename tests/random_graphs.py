@@ -158,6 +158,24 @@ class GraphBuilder:
     def transpose(self, x: str) -> str:
         return self.add("transpose", [x], {"permutation": [int(v) for v in self.rng.permutation(3)]})
 
+    def enlarge(self, x: str) -> str:
+        """Nearest ×2 as the frontend writes it: the same tensor joined with itself, then seen with twice the columns."""
+        _, h, w, c = self.shape(x)
+        if h * w > 256:
+            return self.standalone(x)
+        x = self.add("reshape", [self.add("concat", [x, x], {"axis": 2})], {"shape": [h, 2 * w, c]})
+        return self.add("reshape", [self.add("concat", [x, x], {"axis": 1})], {"shape": [2 * h, 2 * w, c]})
+
+    def transposed(self, x: str) -> str:
+        """A transposed convolution of stride 2 as the frontend writes it: a convolution per row of phases."""
+        _, h, w, _ = self.shape(x)
+        if h * w > 256:
+            return self.standalone(x)
+        outputs = self.integer(1, 4)
+        rows = [self.convolution(x, 2 * outputs, 1, same=True, activation="linear") for _ in range(2)]
+        wide = [self.add("reshape", [row], {"shape": [h, 2 * w, outputs]}) for row in rows]
+        return self.add("reshape", [self.add("concat", wide, {"axis": 1})], {"shape": [2 * h, 2 * w, outputs]})
+
     def standalone(self, x: str) -> str:
         return self.add("activation", [x], self.activation())
 
@@ -193,6 +211,8 @@ STEPS = (
     "pad",
     "transpose",
     "standalone",
+    "enlarge",
+    "transposed",
 )
 
 

@@ -190,8 +190,8 @@ def _phases(positions: Array, size: int, factor: int) -> list[tuple[int, float]]
     # Clamping to the input is what repeating the edge does, so only unclamped coordinates need to be regular.
     if np.abs(offset - offset[0]).max() > 1e-3 or np.abs(offset[0]).max() > 1:
         return None
-    first = np.floor(np.round(offset[0], 4))
-    return [(int(f), float(round(o - f, 4))) for f, o in zip(first, offset[0], strict=True)]
+    first = np.floor(offset[0] + 1e-4)  # float32 coordinates
+    return [(int(f), max(float(o - f), 0.0)) for f, o in zip(first, offset[0], strict=True)]
 
 
 def _repeat_edges(builder: Builder, layer: str, axis: int) -> str:
