@@ -159,7 +159,7 @@ class GraphBuilder:
         return self.add("transpose", [x], {"permutation": [int(v) for v in self.rng.permutation(3)]})
 
     def enlarge(self, x: str) -> str:
-        """Nearest ×2 as the frontend writes it: the same tensor joined with itself, then seen with twice the columns."""
+        """Nearest ×2 as the frontend writes it: a tensor joined with itself, then seen with twice the columns."""
         _, h, w, c = self.shape(x)
         if h * w > 256:
             return self.standalone(x)
