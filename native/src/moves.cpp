@@ -19,25 +19,29 @@ Rows rows_of(const Step& step, int64_t tile) {
 
 size_t bytes(int64_t n) { return static_cast<size_t>(n); }
 
+// Down the columns of a row of windows first, then along the row: the sum of the window's sides, not their product.
 template <class T>
-void pool_max(const Step& s, int64_t tile) {
+void pool_max(const Step& s, int64_t tile, uint8_t* scratch) {
   const Place& x = s.in[0];
   const auto& k = s.record;
   const auto* from = reinterpret_cast<const T*>(x.data);
   const Rows rows = rows_of(s, tile);
+  const int64_t pitch = x.width * x.channels;
+  T* tallest = reinterpret_cast<T*>(scratch);  // of each input column, one row of the input long
   for (int64_t oy = rows.first; oy < rows.last; ++oy) {
     const Covered v = covered(oy, k.stride_height, k.pad_top, k.kernel_height, k.dilation_height, x.height);
+    std::memset(tallest, 0, bytes(pitch) * sizeof(T));
+    for (int64_t i = v.first; i < v.first + v.count; ++i) {
+      const T* p = from + (oy * k.stride_height - k.pad_top + i * k.dilation_height) * pitch;
+      for (int64_t n = 0; n < pitch; ++n) tallest[n] = tallest[n] < p[n] ? p[n] : tallest[n];
+    }
     for (int64_t ox = 0; ox < s.out.width; ++ox) {
       const Covered h = covered(ox, k.stride_width, k.pad_left, k.kernel_width, k.dilation_width, x.width);
       T* out = reinterpret_cast<T*>(s.out.data) + (oy * s.out.width + ox) * s.out.channels;
       std::memset(out, 0, bytes(s.out.channels) * sizeof(T));
-      for (int64_t i = v.first; i < v.first + v.count; ++i) {
-        const int64_t iy = oy * k.stride_height - k.pad_top + i * k.dilation_height;
-        for (int64_t j = h.first; j < h.first + h.count; ++j) {
-          const int64_t ix = ox * k.stride_width - k.pad_left + j * k.dilation_width;
-          const T* p = from + (iy * x.width + ix) * x.channels;
-          for (int64_t c = 0; c < x.channels; ++c) out[c] = out[c] < p[c] ? p[c] : out[c];
-        }
+      for (int64_t j = h.first; j < h.first + h.count; ++j) {
+        const T* p = tallest + (ox * k.stride_width - k.pad_left + j * k.dilation_width) * x.channels;
+        for (int64_t c = 0; c < x.channels; ++c) out[c] = out[c] < p[c] ? p[c] : out[c];
       }
     }
   }
@@ -117,8 +121,8 @@ void transpose(const Step& s, int64_t tile) {
 
 }  // namespace
 
-void run_pool_max(const Step& s, const KernelSet&, int64_t tile, uint8_t*) {
-  s.out.bytes == 1 ? pool_max<uint8_t>(s, tile) : pool_max<uint16_t>(s, tile);
+void run_pool_max(const Step& s, const KernelSet&, int64_t tile, uint8_t* scratch) {
+  s.out.bytes == 1 ? pool_max<uint8_t>(s, tile, scratch) : pool_max<uint16_t>(s, tile, scratch);
 }
 
 void run_reduce_max(const Step& s, const KernelSet&, int64_t, uint8_t*) {

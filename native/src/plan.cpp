@@ -303,7 +303,7 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
       s.work = sat_mul(s.work, window);
       s.run = run_pool_max;
       set_row_tiles(s, sat_mul(row, window), threads);
-      return 0;
+      return static_cast<uint64_t>(s.in[0].width * s.in[0].channels * s.in[0].bytes);
     case Opcode::kPoolSum:
       s.work = sat_mul(s.work, window);
       plan_pool_sum(s, p, budget);
