@@ -9,6 +9,7 @@ import numpy as np
 
 from headrace.hn import Layer, Network
 from headrace.layers import definition_of, infer_shape, quantized_view
+from headrace.layers.resize import COORDINATES, ROUNDINGS
 from headrace.numerics.reference import ReferenceOps
 from headrace.passes import fresh_name
 
@@ -176,6 +177,25 @@ class GraphBuilder:
         wide = [self.add("reshape", [row], {"shape": [h, 2 * w, outputs]}) for row in rows]
         return self.add("reshape", [self.add("concat", wide, {"axis": 1})], {"shape": [2 * h, 2 * w, outputs]})
 
+    def resize(self, x: str) -> str:
+        h, w = self.shape(x)[1:3]
+        attributes = {
+            "sizes": [self.integer(1, 3 * h), self.integer(1, 3 * w)],
+            "coordinates": str(self.rng.choice(COORDINATES)),
+            "rounding": str(self.rng.choice(ROUNDINGS)),
+        }
+        return self.add(str(self.rng.choice(["resize_nearest", "resize_bilinear"])), [x], attributes)
+
+    def blocks(self, x: str) -> str:
+        _, h, w, c = self.shape(x)
+        mode = {"block": 2, "mode": str(self.rng.choice(["DCR", "CRD"]))}
+        if c % 4 == 0 and self.rng.integers(0, 2):
+            return self.add("depth_to_space", [x], mode)
+        if h % 2 == 0 and w % 2 == 0:
+            return self.add("space_to_depth", [x], mode)
+        y = self.convolution(x, 4 * self.integer(1, 2), 1, same=True, activation="relu")
+        return self.add("depth_to_space", [y], mode)
+
     def standalone(self, x: str) -> str:
         return self.add("activation", [x], self.activation())
 
@@ -213,6 +233,8 @@ STEPS = (
     "standalone",
     "enlarge",
     "transposed",
+    "resize",
+    "blocks",
 )
 
 

@@ -50,6 +50,10 @@ enum class Opcode : uint32_t {
   kPad = 12,
   kTranspose = 13,
   kReshape = 14,
+  kDepthToSpace = 15,
+  kSpaceToDepth = 16,
+  kResizeNearest = 17,
+  kResizeBilinear = 18,
 };
 
 enum class TensorRole : uint32_t {
@@ -214,7 +218,7 @@ struct ContextRecord {
 };
 
 struct KernelRecord {
-  static constexpr size_t kSize = 136;
+  static constexpr size_t kSize = 148;
   uint32_t name_offset{};  // HN layer name, in STRINGS
   uint32_t name_length{};  // bytes
   uint16_t opcode{};  // Opcode
@@ -253,6 +257,9 @@ struct KernelRecord {
   int32_t step_channel{};  // SLICE step (>= 1)
   uint32_t permutation{};  // TRANSPOSE: p0 | p1 << 8 | p2 << 16
   int32_t output_zero{};  // PAD: code outside the input
+  uint32_t block{};  // DEPTH_TO_SPACE, SPACE_TO_DEPTH: side of a block
+  uint32_t row_table_offset{};  // RESIZE_*: table of rows, in CONSTANTS, or NONE
+  uint32_t column_table_offset{};  // RESIZE_*: table of columns, in CONSTANTS, or NONE
 
   static KernelRecord read(const uint8_t* p) {
     KernelRecord r;
@@ -294,6 +301,9 @@ struct KernelRecord {
     r.step_channel = load_i32(p + 124);
     r.permutation = load_u32(p + 128);
     r.output_zero = load_i32(p + 132);
+    r.block = load_u32(p + 136);
+    r.row_table_offset = load_u32(p + 140);
+    r.column_table_offset = load_u32(p + 144);
     return r;
   }
 };

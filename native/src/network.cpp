@@ -16,6 +16,7 @@
 #endif
 
 #include "errors.hpp"
+#include "row_geometry.hpp"
 #include "streams.hpp"
 #include "verifier.hpp"
 
@@ -157,6 +158,7 @@ Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) 
   verify_program(program_, device_->memory_limit());
   device_->accept(program_.target_name);
   plan_ = make_plan(program_, device_->kernels(), device_->threads(), device_->memory_limit());
+  keep_resize_rows(program_);
   program_.constants = {};  // the plan has its own copies; the caller's bytes may go
   for (uint32_t i = 0; i < program_.tensors.size(); ++i) {
     const auto role = static_cast<microcode::TensorRole>(program_.tensors[i].role);

@@ -263,6 +263,17 @@ void plan_pool_sum(Step& s, const Program& p, Budget& budget) {
   s.run = run_pool_sum;
 }
 
+void fill_resize(Step& s, const Program& p, Budget& budget, uint64_t entry) {
+  const auto rows = static_cast<uint64_t>(s.out.height), columns = static_cast<uint64_t>(s.out.width);
+  budget.take(sat_mul(rows + columns, 4 * entry), "resize tables");
+  const auto read = [&](uint32_t offset, uint64_t n, std::vector<uint32_t>& table) {
+    const uint8_t* from = constant(p, offset);
+    for (uint64_t i = 0; i < n * entry; ++i) table.push_back(load_u32(from + 4 * i));
+  };
+  read(s.record.row_table_offset, rows, s.row_table);
+  read(s.record.column_table_offset, columns, s.column_table);
+}
+
 uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& budget, uint32_t threads) {
   const KernelRecord& k = s.record;
   const auto row = static_cast<uint64_t>(s.out.width * s.out.channels);
@@ -329,6 +340,24 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
       return moved(run_transpose);
     case Opcode::kReshape:
       return whole(run_reshape);
+    case Opcode::kDepthToSpace:
+      return moved(run_depth_to_space);
+    case Opcode::kSpaceToDepth:
+      return moved(run_space_to_depth);
+    case Opcode::kResizeNearest:
+      fill_resize(s, p, budget, 1);
+      return moved(run_resize_nearest);
+    case Opcode::kResizeBilinear: {
+      s.per_channel = k.requantise_channels != 1;
+      const uint64_t lanes = s.per_channel ? static_cast<uint64_t>(s.out.channels) : 1;
+      fill_resize(s, p, budget, 3);
+      fill_requantise(s, p, budget, lanes, [](uint64_t lane) { return static_cast<int64_t>(lane); });
+      fill_table(s, p, budget);
+      s.work = sat_mul(s.work, 8);
+      s.run = run_resize_bilinear;
+      set_row_tiles(s, sat_mul(row, 8), threads);
+      return 0;
+    }
   }
   return 0;
 }

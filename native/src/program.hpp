@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "hef_reader.hpp"
@@ -21,6 +22,8 @@ struct Program {
   std::vector<uint32_t> operands;
   std::vector<microcode::StageRecord> stages;
   std::vector<microcode::BufferRecord> buffers;
+  // RESIZE_* kernels: (first, last) input row of each output row, kept for the simulation of time; empty for others.
+  std::vector<std::vector<std::pair<uint32_t, uint32_t>>> resize_rows;
   ByteView constants;  // points into the program's bytes: valid while they are
 
   uint32_t operand(const microcode::KernelRecord& kernel, uint32_t index) const {

@@ -10,17 +10,6 @@
 namespace headrace {
 namespace {
 
-int64_t load(const Place& place, int64_t index) {
-  return place.bytes == 1 ? place.data[index] : reinterpret_cast<const uint16_t*>(place.data)[index];
-}
-
-void store(const Place& place, int64_t index, uint32_t code) {
-  if (place.bytes == 1)
-    place.data[index] = static_cast<uint8_t>(code);
-  else
-    reinterpret_cast<uint16_t*>(place.data)[index] = static_cast<uint16_t>(code);
-}
-
 // Sums of codes of one output position over its covered window, for `channels` channels from `c`.
 struct Window {
   Covered v, h;

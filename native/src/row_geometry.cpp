@@ -54,6 +54,25 @@ RowGeometry::RowGeometry(const Program& p, uint32_t kernel, uint32_t operand) {
       out_row_ = int64_t{out.width} * out.channels;
       accumulates = true;
       break;
+    case Opcode::kDepthToSpace:
+      kind_ = Kind::kTable;
+      for (uint32_t y = 0; y < out.height; ++y) {
+        first_.push_back(y / k.block);
+        last_.push_back(y / k.block);
+      }
+      break;
+    case Opcode::kSpaceToDepth:
+      stride_ = extent_ = k.block;
+      break;
+    case Opcode::kResizeNearest:
+    case Opcode::kResizeBilinear: {
+      kind_ = Kind::kTable;
+      for (const auto& [first, last] : p.resize_rows[kernel]) {
+        first_.push_back(first);
+        last_.push_back(last);
+      }
+      break;
+    }
   }
   incremental_ = accumulates && out_height_ == 1 && height_ > 1 && needed(0) == input_rows();
 }
@@ -65,6 +84,8 @@ uint64_t RowGeometry::needed(uint64_t row) const {
       return static_cast<uint64_t>(clamp(r * stride_ - before_ + extent_));
     case Kind::kReshape:
       return static_cast<uint64_t>(clamp(((r + 1) * out_row_ + in_row_ - 1) / in_row_));
+    case Kind::kTable:
+      return row < last_.size() ? uint64_t{last_[row]} + 1 : input_rows();
     case Kind::kWhole:
     case Kind::kOnce:
       break;
@@ -80,11 +101,28 @@ uint64_t RowGeometry::released(uint64_t row) const {
       return static_cast<uint64_t>(clamp(next * stride_ - before_));
     case Kind::kReshape:
       return static_cast<uint64_t>(clamp(next * out_row_ / in_row_));
+    case Kind::kTable:
+      return first_[row + 1];
     case Kind::kWhole:
     case Kind::kOnce:
       break;
   }
   return 0;
+}
+
+void keep_resize_rows(Program& p) {
+  p.resize_rows.assign(p.kernels.size(), {});
+  for (size_t i = 0; i < p.kernels.size(); ++i) {
+    const KernelRecord& k = p.kernels[i];
+    const auto opcode = static_cast<Opcode>(k.opcode);
+    if (opcode != Opcode::kResizeNearest && opcode != Opcode::kResizeBilinear) continue;
+    const bool nearest = opcode == Opcode::kResizeNearest;
+    const uint8_t* table = p.constants.data + k.row_table_offset;
+    for (size_t y = 0; y < p.tensors[k.output].height; ++y) {
+      const uint8_t* at = table + 4 * (nearest ? y : 3 * y);
+      p.resize_rows[i].emplace_back(load_u32(at), load_u32(at + (nearest ? 0 : 4)));
+    }
+  }
 }
 
 }  // namespace headrace

@@ -55,6 +55,17 @@ struct Place {
   int64_t size() const { return elements() * bytes; }
 };
 
+inline int64_t load(const Place& place, int64_t index) {
+  return place.bytes == 1 ? place.data[index] : reinterpret_cast<const uint16_t*>(place.data)[index];
+}
+
+inline void store(const Place& place, int64_t index, uint32_t code) {
+  if (place.bytes == 1)
+    place.data[index] = static_cast<uint8_t>(code);
+  else
+    reinterpret_cast<uint16_t*>(place.data)[index] = static_cast<uint16_t>(code);
+}
+
 struct Step {
   using Run = void (*)(const Step& step, const KernelSet& kernels, int64_t tile, uint8_t* scratch);
 
@@ -75,6 +86,8 @@ struct Step {
   // POOL_SUM: class of each output row and column by covered elements, and the requantisation of each pair.
   std::vector<uint32_t> row_class, column_class, pair_entry;
   uint32_t column_classes = 0;
+  // RESIZE_*: which input elements each output row and column reads (microcode tables).
+  std::vector<uint32_t> row_table, column_table;
 
   // The same step on tensors that lie `distance` bytes further; constants are shared.
   std::unique_ptr<Step> moved(ptrdiff_t distance) const;
@@ -90,6 +103,10 @@ void run_slice(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
 void run_pad(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
 void run_transpose(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
 void run_reshape(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
+void run_depth_to_space(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
+void run_space_to_depth(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
+void run_resize_nearest(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
+void run_resize_bilinear(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
 void run_elementwise_wide(const Step&, const KernelSet&, int64_t tile, uint8_t* scratch);
 
 }  // namespace headrace

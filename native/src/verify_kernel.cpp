@@ -52,8 +52,18 @@ class KernelCheck {
         return transpose();
       case Opcode::kReshape:
         return reshape();
+      case Opcode::kDepthToSpace:
+        operands(1, 1);
+        return blocks(*in_[0], out_);
+      case Opcode::kSpaceToDepth:
+        operands(1, 1);
+        return blocks(out_, *in_[0]);
+      case Opcode::kResizeNearest:
+        return resize_nearest();
+      case Opcode::kResizeBilinear:
+        return resize_bilinear();
     }
-    invalid("the opcode is unknown", str(uint32_t{k_.opcode}), "1 to 14");
+    invalid("the opcode is unknown", str(uint32_t{k_.opcode}), "1 to 18");
   }
 
  private:
@@ -403,6 +413,61 @@ class KernelCheck {
     if (k_.output_zero < 0 || k_.output_zero > top_code(out_)) {
       invalid("the padding is not a code", str(k_.output_zero), "0 to " + str(top_code(out_)));
     }
+    return 0;
+  }
+
+  uint64_t blocks(const TensorRecord& deep, const TensorRecord& shallow) {
+    codes_pass();
+    const uint64_t b = k_.block;
+    if (b < 1 || b > kWindowLimit || k_.axis > 1) {
+      invalid("the block is not valid", str(b) + ", axis " + str(uint32_t{k_.axis}), "1 to 2^16, axis 0 or 1");
+    }
+    require(shallow.height == deep.height * b, "heights do not differ by the block", shallow.height, deep.height * b);
+    require(shallow.width == deep.width * b, "widths do not differ by the block", shallow.width, deep.width * b);
+    require(deep.channels == shallow.channels * b * b, "channels do not differ by the block squared", deep.channels,
+            shallow.channels * b * b);
+    return 0;
+  }
+
+  // A table of `entry` words per output position: element indices that never decrease, then a coefficient if entry
+  // is 3.
+  void resize_axis(uint32_t offset, uint32_t out, uint32_t size, uint64_t entry, const char* what) const {
+    const uint8_t* table = constant(offset, sat_mul(out, 4 * entry), what);
+    uint32_t before[2] = {0, 0};
+    for (uint64_t i = 0; i < out; ++i) {
+      const uint8_t* at = table + 4 * entry * i;
+      for (int k = 0; k < (entry == 3 ? 2 : 1); ++k) {
+        const uint32_t index = load_u32(at + 4 * k);
+        if (index >= size || index < before[k]) {
+          invalid(std::string(what) + " are not valid", "element " + str(index) + " at position " + str(i),
+                  "below " + str(size) + ", never decreasing");
+        }
+        before[k] = index;
+      }
+      if (entry == 3 && (load_u32(at + 8) > 2048 || before[1] < before[0])) {
+        invalid(std::string(what) + " are not valid", "coefficient " + str(load_u32(at + 8)), "at most 2048");
+      }
+    }
+  }
+
+  void resize_axes(uint64_t entry) const {
+    const TensorRecord& x = *in_[0];
+    require(x.channels == out_.channels, "input and output channels differ", x.channels, out_.channels);
+    resize_axis(k_.row_table_offset, out_.height, x.height, entry, "the rows of the resize");
+    resize_axis(k_.column_table_offset, out_.width, x.width, entry, "the columns of the resize");
+  }
+
+  uint64_t resize_nearest() {
+    operands(1, 1);
+    codes_pass();
+    resize_axes(1);
+    return 0;
+  }
+
+  uint64_t resize_bilinear() {
+    operands(1, 1);
+    resize_axes(3);
+    requantise(1, out_.channels, {static_cast<uint64_t>(reach(*in_[0])) << 22}, 0);
     return 0;
   }
 

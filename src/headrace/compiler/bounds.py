@@ -67,6 +67,8 @@ def _accumulators(kernel: Kernel, tensors: Tensors, columns: int) -> list[list[i
         return [first, *([r] * columns for r in reach[1:])]
     if kernel.opcode == Opcode.ELEMENTWISE_MULTIPLY:
         return [[reach[0] * reach[1]] * columns]
+    if kernel.opcode == Opcode.RESIZE_BILINEAR:
+        return [[reach[0] << 22] * columns]  # coefficients of 11 bits per axis
     if kernel.opcode == Opcode.POOL_SUM:
         return [[int(count) * reach[0] for count in kernel.constants["count_offset"]]]
     if kernel.opcode == Opcode.REDUCE_SUM_RECIPROCAL:

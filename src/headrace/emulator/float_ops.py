@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows)
 
@@ -160,6 +161,18 @@ class TorchFloatOps:
     def concat(self, xs: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
         return torch.cat(list(xs), dim=axis)
 
+    def depth_to_space(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+        return depth_to_space(x, block, blocks_first)
+
+    def space_to_depth(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+        return space_to_depth(x, block, blocks_first)
+
+    def gather(self, x: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
+        return gather_rows_columns(x, rows, columns)
+
+    def interpolate(self, x: torch.Tensor, rows: tuple[Array, Array], columns: tuple[Array, Array]) -> torch.Tensor:
+        return interpolate_rows_columns(x, rows, columns)
+
     def slice(self, x: torch.Tensor, starts: Sequence[int], steps: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
         return slice_axes(x, starts, steps, sizes)
 
@@ -171,6 +184,42 @@ class TorchFloatOps:
 
     def reshape(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
         return x.reshape(x.shape[0], *shape)
+
+
+def depth_to_space(x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+    n, h, w, c = x.shape
+    small = c // (block * block)
+    if blocks_first:
+        parts = x.reshape(n, h, w, block, block, small).permute(0, 1, 3, 2, 4, 5)
+    else:
+        parts = x.reshape(n, h, w, small, block, block).permute(0, 1, 4, 2, 5, 3)
+    return parts.reshape(n, h * block, w * block, small)
+
+
+def space_to_depth(x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+    n, h, w, c = x.shape
+    parts = x.reshape(n, h // block, block, w // block, block, c)
+    order = (0, 1, 3, 2, 4, 5) if blocks_first else (0, 1, 3, 5, 2, 4)
+    return parts.permute(order).reshape(n, h // block, w // block, c * block * block)
+
+
+def gather_rows_columns(x: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
+    """``y[i, j] = x[rows[i], columns[j]]`` on height and width."""
+    return x.index_select(1, torch.from_numpy(rows)).index_select(2, torch.from_numpy(columns))
+
+
+def interpolate_rows_columns(x: torch.Tensor, rows: tuple[Array, Array], columns: tuple[Array, Array]) -> torch.Tensor:
+    """Two neighbours per axis, rows first; coefficients are taken in the type of ``x``."""
+    for axis, (indices, coefficients) in ((1, rows), (2, columns)):
+        shape = [1] * x.ndim
+        shape[axis] = -1
+        parts = [
+            x.index_select(axis, torch.from_numpy(np.ascontiguousarray(indices[:, k])))
+            * torch.from_numpy(np.ascontiguousarray(coefficients[:, k])).to(x.dtype).reshape(shape)
+            for k in range(2)
+        ]
+        x = parts[0] + parts[1]
+    return x
 
 
 def slice_axes(x: torch.Tensor, starts: Sequence[int], steps: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:

@@ -15,9 +15,21 @@ import torch.nn.functional as F  # noqa: N812
 
 from headrace.emulator.constants import ConstantCache
 from headrace.emulator.exact import FLOAT32_EXACT, FLOAT64_EXACT, check_backend, verify_convolution
-from headrace.emulator.float_ops import pad_axes, pad_hw, slice_axes, symmetric, to_nchw, to_nhwc
+from headrace.emulator.float_ops import (
+    depth_to_space,
+    gather_rows_columns,
+    interpolate_rows_columns,
+    pad_axes,
+    pad_hw,
+    slice_axes,
+    space_to_depth,
+    symmetric,
+    to_nchw,
+    to_nhwc,
+)
 from headrace.emulator.scaling import NO_OFFSET, Accumulator, Product, Scratch, Term, apply_plan, code_dtype, make_plan
 from headrace.hn import Array
+from headrace.numerics.forms import BILINEAR_BITS
 from headrace.numerics.requantize import Requantization
 
 
@@ -245,6 +257,24 @@ class TorchIntegerOps:
 
     def concat(self, xs: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
         return torch.cat(list(xs), dim=axis)
+
+    def depth_to_space(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+        return depth_to_space(x, block, blocks_first)
+
+    def space_to_depth(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+        return space_to_depth(x, block, blocks_first)
+
+    def gather(self, x: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
+        return gather_rows_columns(x, rows, columns)
+
+    def interpolate(
+        self, x: torch.Tensor, x_zero: int, rows: tuple[Array, Array], columns: tuple[Array, Array]
+    ) -> Accumulator:
+        # The coefficients of a position sum to 2^22: the zero point's part is one constant, 8-bit sums fit int32.
+        wide = torch.int32 if _high(x) < 256 else torch.int64
+        total = interpolate_rows_columns(x.to(wide), rows, columns)
+        whole = 1 << (2 * BILINEAR_BITS)
+        return Accumulator(total, np.asarray(-x_zero * whole, np.int64), np.asarray(float(_high(x) * whole)))
 
     def slice(self, x: torch.Tensor, starts: Sequence[int], steps: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
         return slice_axes(x, starts, steps, sizes)

@@ -50,6 +50,12 @@ class Opcode(IntEnum):
     PAD = 12  # codes pass; `output_zero` outside; start = positions before
     TRANSPOSE = 13  # codes pass; permutation of (H, W, C): output axis i is input axis permutation[i]
     RESHAPE = 14  # codes pass; row-major H, W, C order is kept
+    DEPTH_TO_SPACE = 15  # codes pass; blocks of `block`² channels become pixels; axis 0: block first, 1: channel first
+    SPACE_TO_DEPTH = 16  # codes pass; the inverse of DEPTH_TO_SPACE
+    RESIZE_NEAREST = 17  # codes pass; row and column tables u32[output]: the input element copied, never decreasing
+    RESIZE_BILINEAR = (
+        18  # one term Σ(x - zx)·c; tables u32[output][3]: first, second element, coefficient of the second
+    )
 
 
 class TensorRole(IntEnum):
@@ -215,6 +221,9 @@ class KernelRecord(Record):
     step_channel: int = _f("i32", "SLICE step (>= 1)", 1)
     permutation: int = _f("u32", "TRANSPOSE: p0 | p1 << 8 | p2 << 16")
     output_zero: int = _f("i32", "PAD: code outside the input")
+    block: int = _f("u32", "DEPTH_TO_SPACE, SPACE_TO_DEPTH: side of a block", 1)
+    row_table_offset: int = _f("u32", "RESIZE_*: table of rows, in CONSTANTS, or NONE", NONE)
+    column_table_offset: int = _f("u32", "RESIZE_*: table of columns, in CONSTANTS, or NONE", NONE)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer kinds, each defined once; importing the package registers all of them."""
 
-from headrace.layers import activation, elementwise, mac, move, pool, softmax
+from headrace.layers import activation, depth_space, elementwise, mac, move, pool, resize, softmax
 from headrace.layers.base import (
     Counts,
     LayerDefinition,
@@ -26,6 +26,7 @@ __all__ = [
     "all_definitions",
     "check_network",
     "definition_of",
+    "depth_space",
     "elementwise",
     "infer_shape",
     "mac",
@@ -33,6 +34,7 @@ __all__ = [
     "output_quantization",
     "pool",
     "quantized_view",
+    "resize",
     "softmax",
     "store_requantization",
     "write_attributes",

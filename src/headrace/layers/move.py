@@ -26,7 +26,7 @@ from headrace.layers.shapes import shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
 
-class _Move(LayerDefinition):
+class CodesPass(LayerDefinition):
     """Float and integer meaning are the same movement; :meth:`move` is written once for both."""
 
     scale_rule = ScaleRule.PASSES
@@ -66,7 +66,7 @@ class InputAttributes(Attributes):
 
 
 @register
-class InputLayer(_Move):
+class InputLayer(CodesPass):
     kind = "input_layer"
     prefix = "input_layer"
     attributes = InputAttributes
@@ -86,7 +86,7 @@ class InputLayer(_Move):
 
 
 @register
-class OutputLayer(_Move):
+class OutputLayer(CodesPass):
     kind = "output_layer"
     prefix = "output_layer"
     attributes = InputAttributes
@@ -121,7 +121,7 @@ class SliceAttributes(Attributes):
 
 
 @register
-class Slice(_Move):
+class Slice(CodesPass):
     kind = "slice"
     prefix = "slice"
     attributes = SliceAttributes
@@ -157,7 +157,7 @@ class PadAttributes(Attributes):
 
 
 @register
-class Pad(_Move):
+class Pad(CodesPass):
     kind = "external_pad"
     prefix = "external_pad"
     attributes = PadAttributes
@@ -183,7 +183,7 @@ class ConcatAttributes(Attributes):
 
 
 @register
-class Concat(_Move):
+class Concat(CodesPass):
     kind = "concat"
     prefix = "concat"
     attributes = ConcatAttributes
@@ -223,7 +223,7 @@ class ReshapeAttributes(Attributes):
 
 
 @register
-class Reshape(_Move):
+class Reshape(CodesPass):
     kind = "reshape"
     prefix = "reshape"
     attributes = ReshapeAttributes
@@ -252,7 +252,7 @@ class TransposeAttributes(Attributes):
 
 
 @register
-class Transpose(_Move):
+class Transpose(CodesPass):
     kind = "transpose"
     prefix = "transpose"
     attributes = TransposeAttributes

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headrace.numerics.forms import bilinear
 from headrace.numerics.geometry import window_output
 from headrace.numerics.requantize import Array, Requantization
 
@@ -118,6 +119,27 @@ class ReferenceOps:
         shift = int(rq.shifts[0]) + exponent
         total = _wide(table)[index] * int(rq.multipliers[0, 0]) + (np.int64(1) << (shift - 1))
         return np.clip(rq.zero + (total >> shift), rq.low, rq.high).astype(np.uint8 if bits == 8 else np.uint16)
+
+    def depth_to_space(self, x: Array, block: int, blocks_first: bool) -> Array:
+        n, h, w, c = x.shape
+        small = c // (block * block)
+        if blocks_first:
+            parts = x.reshape(n, h, w, block, block, small).transpose(0, 1, 3, 2, 4, 5)
+        else:
+            parts = x.reshape(n, h, w, small, block, block).transpose(0, 1, 4, 2, 5, 3)
+        return parts.reshape(n, h * block, w * block, small)
+
+    def space_to_depth(self, x: Array, block: int, blocks_first: bool) -> Array:
+        n, h, w, c = x.shape
+        parts = x.reshape(n, h // block, block, w // block, block, c)
+        order = (0, 1, 3, 2, 4, 5) if blocks_first else (0, 1, 3, 5, 2, 4)
+        return parts.transpose(order).reshape(n, h // block, w // block, c * block * block)
+
+    def gather(self, x: Array, rows: Array, columns: Array) -> Array:
+        return x[:, rows][:, :, columns]
+
+    def interpolate(self, x: Array, x_zero: int, rows: tuple[Array, Array], columns: tuple[Array, Array]) -> Array:
+        return bilinear(x, x_zero, rows, columns)
 
     def concat(self, xs: Sequence[Array], axis: int) -> Array:
         return np.concatenate(list(xs), axis=axis)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from headrace.layers.move import ConcatAttributes
 from headrace.timing.work import Family, LayerView, RowKind, RowRule, Work, work_of
 
@@ -114,3 +116,30 @@ def _transpose(view: LayerView) -> Work:
     a: Any = view.attributes
     keeps_rows = len(view.layer.output_shape) != 4 or a.permutation[0] == 0
     return view.work(Family.MOVE, None if keeps_rows else GATHER)
+
+
+@work_of("resize_nearest", "resize_bilinear")
+def _resize(view: LayerView) -> Work:
+    a: Any = view.attributes
+    height = view.operands[0].height
+    rows = (
+        np.repeat(a.nearest(0, height)[:, None], 2, 1)
+        if view.layer.kind == "resize_nearest"
+        else a.neighbours(0, height)[0]
+    )
+    table = tuple((int(first), int(last)) for first, last in rows)
+    return view.work(Family.MOVE, (RowRule(RowKind.TABLE, table=table),))
+
+
+@work_of("depth_to_space")
+def _depth_to_space(view: LayerView) -> Work:
+    a: Any = view.attributes
+    rows = tuple((y // a.block, y // a.block) for y in range(view.output.height))
+    return view.work(Family.MOVE, (RowRule(RowKind.TABLE, table=rows),))
+
+
+@work_of("space_to_depth")
+def _space_to_depth(view: LayerView) -> Work:
+    a: Any = view.attributes
+    rows = tuple((y * a.block, y * a.block + a.block - 1) for y in range(view.output.height))
+    return view.work(Family.MOVE, (RowRule(RowKind.TABLE, table=rows),))

@@ -42,6 +42,7 @@ class RowKind(Enum):
     SLICE = "slice"
     STACK = "stack"  # the operand occupies rows offset … offset + height - 1 of the output (pad, concat on height)
     RESHAPE = "reshape"
+    TABLE = "table"  # (first, last) row of each output row, listed; never decreasing
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class RowRule:
     stride: int = 1
     dilation: int = 1
     offset: int = 0
+    table: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def row_windows(work: Work, operand: int) -> tuple[Array, Array]:
         case RowKind.RESHAPE:
             first = y * work.output.row_elements // source.row_elements
             last = ((y + 1) * work.output.row_elements - 1) // source.row_elements
+        case RowKind.TABLE:
+            first, last = np.array(rule.table, np.int64).T
     return first, last
 
 

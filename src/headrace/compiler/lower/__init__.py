@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantised layers to kernels, one file per family; importing the package registers all of them."""
 
-from headrace.compiler.lower import elementwise, mac, move, pool, reduce
+from headrace.compiler.lower import elementwise, mac, move, pool, reduce, resize
 from headrace.compiler.lower.base import Kernel, lower_layer, lowered_kinds
 
-__all__ = ["Kernel", "elementwise", "lower_layer", "lowered_kinds", "mac", "move", "pool", "reduce"]
+__all__ = ["Kernel", "elementwise", "lower_layer", "lowered_kinds", "mac", "move", "pool", "reduce", "resize"]

@@ -1,7 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the source graph to HN, one file per layer family; importing the package registers all handlers."""
 
-from headrace.frontends.to_hn import activation, convolution, dense, elementwise, move, pool, shape, softmax, upsample
+from headrace.frontends.to_hn import (
+    activation,
+    convolution,
+    dense,
+    elementwise,
+    move,
+    pool,
+    resize,
+    shape,
+    softmax,
+    upsample,
+)
 from headrace.frontends.to_hn.base import HANDLERS, Builder, Result
 
 __all__ = [
@@ -14,6 +25,7 @@ __all__ = [
     "elementwise",
     "move",
     "pool",
+    "resize",
     "shape",
     "softmax",
     "upsample",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From floats to the final integers of each layer, one file per layer family; importing registers all of them."""
 
-from headrace.optimize.freeze import activation, elementwise, mac, move, pool, softmax
+from headrace.optimize.freeze import activation, elementwise, mac, move, pool, resize, softmax
 from headrace.optimize.freeze.base import FreezeContext, freeze_network
 
-__all__ = ["FreezeContext", "activation", "elementwise", "freeze_network", "mac", "move", "pool", "softmax"]
+__all__ = ["FreezeContext", "activation", "elementwise", "freeze_network", "mac", "move", "pool", "resize", "softmax"]

@@ -8,7 +8,18 @@ from headrace.optimize.freeze.base import FreezeContext, freezes
 
 
 @freezes(
-    "input_layer", "output_layer", "maxpool", "slice", "external_pad", "concat", "reshape", "transpose", "reduce_max"
+    "input_layer",
+    "output_layer",
+    "maxpool",
+    "slice",
+    "external_pad",
+    "concat",
+    "reshape",
+    "transpose",
+    "reduce_max",
+    "resize_nearest",
+    "depth_to_space",
+    "space_to_depth",
 )
 def freeze_passing(context: FreezeContext, layer: Layer) -> None:
     context.store(layer, None)

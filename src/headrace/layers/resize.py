@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resizing of height and width: nearest neighbour (codes pass) and bilinear (integer coefficients, one rounding).
+
+Which input row an output row reads is fixed by the attributes alone, in float32 arithmetic as the formats' own run
+times do it (ONNX operator Resize, attribute coordinate_transformation_mode): every machine gets the same integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headrace.hn import Array
+from headrace.layers.base import (
+    AttributeRuleError,
+    Attributes,
+    Counts,
+    LayerDefinition,
+    QuantizedLayer,
+    ScaleRule,
+    register,
+)
+from headrace.layers.shapes import need_rank
+from headrace.numerics.forms import BILINEAR_BITS
+from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
+
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn")
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+MAX_SIZE = 1 << 16
+
+
+@dataclass(frozen=True)
+class ResizeAttributes(Attributes):
+    """sizes are the output's height and width; scales the factors per axis (0: output size / input size)."""
+
+    sizes: tuple[int, int] = (1, 1)
+    scales: tuple[float, float] = (0.0, 0.0)
+    coordinates: str = "asymmetric"
+    rounding: str = "floor"  # of nearest neighbours
+
+    def __post_init__(self) -> None:
+        if not all(1 <= s <= MAX_SIZE for s in self.sizes) or not all(0 <= s <= 65536 for s in self.scales):
+            raise AttributeRuleError(
+                "sizes or scales are out of range", self, f"sizes 1 … {MAX_SIZE}, scales 0 … 65536"
+            )
+        if self.coordinates not in COORDINATES or self.rounding not in ROUNDINGS:
+            got = f"{self.coordinates}, {self.rounding}"
+            raise AttributeRuleError("the mode is not known", got, ", ".join((*COORDINATES, *ROUNDINGS)))
+
+    def positions(self, axis: int, size: int) -> Array:
+        """float32 ``[output]``: the input coordinate of every output element along an axis (0 height, 1 width)."""
+        output = self.sizes[axis]
+        one, half = np.float32(1), np.float32(0.5)
+        x = np.arange(output, dtype=np.float32)
+        scale = np.float32(self.scales[axis]) if self.scales[axis] else np.float32(output) / np.float32(size)
+        if self.coordinates == "align_corners":
+            if output == 1:
+                return np.zeros(1, np.float32)
+            return x * np.float32(size - 1) / np.float32(output - 1)
+        if self.coordinates == "asymmetric":
+            return x / scale
+        if self.coordinates == "tf_half_pixel_for_nn":
+            return (x + half) / scale
+        if self.coordinates == "pytorch_half_pixel" and output == 1:
+            return np.zeros(1, np.float32)
+        return ((x + half) / scale - half) * one
+
+    def nearest(self, axis: int, size: int) -> Array:
+        """int64 ``[output]``: the input element that each output element copies; never decreasing."""
+        x = self.positions(axis, size)
+        if self.rounding == "floor":
+            index = np.floor(x)
+        elif self.rounding == "ceil":
+            index = np.ceil(x)
+        elif self.rounding == "round_prefer_ceil":
+            index = np.floor(x + np.float32(0.5))
+        else:
+            index = np.ceil(x - np.float32(0.5))
+        return np.clip(index.astype(np.int64), 0, size - 1)
+
+    def neighbours(self, axis: int, size: int) -> tuple[Array, Array]:
+        """int64 ``[output, 2]`` input elements and ``[output, 2]`` coefficients that sum to 2^11."""
+        x = np.clip(self.positions(axis, size), np.float32(0), np.float32(size - 1))
+        first = np.minimum(np.floor(x).astype(np.int64), size - 1)
+        second = np.minimum(first + 1, size - 1)
+        part = np.rint((x - first.astype(np.float32)).astype(np.float64) * (1 << BILINEAR_BITS)).astype(np.int64)
+        return np.stack([first, second], 1), np.stack([(1 << BILINEAR_BITS) - part, part], 1)
+
+    def fractions(self, axis: int, size: int) -> tuple[Array, Array]:
+        """As :meth:`neighbours` with float32 coefficients that sum to 1."""
+        indices, _ = self.neighbours(axis, size)
+        x = np.clip(self.positions(axis, size), np.float32(0), np.float32(size - 1))
+        part = x - indices[:, 0].astype(np.float32)
+        return indices, np.stack([np.float32(1) - part, part], 1)
+
+
+class _Resize(LayerDefinition):
+    prefix = "resize"
+    attributes = ResizeAttributes
+
+    @classmethod
+    def output_shape(
+        cls, attributes: ResizeAttributes, shapes: Sequence[tuple[int, ...]], where: str
+    ) -> tuple[int, ...]:
+        need_rank(shapes[0], 4, where)
+        return (-1, *attributes.sizes, shapes[0][3])
+
+
+@register
+class ResizeNearest(_Resize):
+    kind = "resize_nearest"
+    scale_rule = ScaleRule.PASSES
+    description = "Resize height and width by copying the nearest element; codes pass."
+
+    @classmethod
+    def gather(cls, ops: Any, attributes: ResizeAttributes, x: AnyTensor) -> AnyTensor:
+        return ops.gather(x, attributes.nearest(0, int(x.shape[1])), attributes.nearest(1, int(x.shape[2])))
+
+    @classmethod
+    def forward_float(
+        cls,
+        ops: FloatOps[AnyTensor],
+        attributes: ResizeAttributes,
+        params: Mapping[str, Array],
+        inputs: Sequence[AnyTensor],
+    ) -> AnyTensor:
+        return cls.gather(ops, attributes, inputs[0])
+
+    @classmethod
+    def forward_integer(
+        cls,
+        ops: IntegerOps[AnyTensor],
+        quantized: QuantizedLayer,
+        attributes: ResizeAttributes,
+        inputs: Sequence[AnyTensor],
+    ) -> AnyTensor:
+        return cls.gather(ops, attributes, inputs[0])
+
+    @classmethod
+    def counts(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
+        return Counts(output_elements=int(np.prod(output[1:], dtype=np.int64)))
+
+
+@register
+class ResizeBilinear(_Resize):
+    kind = "resize_bilinear"
+    description = "Resize height and width by bilinear interpolation with 11-bit coefficients per axis."
+
+    @classmethod
+    def forward_float(
+        cls,
+        ops: FloatOps[AnyTensor],
+        attributes: ResizeAttributes,
+        params: Mapping[str, Array],
+        inputs: Sequence[AnyTensor],
+    ) -> AnyTensor:
+        x = inputs[0]
+        return ops.interpolate(x, attributes.fractions(0, int(x.shape[1])), attributes.fractions(1, int(x.shape[2])))
+
+    @classmethod
+    def forward_integer(
+        cls,
+        ops: IntegerOps[AnyTensor],
+        quantized: QuantizedLayer,
+        attributes: ResizeAttributes,
+        inputs: Sequence[AnyTensor],
+    ) -> AnyTensor:
+        x = inputs[0]
+        rows, columns = attributes.neighbours(0, int(x.shape[1])), attributes.neighbours(1, int(x.shape[2]))
+        total = ops.interpolate(x, quantized.inputs[0].zero_point, rows, columns)
+        return ops.requantize([total], quantized.rq, quantized.output.bits)
+
+    @classmethod
+    def counts(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
+        elements = int(np.prod(output[1:], dtype=np.int64))
+        return Counts(operations=8 * elements, output_elements=elements)
