@@ -9,6 +9,9 @@ from onnx import TensorProto, helper
 
 from headrace.frontends import parse_onnx
 from headrace.layers import definition_of
+from headrace.numerics.reference import ReferenceOps
+
+REFERENCE = ReferenceOps()
 
 
 class NumpyOps:
@@ -84,6 +87,21 @@ class NumpyOps:
 
     def concat(self, xs, axis):
         return np.concatenate(xs, axis)
+
+    def depth_to_space(self, x, block, blocks_first):
+        return REFERENCE.depth_to_space(x, block, blocks_first)
+
+    def space_to_depth(self, x, block, blocks_first):
+        return REFERENCE.space_to_depth(x, block, blocks_first)
+
+    def gather(self, x, rows, columns):
+        return REFERENCE.gather(x, rows, columns)
+
+    def interpolate(self, x, rows, columns):
+        for axis, (indices, coefficients) in ((1, rows), (2, columns)):
+            shape = [1, -1, 1, 1] if axis == 1 else [1, 1, -1, 1]
+            x = sum(np.take(x, indices[:, k], axis) * coefficients[:, k].reshape(shape) for k in (0, 1))
+        return x
 
     def slice(self, x, starts, steps, sizes):
         pieces = tuple(slice(a, a + (n - 1) * s + 1, s) for a, s, n in zip(starts, steps, sizes, strict=True))

@@ -210,12 +210,19 @@ def test_zoo_model_equals_onnxruntime(zoo, name):
     assert not {layer.kind for layer in result.network} & {"transpose", "activation", "batch_norm"}
 
 
+DETECTORS = ("yunet/yunet_n_320_320.onnx", "picodet_s/picodet_s_320_coco.onnx", "yolox_nano/yolox_nano_coco80.onnx")
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_zoo_detectors_parse_whole(zoo, name):
+    network = parse_onnx(zoo / name).network
+    assert network.of_kind("resize_nearest")
+    assert not network.of_kind("batch_norm")
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "yolox_nano/yolox_nano_coco80.onnx",
-        "picodet_s/picodet_s_320_coco.onnx",
-        "yunet/yunet_n_320_320.onnx",
         "silero_vad/silero_vad.onnx",
         "style_transfer/candy.onnx",
         "basic_pitch/nmp.onnx",

@@ -59,14 +59,16 @@ class ResizeAttributes(Attributes):
         if self.coordinates == "align_corners":
             if output == 1:
                 return np.zeros(1, np.float32)
-            return x * np.float32(size - 1) / np.float32(output - 1)
+            # With scales the operator's definition takes their exact product, not the rounded output size.
+            length = scale * np.float32(size)
+            return x * np.float32(size - 1) / (length - one) if length > 1 else np.zeros(output, np.float32)
         if self.coordinates == "asymmetric":
             return x / scale
         if self.coordinates == "tf_half_pixel_for_nn":
             return (x + half) / scale
         if self.coordinates == "pytorch_half_pixel" and output == 1:
             return np.zeros(1, np.float32)
-        return ((x + half) / scale - half) * one
+        return (x + half) / scale - half
 
     def nearest(self, axis: int, size: int) -> Array:
         """int64 ``[output]``: the input element that each output element copies; never decreasing."""

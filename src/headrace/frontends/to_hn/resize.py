@@ -78,6 +78,6 @@ def blocks(builder: Builder, node: ir.Node) -> list[Result]:
     if view.rank != 4:
         raise Unsupported(f"rank {view.rank}", "rank 4")
     kind = "depth_to_space" if node.op_type == "DepthToSpace" else "space_to_depth"
-    mode = (text(node, "mode", "DCR") or "DCR") if kind == "depth_to_space" else "DCR"
+    mode = text(node, "mode", "DCR") or "DCR"
     attributes = {"block": integer(node, "blocksize", 0), "mode": mode}
     return [builder.output(builder.emit(kind, [builder.image(view)], attributes), IMAGE)]
