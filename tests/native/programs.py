@@ -216,8 +216,40 @@ def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], 
         return result
     if op == Opcode.TRANSPOSE:
         return xs[0].transpose([(k.permutation >> (8 * i)) & 255 for i in range(3)])
+    if op in (Opcode.DEPTH_TO_SPACE, Opcode.SPACE_TO_DEPTH):
+        return blocks(xs[0], k, shape, op == Opcode.DEPTH_TO_SPACE)
+    if op == Opcode.RESIZE_NEAREST:
+        rows, columns = (constant(p, o, "u4", n) for o, n in zip(tables(k), shape, strict=False))
+        return xs[0][rows][:, columns]
+    if op == Opcode.RESIZE_BILINEAR:
+        rows, columns = (constant(p, o, "u4", 3 * n).reshape(n, 3) for o, n in zip(tables(k), shape, strict=False))
+        acc = np.zeros(shape, np.int64)
+        for y, (top, bottom, v) in enumerate(rows.tolist()):
+            for x, (left, right, h) in enumerate(columns.tolist()):
+                for i, cv in ((top, 2048 - v), (bottom, v)):
+                    for j, ch in ((left, 2048 - h), (right, h)):
+                        acc[y, x] += wide[0][i, j] * cv * ch
+        return requantise(p, k, [acc], out)
     assert op == Opcode.RESHAPE
     return xs[0].reshape(shape)
+
+
+def tables(k: KernelRecord) -> tuple[int, int]:
+    return k.row_table_offset, k.column_table_offset
+
+
+def blocks(x: Array, k: KernelRecord, shape: tuple[int, int, int], to_space: bool) -> Array:
+    """Element by element, from the definition: deep channel = (row, column, c) or (c, row, column) of a block."""
+    b, result = k.block, np.zeros(shape, x.dtype)
+    shallow = shape if to_space else x.shape
+    for y, w, c in np.ndindex(*shallow):
+        place = (y % b) * b + w % b
+        deep = (y // b, w // b, place * shallow[2] + c if k.axis == 0 else c * b * b + place)
+        if to_space:
+            result[y, w, c] = x[deep]
+        else:
+            result[deep] = x[y, w, c]
+    return result
 
 
 def interpret(p: Program, inputs: dict[str, Array]) -> dict[str, Array]:

@@ -55,12 +55,20 @@ def every_opcode() -> Program:
     pad = add("pad", Opcode.PAD, [cut], (4, 4, 8), start_height=1, start_width=1, start_channel=1, output_zero=9)
     tr = add("turn", Opcode.TRANSPOSE, [pad], (8, 4, 4), permutation=2 | 0 << 8 | 1 << 16)
     flat = add("flat", Opcode.RESHAPE, [tr], (1, 1, 128))
+    deep = add("deep", Opcode.SPACE_TO_DEPTH, [pad], (2, 2, 32), block=2, axis=1)
+    wide = add("wide", Opcode.DEPTH_TO_SPACE, [deep], (4, 4, 8), block=2)
+    near = add("near", Opcode.RESIZE_NEAREST, [wide], (5, 3, 8), row_table=np.array([0, 1, 1, 2, 3], np.uint32),
+               column_table=np.array([0, 2, 3], np.uint32))  # fmt: skip
+    mix = np.array([[0, 1, 5], [1, 2, 2048], [2, 2, 0]], np.uint32)
+    far = add("far", Opcode.RESIZE_BILINEAR, [near], (3, 3, 8), row_table=mix, column_table=mix,
+              **requantisation(rng, 255 << 22, 8))  # fmt: skip
+    flat2 = add("flat2", Opcode.RESHAPE, [far], (1, 1, 72))
     top = add("top", Opcode.REDUCE_MAX, [flat], (1, 1, 1), axis_mask=4)
     rec = add("rec", Opcode.REDUCE_SUM_RECIPROCAL, [flat], (1, 1, 1), axis_mask=4, table_bits=6, requantise_terms=1,
               requantise_channels=1,
               multiplier=np.full((1, 1), 300, np.int32), shift=np.full(1, 9, np.uint8), requantise_high=255,
               table=np.arange(64, dtype=np.uint16) * 900)  # fmt: skip
-    add("end", Opcode.CONCATENATE, [top, rec, flat], (1, 1, 130), axis=2)
+    add("end", Opcode.CONCATENATE, [top, rec, flat, flat2], (1, 1, 202), axis=2)
     add_pipeline(b.program, 16)
     b.build()
     return b.program

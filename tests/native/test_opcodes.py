@@ -408,3 +408,36 @@ def test_float_streams_follow_the_formula() -> None:
     want = scale * (codes.astype(np.float32) - np.float32(17))
     got: Callable[..., Array] = net.infer_float({"x": values})["y"]
     assert (got == want).all()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_resize_and_blocks(size: int) -> None:
+    rng = np.random.default_rng(size)
+    b = Builder()
+    x = b.tensor("x", (4, 6, 12), 7, TensorRole.INPUT, size)
+
+    def add(name: str, opcode: Opcode, shape: tuple[int, int, int], **fields: Any) -> None:
+        y = b.tensor(name, shape, 4, TensorRole.OUTPUT, size)
+        b.kernel(name, opcode, [x], y, **fields)
+
+    for axis in (0, 1):
+        add(f"space{axis}", Opcode.DEPTH_TO_SPACE, (8, 12, 3), block=2, axis=axis)
+        add(f"depth{axis}", Opcode.SPACE_TO_DEPTH, (2, 3, 48), block=2, axis=axis)
+    rows, columns = np.sort(rng.integers(0, 4, 9)), np.sort(rng.integers(0, 6, 5))
+    add(
+        "near",
+        Opcode.RESIZE_NEAREST,
+        (9, 5, 12),
+        row_table=rows.astype(np.uint32),
+        column_table=columns.astype(np.uint32),
+    )
+
+    def table(out: int, n: int) -> Array:
+        first = np.sort(rng.integers(0, n, out))
+        return np.stack([first, np.minimum(first + 1, n - 1), rng.integers(0, 2049, out)], 1).astype(np.uint32)
+
+    reach = (255 if size == 1 else 65535) << 22
+    for channels in (1, 12):
+        add(f"far{channels}", Opcode.RESIZE_BILINEAR, (7, 3, 12), row_table=table(7, 4), column_table=table(3, 6),
+            **requantisation(rng, reach, channels))  # fmt: skip
+    compare(b, rng)
