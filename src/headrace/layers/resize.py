@@ -28,7 +28,8 @@ from headrace.numerics.forms import BILINEAR_BITS
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn")
-ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+# "simple" is that of ONNX operator set 10: floor where the axis grows, ceil where it shrinks.
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
 MAX_SIZE = 1 << 16
 
 
@@ -53,15 +54,13 @@ class ResizeAttributes(Attributes):
     def positions(self, axis: int, size: int) -> Array:
         """float32 ``[output]``: the input coordinate of every output element along an axis (0 height, 1 width)."""
         output = self.sizes[axis]
-        one, half = np.float32(1), np.float32(0.5)
+        half = np.float32(0.5)
         x = np.arange(output, dtype=np.float32)
         scale = np.float32(self.scales[axis]) if self.scales[axis] else np.float32(output) / np.float32(size)
         if self.coordinates == "align_corners":
             if output == 1:
                 return np.zeros(1, np.float32)
-            # With scales the operator's definition takes their exact product, not the rounded output size.
-            length = scale * np.float32(size)
-            return x * np.float32(size - 1) / (length - one) if length > 1 else np.zeros(output, np.float32)
+            return x * np.float32(size - 1) / np.float32(output - 1)
         if self.coordinates == "asymmetric":
             return x / scale
         if self.coordinates == "tf_half_pixel_for_nn":
@@ -72,10 +71,13 @@ class ResizeAttributes(Attributes):
 
     def nearest(self, axis: int, size: int) -> Array:
         """int64 ``[output]``: the input element that each output element copies; never decreasing."""
+        if self.sizes[axis] == size and self.scales[axis] in (0.0, 1.0):
+            return np.arange(size, dtype=np.int64)  # runtimes leave such an axis alone, whatever the rounding
         x = self.positions(axis, size)
-        if self.rounding == "floor":
+        grows = self.scales[axis] >= 1 if self.scales[axis] else self.sizes[axis] >= size
+        if self.rounding == "floor" or (self.rounding == "simple" and grows):
             index = np.floor(x)
-        elif self.rounding == "ceil":
+        elif self.rounding in ("ceil", "simple"):
             index = np.ceil(x)
         elif self.rounding == "round_prefer_ceil":
             index = np.floor(x + np.float32(0.5))

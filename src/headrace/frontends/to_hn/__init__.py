@@ -11,7 +11,7 @@ from headrace.frontends.to_hn import (
     resize,
     shape,
     softmax,
-    upsample,
+    transposed_convolution,
 )
 from headrace.frontends.to_hn.base import HANDLERS, Builder, Result
 
@@ -28,5 +28,5 @@ __all__ = [
     "resize",
     "shape",
     "softmax",
-    "upsample",
+    "transposed_convolution",
 ]

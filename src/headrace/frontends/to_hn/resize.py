@@ -1,75 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resize, Upsample, DepthToSpace and SpaceToDepth."""
+"""Resize, DepthToSpace and SpaceToDepth (Upsample becomes Resize when operator sets are normalised)."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, integer, text
-from headrace.frontends.layout import View
+from headrace.frontends.fold import axis_in
+from headrace.frontends.graph import Unsupported, integer, integer_list, integers, text
+from headrace.frontends.layout import CHANNELS_LAST, Arrangement, View
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
 from headrace.layers.resize import COORDINATES, ROUNDINGS
 
+_MAX_OUTPUT = 1 << 16
 
-def _factors(builder: Builder, node: ir.Node, view: View) -> tuple[list[int], list[float]]:
-    """(output height and width, scales per axis or 0 where the sizes decide)."""
-    # Upsample and the first Resize have scales as input 1; later ones a region of interest there.
-    old = node.op_type == "Upsample" or len(node.inputs) == 2
-    scales = builder.optional(node, 1 if old else 2, "scales")
-    sizes = None if old else builder.optional(node, 3, "sizes")
+
+def _target(builder: Builder, node: ir.Node, view: View) -> tuple[list[int], list[float]]:
+    """Output sizes and scales per source dimension."""
+    scales, sizes = builder.optional(node, 2, "the scales"), builder.optional(node, 3, "the sizes")
+    axes = [axis_in(a, view.rank) for a in integers(node, "axes", range(view.rank)) or []]
+    factor, out = [1.0] * view.rank, list(view.shape)
     if sizes is not None and sizes.size:
-        values = [int(v) for v in sizes.reshape(-1)]
-        factors = [0.0] * len(values)
-        if (
-            integer(node, "keep_aspect_ratio_policy", 0)
-            or text(node, "keep_aspect_ratio_policy", "stretch") != "stretch"
-        ):
-            raise Unsupported("a Resize that keeps the aspect ratio", "keep_aspect_ratio_policy 'stretch'")
-    elif scales is not None and scales.size:
-        factors = [float(v) for v in scales.reshape(-1)]
-        if not all(math.isfinite(v) and 0 < v <= 65536 for v in factors):
-            raise Unsupported(f"scales {factors}", "positive finite numbers")
-        values = [math.floor(s * f) for s, f in zip(view.shape, factors, strict=False)]
+        given = integer_list(sizes, "the sizes")
+        if len(given) != len(axes) or (text(node, "keep_aspect_ratio_policy", "stretch") or "stretch") != "stretch":
+            raise Unsupported("Resize that keeps the aspect ratio, or has not one size per axis", "policy 'stretch'")
+        for axis, size in zip(axes, given, strict=True):
+            if axis == 0:
+                continue  # the frames of the batch, whatever their number
+            out[axis], factor[axis] = size, size / max(view.shape[axis], 1)
+    elif scales is not None and scales.size == len(axes) and scales.dtype.kind == "f":
+        for axis, value in zip(axes, scales.reshape(-1).tolist(), strict=True):
+            if not 0 < value < _MAX_OUTPUT or (axis == 0 and value != 1):
+                raise Unsupported(f"Resize by {value}", "positive scales, 1 for the batch")
+            factor[axis], out[axis] = float(value), int(np.floor(np.float32(view.shape[axis]) * np.float32(value)))
     else:
-        raise Unsupported("it has neither scales nor sizes", "one of them as a constant")
-    if len(values) != 4 or values[1] != view.shape[1]:
-        raise Unsupported(f"output sizes {values} of an input {list(view.shape)}", "only height and width change")
-    return values[2:], factors[2:]
+        raise Unsupported("Resize without scales or sizes", "one of them, constant")
+    if any(not 1 <= s <= _MAX_OUTPUT for s in out):
+        raise Unsupported(f"Resize to {out}", f"sizes 1 to {_MAX_OUTPUT}")
+    return out, factor
 
 
-@handles("Resize", "Upsample")
+def _modes(node: ir.Node) -> tuple[str, str, str]:
+    """(mode, coordinates, rounding), each one that the device has."""
+    mode = text(node, "mode", "nearest") or "nearest"
+    if mode not in ("nearest", "linear") or integer(node, "antialias", 0):
+        raise Unsupported(f"Resize with mode {mode!r}, antialias {integer(node, 'antialias', 0)}", "nearest or linear")
+    coordinates = text(node, "coordinate_transformation_mode", "half_pixel") or "half_pixel"
+    rounding = (
+        (text(node, "nearest_mode", "round_prefer_floor") or "round_prefer_floor") if mode == "nearest" else "floor"
+    )
+    if coordinates not in COORDINATES:
+        raise Unsupported(f"Resize with coordinates {coordinates!r}", ", ".join(COORDINATES))
+    if rounding not in ROUNDINGS:
+        raise Unsupported(f"Resize with nearest_mode {rounding!r}", ", ".join(ROUNDINGS))
+    return mode, coordinates, rounding
+
+
+@handles("Resize")
 def resize(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
-    if view.rank != 4:
-        raise Unsupported(f"a resize of rank {view.rank}", "rank 4")
-    axes = node.attributes.get("axes")
-    if axes is not None:
-        raise Unsupported("a Resize with axes", "sizes or scales for every dimension")
-    mode = text(node, "mode", "nearest") or "nearest"
-    if mode not in ("nearest", "linear", "bilinear"):
-        raise Unsupported(f"mode {mode!r}", "nearest or linear")
-    if integer(node, "antialias", 0):
-        raise Unsupported("antialias", "antialias 0")
-    old = node.op_type == "Upsample" or len(node.inputs) == 2
-    coordinates = "asymmetric" if old else text(node, "coordinate_transformation_mode", "half_pixel") or "half_pixel"
-    rounding = "floor" if old else text(node, "nearest_mode", "round_prefer_floor") or "round_prefer_floor"
-    if coordinates not in COORDINATES:
-        raise Unsupported(f"coordinate_transformation_mode {coordinates!r}", ", ".join(COORDINATES))
-    if rounding not in ROUNDINGS:
-        raise Unsupported(f"nearest_mode {rounding!r}", ", ".join(ROUNDINGS))
-    sizes, scales = _factors(builder, node, view)
-    if all(size == have for size, have in zip(sizes, view.shape[2:], strict=True)) and not np.any(
-        [f not in (0.0, 1.0) for f in scales]
-    ):
+    mode, coordinates, rounding = _modes(node)
+    out, scales = _target(builder, node, view)
+    changed = [i for i in range(view.rank) if out[i] != view.shape[i] or scales[i] != 1.0]
+    if not changed:
         return [view]
-    attributes = {"sizes": sizes, "scales": scales, "coordinates": coordinates}
-    kind = "resize_bilinear"
-    if mode == "nearest":
-        kind, attributes["rounding"] = "resize_nearest", rounding
-    return [builder.output(builder.emit(kind, [builder.image(view)], attributes), IMAGE)]
+    arrangement: Arrangement
+    spatial: tuple[int, ...]
+    if view.rank == 4 and set(changed) <= {2, 3}:
+        arrangement, spatial = IMAGE, (2, 3)
+    elif view.rank == 4 and set(changed) <= {1, 2}:
+        arrangement, spatial = CHANNELS_LAST, (1, 2)
+    elif view.rank == 3 and changed == [2]:
+        arrangement, spatial = (None, 2, 1), (2,)
+    else:
+        raise Unsupported(f"Resize from {list(view.shape)} to {out}", "height and width of N,C,H,W or N,H,W,C")
+    sizes, factors = [out[d] for d in spatial], [scales[d] for d in spatial]
+    whole = all(
+        size == np.float32(f) * np.float32(view.shape[d]) for d, size, f in zip(spatial, sizes, factors, strict=True)
+    )
+    if mode == "linear" and coordinates == "align_corners" and not whole:
+        raise Unsupported(
+            f"aligned corners with scales {factors}", "scales that give whole sizes: runtimes disagree on others"
+        )
+    layer = builder.arrange(view, arrangement, vector=False)
+    if len(spatial) == 1:
+        sizes, factors = [1, *sizes], [1.0, *factors]
+    attributes = {"sizes": sizes, "scales": factors, "coordinates": coordinates, "rounding": rounding}
+    return [
+        builder.output(
+            builder.emit(f"resize_{'nearest' if mode == 'nearest' else 'bilinear'}", [layer], attributes), arrangement
+        )
+    ]
 
 
 @handles("DepthToSpace", "SpaceToDepth")
@@ -78,6 +99,5 @@ def blocks(builder: Builder, node: ir.Node) -> list[Result]:
     if view.rank != 4:
         raise Unsupported(f"rank {view.rank}", "rank 4")
     kind = "depth_to_space" if node.op_type == "DepthToSpace" else "space_to_depth"
-    mode = text(node, "mode", "DCR") or "DCR"
-    attributes = {"block": integer(node, "blocksize", 0), "mode": mode}
+    attributes = {"block": integer(node, "blocksize", 0), "mode": text(node, "mode", "DCR") or "DCR"}
     return [builder.output(builder.emit(kind, [builder.image(view)], attributes), IMAGE)]
