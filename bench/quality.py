@@ -27,7 +27,7 @@ from common import OUT, read_json, write_results, zoo_or_exit  # noqa: E402
 from detection.coco import average_precision, boxes_of  # noqa: E402
 from headrace.errors import HeadraceError  # noqa: E402
 from headrace.runner import InferenceContext  # noqa: E402
-from zoo_matrix import as_list, snr_db, top1  # noqa: E402
+from zoo_matrix import outputs_of, snr_db, top1  # noqa: E402
 from zoo_models import ZOO, Array, ZooModel, calibrated_frames, source_output, translate  # noqa: E402
 
 
@@ -52,8 +52,7 @@ def headrace_outputs(model: ZooModel, zoo: Path, calibration: Array, test: Array
     start = time.perf_counter()
     runner.optimize(calibration, min_snr=0)
     seconds = time.perf_counter() - start
-    outputs = as_list(runner.infer(InferenceContext.SDK_QUANTIZED, test, batch_size=16))
-    return model.assemble(outputs), seconds
+    return outputs_of(runner, model, InferenceContext.SDK_QUANTIZED, test), seconds
 
 
 def one(model: ZooModel, zoo: Path, options: argparse.Namespace, kept: dict[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,12 @@ def as_list(outputs: Any) -> list[Array]:
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
+def outputs_of(runner: Any, model: ZooModel, where: Any, frames: Array) -> list[Array]:
+    """Outputs of one context, as the model's own decoder wants them: in the source file's layout unless it was cut."""
+    values = runner.infer(where, frames, batch_size=4, source_layout=not model.end_nodes)
+    return model.assemble(as_list(values))
+
+
 def range_error(want: Sequence[Array], got: Sequence[Array]) -> float:
     """Largest difference over the outputs, each as a part of that output's range."""
     return max(
@@ -142,7 +148,7 @@ def _parse(state: dict[str, Any]) -> None:
     row.layers = len(runner.archive.native.layers)
     state["frames"], state["labels"] = model.test(zoo)
     frames = state["frames"][: state["effort"].native_frames]
-    got = model.assemble(as_list(runner.infer(InferenceContext.SDK_NATIVE, model.normalised(frames), batch_size=4)))
+    got = outputs_of(runner, model, InferenceContext.SDK_NATIVE, model.normalised(frames))
     row.native_error = range_error(source_output(model, zoo, frames), got)
 
 
@@ -215,7 +221,7 @@ def quantised_outputs(state: dict[str, Any], frames: Array) -> list[Array]:
     runner, row = state["runner"], state["row"]
     where = InferenceContext.SDK_QUANTIZED if runner.hef is None else InferenceContext.SDK_HAILO_HW
     row.judged_on = "emulator" if runner.hef is None else "device"
-    return state["model"].assemble(as_list(runner.infer(where, frames, batch_size=4)))
+    return outputs_of(runner, state["model"], where, frames)
 
 
 def _both(state: dict[str, Any], count: int | None) -> tuple[list[Array], list[Array]]:

@@ -403,6 +403,7 @@ class ClientRunner:
         batch_size: int = 8,
         data_count: int | None = None,
         quantized_io: bool = False,
+        source_layout: bool = False,
     ) -> Any:
         """Run the network on a data set.
 
@@ -411,11 +412,19 @@ class ClientRunner:
             dataset: as for :meth:`optimize`.
             data_count: only the first frames.
             quantized_io: give codes instead of float32 (quantised and device contexts).
+            source_layout: give outputs in the source file's layout and shape (NCHW, say) instead of HN's (NHWC).
 
         Returns:
             float32 ``[N, …]`` for one output, a list in output order for several.
         """
         outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
+        if source_layout:
+            from headrace.layers import definition_of
+
+            layers = self._network("native").output_layers
+            views = [definition_of(layer.kind).read(layer) for layer in layers]
+            arranged = zip(outputs, outputs.values(), views, layers, strict=True)
+            outputs = {name: view.to_source(value, layer.output_shape) for name, value, view, layer in arranged}
         values = list(outputs.values())
         return values[0] if len(values) == 1 else values
 

@@ -64,6 +64,13 @@ class InputAttributes(Attributes):
     source_shape: tuple[int, ...] = ()
     source_permutation: tuple[int, ...] = ()
 
+    def to_source(self, array: Array, shape: Sequence[int]) -> Array:
+        """Frames of HN shape ``shape`` (batch first) laid out as in the source file, where that is known."""
+        frames = array.reshape(array.shape[0], *shape[1:])
+        if not self.source_permutation:
+            return frames
+        return frames.transpose(self.source_permutation).reshape(self.source_shape)
+
 
 @register
 class InputLayer(CodesPass):
