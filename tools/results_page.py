@@ -36,6 +36,7 @@ Written by `make results` (`tools/results_page.py`); do not edit. The networks a
 - **bytes differing**: quantised emulator (in a process without our native library) against the virtual device, summed
   over every layer, frame and setting (each kernel set of the machine, 1, 2 and 5 threads, several batches).
 - **SNR**: of the device's output against the float output of the file's own runtime, on test frames.
+- A row stays as it was last measured until its network is run again; "not yet" may be older than the sources.
 - Calibration frames are never test frames. Target `hailo8`, default options, raw uint8 frames in.
 """
 
