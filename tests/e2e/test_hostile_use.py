@@ -114,7 +114,15 @@ def test_interrupt(stage: str, made: Path, tmp_path: Path) -> None:
             if (tmp_path / name).is_file():
                 (tmp_path / name).unlink()
         command = [sys.executable, "-m", "headrace", *arguments(stage, made)]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell that runs the tests in the background lets its children ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         time.sleep(whole * part)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
