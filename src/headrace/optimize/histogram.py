@@ -41,7 +41,8 @@ class Histogram:
     def of(cls, values: torch.Tensor, low: float, high: float) -> Histogram:
         """Count a float32 tensor whose least and greatest values are ``low`` and ``high`` (finite)."""
         exponent, first, bins = _layout(low, high)
-        index = torch.mul(values, 2.0**-exponent).floor_().sub_(first)
+        # In float64 the scaling is exact; in float32 a tiny negative value would underflow to 0, another bin.
+        index = values.double().mul_(2.0**-exponent).floor_().sub_(first)
         counts = torch.bincount(index.to(torch.int32).flatten(), minlength=bins)
         return cls(exponent, first, counts.numpy().astype(np.int64))
 
