@@ -37,7 +37,35 @@ def symmetric(padding: Sequence[int]) -> tuple[int, int] | None:
     return (top, left) if top == bottom and left == right else None
 
 
-class TorchFloatOps:
+class TorchMoves:
+    """What moves values without changing them: the same for reals and for codes."""
+
+    def concat(self, xs: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+        return torch.cat(list(xs), dim=axis)
+
+    def depth_to_space(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+        return depth_to_space(x, block, blocks_first)
+
+    def space_to_depth(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
+        return space_to_depth(x, block, blocks_first)
+
+    def gather(self, x: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
+        return gather_rows_columns(x, rows, columns)
+
+    def slice(self, x: torch.Tensor, starts: Sequence[int], steps: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+        return slice_axes(x, starts, steps, sizes)
+
+    def pad(self, x: torch.Tensor, before: Sequence[int], after: Sequence[int], value: float) -> torch.Tensor:
+        return pad_axes(x, before, after, value)
+
+    def transpose(self, x: torch.Tensor, permutation: Sequence[int]) -> torch.Tensor:
+        return x.permute(0, *(p + 1 for p in permutation))
+
+    def reshape(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        return x.reshape(x.shape[0], *shape)
+
+
+class TorchFloatOps(TorchMoves):
     """Implements :class:`headrace.numerics.ops.FloatOps` for torch tensors."""
 
     def __init__(self) -> None:
@@ -158,32 +186,8 @@ class TorchFloatOps:
     def softmax(self, x: torch.Tensor) -> torch.Tensor:
         return torch.softmax(x, dim=-1)
 
-    def concat(self, xs: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
-        return torch.cat(list(xs), dim=axis)
-
-    def depth_to_space(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
-        return depth_to_space(x, block, blocks_first)
-
-    def space_to_depth(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
-        return space_to_depth(x, block, blocks_first)
-
-    def gather(self, x: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
-        return gather_rows_columns(x, rows, columns)
-
     def interpolate(self, x: torch.Tensor, rows: tuple[Array, Array], columns: tuple[Array, Array]) -> torch.Tensor:
         return interpolate_rows_columns(x, rows, columns)
-
-    def slice(self, x: torch.Tensor, starts: Sequence[int], steps: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
-        return slice_axes(x, starts, steps, sizes)
-
-    def pad(self, x: torch.Tensor, before: Sequence[int], after: Sequence[int], value: float) -> torch.Tensor:
-        return pad_axes(x, before, after, value)
-
-    def transpose(self, x: torch.Tensor, permutation: Sequence[int]) -> torch.Tensor:
-        return x.permute(0, *(p + 1 for p in permutation))
-
-    def reshape(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        return x.reshape(x.shape[0], *shape)
 
 
 def depth_to_space(x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:

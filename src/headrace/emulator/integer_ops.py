@@ -16,13 +16,9 @@ import torch.nn.functional as F  # noqa: N812
 from headrace.emulator.constants import ConstantCache
 from headrace.emulator.exact import FLOAT32_EXACT, FLOAT64_EXACT, check_backend, verify_convolution
 from headrace.emulator.float_ops import (
-    depth_to_space,
-    gather_rows_columns,
+    TorchMoves,
     interpolate_rows_columns,
-    pad_axes,
     pad_hw,
-    slice_axes,
-    space_to_depth,
     symmetric,
     to_nchw,
     to_nhwc,
@@ -55,7 +51,7 @@ def _signed_sums(kernel: Array) -> tuple[Array, Array]:
     return np.maximum(wide, 0).sum(axis=(0, 1, 2)), np.maximum(-wide, 0).sum(axis=(0, 1, 2))
 
 
-class TorchIntegerOps:
+class TorchIntegerOps(TorchMoves):
     """Implements :class:`headrace.numerics.ops.IntegerOps` for torch tensors.
 
     Args:
@@ -253,20 +249,6 @@ class TorchIntegerOps:
         result = torch.bitwise_right_shift(total, shift) + rq.zero
         return result.clamp_(rq.low, rq.high).to(code_dtype(bits))
 
-    # --- moving codes --------------------------------------------------------------------------------------------
-
-    def concat(self, xs: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
-        return torch.cat(list(xs), dim=axis)
-
-    def depth_to_space(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
-        return depth_to_space(x, block, blocks_first)
-
-    def space_to_depth(self, x: torch.Tensor, block: int, blocks_first: bool) -> torch.Tensor:
-        return space_to_depth(x, block, blocks_first)
-
-    def gather(self, x: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
-        return gather_rows_columns(x, rows, columns)
-
     def interpolate(
         self, x: torch.Tensor, x_zero: int, rows: tuple[Array, Array], columns: tuple[Array, Array]
     ) -> Accumulator:
@@ -275,18 +257,6 @@ class TorchIntegerOps:
         total = interpolate_rows_columns(x.to(wide), rows, columns)
         whole = 1 << (2 * BILINEAR_BITS)
         return Accumulator(total, np.asarray(-x_zero * whole, np.int64), np.asarray(float(_high(x) * whole)))
-
-    def slice(self, x: torch.Tensor, starts: Sequence[int], steps: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
-        return slice_axes(x, starts, steps, sizes)
-
-    def pad(self, x: torch.Tensor, before: Sequence[int], after: Sequence[int], code: int) -> torch.Tensor:
-        return pad_axes(x, before, after, code)
-
-    def transpose(self, x: torch.Tensor, permutation: Sequence[int]) -> torch.Tensor:
-        return x.permute(0, *(p + 1 for p in permutation))
-
-    def reshape(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        return x.reshape(x.shape[0], *shape)
 
 
 def to_codes(array: Array) -> torch.Tensor:

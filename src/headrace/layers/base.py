@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from functools import cache
@@ -340,6 +340,3 @@ def store_requantization(network: Network, layer: Layer, output: TensorQuantizat
         network.params[f"{layer.name}/shifts"] = rq.shifts
         if rq.table is not None:
             network.params[f"{layer.name}/table"] = rq.table
-
-
-Forward = Callable[..., Any]

@@ -148,9 +148,9 @@ class ReferenceOps:
         cut = tuple(slice(b, b + (n - 1) * d + 1, d) for b, d, n in zip(starts, steps, sizes, strict=True))
         return x[(slice(None), *cut)]
 
-    def pad(self, x: Array, before: Sequence[int], after: Sequence[int], code: int) -> Array:
+    def pad(self, x: Array, before: Sequence[int], after: Sequence[int], value: int) -> Array:
         widths = [(0, 0), *zip(before, after, strict=True)]
-        return np.pad(x, widths, constant_values=code)
+        return np.pad(x, widths, constant_values=value)
 
     def transpose(self, x: Array, permutation: Sequence[int]) -> Array:
         return np.transpose(x, (0, *(p + 1 for p in permutation)))
