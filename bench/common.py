@@ -46,6 +46,35 @@ def samples(
     return taken
 
 
+def bursts(
+    functions: Mapping[str, Callable[[], Any]], budget: float, burst: float = 0.05, rest: float = 0.03
+) -> dict[str, list[float]]:
+    """Seconds of every call of each function, called back to back in bursts that take turns.
+
+    Before a burst the machine rests, so that threads of the one before, which spin for a while after their last call,
+    do not take a processor from it; then one call warms up, uncounted.
+
+    Args:
+        budget: seconds for all; every function has three bursts at least.
+        burst: seconds of one burst; three calls at least.
+        rest: seconds before each burst.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in functions}
+    begin, rounds = time.perf_counter(), 0
+    while rounds < 3 or time.perf_counter() - begin < budget:
+        rounds += 1
+        for name, function in functions.items():
+            time.sleep(rest)
+            function()
+            start, calls = time.perf_counter(), 0
+            while calls < 3 or time.perf_counter() - start < burst:
+                before = time.perf_counter()
+                function()
+                taken[name].append(time.perf_counter() - before)
+                calls += 1
+    return taken
+
+
 def zoo_or_exit() -> Path:
     """The zoo of real models; ends the program with a sentence where there is none."""
     from conftest import zoo_path

@@ -107,7 +107,7 @@ def taken_over() -> list[str]:
             "speed",
             "Beside other toolchains: speed",
             "By `bench/speed.py`: how many times faster the device engine is (milliseconds beside each ratio), "
-            "two threads, medians of interleaved runs on one machine, and the ratio of the fastest calls (on a busy "
+            "two threads, back to back in bursts that take turns on one machine; medians, the ratio of the fastest calls (on a busy "
             "machine the one to read). ×8: the peer's file fixes the batch.",
         ),
     ):

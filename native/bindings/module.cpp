@@ -296,6 +296,16 @@ void cancel_all(const Network& n) {
   check(status);
 }
 
+nb::dict host_profile(const Network& n) {
+  std::vector<uint64_t> nanoseconds(headrace_network_layer_count(n.handle));
+  uint64_t frames = 0;
+  check(headrace_network_host_profile(n.handle, nanoseconds.data(), nanoseconds.size(), &frames));
+  nb::dict d;
+  d["frames"] = frames;
+  d["nanoseconds"] = nanoseconds;
+  return d;
+}
+
 nb::dict timing(const Network& n) {
   headrace_timing t{};
   t.struct_size = sizeof t;
@@ -433,5 +443,10 @@ NB_MODULE(_native, m) {
       .def("set_queue_size",
            [](const Network& n, size_t frames) { check(headrace_network_set_queue_size(n.handle, frames)); })
       .def("cancel_all", &cancel_all)
+      .def(
+          "set_host_profiling",
+          [](const Network& n, bool enabled) { check(headrace_network_set_host_profiling(n.handle, enabled ? 1 : 0)); },
+          nb::arg("enabled"), "Count this computer's time by layer from zero, or stop counting.")
+      .def("host_profile", &host_profile, "Frames counted, and nanoseconds of each layer in the order of `layers`.")
       .def("timing", &timing);
 }

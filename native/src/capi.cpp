@@ -324,6 +324,28 @@ headrace_status headrace_network_layer(const headrace_network* network, size_t i
   });
 }
 
+headrace_status headrace_network_set_host_profiling(headrace_network* network, int enabled) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    network->network.set_host_profiling(enabled != 0);
+  });
+}
+
+headrace_status headrace_network_host_profile(const headrace_network* network, uint64_t* nanoseconds, size_t count,
+                                              uint64_t* frames) noexcept {
+  return guarded([&] {
+    require_pointer(network, "network");
+    require_pointer(nanoseconds, "nanoseconds");
+    require_pointer(frames, "frames");
+    const size_t layers = network->network.program().kernels.size();
+    if (count != layers) {
+      fail(HEADRACE_INVALID_ARGUMENT, "host profile", "the array does not have a number per layer",
+           str(uint64_t{count}), str(uint64_t{layers}));
+    }
+    *frames = network->network.host_profile(nanoseconds);
+  });
+}
+
 headrace_status headrace_network_infer(headrace_network* network, size_t frames, const headrace_buffer* inputs,
                                        size_t input_count, const headrace_buffer* outputs,
                                        size_t output_count) noexcept {

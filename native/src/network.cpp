@@ -2,6 +2,7 @@
 #include "network.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -157,6 +158,7 @@ Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) 
   program_ = decode_program(contents.microcode, check_sums);
   verify_program(program_, device_->memory_limit());
   device_->accept(program_.target_name);
+  host_nanoseconds_ = std::vector<std::atomic<uint64_t>>(program_.kernels.size());
   plan_ = make_plan(program_, device_->kernels(), device_->threads(), device_->memory_limit());
   keep_resize_rows(program_);
   program_.constants = {};  // the plan has its own copies; the caller's bytes may go
@@ -289,24 +291,46 @@ void copy_out(const Request& r, size_t kernel, size_t frame, const Program& prog
 
 }  // namespace
 
-void Network::run_frame(const Request& request, size_t frame) {
-  const Lane& lane = plan_.lanes[0];
-  copy_in(request, frame, program_, lane);
-  for (size_t i = 0; i < lane.steps.size(); ++i) {
-    run_step(*lane.steps[i]);
-    copy_out(request, i, frame, program_, lane);
-  }
-}
+void Network::run_frame(const Request& request, size_t frame) { run_steps(request, frame, plan_.lanes[0], nullptr); }
 
 void Network::run_frame_alone(const Request& request, size_t frame, uint32_t worker) {
-  const Lane& lane = plan_.lanes[worker];
-  uint8_t* scratch = plan_.scratch.data() + worker * plan_.scratch_bytes;
+  run_steps(request, frame, plan_.lanes[worker], &worker);
+}
+
+// On all threads where `worker` is null.
+void Network::run_steps(const Request& request, size_t frame, const Lane& lane, const uint32_t* worker) {
+  using Clock = std::chrono::steady_clock;
+  const bool profiling = profiling_.load(std::memory_order_relaxed);
   copy_in(request, frame, program_, lane);
   for (size_t i = 0; i < lane.steps.size(); ++i) {
     const Step& step = *lane.steps[i];
-    for (int64_t tile = 0; tile < step.tiles; ++tile) step.run(step, device_->kernels(), tile, scratch);
+    const Clock::time_point start = profiling ? Clock::now() : Clock::time_point();
+    if (worker == nullptr) {
+      run_step(step);
+    } else {
+      uint8_t* scratch = plan_.scratch.data() + *worker * plan_.scratch_bytes;
+      for (int64_t tile = 0; tile < step.tiles; ++tile) step.run(step, device_->kernels(), tile, scratch);
+    }
+    if (profiling) {
+      const auto taken = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+      host_nanoseconds_[i].fetch_add(static_cast<uint64_t>(taken), std::memory_order_relaxed);
+    }
     copy_out(request, i, frame, program_, lane);
   }
+  if (profiling) profiled_frames_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Network::set_host_profiling(bool enabled) {
+  for (auto& nanoseconds : host_nanoseconds_) nanoseconds.store(0, std::memory_order_relaxed);
+  profiled_frames_.store(0, std::memory_order_relaxed);
+  profiling_.store(enabled, std::memory_order_relaxed);
+}
+
+uint64_t Network::host_profile(uint64_t* nanoseconds) const {
+  for (size_t i = 0; i < host_nanoseconds_.size(); ++i) {
+    nanoseconds[i] = host_nanoseconds_[i].load(std::memory_order_relaxed);
+  }
+  return profiled_frames_.load(std::memory_order_relaxed);
 }
 
 void Network::run_step(const Step& step) {

@@ -100,6 +100,8 @@ class Network {
   Request request(size_t frames, const headrace_buffer* inputs, size_t input_count, const headrace_buffer* outputs,
                   size_t output_count, Codes codes, bool by_layer) const;
   const TimingResult& timing();
+  void set_host_profiling(bool enabled);
+  uint64_t host_profile(uint64_t* nanoseconds) const;  // of every kernel; returns the frames counted
   const std::shared_ptr<Device>& device() const { return device_; }
   std::atomic<size_t>& queue_size() { return queue_size_; }
   size_t queue_size() const { return queue_size_; }
@@ -114,6 +116,7 @@ class Network {
   Bound bind(const headrace_buffer& buffer, size_t frames, Codes codes, bool output, bool by_layer) const;
   std::vector<Bound> bind_inputs(size_t frames, const headrace_buffer* inputs, size_t count, Codes codes) const;
   void run_step(const Step& step);
+  void run_steps(const Request& request, size_t frame, const Lane& lane, const uint32_t* worker);
 
   std::shared_ptr<Device> device_;
   std::string name_;
@@ -123,6 +126,9 @@ class Network {
   std::atomic<size_t> queue_size_{64};  // frames
   std::mutex mutex_;                    // of the timing
   std::unique_ptr<TimingResult> timing_;
+  std::atomic<bool> profiling_{false};
+  std::vector<std::atomic<uint64_t>> host_nanoseconds_;  // by kernel
+  std::atomic<uint64_t> profiled_frames_{0};
 };
 
 }  // namespace headrace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "thread_pool.hpp"
 
+#include <algorithm>
 #include <system_error>
 
 #include "errors.hpp"
@@ -14,6 +15,12 @@ namespace {
 
 // Long enough to bridge the gap between two layers, short enough not to burn a shared machine.
 constexpr int kSpins = 2000;
+// A wait this long, and twice as long as the work before it, is a worker that was not running. With tiles of like size
+// a wait is at most one tile, and the calling thread has done at least one.
+constexpr auto kLongWait = std::chrono::microseconds(50);
+// Then no workers for this many times what was lost: trying again costs an eighth at most.
+constexpr int kAvoid = 8;
+constexpr auto kAvoidAtMost = std::chrono::milliseconds(100);
 
 void pause() {
 #if defined(__x86_64__)
@@ -80,8 +87,26 @@ void ThreadPool::work(uint32_t worker) {
   }
 }
 
+void ThreadPool::wait(int64_t tiles, Clock::time_point started) {
+  if (done_.load(std::memory_order_acquire) == tiles) return;
+  const Clock::time_point waiting = Clock::now();
+  int spins = 0;
+  while (done_.load(std::memory_order_acquire) != tiles) {
+    if (++spins < kSpins)
+      pause();
+    else
+      std::this_thread::yield();
+  }
+  const Clock::time_point now = Clock::now();
+  const auto waited = now - waiting;
+  if (waited < kLongWait || waited < 2 * (waiting - started)) return;
+  alone_until_ = now + std::min<Clock::duration>(kAvoid * waited, kAvoidAtMost);
+}
+
 void ThreadPool::run(int64_t tiles, Tile tile, void* context) {
-  if (workers_.empty() || tiles <= 1) {
+  const bool alone = workers_.empty() || tiles <= 1;
+  const Clock::time_point started = alone ? Clock::time_point() : Clock::now();
+  if (alone || started < alone_until_) {
     for (int64_t i = 0; i < tiles; ++i) tile(context, i, 0);
     return;
   }
@@ -102,13 +127,7 @@ void ThreadPool::run(int64_t tiles, Tile tile, void* context) {
   }
   while (take(generation, 0)) {
   }
-  int spins = 0;
-  while (done_.load(std::memory_order_acquire) != tiles) {
-    if (++spins < kSpins)
-      pause();
-    else
-      std::this_thread::yield();
-  }
+  wait(tiles, started);
 }
 
 }  // namespace headrace

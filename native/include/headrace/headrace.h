@@ -180,6 +180,15 @@ HEADRACE_API headrace_status headrace_network_infer_float(headrace_network* netw
                                                           const headrace_buffer* inputs, size_t input_count,
                                                           const headrace_buffer* outputs,
                                                           size_t output_count) HEADRACE_NOEXCEPT;
+/* Time this computer spends on each layer of the virtual device (not the device's own time, which is
+ * headrace_network_timing). Switching it on starts from zero; it costs two clock reads per layer. Frames that run side
+ * by side add up, each with the time of its own thread. */
+HEADRACE_API headrace_status headrace_network_set_host_profiling(headrace_network* network,
+                                                                 int enabled) HEADRACE_NOEXCEPT;
+/* `nanoseconds` has room for `count` = headrace_network_layer_count numbers; `frames` gets the frames they sum up. */
+HEADRACE_API headrace_status headrace_network_host_profile(const headrace_network* network, uint64_t* nanoseconds,
+                                                           size_t count, uint64_t* frames) HEADRACE_NOEXCEPT;
+
 /* The same as headrace_network_infer, with `outputs` named by layer: any layer's output can be read. */
 HEADRACE_API headrace_status headrace_network_infer_all(headrace_network* network, size_t frames,
                                                         const headrace_buffer* inputs, size_t input_count,

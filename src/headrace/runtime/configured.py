@@ -166,6 +166,23 @@ class ConfiguredInferModel:
         """What the event simulation says: fps, latency, cycles of each stage (docs/formats/microcode.md, 'Time')."""
         return dict(native.call(self._name, self._live().timing))
 
+    def set_host_profiling(self, enabled: bool) -> None:
+        """Count, from zero, what each layer costs this computer; or stop counting. Costs two clock reads per layer."""
+        native.call(self._name, self._live().set_host_profiling, enabled)
+
+    def host_profile(self) -> dict[str, float]:
+        """Milliseconds a frame that this computer spends in each layer, by name in order of execution.
+
+        Time of the virtual device's host since :meth:`set_host_profiling`, not of the modelled device (which is
+        :meth:`timing`). Empty before the first frame. Frames that run side by side count their own thread's time.
+        """
+        network = self._live()
+        counted = native.call(self._name, network.host_profile)
+        if not counted["frames"]:
+            return {}
+        names = [layer["name"] for layer in network.layers]
+        return {n: t / counted["frames"] / 1e6 for n, t in zip(names, counted["nanoseconds"], strict=True)}
+
     def _checked(self, inputs: Mapping[str, Array]) -> tuple[int, dict[str, Array]]:
         """(batch, arrays as (B, H, W, C) by full stream name)."""
         found: list[Diagnostic] = []
