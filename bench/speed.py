@@ -159,7 +159,11 @@ def render(results: dict[str, Any]) -> str:
                 else "–"
                 for p in PEERS
             ]
-            cells += [f"**{entry['ratio'][entry['fastest']]:.2f}**", f"{entry['best_ratio']:.2f}", f"{entry['in_turn_ratio']:.2f}"]
+            cells += [
+                f"**{entry['ratio'][entry['fastest']]:.2f}**",
+                f"{entry['best_ratio']:.2f}",
+                f"{entry['in_turn_ratio']:.2f}",
+            ]
             lines.append(f"| {name} | {batch} | {entry['ms']['device']:.2f} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

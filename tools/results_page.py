@@ -107,8 +107,9 @@ def taken_over() -> list[str]:
             "speed",
             "Beside other toolchains: speed",
             "By `bench/speed.py`: how many times faster the device engine is (milliseconds beside each ratio), "
-            "two threads, back to back in bursts that take turns on one machine; medians, the ratio of the fastest calls (on a busy "
-            "machine the one to read). ×8: the peer's file fixes the batch.",
+            "two threads; calls back to back in bursts that take turns on one machine, medians; best: the ratio of the "
+            "fastest calls (on a busy machine the one to read); in turn: one call of each after the other, while "
+            "threads of the one before may still spin. ×8: the peer's file fixes the batch.",
         ),
     ):
         path = OUT / f"{name}.md"

@@ -331,7 +331,7 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
       return static_cast<uint64_t>(s.out.elements()) * 8;
     }
     case Opcode::kConcatenate:
-      return whole(run_concatenate);
+      return k.axis == 0 ? whole(run_concatenate) : moved(run_concatenate);
     case Opcode::kSlice:
       return moved(run_slice);
     case Opcode::kPad:

@@ -49,6 +49,15 @@ int main(int argc, char** argv) {
   if (headrace_network_timing(network, &timing, NULL, 0) != HEADRACE_SUCCESS || timing.fps <= 0) return 14;
   headrace_version empty = {0};
   if (headrace_get_version(&empty) != HEADRACE_INVALID_ARGUMENT) return 15;
+  uint64_t taken[8], frames = 9;
+  const size_t layers = headrace_network_layer_count(network);
+  if (layers > 8 || headrace_network_set_host_profiling(network, 1) != HEADRACE_SUCCESS) return 16;
+  if (headrace_network_host_profile(network, taken, layers, &frames) != HEADRACE_SUCCESS || frames != 0) return 17;
+  input.name = "x";
+  input.size = sizeof in;
+  if (headrace_network_infer(network, 2, &input, 1, &output, 1) != HEADRACE_SUCCESS) return 18;
+  if (headrace_network_host_profile(network, taken, layers, &frames) != HEADRACE_SUCCESS || frames != 2) return 19;
+  if (headrace_network_host_profile(network, taken, layers + 1, &frames) != HEADRACE_INVALID_ARGUMENT) return 20;
   headrace_network_close(network);
   puts("c works");
   return 0;

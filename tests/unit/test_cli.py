@@ -77,7 +77,7 @@ FAMILIAR = {
     ("compiler",): "--hw-arch --model-script --auto-model-script --output-dir --output-har-path --json",
     ("profiler",): "--out-path --no-browser --hw-arch --json",
     ("run",): "-c --frames-count -t --batch-size --input-files --output-dir --quantized --user-format-type --json",
-    ("benchmark",): "-t --batch-size --json",
+    ("benchmark",): "-t --batch-size --by-layer --json",
     ("build",): "--calib-set -o --hw-arch --model-script --json",
     ("har", "extract"): "--auto-model-script-path",
 }

@@ -90,7 +90,7 @@ def test_run_equals_the_emulator(built: Path, tmp_path: Path, capsys: pytest.Cap
         ["run", "small.hef", "-c", "3"],
         ["run", "small.hef", "-c", "3", "-t", "0.1", "--quantized"],
         ["run", "small.hef", "--kernels", "generic", "--threads", "1"],
-        ["benchmark", "small.hef", "-t", "0.1"],
+        ["benchmark", "small.hef", "-t", "0.1", "--by-layer"],
         ["hef", "info", "small.hef"],
         ["hef", "disassemble", "small.hef"],
         ["parse-hef", "small.hef"],
@@ -141,3 +141,10 @@ def test_profile_of_every_state(
     assert "conv1" in json.dumps(report)
     assert run(["profile", str(folder / f"{stem}.har")]) == 0
     assert "conv1" in capsys.readouterr().out
+
+
+def test_benchmark_by_layer_names_every_layer(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = result(["benchmark", built / "small.hef", "-t", "0.1", "--by-layer", "--batch-size", "3"], capsys)
+    layers = data["host_measured"]["layer_ms"]
+    assert list(layers) == [stage["name"] for stage in data["device_simulated"]["stages"]]
+    assert all(ms > 0 for ms in layers.values())

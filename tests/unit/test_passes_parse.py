@@ -13,6 +13,7 @@ from headrace.layers.base import check_network
 from headrace.passes import run_passes
 from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
+from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
 from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 
@@ -173,3 +174,60 @@ def test_reshapes_merge_and_dead_layers_go():
     network = maker.out("b")
     assert same(network, MergeReshapes(), RemoveDeadLayers()) == ["reshape"]
     assert list(network.params) == []
+
+
+def blocks(order, height=8, width=6, channels=3, **attributes):
+    """Slices of slices as YOLO's Focus has them (rows first, then columns), concatenated in ``order``, and a conv."""
+    maker = Maker((height, width, channels))
+    for row in (0, 1):
+        sizes = [height // 2, width, channels]
+        maker.add("slice", f"r{row}", ["x"], {"starts": [row, 0, 0], "steps": [2, 1, 1], "sizes": sizes})
+    for row, column in order:
+        sizes = [height // 2, width // 2, channels]
+        name = f"s{row}{column}"
+        maker.add("slice", name, [f"r{row}"], {"starts": [0, column, 0], "steps": [1, 2, 1], "sizes": sizes})
+    maker.add("concat", "cat", [f"s{row}{column}" for row, column in order], {"axis": 2})
+    return maker.conv("c", "cat", 4 * channels // attributes.get("groups", 1), 4, **attributes)
+
+
+FOCUS = (MergeSlices(), FoldSpaceToDepth(), RemoveDeadLayers())
+
+
+@pytest.mark.parametrize("order", [[(0, 0), (1, 0), (0, 1), (1, 1)], [(1, 1), (0, 1), (0, 0), (1, 0)]])
+@pytest.mark.parametrize("attributes", [{"padding": [1, 1, 1, 1]}, {"strides": [2, 1], "padding": [0, 2, 1, 0]}])
+def test_a_focus_becomes_one_convolution(order, attributes):
+    network = blocks(order, **attributes).out("c")
+    assert same(network, *FOCUS) == ["conv"]
+    conv = network.of_kind("conv")[0]
+    assert conv.attributes["kernel_shape"] == [6, 6, 3, 4]
+    assert conv.original_names[-2:] == ["cat", "c"]
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("block", [2, 3])
+def test_space_to_depth_goes_into_its_convolution(mode, block):
+    maker = Maker((6, 12, 2)).add("space_to_depth", "s", ["x"], {"block": block, "mode": mode})
+    network = maker.conv("c", "s", 2 * block * block, 5, padding=[1, 0, 2, 1]).out("c")
+    assert same(network, *FOCUS) == ["conv"]
+
+
+def test_blocks_stay_where_the_fold_would_not_be_the_same():
+    order = [(0, 0), (1, 0), (0, 1), (1, 1)]
+    kept = ["slice"] * 4 + ["concat", "conv"]
+    assert same(blocks(order, dilations=[1, 1], height=12, width=12).out("c"), *FOCUS) == ["conv"]
+    assert same(blocks(order, dilations=[2, 1], height=12, width=12).out("c"), *FOCUS) == kept
+    assert same(blocks(order, groups=2).out("c"), *FOCUS) == kept
+    assert same(blocks(order).out("c", "cat"), *FOCUS) == kept
+    assert same(blocks(order).out("cat"), *FOCUS) == kept[:-1]
+
+
+def test_odd_rows_left_over_keep_the_slices():
+    # 9 rows: the last one is in no block, but a convolution on the pixels would see it where blocks see padding.
+    maker = Maker((9, 6, 3))
+    for row in (0, 1):
+        for column in (0, 1):
+            attributes = {"starts": [row, column, 0], "steps": [2, 2, 1], "sizes": [4, 3, 3]}
+            maker.add("slice", f"s{row}{column}", ["x"], attributes)
+    maker.add("concat", "cat", ["s00", "s01", "s10", "s11"], {"axis": 2})
+    network = maker.conv("c", "cat", 12, 4, padding=[1, 1, 1, 1]).out("c")
+    assert "slice" in same(network, *FOCUS)

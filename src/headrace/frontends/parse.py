@@ -28,6 +28,7 @@ from headrace.layers.base import check_network
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
+from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
 from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 
@@ -38,6 +39,8 @@ PASSES = (
     RemoveDeadLayers(),
     RemoveNoOps(),
     MergeReshapes(),
+    MergeSlices(),
+    FoldSpaceToDepth(),
     RemoveDeadLayers(),
     FoldBatchNorm(),
     DropIdentityBatchNorm(),
