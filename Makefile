@@ -36,7 +36,7 @@ lint: $(STAMP)  ## style, types, import rule, C++ format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
-	$(BIN)/basedpyright --level error
+	$(BIN)/basedpyright --level error --pythonpath $(PY)
 	$(if $(strip $(CXX_FILES)),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES),@true)
 	@$(PY) tools/check_repository.py
 
