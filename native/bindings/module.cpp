@@ -340,6 +340,8 @@ nb::dict timing(const Network& n) {
     e["first_frame_cycles"] = c.first_frame_cycles;
     e["run_cycles"] = c.run_cycles;
     e["link_busy_cycles"] = c.link_busy_cycles;
+    e["ahead_cycles"] = c.ahead_cycles;
+    e["overrun_cycles"] = c.overrun_cycles;
     rounds.append(e);
   }
   d["contexts"] = rounds;

@@ -469,7 +469,8 @@ headrace_status headrace_network_context_timing(headrace_network* network, headr
     require_pointer(context_count, "context_count");
     const std::vector<ContextTiming>& all = network->network.timing().contexts;
     for (size_t i = 0; contexts != nullptr && i < std::min(capacity, all.size()); ++i) {
-      contexts[i] = {all[i].reload, all[i].change, all[i].first, all[i].run, all[i].link_busy};
+      contexts[i] = {all[i].reload,    all[i].change, all[i].first,  all[i].run,
+                     all[i].link_busy, all[i].ahead,  all[i].overrun};
     }
     *context_count = all.size();
   });

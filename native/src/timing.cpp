@@ -412,6 +412,7 @@ class Simulation {
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue_;
 };
 
+// The slowest stage; where one context stays loaded, the host link may be slower still.
 void find_bottleneck(TimingResult& out) {
   uint64_t most = 0;
   for (size_t i = 0; i < out.stages.size(); ++i) {
@@ -419,7 +420,7 @@ void find_bottleneck(TimingResult& out) {
     most = out.stages[i].busy;
     out.bottleneck = static_cast<uint32_t>(i);
   }
-  if (out.link_busy > most) out.bottleneck = static_cast<uint32_t>(out.stages.size());
+  if (out.contexts.empty() && out.link_busy > most) out.bottleneck = static_cast<uint32_t>(out.stages.size());
 }
 
 void summarise(const Program& p, const Simulation& sim, uint32_t frames, TimingResult& out) {
@@ -449,53 +450,99 @@ uint64_t batch_cycles(const Simulation& sim, uint32_t frames, uint32_t batch) {
   return last + (last - sim.finished(frames - 1 - window)) * (batch - frames) / window;
 }
 
-// The contexts one after the other: weights, switch, then the batch.
-TimingResult simulate_contexts(const Program& p) {
-  TimingResult out;
-  const TargetRecord& t = p.target;
-  if (p.contexts.size() > kContextLimit) {
-    fail(HEADRACE_NOT_IMPLEMENTED, "timing", "the simulation of so many contexts is not built yet",
-         str(uint64_t{p.contexts.size()}) + " contexts", "at most " + str(uint64_t{kContextLimit}));
+// The contexts one after the other. While one runs, the link loads as much of the next one's weights as fits the memory
+// units that the running one leaves free; the last is followed by the first of the next batch.
+class Sequence {
+ public:
+  explicit Sequence(const Program& p) : p_(p), t_(p.target) {
+    if (p.contexts.size() > kContextLimit) {
+      fail(HEADRACE_NOT_IMPLEMENTED, "timing", "the simulation of so many contexts is not built yet",
+           str(uint64_t{p.contexts.size()}) + " contexts", "at most " + str(uint64_t{kContextLimit}));
+    }
+    switch_ = cycles(t_.context_switch_ns, 1'000'000'000);
+    uint64_t units = uint64_t{t_.clusters} * t_.memory_units_per_cluster;
+    std::vector<uint64_t> left(p.contexts.size(), units);
+    for (const StageRecord& s : p.stages) left[p.kernels[s.kernel].context] -= s.memory_units;
+    for (uint64_t u : left) free_.push_back(cycles(Wide{u} * t_.memory_unit_bytes, t_.link_bytes_per_second));
   }
-  out.batch = p.contexts[0].batch;
-  out.frames = std::min(out.batch, kMostFrames);
-  out.steady = true;
-  out.stages.resize(p.stages.size());
-  uint64_t round = 0, loading = 0, streams = 0;
-  for (uint32_t c = 0; c < p.contexts.size(); ++c) {
-    Simulation sim(p, out.frames, c);
+
+  TimingResult run() {
+    TimingResult out;
+    out.batch = p_.contexts[0].batch;
+    out.frames = std::min(out.batch, kMostFrames);
+    out.steady = true;
+    out.stages.resize(p_.stages.size());
+    for (uint32_t c = 0; c < p_.contexts.size(); ++c) out.contexts.push_back(play(c, out));
+    uint64_t round = 0, loading = 0, streams = 0;
+    for (uint32_t c = 0; c < p_.contexts.size(); ++c) {
+      ContextTiming& timing = out.contexts[c];
+      const uint32_t after = c + 1 == p_.contexts.size() ? 0 : c + 1;
+      const uint64_t ahead = std::min(out.contexts[after].reload, free_[c]);
+      timing.overrun = excess(saturated(timing.link_busy, out.batch), ahead, timing.run);
+      out.contexts[after].ahead = ahead;
+      // A frame alone: the first weights come before it, and nothing is loaded behind it.
+      const uint64_t alone = after == 0 ? 0 : excess(timing.link_busy, ahead, timing.first);
+      const uint64_t waited = out.contexts[after].reload - ahead;
+      round += bounded_sum(timing.run + timing.overrun + waited + switch_, round);
+      out.latency += timing.first + alone + waited + switch_ + (after == 0 ? ahead : 0);
+      loading += timing.reload + switch_;
+      streams += timing.link_busy;
+    }
+    out.period_numerator = round;
+    out.period_denominator = out.batch;
+    const auto clock = static_cast<double>(t_.clock_hz);
+    out.fps = clock * out.batch / static_cast<double>(round);
+    out.latency_ms = static_cast<double>(out.latency) / clock * 1e3;
+    out.link_busy = loading / out.batch + streams;
+    find_bottleneck(out);
+    // The link decides where loading and streams take longer than all the pipelines.
+    uint64_t runs = 0;
+    for (const ContextTiming& c : out.contexts) runs += c.run;
+    const auto link = static_cast<uint32_t>(out.stages.size());
+    if (loading + saturated(streams, out.batch) > runs) out.bottleneck = link;
+    return out;
+  }
+
+ private:
+  static constexpr uint64_t kMost = uint64_t{1} << 60;
+
+  static uint64_t cycles_at(Wide amount, uint64_t clock, uint64_t per_second) {
+    return static_cast<uint64_t>(std::min<Wide>(ceil_div(amount * clock, per_second), kMost));
+  }
+  uint64_t cycles(Wide amount, uint64_t per_second) const { return cycles_at(amount, t_.clock_hz, per_second); }
+  static uint64_t saturated(uint64_t a, uint64_t b) {
+    return static_cast<uint64_t>(std::min<Wide>(Wide{a} * b, kMost));
+  }
+  static uint64_t excess(uint64_t streams, uint64_t ahead, uint64_t run) {
+    return streams + ahead > run ? streams + ahead - run : 0;
+  }
+  static uint64_t bounded_sum(uint64_t turn, uint64_t round) {
+    if (turn > kMost || round > kMost) {
+      fail(HEADRACE_INVALID_HEF, "timing", "a batch takes too many cycles", "more than 2^60", "at most 2^60");
+    }
+    return turn;
+  }
+
+  ContextTiming play(uint32_t c, TimingResult& out) const {
+    Simulation sim(p_, out.frames, c);
     sim.run();
     ContextTiming timing;
-    const auto cycles = [&](Wide amount, uint64_t per_second) {
-      return static_cast<uint64_t>(std::min<Wide>(ceil_div(amount * t.clock_hz, per_second), uint64_t{1} << 62));
-    };
-    timing.reload = cycles(p.contexts[c].weight_bytes, t.link_bytes_per_second);
-    timing.change = cycles(t.context_switch_ns, 1'000'000'000);
+    timing.reload = cycles(p_.contexts[c].weight_bytes, t_.link_bytes_per_second);
+    timing.change = switch_;
     timing.first = sim.finished(0);
     timing.run = batch_cycles(sim, out.frames, out.batch);
     timing.link_busy = sim.link_busy();
-    const uint64_t all = timing.reload + timing.change + timing.run;
-    if (all > (uint64_t{1} << 61) || round > (uint64_t{1} << 61)) {
-      fail(HEADRACE_INVALID_HEF, "timing", "a batch takes too many cycles", "more than 2^61", "at most 2^61");
+    for (size_t i = 0; i < p_.stages.size(); ++i) {
+      if (sim.holds(p_.stages[i].kernel)) out.stages[i] = sim.stage(p_.stages[i].kernel);
     }
-    round += all;
-    out.latency += timing.reload + timing.change + timing.first;
-    loading += timing.reload + timing.change;
-    streams += timing.link_busy;
-    for (size_t i = 0; i < p.stages.size(); ++i) {
-      if (sim.holds(p.stages[i].kernel)) out.stages[i] = sim.stage(p.stages[i].kernel);
-    }
-    out.contexts.push_back(timing);
+    return timing;
   }
-  out.period_numerator = round;
-  out.period_denominator = out.batch;
-  const auto clock = static_cast<double>(t.clock_hz);
-  out.fps = clock * out.batch / static_cast<double>(round);
-  out.latency_ms = static_cast<double>(out.latency) / clock * 1e3;
-  out.link_busy = loading / out.batch + streams;
-  find_bottleneck(out);
-  return out;
-}
+
+  const Program& p_;
+  const TargetRecord& t_;
+  uint64_t switch_ = 0;
+  std::vector<uint64_t> free_;  // by context: link cycles that fill the memory it leaves
+};
 
 }  // namespace
 
@@ -503,7 +550,7 @@ TimingResult simulate(const Program& program) {
   if (program.stages.empty()) {
     fail(HEADRACE_NOT_FOUND, "timing", "the program has no stages, so it has no time", "0", "at least 1");
   }
-  if (program.contexts.size() > 1) return simulate_contexts(program);
+  if (program.contexts.size() > 1) return Sequence(program).run();
   TimingResult out;
   for (uint32_t frames = kFirstFrames;; frames = kMostFrames) {
     Simulation sim(program, frames, 0);

@@ -22,6 +22,8 @@ struct ContextTiming {
   uint64_t reload = 0, change = 0;  // cycles per batch: weights over the link, fixed time of the switch
   uint64_t first = 0, run = 0;      // cycles of one frame alone, and of the whole batch
   uint64_t link_busy = 0;           // cycles per frame
+  uint64_t ahead = 0;               // of reload, what is loaded while the context before runs
+  uint64_t overrun = 0;             // how much longer than its run the loading for the next context keeps the link busy
 };
 
 struct TimingResult {

@@ -162,24 +162,43 @@ def in_contexts(p: Program, batch: int = 1, weights: int = 0) -> Program:
 
 
 def test_contexts_run_one_after_the_other() -> None:
-    """Weights over the link, a fixed switch, then the batch; tensors that cross move at their own rate."""
+    """A fixed switch, then the batch, while the next weights load; tensors that cross move at their own rate."""
     for batch in (1, 3):
         t = timing(in_contexts(chain([500, 700]), batch, 70_000))
-        load = math.ceil(70_000 * 400e6 / 3.5e9) + 480_000
+        load, switch = math.ceil(70_000 * 400e6 / 3.5e9), 480_000
         network, cut = math.ceil(32 * 400e6 / 3.5e9), [math.ceil(32 * n * 400e6 / 2.5e9) for n in range(11)]
         # The first row arrives, ten rows pass the stage, the last one leaves.
         first = [network + 10 * engine(500) + cut[10] - cut[9], cut[1] + 10 * engine(700) + network]
-        assert [c["reload_cycles"] + c["switch_cycles"] for c in t["contexts"]] == [load, load]
+        total, latency = 0, 0
         for context, alone, row in zip(t["contexts"], first, (500, 700), strict=True):
+            assert (context["reload_cycles"], context["switch_cycles"]) == (load, switch)
+            assert context["ahead_cycles"] == load  # there is room for all of it
             assert context["first_frame_cycles"] == pytest.approx(alone, abs=8)
             follow = (batch - 1) * 10 * engine(row)
             assert context["run_cycles"] == pytest.approx(context["first_frame_cycles"] + follow, abs=8)
-        total = 2 * load + sum(c["run_cycles"] for c in t["contexts"])
+            streams = math.ceil(320 * 400e6 / 3.5e9) + cut[10]
+            assert context["overrun_cycles"] == max(0, batch * streams + load - context["run_cycles"])
+            total += max(context["run_cycles"], batch * streams + load) + switch
+        alone = [c["first_frame_cycles"] for c in t["contexts"]]
+        latency = load + switch + max(alone[0], streams + load) + switch + alone[1]
         assert t["batch"] == batch
         assert t["cycles_per_frame"] == round(total / batch)
         assert t["fps"] == pytest.approx(400e6 * batch / total)
-        assert t["latency_cycles"] == 2 * load + sum(c["first_frame_cycles"] for c in t["contexts"])
+        assert t["latency_cycles"] == latency
         assert t["bottleneck"] == "host link"
+
+
+def test_weights_load_ahead_only_into_memory_that_is_free() -> None:
+    """The first context fills all units but two: the rest of the second one's weights waits for its end."""
+    p = in_contexts(chain([5000, 5000]), 1, 100_000)
+    p.stages[0].memory_units = p.target.clusters * p.target.memory_units_per_cluster - 2
+    t = timing(p)
+    load, ahead = math.ceil(100_000 * 400e6 / 3.5e9), math.ceil(2 * 32768 * 400e6 / 3.5e9)
+    assert [c["ahead_cycles"] for c in t["contexts"]] == [load, ahead]
+    assert [c["overrun_cycles"] for c in t["contexts"]] == [0, 0]
+    runs = [c["run_cycles"] for c in t["contexts"]]
+    assert t["cycles_per_frame"] == sum(runs) + load - ahead + 2 * 480_000
+    assert t["latency_cycles"] == sum(runs) + 2 * load - ahead + 2 * 480_000
 
 
 def test_batches_beyond_the_simulated_frames_go_on_at_the_same_pace() -> None:

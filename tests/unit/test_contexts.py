@@ -46,7 +46,10 @@ def check_time(result: CompileResult) -> None:
     assert result.report["latency_ms"] == pytest.approx(played["latency_ms"], rel=0.05)
     for part, context in zip(result.report["parts"], played["contexts"], strict=True):
         assert part["reload_cycles"] == context["reload_cycles"]
+        assert part["loaded_ahead_cycles"] == context["ahead_cycles"]
         assert part["run_cycles"] == pytest.approx(context["run_cycles"], rel=0.05)
+        near = pytest.approx(context["overrun_cycles"], rel=0.05, abs=0.05 * part["run_cycles"])
+        assert part["overrun_cycles"] == near
     for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
         assert layer["name"] == stage["name"]
         assert layer["cycles"] == pytest.approx(stage["busy_cycles"], rel=0.1)
@@ -94,44 +97,53 @@ def test_more_frames_per_switch_are_faster_per_frame() -> None:
     network = resnet(blocks=4)
     rates = [compile_network(network, SMALL, CompileOptions(batch=b)).report["fps"] for b in (1, 4, 16)]
     assert rates == sorted(rates)
-    assert rates[2] > 5 * rates[0]
+    assert rates[2] > 3 * rates[0]
     for bad in (0, -1, 1 << 17, 2.0, True):
         with pytest.raises(UsageError, match="batch"):
             compile_network(network, SMALL, CompileOptions(batch=bad))  # type: ignore[arg-type]
 
 
 def brute_force(network: Network, target: Target, batch: int) -> int:
-    """Cycles per batch of the best of all sequences of contexts."""
+    """Cycles per batch of the best of all sequences of contexts, each turn worked out anew."""
     flow = flow_of(network)
     n = len(flow.works)
-    memory: dict[tuple[int, int], int | None] = {}
+    memory: dict[tuple[int, int], Any] = {}
+    switch = -(-target.context_switch_ns * target.clock_hz // 10**9)
 
-    def cost(first: int, last: int) -> int | None:
+    def load(size: int) -> int:
+        return -(-size * target.clock_hz // target.link_bytes_per_second)
+
+    def part_of(first: int, last: int) -> Any:
+        """(run, streams, weights, bytes left free), or None."""
         if (first, last) not in memory:
             part = segment(flow, first, last)
             found = allocate(part, target, limits_of(target, part))
             memory[first, last] = None
             if not isinstance(found, Shortage):
-                load = sum(w.weight_bytes for w in part.works) * target.clock_hz
+                units = target.clusters * target.memory_units_per_cluster - sum(u[2] for u in found.uses)
                 memory[first, last] = (
-                    -(-load // target.link_bytes_per_second)
-                    + -(-target.context_switch_ns * target.clock_hz // 10**9)
-                    + found.rows.latency
-                    + (batch - 1) * found.period
+                    found.rows.latency + (batch - 1) * found.period,
+                    batch * found.link_cycles,
+                    load(sum(w.weight_bytes for w in part.works)),
+                    load(units * target.memory_unit_bytes),
                 )
         return memory[first, last]
 
     totals: list[int] = []
-    for count in range(n):
+    for count in range(1, n):
         for inner in combinations(range(1, n), count):
-            ends = (0, *inner, n)
-            costs = [cost(a, b) for a, b in pairwise(ends)]
-            if all(c is not None for c in costs):
-                totals.append(sum(c for c in costs if c is not None))
+            parts = [part_of(a, b) for a, b in pairwise((0, *inner, n))]
+            if any(p is None for p in parts):
+                continue
+            total = 0
+            for (run, streams, _, free), (_, _, weights, _) in zip(parts, parts[1:] + parts[:1], strict=True):
+                ahead = min(weights, free)
+                total += max(run, streams + ahead) + weights - ahead + switch
+            totals.append(total)
     return min(totals)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_no_sequence_of_contexts_is_cheaper(seed: int) -> None:
     rng = np.random.default_rng(seed)
     b = GraphBuilder(seed)
@@ -141,7 +153,14 @@ def test_no_sequence_of_contexts_is_cheaper(seed: int) -> None:
         x = b.add("maxpool", [x], {"kernel_shape": [3, 3], "padding": [1] * 4})
     b.output(x)
     network = freeze(b.net, seed)
-    target = replace(SMALL, controllers_per_cluster=7, context_switch_ns=int(rng.integers(0, 200_000)))
+    # Few controllers, and often so slow a link or so little memory that loading ahead decides.
+    target = replace(
+        SMALL,
+        controllers_per_cluster=7,
+        context_switch_ns=int(rng.integers(0, 200_000)),
+        link_bytes_per_second=int(rng.integers(1, 100)) * 10**7,
+        memory_unit_bytes=int(rng.choice([256, 32768])),
+    )
     batch = int(rng.integers(1, 20))
     found = partition(flow_of(network), target, batch=batch)
     assert found is not None and found.optimal

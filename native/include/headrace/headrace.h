@@ -109,13 +109,15 @@ typedef struct headrace_timing {
   uint32_t context_count; /* contexts that are loaded in turn; 0 for one context, whose weights stay */
 } headrace_timing;
 
-/* One of several contexts. Per batch it takes reload + change + run cycles. */
+/* One of several contexts. Its turn takes, per batch, run + (reload - ahead) + overrun + switch cycles. */
 typedef struct headrace_context_timing {
   uint64_t reload_cycles;      /* weights over the host link, per batch */
   uint64_t switch_cycles;      /* fixed time of the switch, per batch */
   uint64_t first_frame_cycles; /* one frame alone */
   uint64_t run_cycles;         /* the whole batch */
   uint64_t link_busy_cycles;   /* per frame */
+  uint64_t ahead_cycles;       /* of reload, what is loaded while the context before runs */
+  uint64_t overrun_cycles;     /* how much longer than the run the link is busy loading for the context after */
 } headrace_context_timing;
 
 typedef struct headrace_stage_timing {

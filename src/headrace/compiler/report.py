@@ -16,6 +16,7 @@ from headrace.timing import (
     Option,
     Partition,
     Shortage,
+    Turn,
     Work,
     bottleneck_of,
     clusters_needed,
@@ -124,9 +125,11 @@ def summary_of(plan: Partition, target: Target) -> dict[str, Any]:
     if len(plan.contexts) == 1:
         return {"basis": BASIS, "target": target.name, "contexts": 1} | _pipeline(plan.contexts[0].allocation, target)
     cycles, bound, batch = plan.cycles, plan.lower_bound, plan.batch
-    rows = [_context(i, c, batch, target) for i, c in enumerate(plan.contexts)]
+    turns = plan.turns(batch)
+    rows = [_context(i, c, turn, target) for i, (c, turn) in enumerate(zip(plan.contexts, turns, strict=True))]
     most = {n: max(r["totals"][n] for r in rows) for n in RESOURCES}
-    loading = sum(c.reload_cycles + c.switch_cycles for c in plan.contexts)
+    loading = sum(c.reload_cycles + plan.switch for c in plan.contexts)
+    streams = sum(c.stream_cycles(batch) for c in plan.contexts)
     slowest = max(plan.contexts, key=lambda c: c.allocation.period).allocation
     return {
         "basis": BASIS,
@@ -136,12 +139,10 @@ def summary_of(plan: Partition, target: Target) -> dict[str, Any]:
         "cycles_per_batch": cycles,
         "cycles_per_frame": ceil_div(cycles, batch),
         "fps": round(batch * target.clock_hz / cycles, 3),
-        "fps_by_batch": {
-            str(b): round(b * target.clock_hz / sum(c.cycles(b) for c in plan.contexts), 3) for b in BATCHES
-        },
+        "fps_by_batch": {str(b): round(b * target.clock_hz / plan.cycles_of(b), 3) for b in BATCHES},
         "latency_ms": round(1e3 * plan.latency / target.clock_hz, 6),
         "latency_cycles": plan.latency,
-        "bottleneck": "host link" if loading > batch * slowest.period else bottleneck_of(slowest),
+        "bottleneck": "host link" if loading + streams > sum(t.run for t in turns) else bottleneck_of(slowest),
         "loading_cycles_per_batch": loading,
         "link_bytes_per_frame": sum(c.allocation.flow.link_bytes for c in plan.contexts),
         "weight_bytes": sum(c.weight_bytes for c in plan.contexts),
@@ -155,7 +156,7 @@ def summary_of(plan: Partition, target: Target) -> dict[str, Any]:
     }
 
 
-def _context(index: int, context: ContextPlan, batch: int, target: Target) -> dict[str, Any]:
+def _context(index: int, context: ContextPlan, turn: Turn, target: Target) -> dict[str, Any]:
     """One of several contexts."""
     flow = context.allocation.flow
     return {
@@ -163,10 +164,13 @@ def _context(index: int, context: ContextPlan, batch: int, target: Target) -> di
         "layers": len(flow.works),
         "first": flow.works[0].name,
         "last": flow.works[-1].name,
-        "cycles_per_batch": context.cycles(batch),
+        "cycles_per_batch": turn.cycles,
         "reload_cycles": context.reload_cycles,
-        "switch_cycles": context.switch_cycles,
-        "run_cycles": context.run_cycles(batch),
+        "loaded_ahead_cycles": turn.loaded_ahead,
+        "waited_cycles": turn.waited,
+        "overrun_cycles": turn.overrun,
+        "switch_cycles": turn.switch,
+        "run_cycles": turn.run,
         "weight_bytes": context.weight_bytes,
         "cut_input_bytes": context.cut_input_bytes,
         "cut_output_bytes": context.cut_output_bytes,

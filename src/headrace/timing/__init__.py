@@ -3,9 +3,10 @@
 
 from headrace.timing import kinds as _kinds  # registers the layer kinds
 from headrace.timing.allocate import Allocation, Limits, Shortage, allocate, limits_of
+from headrace.timing.contexts import ContextPlan, Partition, Turn
 from headrace.timing.estimate import Estimate, bottleneck_of, clusters_needed, estimate
 from headrace.timing.options import Option, options_of
-from headrace.timing.partition import ContextPlan, Partition, alone, partition, segment
+from headrace.timing.partition import alone, partition, segment
 from headrace.timing.rows import Buffer, RowSchedule, buffer_units, schedule
 from headrace.timing.work import (
     Family,
@@ -37,6 +38,7 @@ __all__ = [
     "RowRule",
     "RowSchedule",
     "Shortage",
+    "Turn",
     "Work",
     "allocate",
     "alone",

@@ -1,94 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cut a network that is larger than the device into contexts that are loaded one after the other.
 
-A context is a run of the topological order. For a batch of B frames it costs
-
-    weights / link rate + switch time + latency of its pipeline + (B − 1) · its frame time
-
-where cut tensors (and network inputs and outputs) keep the host link busy, so that the frame time is at least theirs.
-Dynamic programming over the cuts finds the cheapest sequence. An exact allocation takes milliseconds and there are
-hundreds of runs, so costs start as lower bounds and are made exact only on the path that is cheapest so far, until that
-path is exact throughout: then nothing cheaper exists among the candidate cuts.
+A context is a run of the topological order; what a sequence of them costs is told in :mod:`headrace.timing.contexts`.
+Dynamic programming over pairs of neighbouring runs finds the cheapest cyclic sequence. An exact allocation takes
+milliseconds and there are hundreds of runs, so costs start as lower bounds and are made exact only on the path that is
+cheapest so far, until that path is exact throughout: then nothing cheaper exists among the candidate cuts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from headrace.targets import Target
 from headrace.timing.allocate import Allocation, OptionTable, Placer, Shortage, allocate, limits_of
+from headrace.timing.contexts import ContextPlan, Partition, load_cycles, switch_cycles
 from headrace.timing.options import ceil_div, options_of
 from headrace.timing.rows import link_frame_cycles
+from headrace.timing.sequence import Costs, cheapest
 from headrace.timing.work import Flow, Plane, RowKind, Work, accumulates
 
 ALL_CUTS = 40  # works up to which every boundary is a candidate
 BINS, PER_BIN = 20, 2  # else the cheapest boundaries of each twentieth of the network's size
 MOST_EVALUATIONS = 64  # exact allocations of one partition
-NANOSECONDS = 1_000_000_000
 
 FlowPlacer = Callable[[Flow], Placer | None]
-
-
-@dataclass(frozen=True)
-class ContextPlan:
-    """One context.
-
-    Attributes:
-        first, last: works ``first`` … ``last - 1`` of the whole flow.
-        allocation: its pipeline.
-        weight_bytes: loaded when it starts.
-        reload_cycles, switch_cycles: once per batch.
-        cut_input_bytes, cut_output_bytes: per frame, from and for other contexts.
-    """
-
-    first: int
-    last: int
-    allocation: Allocation
-    weight_bytes: int
-    reload_cycles: int
-    switch_cycles: int
-    cut_input_bytes: int
-    cut_output_bytes: int
-
-    def run_cycles(self, batch: int) -> int:
-        """Cycles from the batch's first row leaving the host to its last one being back."""
-        return self.allocation.rows.latency + (batch - 1) * self.allocation.period
-
-    def cycles(self, batch: int) -> int:
-        return self.reload_cycles + self.switch_cycles + self.run_cycles(batch)
-
-
-@dataclass(frozen=True)
-class Partition:
-    """Contexts in order.
-
-    Attributes:
-        batch: frames between two switches.
-        lower_bound: no sequence of the candidate cuts takes fewer cycles per batch.
-        candidates: cuts that were considered.
-        evaluations: exact allocations that were made.
-        optimal: the search ended by itself: nothing cheaper exists among the candidates.
-    """
-
-    contexts: tuple[ContextPlan, ...]
-    batch: int
-    lower_bound: int
-    candidates: int
-    evaluations: int
-    optimal: bool
-
-    @property
-    def cycles(self) -> int:
-        """Cycles of one batch through all contexts."""
-        return sum(c.cycles(self.batch) for c in self.contexts)
-
-    @property
-    def latency(self) -> int:
-        """Cycles of a frame that is alone, all weights loaded on the way."""
-        return sum(c.cycles(1) for c in self.contexts)
 
 
 def segment(flow: Flow, first: int, last: int) -> Flow:
@@ -134,26 +71,40 @@ class _Partitioner:
     ) -> None:
         self.flow, self.target, self.shares, self.batch, self.place = flow, target, shares, batch, place
         self.table = OptionTable([options_of(w, target) for w in flow.works])
+        unusable = self.table.cycles >= OptionTable.NEVER
+        units = np.where(unusable, OptionTable.NEVER, self.table.use[:, :, 2])
+        self.least_units = units.min(axis=1, initial=OptionTable.NEVER)
         self.buffers = np.array([least_buffer_units(w, target) for w in flow.works], np.int64)
         self.weights = np.concatenate([[0], np.cumsum(np.array(weights, np.int64))])
-        self.switch = ceil_div(target.context_switch_ns * target.clock_hz, NANOSECONDS)
+        self.switch = switch_cycles(target)
         self.exact: dict[tuple[int, int], ContextPlan | None] = {}
 
     def weight_bytes(self, first: int, last: int) -> int:
         return int(self.weights[last] - self.weights[first])
 
     def reload(self, first: int, last: int) -> int:
-        return ceil_div(self.weight_bytes(first, last) * self.target.clock_hz, self.target.link_bytes_per_second)
+        return load_cycles(self.weight_bytes(first, last), self.target)
 
-    def bound(self, first: int, last: int) -> int | None:
-        """Cycles that no allocation of a run undercuts; ``None`` when none can exist."""
+    def free(self, used: int) -> int:
+        """Cycles of the link to fill the memory that is left beside ``used`` units."""
+        units = self.target.clusters * self.target.memory_units_per_cluster - used
+        return load_cycles(max(0, units) * self.target.memory_unit_bytes, self.target)
+
+    def bound(self, first: int, last: int) -> tuple[int, int, int, int] | None:
+        """(run, streams, reload, free) cycles that no allocation of a run betters; ``None`` when none can exist."""
         part = segment(self.flow, first, last)
         values = limits_of(self.target, part, self.shares).values
         period = self.table.part(first, last).floor(values, self.buffers[first:last])
         if period is None:
             return None
-        period = max(period, link_frame_cycles(part, self.target))
-        return self.reload(first, last) + self.switch + self.batch * period
+        link = link_frame_cycles(part, self.target)
+        used = int(np.maximum(1, self.least_units[first:last] + self.buffers[first:last]).sum())
+        return (
+            self.batch * max(period, link),
+            self.batch * link,
+            self.reload(first, last),
+            self.free(used),
+        )
 
     def plan(self, first: int, last: int) -> ContextPlan | None:
         """The exact context of a run, or ``None`` when it does not fit."""
@@ -176,10 +127,15 @@ class _Partitioner:
             allocation,
             self.weight_bytes(first, last),
             self.reload(first, last),
-            self.switch,
+            self.free(allocation.totals[2]),
             entering,
             leaving,
         )
+
+    def sequence(
+        self, plans: Sequence[ContextPlan], bound: int = 0, cuts: int = 0, made: int = 0, optimal: bool = False
+    ) -> Partition:
+        return Partition(tuple(plans), self.batch, bound, cuts, made, optimal, self.switch)
 
     def candidates(self) -> list[int]:
         """Boundaries to consider, ends included, ascending."""
@@ -210,78 +166,74 @@ class _Partitioner:
         return [int(v) for v in np.cumsum(delta)]
 
 
-def _cheapest(points: Sequence[int], cost: dict[tuple[int, int], int]) -> tuple[int, list[tuple[int, int]]] | None:
-    """Cost and runs of the cheapest path from the first point to the last."""
-    best: dict[int, tuple[int, int]] = {points[0]: (0, -1)}
-    for j, end in enumerate(points[1:], 1):
-        found = [(best[s][0] + cost[s, end], s) for s in points[:j] if s in best and (s, end) in cost]
-        if found:
-            best[end] = min(found)
-    if points[-1] not in best:
-        return None
-    path: list[tuple[int, int]] = []
-    at = points[-1]
-    while at != points[0]:
-        before = best[at][1]
-        path.append((before, at))
-        at = before
-    return best[points[-1]][0], path[::-1]
-
-
-def _bounds(work: _Partitioner, points: Sequence[int]) -> dict[tuple[int, int], int]:
-    cost: dict[tuple[int, int], int] = {}
-    for i, start in enumerate(points):
-        misses = 0
-        for end in points[i + 1 :]:
-            value = work.bound(start, end)
-            if value is not None:
-                cost[start, end] = value
-                misses = 0
-            else:
-                # A longer run may need fewer inputs, but not many fewer.
-                misses += 1
-                if misses == 3:
-                    break
-    return cost
-
-
 class _Search:
     """Exact costs where they are known, bounds elsewhere, and the cheapest complete path so far."""
 
     def __init__(self, work: _Partitioner, points: Sequence[int]) -> None:
         self.work, self.points = work, points
-        self.bounds = _bounds(work, points)
-        self.exact: dict[tuple[int, int], int] = {}
+        self.index = {point: i for i, point in enumerate(points)}
+        self.bounds = self._bounds()
         self.best: tuple[int, list[ContextPlan]] | None = None
+
+    def _bounds(self) -> dict[tuple[int, int], tuple[int, int, int, int]]:
+        bounds: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+        for i, start in enumerate(self.points):
+            misses = 0
+            for end in self.points[i + 1 :]:
+                value = self.work.bound(start, end)
+                if value is not None:
+                    bounds[start, end] = value
+                    misses = 0
+                else:
+                    # A longer run may need fewer inputs, but not many fewer.
+                    misses += 1
+                    if misses == 3:
+                        break
+        return bounds
 
     def stretch(self) -> int:
         """Median of exact run time over its bound, in 1/1024; the filling of pipelines is what it makes up for."""
-        ratios = sorted(self.exact[r] * 1024 // max(1, self.bounds[r]) for r in self.exact)
+        known = ((run, plan) for run, plan in self.work.exact.items() if plan is not None and run in self.bounds)
+        ratios = sorted(p.run_cycles(self.work.batch) * 1024 // max(1, self.bounds[r][0]) for r, p in known)
         return max(1024, ratios[len(ratios) // 2]) if ratios else 1024
 
-    def costs(self, stretch: int) -> dict[tuple[int, int], int]:
-        dead = {run for run, plan in self.work.exact.items() if plan is None}
-        return {r: self.exact.get(r, v * stretch // 1024) for r, v in self.bounds.items() if r not in dead}
+    def costs(self, stretch: int) -> Costs:
+        costs = Costs.empty(len(self.points), self.work.switch)
+        batch = self.work.batch
+        for run, bound in self.bounds.items():
+            at = self.index[run[0]], self.index[run[1]]
+            plan = self.work.exact.get(run, "unknown")
+            if plan is None:
+                continue
+            if isinstance(plan, ContextPlan):
+                costs.set(at, plan.run_cycles(batch), plan.stream_cycles(batch), plan.reload_cycles, plan.free_cycles)
+            else:
+                costs.set(at, bound[0] * stretch // 1024, *bound[1:])
+        whole = self.points[0], self.points[-1]
+        if whole in self.bounds:
+            plan = self.work.exact.get(whole)
+            costs.whole = self.bounds[whole][0] if plan is None else batch * plan.allocation.period
+        return costs
 
     def explore(self, anticipate: bool, most: int) -> bool:
         """Make the cheapest path exact, again and again; whether it ended by itself within ``most`` allocations."""
         spent = 0
         while True:
-            found = _cheapest(self.points, self.costs(self.stretch() if anticipate else 1024))
+            found = cheapest(self.costs(self.stretch() if anticipate else 1024))
             if found is None:
                 return True
-            unknown = [run for run in found[1] if run not in self.work.exact]
+            path = [(self.points[a], self.points[b]) for a, b in found[1]]
+            unknown = [run for run in path if run not in self.work.exact]
             if unknown and spent >= most and (self.best is not None or spent >= 4 * most):
                 return False
             for run in unknown:
-                plan = self.work.plan(*run)
-                if plan is not None:
-                    self.exact[run] = plan.cycles(self.work.batch)
+                self.work.plan(*run)
             spent += len(unknown)
-            plans = [p for p in (self.work.exact[run] for run in found[1]) if p is not None]
-            total = sum(p.cycles(self.work.batch) for p in plans)
-            if len(plans) == len(found[1]) and (self.best is None or total < self.best[0]):
-                self.best = (total, plans)
+            plans = [p for p in (self.work.exact[run] for run in path) if p is not None]
+            if len(plans) == len(path):
+                total = self.work.sequence(plans).cycles
+                if self.best is None or total < self.best[0]:
+                    self.best = (total, plans)
             if not unknown:
                 return True
 
@@ -289,7 +241,7 @@ class _Search:
 def _search(work: _Partitioner, points: Sequence[int]) -> Partition | None:
     before = len(work.exact)
     search = _Search(work, points)
-    least = _cheapest(points, search.bounds)
+    least = cheapest(search.costs(1024))
     # First towards a good answer, with bounds stretched to what costs turn out to be; then the proof.
     search.explore(True, MOST_EVALUATIONS // 3)
     optimal = search.explore(False, MOST_EVALUATIONS)
@@ -297,7 +249,7 @@ def _search(work: _Partitioner, points: Sequence[int]) -> Partition | None:
         return None
     total, plans = search.best
     assert total >= least[0]
-    return Partition(tuple(plans), work.batch, least[0], len(points) - 2, len(work.exact) - before, optimal)
+    return work.sequence(plans, least[0], len(points) - 2, len(work.exact) - before, optimal)
 
 
 def partition(
@@ -338,4 +290,4 @@ def alone(
     return allocate(part, target, limits_of(target, part, shares), place(part) if place else None)
 
 
-__all__ = ["ContextPlan", "Partition", "alone", "least_buffer_units", "partition", "segment"]
+__all__ = ["alone", "least_buffer_units", "partition", "segment"]
