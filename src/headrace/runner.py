@@ -356,23 +356,29 @@ class ClientRunner:
 
     # --- compile -------------------------------------------------------------------------------------------------
 
-    def compile(self, progress: Progress | None = None, batch: int = 1) -> bytes:
+    def compile(self, progress: Progress | None = None, batch: int | None = None) -> bytes:
         """Compile the quantised network; returns the bytes of the HEF.
 
         Args:
             progress: called with steps done, steps in all, and what comes next.
-            batch: frames between two switches, for a network that needs several contexts.
+            batch: frames between two switches, for a network that needs several contexts; wins over the model script's
+                ``performance_param(optimize_for_batch=…)``. Without either it is 1.
 
         Raises:
             CapacityError: it does not fit the target; the error carries the report.
+            UsageError: the batch is out of range.
         """
         from headrace.compiler import CompileOptions, compile_network
         from headrace.targets import load_target
 
         network = self._network("quantized")
         target = load_target(self.hw_arch)
+        if batch is None:
+            batch = plan(parse_script(self.archive.model_script)).batch or 1
         result = compile_network(network, target, CompileOptions(batch=batch), progress)
         self._forget("compiled")
+        if self.archive.model_script:
+            self.archive.resolved_script = resolve(parse_script(self.archive.model_script))
         self.archive.hw_arch = target.name
         self.archive.hef = result.hef
         self.archive.reports["schedule"] = result.schedule

@@ -148,3 +148,30 @@ def test_benchmark_by_layer_names_every_layer(built: Path, capsys: pytest.Captur
     layers = data["host_measured"]["layer_ms"]
     assert list(layers) == [stage["name"] for stage in data["device_simulated"]["stages"]]
     assert all(ms > 0 for ms in layers.values())
+
+
+def test_batch_comes_from_the_command_line_or_the_script(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device too small for the network: more frames per switch, the same numbers; the command line wins."""
+    from headrace.targets import load_target
+
+    monkeypatch.chdir(tmp_path)
+    small = {**load_target("hailo8l").as_dict(), "name": "small", "clusters": 1, "controllers_per_cluster": 5}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in small.items()]
+    (tmp_path / "small.toml").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "batch.alls").write_text("performance_param(optimize_for_batch=4)\n", encoding="utf-8")
+    common = ["compile", built / "small_compiled.har", "--hw-arch", "small.toml"]
+    rates: list[float] = []
+    for options, batch in (([], 1), (["--model-script", "batch.alls"], 4), (["--batch", 16], 16)):
+        made = result([*common, *options], capsys)
+        assert made["compile"]["contexts"] > 1
+        assert made["compile"]["batch"] == made["device_simulated"]["batch"] == batch
+        rates.append(made["device_simulated"]["fps"])
+    assert rates == sorted(rates) and rates[2] > 2 * rates[0]
+    both = ["--model-script", "batch.alls", "--batch", "2", "--auto-model-script", "resolved.alls"]
+    assert result([*common, *both], capsys)["compile"]["batch"] == 2
+    assert "optimize_for_batch=4" in (tmp_path / "resolved.alls").read_text()
+    for bad in ("0", "65537", "x"):
+        assert run([*map(str, common), "--batch", bad]) == 2
+        assert "1<=x<=65536" in capsys.readouterr().err or bad == "x"

@@ -50,8 +50,8 @@ class FakeRunner:
         self._note("parse", path, net_name, options)
         self.state = "hailo_model"
 
-    def load_model_script(self, script: str) -> None:
-        self.model_script = Path(script).read_text()
+    def load_model_script(self, script: str, append: bool = False) -> None:
+        self.model_script = (self.model_script if append else "") + Path(script).read_text()
         self._note("script")
 
     def optimize_full_precision(self, calib_data: Any = None) -> None:
@@ -64,7 +64,7 @@ class FakeRunner:
         self._note("optimize", data, min_snr)
         return {"outputs": {"net/fc1": {"snr_db": 33.21}, "net/fc2": {"snr_db": None}}, "warnings": ["odd data"]}
 
-    def compile(self, progress: Any) -> bytes:
+    def compile(self, progress: Any, batch: int | None = None) -> bytes:
         progress(1, 0, "")
         self._note("compile")
         self.state = "compiled_model"

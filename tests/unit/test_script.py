@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.errors import HeadraceError, InputFileError, NotBuiltYetError, ScriptError
 from headrace.script import Command, Name, Patterns, Script, load_script, parse_script, plan, resolve
 from headrace.script.parser import MAX_PROBLEMS
+from headrace.script.plan import ScriptPlan
 from headrace.script.tokens import MAX_SCRIPT_BYTES, SourceText
 from headrace.script.vocabulary import COMMANDS, FAMILIES, RULES
 
@@ -411,3 +412,20 @@ def test_parts_that_are_not_built_are_warned_about_once_per_command() -> None:
     )
     assert [d.code for d in fate.warnings] == ["W-SCRIPT-NOT-BUILT"] * 2
     assert fate.optimization.options() == {"equalization": True, "bias_correction": True}
+
+
+def plan_text(text: str) -> ScriptPlan:
+    return plan(parse_script(text))
+
+
+def test_batch_is_read_and_checked() -> None:
+    assert plan_text("performance_param(fps=3)").batch is None
+    fate = plan_text("performance_param(optimize_for_batch=8)\nperformance_param(optimize_for_batch=16, fps=3)")
+    assert fate.batch == 16
+    assert len(fate.supported) == 1
+    assert [d.rule for d in fate.warnings] == [
+        "performance_param: fps is not built yet and is left out; optimize_for_batch is acted on"
+    ]
+    for bad in ("0", "-1", "65537", "1.5", "True", "max", "[8]"):
+        with pytest.raises(ScriptError, match="optimize_for_batch is out of range"):
+            plan_text(f"performance_param(optimize_for_batch={bad})")

@@ -9,6 +9,7 @@ import click
 
 from headrace.cli.options import (
     ManyCommand,
+    batch_option,
     calibration_options,
     hw_arch_option,
     json_option,
@@ -28,6 +29,7 @@ from headrace.cli.stages import Calibration, CompileFiles, Translation, apply_sc
 @hw_arch_option
 @script_option
 @click.option("--output-har-path", type=click.Path(path_type=Path), help="Default: <net>_compiled.har beside the HEF.")
+@batch_option
 @json_option
 def build(
     model: Path,
@@ -43,6 +45,7 @@ def build(
     hw_arch: str | None,
     model_script: Path | None,
     output_har_path: Path | None,
+    batch: int | None,
     as_json: bool,
 ) -> None:
     """Translate, quantise and compile MODEL in one go."""
@@ -51,5 +54,5 @@ def build(
     apply_script(runner, model_script)
     calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
     folder = hef_path.parent if hef_path is not None else None
-    result = compile_to(runner, calibration, CompileFiles(folder, hef_path, output_har_path), as_json)
+    result = compile_to(runner, calibration, CompileFiles(folder, hef_path, output_har_path), as_json, batch)
     emit(result.data, result.text, as_json)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from headrace.cli.options import calibration_options, hw_arch_option, json_option, script_option
+from headrace.cli.options import batch_option, calibration_options, hw_arch_option, json_option, script_option
 from headrace.cli.output import emit
 from headrace.cli.stages import Calibration, CompileFiles, apply_script, compile_to, open_model
 
@@ -21,6 +21,7 @@ from headrace.cli.stages import Calibration, CompileFiles, apply_script, compile
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for results with default names.")
 @click.option("--output-har-path", type=click.Path(path_type=Path), help="Default: <net>_compiled.har.")
 @click.option("--hef-path", "-o", type=click.Path(path_type=Path), help="Default: <net>.hef.")
+@batch_option
 @json_option
 def compile_(
     har: Path,
@@ -34,6 +35,7 @@ def compile_(
     output_dir: Path | None,
     output_har_path: Path | None,
     hef_path: Path | None,
+    batch: int | None,
     as_json: bool,
 ) -> None:
     """Compile HAR for a device; writes a HEF and a compiled HAR.
@@ -45,5 +47,5 @@ def compile_(
     apply_script(runner, model_script)
     calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
     files = CompileFiles(output_dir, hef_path, output_har_path, auto_model_script)
-    result = compile_to(runner, calibration, files, as_json)
+    result = compile_to(runner, calibration, files, as_json, batch)
     emit(result.data, result.text, as_json)

@@ -50,6 +50,12 @@ def _repeat_options(args: Sequence[str], greedy: set[str]) -> list[str]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(1, 65536),
+    help="Frames between two switches of context, for a network that needs several; default: the model script's "
+    "performance_param(optimize_for_batch=...), else 1.",
+)
 hw_arch_option = click.option(
     "--hw-arch", metavar="NAME", help="Target device: a name that `headrace devices` lists, or a target file."
 )

@@ -124,7 +124,10 @@ def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
     same = fate.normalizations in ((), before.normalizations)
     same = same and fate.optimization in (OptimizationRequest(), before.optimization)
     if state_name(runner) in _FROZEN and same:
-        # Loading a script starts again from the float network; nothing here asks for that.
+        # Loading another script starts again from the float network; nothing here asks for that. What steers only the
+        # compiler is added to the script that the network was quantised with.
+        if fate.batch not in (None, before.batch):
+            runner.load_model_script(str(model_script), append=True)
         return
     runner.load_model_script(str(model_script))
 
@@ -274,15 +277,25 @@ class CompileFiles:
     resolved_script: Path | None = None
 
 
-def compile_to(runner: ClientRunner, calibration: Calibration, files: CompileFiles, quiet: bool) -> CompileOutput:
-    """Quantises when that has not been done, compiles, and writes the results; nothing is written on failure."""
+def compile_to(
+    runner: ClientRunner, calibration: Calibration, files: CompileFiles, quiet: bool, batch: int | None = None
+) -> CompileOutput:
+    """Quantises when that has not been done, compiles, and writes the results; nothing is written on failure.
+
+    Args:
+        runner: with a network of any stage.
+        calibration: for quantising.
+        files: where the results go.
+        quiet: no progress bar.
+        batch: frames between two switches of context; None: what the model script says, else 1.
+    """
     from headrace.hn.files import write_atomic
 
     if state_name(runner) not in _FROZEN:
         quantize(runner, calibration, quiet)
     accuracy = accuracy_text(runner.archive.reports.get("optimize", {}))
     with progress("compile", quiet) as advance:
-        hef = runner.compile(progress=advance)
+        hef = runner.compile(progress=advance, batch=batch)
     if files.folder is not None:
         files.folder.mkdir(parents=True, exist_ok=True)
     hef_path = default_output(files.hef, runner, ".hef", files.folder)

@@ -16,11 +16,12 @@ from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError, Script
 from headrace.hn.files import read_bytes
 from headrace.script.optimization import OptimizationReader, OptimizationRequest
 from headrace.script.parser import Command, Name, Script, Value, parse_script
-from headrace.script.resolve import command_text
+from headrace.script.resolve import command_text, value_text
 from headrace.script.tokens import MAX_SCRIPT_BYTES
 from headrace.script.vocabulary import COMMANDS, FAMILIES, METHODS, RULES, Effect, Rule
 
 MAX_CHANNELS = 65536
+MAX_BATCH = 1 << 16
 _SHOWN = 100
 #: Values that ask for what is done anyway, so that a script may state them.
 _DEFAULTS: dict[str, frozenset[str]] = {
@@ -56,10 +57,14 @@ class Normalization:
 
 @dataclass(frozen=True)
 class ScriptPlan:
-    """What a script asks for, sorted by what happens with it. Order is the script's order."""
+    """What a script asks for, sorted by what happens with it. Order is the script's order.
+
+    ``batch`` is ``performance_param(optimize_for_batch=…)``: frames between two switches of context.
+    """
 
     normalizations: tuple[Normalization, ...] = ()
     optimization: OptimizationRequest = field(default_factory=OptimizationRequest)
+    batch: int | None = None
     refused: tuple[Diagnostic, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -121,6 +126,7 @@ class _Planner:
         self._ignored: list[str] = []
         self._supported: list[str] = []
         self._contexts: set[str] = set()
+        self._batch: int | None = None
         self._optimization = OptimizationRequest()
         self._reader = OptimizationReader(
             self._problems.append, self._diagnostic, lambda command: self._where(command.line, command.column)
@@ -134,6 +140,7 @@ class _Planner:
         return ScriptPlan(
             tuple(self._normalizations),
             self._optimization,
+            self._batch,
             tuple(self._refused),
             tuple(self._warnings),
             tuple(self._ignored),
@@ -154,6 +161,9 @@ class _Planner:
             self._contexts.update(command.targets)
         if row == "normalization":
             self._take_normalization(command)
+        if row == "performance_param":
+            self._take_performance(command, rule.effect)
+            return
         if self._reader.reads(row):
             self._take_optimization(command, row)
             return
@@ -230,6 +240,24 @@ class _Planner:
         self._optimization = taken.request
         if taken.left_out:
             rule = "; ".join(taken.left_out)
+            self._warnings.append(self._diagnostic(command, rule, code="W-SCRIPT-NOT-BUILT"))
+        else:
+            self._supported.append(self._shown(command))
+
+    def _take_performance(self, command: Command, effect: Effect) -> None:
+        """``optimize_for_batch`` is acted on; whatever else the command asks for is not built."""
+        batch = command.keyword.get("optimize_for_batch")
+        if batch is None:
+            self._sort(command, "performance_param", effect)
+            return
+        if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
+            self._problem(command, "optimize_for_batch is out of range", f"a whole number, 1 … {MAX_BATCH}")
+            return
+        self._batch = batch
+        others = [key for key in command.keyword if key != "optimize_for_batch"]
+        if others or command.positional:
+            what = ", ".join([*map(value_text, command.positional), *others])
+            rule = f"performance_param: {what} is not built yet and is left out; optimize_for_batch is acted on"
             self._warnings.append(self._diagnostic(command, rule, code="W-SCRIPT-NOT-BUILT"))
         else:
             self._supported.append(self._shown(command))
