@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -44,6 +46,17 @@ class NumpyOps:
         return value.astype(np.float64)
 
     add, subtract, multiply, exp, tanh = np.add, np.subtract, np.multiply, np.exp, np.tanh
+
+    def log(self, x):
+        with np.errstate(all="ignore"):
+            return np.log(x)
+
+    def sqrt(self, x):
+        with np.errstate(all="ignore"):
+            return np.sqrt(x)
+
+    def erf(self, x):
+        return np.vectorize(math.erf)(x) if x.size else x
 
     def affine(self, x, scale, offset):
         return x * scale + offset
@@ -184,3 +197,27 @@ def model(nodes, inputs, outputs, initializers=(), opset=13, **kwargs):
     )  # fmt: skip
     kwargs.setdefault("ir_version", 8)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], **kwargs)
+
+
+RNG = np.random.default_rng(7)
+
+
+def f(*shape, low=-1.0, high=1.0):
+    return RNG.uniform(low, high, shape).astype(np.float32)
+
+
+def i64(*values):
+    return np.array(values, np.int64)
+
+
+def one(op, shape, out=None, *, extra=(), opset=13, options=None, **attributes):
+    """One node on input x; ``extra`` are (name, array) constants after it; None leaves an input out."""
+    names = ["x", *(("" if e is None else f"c{i}") for i, e in enumerate(extra))]
+    constants = {f"c{i}": e for i, e in enumerate(extra) if e is not None}
+    node = helper.make_node(op, names, ["y"], **attributes)
+    built = model([node], [("x", shape)], [("y", out)], constants, opset)
+    return compare(built.SerializeToString(), **(options or {}))
+
+
+def kinds(result):
+    return [layer.kind for layer in result.network if layer.kind not in ("input_layer", "output_layer")]

@@ -11,30 +11,7 @@ pytest.importorskip("onnx_ir")
 pytest.importorskip("onnxruntime")
 from onnx import helper  # noqa: E402
 
-from frontend_oracle import compare, model  # noqa: E402
-
-RNG = np.random.default_rng(7)
-
-
-def f(*shape, low=-1.0, high=1.0):
-    return RNG.uniform(low, high, shape).astype(np.float32)
-
-
-def i64(*values):
-    return np.array(values, np.int64)
-
-
-def one(op, shape, out=None, *, extra=(), opset=13, options=None, **attributes):
-    """One node on input x; ``extra`` are (name, array) constants after it; None leaves an input out."""
-    names = ["x", *(("" if e is None else f"c{i}") for i, e in enumerate(extra))]
-    constants = {f"c{i}": e for i, e in enumerate(extra) if e is not None}
-    node = helper.make_node(op, names, ["y"], **attributes)
-    built = model([node], [("x", shape)], [("y", out)], constants, opset)
-    return compare(built.SerializeToString(), **(options or {}))
-
-
-def kinds(result):
-    return [layer.kind for layer in result.network if layer.kind not in ("input_layer", "output_layer")]
+from frontend_oracle import compare, f, i64, kinds, model, one  # noqa: E402
 
 
 @pytest.mark.parametrize(

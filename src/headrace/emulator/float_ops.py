@@ -137,6 +137,15 @@ class TorchFloatOps(TorchMoves):
     def exp(self, x: torch.Tensor) -> torch.Tensor:
         return torch.exp(x)
 
+    def log(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.log(x)
+
+    def sqrt(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(x)
+
+    def erf(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.special.erf(x)
+
     def sigmoid(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(x)
 

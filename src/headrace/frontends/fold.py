@@ -15,7 +15,16 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from headrace.frontends.graph import SourceGraph, Unsupported, constant, integer, integer_list, integers, set_constant
+from headrace.frontends.graph import (
+    SourceGraph,
+    Unsupported,
+    constant,
+    integer,
+    integer_list,
+    integers,
+    real,
+    set_constant,
+)
 from headrace.hn import Array
 
 MAX_ELEMENTS = 1 << 24
@@ -341,6 +350,21 @@ def _reduce(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     return [
         np.asarray(reduce[node.op_type](data, axis=over, keepdims=integer(node, "keepdims", 1) == 1)).astype(data.dtype)
     ]
+
+
+@evaluates("BatchNormalization")
+def _batch_normalization(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    """Of constants: exporters standardise weights with it, in training mode."""
+    x, gamma, beta = (operand(operands, i).astype(np.float64) for i in range(3))
+    axes = tuple(i for i in range(x.ndim) if i != 1)
+    shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
+    if integer(node, "training_mode", 0):
+        mean, variance = x.mean(axes), x.var(axes)
+    else:
+        mean, variance = (operand(operands, i).astype(np.float64) for i in (3, 4))
+    factor = gamma / np.sqrt(variance + real(node, "epsilon", 1e-5))
+    result = (x - mean.reshape(shape)) * factor.reshape(shape) + beta.reshape(shape)
+    return [result.astype(operand(operands, 0).dtype)]
 
 
 def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:

@@ -18,6 +18,7 @@ _LAST = frozenset({"MatMul", "LayerNormalization"})
 _THROUGH = frozenset({
     "Identity", "Dropout", "Cast", "Add", "Sub", "Mul", "Div", "Sum", "Neg", "Relu", "Sigmoid", "Tanh", "HardSwish",
     "HardSigmoid", "LeakyRelu", "Elu", "Swish", "Clip", "Pad", "Slice", "Split", "Concat", "Abs", "Sqrt", "Exp", "Log",
+    "Max", "Min", "Pow", "Mish", "Softplus", "Softsign", "Selu", "Celu", "Gelu", "ThresholdedRelu", "Reciprocal", "Erf",
 })  # fmt: skip
 _MAX_STEPS = 10_000
 

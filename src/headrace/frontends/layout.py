@@ -344,3 +344,63 @@ def source_permutation(view: View, hn_rank: int) -> tuple[int, ...] | None:
 def source_shape(view: View) -> list[int]:
     """The source shape with -1 where the batch is."""
     return [-1 if _BATCH_ATOM in dim else size for dim, size in zip(view.dims, view.shape, strict=True)]
+
+
+#: Source dimensions of height, width and channels, each list outermost first.
+Groups = tuple[list[int], list[int], list[int]]
+
+
+def group_dimensions(view: View, marks: Sequence[object], alone: Sequence[int] = ()) -> Groups:
+    """Source dimensions as height, width and channels, in the order in which they lie: mostly nothing has to move.
+
+    Args:
+        view: the tensor.
+        marks: per source dimension; dimensions of different marks get different axes.
+        alone: dimensions that need an axis even where their size is 1.
+
+    Raises:
+        LayoutError: dimensions of different marks alternate more than three axes can tell apart.
+    """
+    order = [d for d in range(1, view.rank) if view.dims[d]]
+    order.sort(key=lambda d: stored_order(view.dims[d][0]))
+    runs: list[list[int]] = [[d] for d in alone if not view.dims[d]]
+    for d in order:
+        if runs and view.dims[runs[-1][-1]] and marks[runs[-1][-1]] == marks[d]:
+            runs[-1].append(d)
+        else:
+            runs.append([d])
+    if len(runs) > 3:
+        raise LayoutError(f"{len(runs)} groups of dimensions would need an axis each; there are three")
+    first = runs[:-1] + [[]] * (3 - len(runs)) if runs else [[], []]
+    return list(first[0]), list(first[1]), list(runs[-1]) if runs else []
+
+
+def grouped_view(layer: str, extent: Sequence[int], groups: Groups, sizes: Sequence[int]) -> View:
+    """The view of a layer whose axes are the given source dimensions; ``sizes`` is the source shape, batch 1."""
+    dims: list[tuple[Atom, ...]] = [(_BATCH_ATOM,), *(() for _ in sizes[1:])]
+    for axis, group in enumerate(groups):
+        stride = 1
+        for dim in reversed(group):
+            if sizes[dim] > 1:
+                dims[dim] = (Atom(axis, sizes[dim], stride),)
+            stride *= sizes[dim]
+    height, width, channels = extent
+    return View(layer, (height, width, channels), tuple(dims))
+
+
+def tail_as_channels(view: View, varying: Sequence[int]) -> tuple[tuple[int, int, int], tuple[tuple[Atom, ...], ...]]:
+    """Extent and dimensions of the same elements, in the same order, with the given dimensions inside the channels.
+
+    Everything from the outermost of them on becomes channels, what lies outside of it height.
+    """
+    stored = sorted((a for a in view.atoms if a.axis != BATCH), key=stored_order)
+    wanted = {id(a) for d in varying for a in view.dims[d]}
+    inner = next((i for i, a in enumerate(stored) if id(a) in wanted), len(stored))
+    place: dict[int, Atom] = {}
+    sizes = [1, 1]
+    for index in reversed(range(len(stored))):
+        part = int(index >= inner)
+        place[id(stored[index])] = Atom(CHANNELS if part else HEIGHT, stored[index].size, sizes[part])
+        sizes[part] *= stored[index].size
+    dims = tuple(merge([place.get(id(a), a) for a in dim]) for dim in view.dims)
+    return (sizes[0], 1, sizes[1]), dims

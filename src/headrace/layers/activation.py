@@ -6,6 +6,7 @@ linear, relu, relu6 and clip are a clamp of codes; every other one is a table (d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -51,6 +52,86 @@ def _elu(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
     return o.where_negative(x, o.affine(o.exp(o.clip(x, None, 0.0)), p["alpha"], -p["alpha"]), x)
 
 
+def _softplus(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-abs x)), which does not overflow."""
+    negative = o.where_negative(x, x, o.affine(x, -1.0, 0.0))
+    return o.add(o.clip(x, 0.0, None), o.log(o.affine(o.exp(negative), 1.0, 1.0)))
+
+
+def _softplus_decimal(x: Decimal) -> Decimal:
+    return max(x, Decimal(0)) + (1 + (-abs(x)).exp()).ln()
+
+
+def _abs(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    return o.where_negative(x, o.affine(x, -1.0, 0.0), x)
+
+
+def _softsign(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+    return o.multiply(x, o.reciprocal(o.affine(_abs(o, x), 1.0, 1.0)))
+
+
+def _mish(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+    return o.multiply(x, o.tanh(_softplus(o, x)))
+
+
+def _gelu(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+    return o.multiply(x, o.affine(o.erf(o.affine(x, math.sqrt(0.5), 0.0)), 0.5, 0.5))
+
+
+def _gelu_tanh(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+    slope = o.affine(o.multiply(x, x), 0.044715 * _GELU, _GELU)
+    return o.multiply(x, o.affine(o.tanh(o.multiply(x, slope)), 0.5, 0.5))
+
+
+_GELU = math.sqrt(2.0 / math.pi)
+_GELU_DECIMAL = (2 / tables.PI).sqrt()
+
+
+def _gelu_tanh_decimal(p: Params, x: Decimal) -> Decimal:
+    return x * (1 + tables.tanh(_GELU_DECIMAL * (x + Decimal("0.044715") * x * x * x))) / 2
+
+
+def _exponential(o: FloatOps[AnyTensor], x: AnyTensor, slope: float, below: float, above: float) -> AnyTensor:
+    """``above·x`` for x ≥ 0, else ``below·(exp(slope·x) - 1)``."""
+    tail = o.affine(o.exp(o.affine(o.clip(x, None, 0.0), slope, 0.0)), below, -below)
+    return o.where_negative(x, tail, o.affine(x, above, 0.0))
+
+
+def _celu_decimal(p: Params, x: Decimal) -> Decimal:
+    alpha = tables.exact(p["alpha"])
+    return x if x >= 0 else alpha * ((x / alpha).exp() - 1)
+
+
+def _selu_decimal(p: Params, x: Decimal) -> Decimal:
+    gamma = tables.exact(p["gamma"])
+    return gamma * x if x >= 0 else gamma * tables.exact(p["alpha"]) * (x.exp() - 1)
+
+
+def _threshold(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+    """The value where it is above alpha, else 0; alpha itself gives 0."""
+    return o.where_negative(o.affine(x, -1.0, p["alpha"]), x, o.affine(x, 0.0, 0.0))
+
+
+def _power(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+    """``(max(x, 0) + offset) ** exponent``."""
+    return o.exp(o.affine(o.log(o.affine(o.clip(x, 0.0, None), 1.0, p["offset"])), p["exponent"], 0.0))
+
+
+#: Stands for infinity in tables, where every value is clamped to a code.
+_HUGE = Decimal("1e30")
+
+
+def _power_decimal(p: Params, x: Decimal) -> Decimal:
+    base = max(x, Decimal(0)) + tables.exact(p["offset"])
+    if base <= 0:
+        return Decimal(0) if p["exponent"] > 0 else _HUGE
+    return min((base.ln() * tables.exact(p["exponent"])).exp(), _HUGE)
+
+
+def _reciprocal_decimal(p: Params, x: Decimal) -> Decimal:
+    return 1 / x if abs(x) * _HUGE > 1 else _HUGE.copy_sign(x)
+
+
 def _clip01(x: Decimal) -> Decimal:
     return min(max(x, Decimal(0)), Decimal(1))
 
@@ -84,6 +165,26 @@ FUNCTIONS: dict[str, Function] = {
         _elu, lambda p, x: x if x >= 0 else tables.exact(p["alpha"]) * (x.exp() - 1), params={"alpha": 1.0}
     ),
     "exp": Function(lambda o, p, x: o.exp(x), lambda p, x: x.exp()),
+    "abs": Function(lambda o, p, x: _abs(o, x), lambda p, x: abs(x)),
+    "celu": Function(
+        lambda o, p, x: _exponential(o, x, 1.0 / p["alpha"], p["alpha"], 1.0), _celu_decimal, params={"alpha": 1.0}
+    ),
+    "gelu": Function(_gelu, lambda p, x: x * (1 + tables.erf(x * Decimal("0.5").sqrt())) / 2),
+    "gelu_tanh": Function(_gelu_tanh, _gelu_tanh_decimal),
+    "mish": Function(_mish, lambda p, x: x * tables.tanh(_softplus_decimal(x))),
+    "power": Function(_power, _power_decimal, params={"exponent": 1.0, "offset": 0.0}),
+    "reciprocal": Function(lambda o, p, x: o.reciprocal(x), _reciprocal_decimal),
+    "selu": Function(
+        lambda o, p, x: _exponential(o, x, 1.0, p["alpha"] * p["gamma"], p["gamma"]),
+        _selu_decimal,
+        params={"alpha": 1.6732631921768188, "gamma": 1.0507010221481323},
+    ),
+    "softplus": Function(lambda o, p, x: _softplus(o, x), lambda p, x: _softplus_decimal(x)),
+    "softsign": Function(_softsign, lambda p, x: x / (1 + abs(x)), range=lambda p: (-1.0, 1.0)),
+    "sqrt": Function(lambda o, p, x: o.sqrt(x), lambda p, x: max(x, Decimal(0)).sqrt()),
+    "thresholded_relu": Function(
+        _threshold, lambda p, x: x if x > tables.exact(p["alpha"]) else Decimal(0), params={"alpha": 1.0}
+    ),
 }
 
 
@@ -110,6 +211,10 @@ class ActivationAttributes(Attributes):
             raise AttributeRuleError(
                 "the activation has no such parameter", ", ".join(extra), ", ".join(known) or "none"
             )
+        if self.activation == "power" and self.params["offset"] < 0:
+            raise AttributeRuleError("power of a negative number", self.params["offset"], "an offset of 0 or more")
+        if self.activation == "celu" and self.params["alpha"] == 0:
+            raise AttributeRuleError("celu divides by alpha", 0, "another number")
         if self.activation == "clip" and self.params["min"] > self.params["max"]:
             raise AttributeRuleError("clip bounds are in the wrong order", dict(self.activation_params), "min ≤ max")
 

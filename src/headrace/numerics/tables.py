@@ -38,6 +38,26 @@ def tanh(x: Decimal) -> Decimal:
     return t if x >= 0 else -t
 
 
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
+
+
+def erf(x: Decimal) -> Decimal:
+    """The error function: ``2x/√π · exp(-x²) · Σ (2x²)^n / (1·3·…·(2n+1))``, whose terms are all positive."""
+    if abs(x) > 10:
+        return Decimal(1).copy_sign(x)  # differs from 1 by less than 10^-44
+    square = x * x
+    term = total = Decimal(1)
+    n = 0
+    while term > total * _NEGLIGIBLE:
+        n += 1
+        term = term * 2 * square / (2 * n + 1)
+        total += term
+    return 2 * x * (-square).exp() * total / PI.sqrt()
+
+
+_NEGLIGIBLE = Decimal("1e-32")
+
+
 def build_table(
     function: Callable[[Decimal], Decimal],
     index: TensorQuantization,

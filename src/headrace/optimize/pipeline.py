@@ -113,7 +113,7 @@ def prepare(network: Network, frames: Mapping[str, Array]) -> tuple[Network, lis
     """Rewrite a copy of the network into layers with an integer form, and prove on real frames that it means the same.
 
     Raises:
-        InternalError: an output changed by more than rounding (below 100 dB).
+        InternalError: an output changed by more than rounding (below 60 dB).
     """
     prepared = network.clone()
     records = run_passes(prepared, PREPARATION)

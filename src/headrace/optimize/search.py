@@ -22,7 +22,7 @@ from headrace.optimize.snr import float_snr_db
 from headrace.optimize.statistics import Statistics, collect
 from headrace.optimize.trial import Judge, Trial, best_of, decision
 
-EQUAL_DB = 100.0
+EQUAL_DB = 60.0  # a rewrite rounds in float32, which deep networks amplify (93 dB seen); a wrong one gives below 40
 #: Tried by ``calibrator="auto"``, in this order; the first wins ties.
 TRIED = ("minmax", "mse", "percentile")
 CHECK_FRAMES = 4
@@ -155,7 +155,7 @@ def check_same_meaning(before: Network, after: Network, frames: Mapping[str, Arr
     """Prove on real frames that two float networks give the same outputs.
 
     Raises:
-        InternalError: an output changed by more than rounding (below 100 dB).
+        InternalError: an output changed by more than rounding (below 60 dB).
     """
     got = Executor(after, "fp_optimized").run(frames)
     for name, value in Executor(before, "native").run(frames).items():

@@ -2,11 +2,13 @@
 """Operations recognised in source graphs that write them out, one pattern per file."""
 
 from headrace.frontends.patterns.base import Match, NoMatch, Pattern, apply_patterns
+from headrace.frontends.patterns.gelu import GELU
 from headrace.frontends.patterns.hard_sigmoid import HardSigmoid
 from headrace.frontends.patterns.hard_swish import HardSwish
+from headrace.frontends.patterns.mish import Mish
 from headrace.frontends.patterns.silu import SiLU
 
 #: In order of trial at each node.
-PATTERNS: tuple[Pattern, ...] = (HardSwish(), SiLU(), HardSigmoid())
+PATTERNS: tuple[Pattern, ...] = (HardSwish(), SiLU(), GELU(), Mish(), HardSigmoid())
 
 __all__ = ["PATTERNS", "Match", "NoMatch", "Pattern", "apply_patterns"]

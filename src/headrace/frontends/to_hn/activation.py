@@ -8,11 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, real
+from headrace.frontends.graph import Unsupported, real, text
+from headrace.frontends.layout import View
 from headrace.frontends.to_hn.base import Builder, Result, handles
 
 Choice = tuple[str, dict[str, float]]
-_FLOAT_MAX = float(np.finfo(np.float32).max)
+FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 def activation(builder: Builder, node: ir.Node, choice: Choice) -> list[Result]:
@@ -31,6 +32,13 @@ _SIMPLE: dict[str, Callable[[ir.Node], Choice]] = {
     "HardSwish": lambda node: ("hard_swish", {}),
     "HardSigmoid": lambda node: ("hard_sigmoid", {"alpha": real(node, "alpha", 0.2), "beta": real(node, "beta", 0.5)}),
     "LeakyRelu": lambda node: ("leaky_relu", {"alpha": real(node, "alpha", 0.01)}),
+    "ThresholdedRelu": lambda node: ("thresholded_relu", {"alpha": real(node, "alpha", 1.0)}),
+    "Mish": lambda node: ("mish", {}),
+    "Celu": lambda node: ("celu", {"alpha": real(node, "alpha", 1.0)}),
+    "Selu": lambda node: (
+        "selu",
+        {"alpha": real(node, "alpha", 1.6732631921768188), "gamma": real(node, "gamma", 1.0507010221481323)},
+    ),
     "Elu": lambda node: ("elu", {"alpha": real(node, "alpha", 1.0)}),
 }
 
@@ -38,6 +46,14 @@ _SIMPLE: dict[str, Callable[[ir.Node], Choice]] = {
 @handles(*_SIMPLE)
 def simple(builder: Builder, node: ir.Node) -> list[Result]:
     return activation(builder, node, _SIMPLE[node.op_type](node))
+
+
+@handles("Gelu")
+def gelu(builder: Builder, node: ir.Node) -> list[Result]:
+    form = text(node, "approximate", "none") or "none"
+    if form not in ("none", "tanh"):
+        raise Unsupported(f"Gelu with approximate {form!r}", "none or tanh")
+    return activation(builder, node, ("gelu" if form == "none" else "gelu_tanh", {}))
 
 
 @handles("Swish")
@@ -53,21 +69,26 @@ def _bound(builder: Builder, node: ir.Node, index: int, default: float) -> float
         return default
     if array.size != 1 or array.dtype.kind not in "fiu" or np.isnan(float(array.reshape(-1)[0])):
         raise Unsupported(f"the bound {array.reshape(-1)[:4].tolist()} is not a number")
-    return float(np.clip(float(array.reshape(-1)[0]), -_FLOAT_MAX, _FLOAT_MAX))
+    return float(np.clip(float(array.reshape(-1)[0]), -FLOAT_MAX, FLOAT_MAX))
 
 
 @handles("Clip")
 def clip(builder: Builder, node: ir.Node) -> list[Result]:
-    low, high = _bound(builder, node, 1, -_FLOAT_MAX), _bound(builder, node, 2, _FLOAT_MAX)
+    low, high = _bound(builder, node, 1, -FLOAT_MAX), _bound(builder, node, 2, FLOAT_MAX)
+    return [clipped(builder, builder.view(node, 0), low, high)]
+
+
+def clipped(builder: Builder, view: View, low: float, high: float) -> View:
+    """``min(max(x, low), high)``; ±FLOAT_MAX stands for no bound."""
     if low > high:
         raise Unsupported(f"bounds {low:g} and {high:g} are in the wrong order")
-    if (low, high) == (-_FLOAT_MAX, _FLOAT_MAX):
-        return [builder.view(node, 0)]
-    if (low, high) == (0.0, _FLOAT_MAX):
-        return activation(builder, node, ("relu", {}))
-    if (low, high) == (0.0, 6.0):
-        return activation(builder, node, ("relu6", {}))
-    return activation(builder, node, ("clip", {"min": low, "max": high}))
+    if (low, high) == (-FLOAT_MAX, FLOAT_MAX):
+        return view
+    name = {(0.0, FLOAT_MAX): "relu", (0.0, 6.0): "relu6"}.get((low, high), "clip")
+    attributes: dict[str, object] = {"activation": name}
+    if name == "clip":
+        attributes["activation_params"] = {"min": low, "max": high}
+    return builder.same_layout(builder.emit("activation", [view.layer], attributes), view)
 
 
 @handles("PRelu")
@@ -80,7 +101,7 @@ def prelu(builder: Builder, node: ir.Node) -> list[Result]:
         return activation(builder, node, ("leaky_relu", {"alpha": float(slope.reshape(-1)[0])}))
     view = builder.view(node, 0)
     factors = builder.finite(builder.channel_vector(view, slope), "the slope")
-    below: dict[str, object] = {"activation": "clip", "activation_params": {"min": -_FLOAT_MAX, "max": 0.0}}
+    below: dict[str, object] = {"activation": "clip", "activation_params": {"min": -FLOAT_MAX, "max": 0.0}}
     above = builder.emit("activation", [view.layer], {"activation": "relu"})
     source, attributes = view.layer, below
     if np.any(factors < 0):  # the sign of slope · x is then not that of x: cut first

@@ -17,13 +17,17 @@ from headrace.frontends.layout import (
     BATCH,
     CHANNELS,
     Arrangement,
+    Groups,
     LayoutError,
     View,
     arranged_view,
     arrangement_axes,
     arrangement_of,
     canonical,
+    group_dimensions,
+    grouped_view,
     plan,
+    tail_as_channels,
 )
 from headrace.hn import Array, Layer, Network
 from headrace.layers import infer_shape
@@ -224,17 +228,69 @@ class Builder:
         arrangement = self.canonical(view.rank)
         return self.arrange(view, arrangement), arrangement
 
+    def apart(self, view: View, axes: Sequence[int], together: bool = False) -> tuple[str, Groups]:
+        """A layer in which the given source dimensions share no axis with others, and the dimensions of each axis.
+
+        Moves data only where the dimensions lie interleaved. ``together``: they may share an axis with each other.
+        """
+        found = self.arrangement_of(view)
+        if found is not None and all(found[a] is not None for a in axes):
+            return view.layer, arrangement_axes(found)
+        marks = [(0 if together else d) if d in axes else -1 for d in range(view.rank)]
+        groups = group_dimensions(view, marks, axes)
+        return self.place(view, groups), groups
+
+    def innermost(self, view: View, axis: int) -> tuple[str, Groups]:
+        """A layer whose channels are one source dimension, and the dimensions of each axis."""
+        found = self.arrangement_of(view)
+        if found is not None and found[axis] == CHANNELS:
+            return view.layer, arrangement_axes(found)
+        groups = group_dimensions(view, [d == axis for d in range(view.rank)], [axis])
+        others = [group for group in groups if group and group != [axis]]
+        groups = (others[0] if others else [], others[1] if len(others) > 1 else [], [axis])
+        return self.place(view, groups), groups
+
+    def grouped(self, layer: str, groups: Groups, sizes: Sequence[int]) -> View:
+        """The view of a layer whose axes are groups of source dimensions of these sizes."""
+        return grouped_view(layer, self.extent(layer), groups, sizes)
+
+    def common_groups(self, views: Sequence[View], groups: Groups) -> Groups:
+        """``groups``, or the canonical arrangement of rank up to 4 where that moves no more data."""
+        rank = views[0].rank
+        if rank > 4:
+            return groups
+        usual = arrangement_axes(self.canonical(rank))
+        moves = [sum(len(plan(v, g).steps) for v in views) for g in (usual, groups)]
+        return usual if moves[0] <= moves[1] else groups
+
     def image(self, view: View) -> str:
         """A layer of shape [-1, H, W, C] holding a source tensor N,C,H,W."""
         if view.rank != 4:
             raise LayoutError(f"the input has rank {view.rank}, not 4 (N,C,H,W)")
         return self.arrange(view, IMAGE, vector=False)
 
+    def as_image(self, layer: str) -> str:
+        """The layer, brought to [-1, 1, 1, C] where it is a vector."""
+        return self._reshape(layer, self.extent(layer), False)
+
     def same_rank(self, layers: Sequence[str]) -> list[str]:
         """The layers, vectors brought to [-1, 1, 1, C] where the others are not vectors."""
         if len({self.is_vector(name) for name in layers}) == 1:
             return list(layers)
-        return [self._reshape(name, self.extent(name), False) for name in layers]
+        return [self.as_image(name) for name in layers]
+
+    def varying_as_channels(self, view: View, arrays: Sequence[Array]) -> View:
+        """The tensor seen so that constants broadcast to it vary over channels only: at most a reshape."""
+        varying = [
+            view.rank - array.ndim + i
+            for array in arrays
+            for i, size in enumerate(array.shape)
+            if size > 1 and view.rank >= array.ndim
+        ]
+        if all(atom.axis in (BATCH, CHANNELS) for d in varying for atom in view.dims[d]):
+            return view
+        extent, dims = tail_as_channels(view, varying)
+        return View(self._reshape(view.layer, extent, False), extent, dims)
 
     def channel_vector(self, view: View, array: Array) -> Array:
         """A constant operand of an element-wise operation as one number per HN channel, float64 ``[C]``.

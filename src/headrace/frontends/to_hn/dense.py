@@ -7,7 +7,17 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.graph import Unsupported, integer, real
-from headrace.frontends.layout import BATCH, CHANNELS, HEIGHT, WIDTH, Arrangement, View, merge, stored_order
+from headrace.frontends.layout import (
+    BATCH,
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    Arrangement,
+    View,
+    arrangement_axes,
+    merge,
+    stored_order,
+)
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.hn import Array
 
@@ -79,13 +89,14 @@ def matmul(builder: Builder, node: ir.Node) -> list[Result]:
         raise Unsupported(f"operands of shape {list(view.shape)} and {list(weight.shape)} do not fit")
     if view.rank == 2:
         return [dense(builder, view, weight, np.zeros(outputs))]
-    arrangement = _ROWS.get(view.rank)
-    if arrangement is None:
-        raise Unsupported(f"the input has rank {view.rank}", "rank 2 to 4")
     # Rows are positions: the same weights at each of them are a 1×1 convolution.
-    layer = builder.arrange(view, arrangement, vector=False)
+    if view.rank in _ROWS:
+        layer, groups = builder.arrange(view, _ROWS[view.rank], vector=False), arrangement_axes(_ROWS[view.rank])
+    else:
+        layer, groups = builder.innermost(view, view.rank - 1)
+        layer = builder.as_image(layer)
     made = builder.emit(
         "conv", [layer], {"kernel_shape": [1, 1, inputs, outputs]},
         {"kernel": weight.reshape(1, 1, inputs, outputs), "bias": np.zeros(outputs)},
     )  # fmt: skip
-    return [builder.output(made, arrangement)]
+    return [builder.grouped(made.name, groups, [*view.shape[:-1], outputs])]

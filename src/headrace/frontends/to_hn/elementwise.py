@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.graph import Unsupported, constant, integer, name_of, real
-from headrace.frontends.layout import View
+from headrace.frontends.layout import View, group_dimensions
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.hn import Array
 
@@ -16,6 +16,7 @@ _KINDS = {"Add": "ew_add", "Sum": "ew_add", "Sub": "ew_sub", "Mul": "ew_mult"}
 
 def per_channel(builder: Builder, view: View, scale: Array, offset: Array) -> View:
     """``x · scale + offset`` with constants that broadcast to the tensor; float64 until parsing ends."""
+    view = builder.varying_as_channels(view, (scale, offset))
     params = {
         "scale": builder.finite(builder.channel_vector(view, scale), "the factor"),
         "offset": builder.finite(builder.channel_vector(view, offset), "the offset"),
@@ -36,7 +37,9 @@ def _with_constant(builder: Builder, node: ir.Node, view: View, index: int) -> V
             return per_channel(builder, view, array, zero)
         case _:
             if first:
-                raise Unsupported("a constant divided by a tensor", "a tensor divided by a constant")
+                attributes = {"activation": "reciprocal"}
+                inverse = builder.same_layout(builder.emit("activation", [view.layer], attributes), view)
+                return per_channel(builder, inverse, array, zero)
             if not np.all(array):
                 raise Unsupported(f"division by zero in {name_of(node.inputs[index])!r}")
             return per_channel(builder, view, 1.0 / array, zero)
@@ -54,9 +57,15 @@ def combine(builder: Builder, kind: str, left: View, right: View) -> View:
     if any(a != b and 1 not in (a, b) for a, b in zip(left.shape, right.shape, strict=True)):
         raise Unsupported(f"operands of shape {list(left.shape)} and {list(right.shape)} do not broadcast")
     larger = left if left.elements >= right.elements else right
-    arrangement = builder.arrangement_of(larger) or builder.canonical(larger.rank)
-    layers = builder.same_rank([builder.arrange(view, arrangement) for view in (left, right)])
-    return builder.output(builder.emit(kind, layers), arrangement)
+    arrangement = builder.arrangement_of(larger)
+    if arrangement is not None:
+        layers = builder.same_rank([builder.arrange(view, arrangement) for view in (left, right)])
+        return builder.output(builder.emit(kind, layers), arrangement)
+    sizes = [max(pair) for pair in zip(left.shape, right.shape, strict=True)]
+    marks = [(a == 1, b == 1) for a, b in zip(left.shape, right.shape, strict=True)]
+    groups = builder.common_groups([left, right], group_dimensions(larger, marks))
+    layers = builder.same_rank([builder.place(view, groups) for view in (left, right)])
+    return builder.grouped(builder.emit(kind, layers).name, groups, sizes)
 
 
 @handles("Add", "Sub", "Mul", "Div", "Sum")
@@ -73,7 +82,8 @@ def binary(builder: Builder, node: ir.Node) -> list[Result]:
         if result is None:
             result = view
         elif node.op_type == "Div":
-            raise Unsupported("a quotient of two computed tensors is not built yet", "a constant divisor")
+            inverse = builder.emit("activation", [view.layer], {"activation": "reciprocal"})
+            result = combine(builder, "ew_mult", result, builder.same_layout(inverse, view))
         else:
             result = combine(builder, _KINDS[node.op_type], result, view)
     assert result is not None

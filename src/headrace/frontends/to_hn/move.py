@@ -1,31 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slice, Split, Pad and Concat."""
+"""Slice, Gather, Split, Pad and Concat."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, slice_ranges, split_sizes
 from headrace.frontends.graph import Unsupported, constant, integer_list, text
-from headrace.frontends.layout import CHANNELS, Arrangement, View
+from headrace.frontends.layout import CHANNELS, Groups, View, arrangement_axes, group_dimensions
+from headrace.frontends.to_hn.activation import FLOAT_MAX
 from headrace.frontends.to_hn.base import Builder, Result, handles
-from headrace.frontends.to_hn.shape import checked_axis
+from headrace.frontends.to_hn.elementwise import per_channel
+from headrace.frontends.to_hn.shape import checked_axis, drop_dimension
+from headrace.hn import Array
+
+#: Most slices that one node may become.
+MAX_PIECES = 64
+MAX_INDICES = 1 << 16
+MAX_SIZE = 1 << 16
 
 
-def _per_axis(
-    builder: Builder, layer: str, arrangement: Arrangement, values: Sequence[int], neutral: Sequence[int]
-) -> list[int]:
-    """Values per source dimension as values per non-batch axis of the HN tensor."""
+def _values(builder: Builder, layer: str, groups: Groups, dims: Mapping[int, int], neutral: Sequence[int]) -> list[int]:
+    """Values of whole-axis source dimensions as values per non-batch axis of the HN tensor."""
     out = list(neutral)
-    for dim, axis in enumerate(arrangement):
-        if axis is not None:
-            out[axis] = values[dim]
-        elif dim and values[dim] != 1 and values[dim] != 0:
-            raise Unsupported(f"dimension {dim} has no axis in the HN tensor")
+    for axis, group in enumerate(groups):
+        for dim in group:
+            if dim in dims:
+                out[axis] = dims[dim]
     return [out[CHANNELS]] if builder.is_vector(layer) else out
+
+
+def _cut_axes(builder: Builder, view: View, ranges: Mapping[int, tuple[int, int, int]]) -> View:
+    """One slice layer: (start, size, step) of source dimensions that can stand alone."""
+    layer, groups = builder.apart(view, list(ranges))
+    parts = [{d: r[i] for d, r in ranges.items()} for i in range(3)]
+    attributes = {
+        "starts": _values(builder, layer, groups, parts[0], (0, 0, 0)),
+        "steps": _values(builder, layer, groups, parts[2], (1, 1, 1)),
+        "sizes": _values(builder, layer, groups, parts[1], builder.extent(layer)),
+    }
+    sizes = [ranges[d][1] if d in ranges else size for d, size in enumerate(view.shape)]
+    return builder.grouped(builder.emit("slice", [layer], attributes).name, groups, sizes)
 
 
 def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) -> View:
@@ -34,17 +52,37 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
         return view
     if ranges[0] != (0, 1, 1):
         raise Unsupported("a slice of the batch", "a slice of other axes")
-    if any(step < 1 or size < 1 for _, size, step in ranges):
-        raise Unsupported("a slice that is empty or runs backwards", "at least one element and a positive step")
-    layer, arrangement = builder.arranged(view)
-    extent = builder.extent(layer)
-    starts, sizes, steps = ([r[i] for r in ranges] for i in range(3))
-    attributes = {
-        "starts": _per_axis(builder, layer, arrangement, starts, (0, 0, 0)),
-        "steps": _per_axis(builder, layer, arrangement, steps, (1, 1, 1)),
-        "sizes": _per_axis(builder, layer, arrangement, sizes, extent),
-    }
-    return builder.output(builder.emit("slice", [layer], attributes), arrangement)
+    if any(size < 1 for _, size, _ in ranges):
+        raise Unsupported("a slice that is empty", "at least one element")
+    changed = {d: r for d, r in enumerate(ranges) if r != (0, view.shape[d], 1)}
+    backwards = {d: r for d, r in changed.items() if r[2] < 0}
+    forwards = {d: r for d, r in changed.items() if r[2] > 0}
+    if builder.arrangement_of(view) is not None and forwards:
+        view = _cut_axes(builder, view, forwards)
+    else:
+        for dim, part in forwards.items():
+            view = _cut_axes(builder, view, {dim: part})
+    for dim, (start, size, step) in backwards.items():
+        view = pick(builder, view, dim, list(range(start, start + size * step, step)))
+    return view
+
+
+def pick(builder: Builder, view: View, dim: int, indices: Sequence[int]) -> View:
+    """The elements ``indices`` of one dimension, in that order: slices, joined."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and (len(runs[-1]) == 1 or index - runs[-1][-1] == runs[-1][1] - runs[-1][0]) and index > runs[-1][-1]:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    if not runs or len(runs) > MAX_PIECES:
+        raise Unsupported(f"{len(runs)} separate pieces of one axis", f"1 to {MAX_PIECES}")
+    parts: list[View] = []
+    for run in runs:
+        ranges = [(0, size, 1) for size in view.shape]
+        ranges[dim] = (run[0], len(run), run[1] - run[0] if len(run) > 1 else 1)
+        parts.append(cut(builder, view, ranges))
+    return join(builder, parts, dim)
 
 
 @handles("Slice")
@@ -59,6 +97,21 @@ def slice_(builder: Builder, node: ir.Node) -> list[Result]:
         raise Unsupported("a slice of the batch", "a slice of other axes")
     ranges = [(start, len(range(start, stop, step)), step) for start, stop, step in slice_ranges(view.shape, operands)]
     return [cut(builder, view, [(a, n, 1 if n == 1 and s > 0 else s) for a, n, s in ranges])]
+
+
+@handles("Gather")
+def gather(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    axis = checked_axis(node, view.rank, 0)
+    given = builder.constant(node, 1, "the indices")
+    if given.ndim > 1 or given.dtype.kind not in "iu" or given.size > MAX_INDICES:
+        raise Unsupported(f"indices of shape {list(given.shape)}", "one index, or one list of indices")
+    size = view.shape[axis]
+    indices = [int(i) for i in given.reshape(-1)]
+    if any(not -size <= i < size for i in indices):
+        raise Unsupported(f"indices that an axis of {size} does not have")
+    picked = pick(builder, view, axis, [i % size for i in indices])
+    return [picked if given.ndim else drop_dimension(picked, axis)]
 
 
 @handles("Split")
@@ -81,11 +134,12 @@ def split(builder: Builder, node: ir.Node) -> list[Result]:
 def pad(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
     mode = text(node, "mode", "constant") or "constant"
-    if mode != "constant":
-        raise Unsupported(f"Pad with mode {mode!r}", "mode 'constant' with value 0")
-    value = builder.optional(node, 2, "the value")
-    if value is not None and value.size and np.any(value.reshape(-1)[:1] != 0):
-        raise Unsupported(f"Pad with the value {value.reshape(-1)[0]}", "value 0")
+    if mode not in ("constant", "reflect", "edge"):
+        raise Unsupported(f"Pad with mode {mode!r}", "mode 'constant' with value 0, 'reflect' or 'edge'")
+    given = builder.optional(node, 2, "the value")
+    value = float(given.reshape(-1)[0]) if given is not None and given.size else 0.0
+    if not abs(value) <= FLOAT_MAX:
+        raise Unsupported(f"Pad with the value {value}", "a finite value")
     amounts = integer_list(builder.constant(node, 1, "pads"), "pads")
     axes_given = builder.optional(node, 3, "axes")
     axes = (
@@ -102,42 +156,100 @@ def pad(builder: Builder, node: ir.Node) -> list[Result]:
         return [view]
     if before[0] or after[0]:
         raise Unsupported("padding of the batch", "padding of other axes")
-    layer, arrangement = builder.arranged(view)
-    for dim in range(1, view.rank):
-        if arrangement[dim] is None and (before[dim] or after[dim]):
-            raise Unsupported(
-                f"dimension {dim} of a tensor of rank {view.rank} has no axis in the HN tensor", "rank up to 4"
-            )
-    layer = builder.same_rank([layer])[0]
+    if mode != "constant":
+        for dim in range(1, view.rank):
+            view = pick(builder, view, dim, _continued(view.shape[dim], before[dim], after[dim], mode == "reflect"))
+        return [view]
+    if value:  # zero around x - value, then value everywhere
+        view = per_channel(builder, view, np.ones(()), np.full((), -value))
+    padded = [d for d in range(1, view.rank) if before[d] or after[d]]
+    layer, groups = builder.apart(view, padded)
+    if any(d in group for group in groups[:CHANNELS] for d in padded):
+        layer = builder.as_image(layer)
     attributes = {
-        "before": _per_axis(builder, layer, arrangement, before, (0, 0, 0)),
-        "after": _per_axis(builder, layer, arrangement, after, (0, 0, 0)),
+        "before": _values(builder, layer, groups, {d: before[d] for d in padded}, (0, 0, 0)),
+        "after": _values(builder, layer, groups, {d: after[d] for d in padded}, (0, 0, 0)),
     }
-    return [builder.output(builder.emit("external_pad", [layer], attributes), arrangement)]
+    sizes = [size + before[d] + after[d] for d, size in enumerate(view.shape)]
+    result = builder.grouped(builder.emit("external_pad", [layer], attributes).name, groups, sizes)
+    return [per_channel(builder, result, np.ones(()), np.full((), value)) if value else result]
+
+
+def _continued(size: int, before: int, after: int, reflect: bool) -> list[int]:
+    """Which element stands at each position of an axis that is continued beyond its ends."""
+    if not reflect:
+        return [min(max(i, 0), size - 1) for i in range(-before, size + after)]
+    if max(before, after) >= size:
+        raise Unsupported(f"reflection by {max(before, after)} of an axis of {size}", "less than its size")
+    return [size - 1 - abs(size - 1 - abs(i)) for i in range(-before, size + after)]
 
 
 @handles("Concat")
 def concat(builder: Builder, node: ir.Node) -> list[Result]:
     known = [constant(v) is not None for v in node.inputs]
-    if any(known):
-        raise Unsupported(f"input {known.index(True)} of Concat is a constant", "computed tensors")
-    views = [builder.view(node, i) for i in range(len(node.inputs))]
-    if not views:
-        raise Unsupported("it has no input")
+    if all(known):
+        raise Unsupported("it has no computed input")
+    first = builder.view(node, known.index(False))
+    views = [
+        constant_tensor(builder, first, builder.weights(node, i, "the constant")) if fixed else builder.view(node, i)
+        for i, fixed in enumerate(known)
+    ]
+    axis = checked_axis(node, views[0].rank, 0)
+    return [join(builder, views, axis)]
+
+
+def repeated(builder: Builder, view: View, sizes: Sequence[int]) -> View:
+    """Dimensions of size 1 copied to ``sizes``: rows and columns by a nearest resize, channels by joining copies."""
+    grown = [d for d in range(view.rank) if view.shape[d] != sizes[d]]
+    if any(view.shape[d] != 1 for d in grown) or 0 in grown:
+        raise Unsupported(f"from {list(view.shape)} to {list(sizes)}", "copies of dimensions of size 1, not the batch")
+    if any(not 1 <= s <= MAX_SIZE for s in sizes):
+        raise Unsupported(f"sizes {list(sizes)}", f"1 to {MAX_SIZE}")
+    found = builder.arrangement_of(view)
+    for dim in grown:
+        axis = found[dim] if found is not None else None
+        if axis is None or axis == CHANNELS:
+            view = pick(builder, view, dim, [0] * sizes[dim])
+            continue
+        assert found is not None
+        layer = builder.arrange(view, found, vector=False)
+        extent = list(builder.extent(layer)[:2])
+        extent[axis] = sizes[dim]
+        attributes = {"sizes": extent, "coordinates": "asymmetric", "rounding": "floor"}
+        view = builder.output(builder.emit("resize_nearest", [layer], attributes), found)
+    return view
+
+
+def constant_tensor(builder: Builder, like: View, array: Array) -> View:
+    """A tensor that holds constants, made of another one of its rank: zero times a part of it plus the constants."""
+    if array.ndim != like.rank or array.shape[0] != 1:
+        raise Unsupported(f"a constant of shape {list(array.shape)}", "one for all frames, of the other inputs' rank")
+    sizes = [min(a, b) for a, b in zip(array.shape, like.shape, strict=True)]
+    part = cut(builder, like, [(0, 1 if s < a else s, 1) for s, a in zip(sizes, array.shape, strict=True)])
+    return per_channel(builder, repeated(builder, part, array.shape), np.zeros(()), array)
+
+
+def join(builder: Builder, views: Sequence[View], axis: int) -> View:
+    """Tensors one behind the other along one source dimension."""
     if len(views) == 1:
-        return [views[0]]
+        return views[0]
     rank = views[0].rank
     if any(v.rank != rank for v in views):
         raise Unsupported(f"inputs of ranks {[v.rank for v in views]}", "equal ranks")
-    axis = checked_axis(node, rank, 0)
     if any(v.shape[:axis] + v.shape[axis + 1 :] != views[0].shape[:axis] + views[0].shape[axis + 1 :] for v in views):
         raise Unsupported(f"inputs of shapes {[list(v.shape) for v in views][:6]}", "equal sizes but along the axis")
     largest = max(views, key=lambda v: v.elements)
     arrangement = builder.arrangement_of(largest)
-    if arrangement is None or arrangement[axis] is None:
-        arrangement = builder.canonical(rank)
-    place = arrangement[axis]
-    assert place is not None
-    layers = builder.same_rank([builder.arrange(v, arrangement) for v in views])
+    if arrangement is not None and arrangement[axis] is not None:
+        groups = arrangement_axes(arrangement)
+    else:
+        groups = builder.common_groups(
+            views, group_dimensions(largest, [d == axis for d in range(rank)], [axis] if rank > 1 else [])
+        )
+    place = next(i for i, group in enumerate(groups) if axis in group)
+    layers = [builder.place(v, groups) for v in views]
+    layers = builder.same_rank(layers) if place == CHANNELS else [builder.as_image(name) for name in layers]
     made = builder.emit("concat", layers, {"axis": 0 if builder.is_vector(layers[0]) else place})
-    return [builder.output(made, arrangement)]
+    sizes = list(views[0].shape)
+    sizes[axis] = sum(v.shape[axis] for v in views)
+    return builder.grouped(made.name, groups, sizes)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MaxPool, AveragePool, the global pools, and ReduceMean over height and width."""
+"""MaxPool, AveragePool and the global pools."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import Unsupported, integer, integer_list, integers
-from headrace.frontends.layout import HEIGHT, WIDTH, View, regroup
+from headrace.frontends.graph import Unsupported, integer, integers
+from headrace.frontends.layout import View, regroup
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
 from headrace.frontends.to_hn.convolution import as_image, output_size, padding_of, pair, widened
 
@@ -59,30 +58,3 @@ def global_pool(builder: Builder, node: ir.Node) -> list[Result]:
     else:
         made = builder.emit("maxpool", [layer], {"kernel_shape": [height, width]})
     return [_narrow(builder.output(made, IMAGE), source.rank)]
-
-
-@handles("ReduceMean")
-def reduce_mean(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    given = builder.optional(node, 1, "axes")
-    empty = given is None or given.size == 0
-    if empty and integer(node, "noop_with_empty_axes", 0):
-        return [view]
-    if given is None or empty:
-        raise Unsupported("ReduceMean over all axes mixes the frames of a batch", "axes of height and width")
-    axes = sorted({axis_in(a, view.rank) for a in integer_list(given, "axes")})
-    shape = [1 if i in axes else s for i, s in enumerate(view.shape)]
-    layer, arrangement = builder.arranged(view)
-    reduced = {arrangement[a] for a in axes if view.shape[a] > 1}
-    extent = builder.extent(layer)
-    spatial = {axis for axis in (HEIGHT, WIDTH) if extent[axis] > 1}
-    if 0 in axes or reduced - {HEIGHT, WIDTH} or (reduced and reduced != spatial):
-        raise Unsupported(
-            f"ReduceMean over axes {axes} of a tensor {list(view.shape)}", "the mean over height and width together"
-        )
-    if reduced:
-        layer = builder.emit("global_avgpool", [builder.same_rank([layer])[0]]).name
-    result = View(layer, builder.extent(layer), builder.output(builder.network[layer], arrangement).dims)
-    if integer(node, "keepdims", 1) == 0:
-        result = regroup(result, [s for i, s in enumerate(shape) if i not in axes])
-    return [result]

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, reshaped, shape_of, squeezed, unsqueezed
 from headrace.frontends.graph import Unsupported, integer, integer_list, integers
-from headrace.frontends.layout import permute, regroup
+from headrace.frontends.layout import View, permute, regroup
 from headrace.frontends.to_hn.base import Builder, Result, handles
 
 _FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
@@ -98,23 +98,9 @@ def size(builder: Builder, node: ir.Node) -> list[Result]:
     return [np.array(builder.view(node, 0).elements, np.int64)]
 
 
-@handles("Expand")
-def expand(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    wanted = integer_list(builder.constant(node, 1, "the shape"), "the shape")
-    tail = view.shape[view.rank - len(wanted) :]
-    if len(wanted) > view.rank or any(want not in (1, have) for want, have in zip(wanted, tail, strict=True)):
-        raise Unsupported(f"Expand from {list(view.shape)} to {wanted} repeats data", "a shape it already has")
-    return [view]
-
-
-@handles("Tile")
-def tile(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    repeats = integer_list(builder.constant(node, 1, "repeats"), "repeats")
-    if any(r != 1 for r in repeats):
-        raise Unsupported(f"Tile by {repeats} repeats data", "repeats of 1")
-    return [view]
+def drop_dimension(view: View, dim: int) -> View:
+    """Without one dimension of size 1 that is not the batch."""
+    return replace(view, dims=view.dims[:dim] + view.dims[dim + 1 :])
 
 
 def checked_axis(node: ir.Node, rank: int, default: int) -> int:

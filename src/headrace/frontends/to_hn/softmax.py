@@ -24,12 +24,9 @@ def over_axis(builder: Builder, view: View, axis: int) -> View:
         arrangement = _LAST[view.rank]
     elif axis == 1 and view.rank == 4:
         arrangement = IMAGE
-    elif axis == 1 and view.rank == 3:
-        arrangement = (None, CHANNELS, WIDTH)
     else:
-        raise Unsupported(
-            f"Softmax over axis {axis} of a tensor of rank {view.rank}", "over the last axis or the channels"
-        )
+        layer, groups = builder.innermost(view, axis)
+        return builder.grouped(builder.emit("softmax", [layer]).name, groups, view.shape)
     return builder.output(builder.emit("softmax", [builder.arrange(view, arrangement)]), arrangement)
 
 

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators put together from sums, products and activations: Max, Min, Pow, LRN, and functions of one tensor."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.frontends.graph import Unsupported, constant, integer, real
+from headrace.frontends.layout import View
+from headrace.frontends.to_hn.activation import FLOAT_MAX, clipped
+from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
+from headrace.frontends.to_hn.elementwise import combine
+
+
+def applied(builder: Builder, view: View, name: str, **params: float) -> View:
+    """An activation on every element."""
+    attributes: dict[str, object] = {"activation": name}
+    if params:
+        attributes["activation_params"] = params
+    return builder.same_layout(builder.emit("activation", [view.layer], attributes), view)
+
+
+def _larger(builder: Builder, a: View, b: View) -> View:
+    """max(a, b) = a + relu(b - a)."""
+    return combine(builder, "ew_add", a, applied(builder, combine(builder, "ew_sub", b, a), "relu"))
+
+
+def _smaller(builder: Builder, a: View, b: View) -> View:
+    """min(a, b) = a - relu(a - b)."""
+    return combine(builder, "ew_sub", a, applied(builder, combine(builder, "ew_sub", a, b), "relu"))
+
+
+@handles("Max", "Min")
+def extreme(builder: Builder, node: ir.Node) -> list[Result]:
+    largest = node.op_type == "Max"
+    result: View | None = None
+    bounds: list[int] = []
+    for index, value in enumerate(node.inputs):
+        if constant(value) is not None:
+            bounds.append(index)
+            continue
+        view = builder.view(node, index)
+        result = view if result is None else (_larger if largest else _smaller)(builder, result, view)
+    if result is None:
+        raise Unsupported("all of its inputs are constants")
+    for index in bounds:
+        array = builder.weights(node, index, "the bound")
+        if array.size != 1:
+            raise Unsupported(f"a bound of shape {list(array.shape)}", "one number, or a computed tensor")
+        number = float(array.reshape(-1)[0])
+        result = clipped(builder, result, number if largest else -FLOAT_MAX, FLOAT_MAX if largest else number)
+    return [result]
+
+
+@handles("Pow")
+def power(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    exponent = builder.constant(node, 1, "the exponent")
+    number = float(exponent.reshape(-1)[0]) if exponent.size == 1 else float("nan")
+    match number:
+        case 1.0:
+            return [view]
+        case 2.0:
+            return [combine(builder, "ew_mult", view, view)]
+        case 3.0:
+            return [combine(builder, "ew_mult", combine(builder, "ew_mult", view, view), view)]
+        case 0.5:
+            return [applied(builder, view, "sqrt")]
+        case -1.0:
+            return [applied(builder, view, "reciprocal")]
+        case -0.5:
+            return [applied(builder, applied(builder, view, "sqrt"), "reciprocal")]
+        case _:
+            raise Unsupported(f"the exponent {exponent.reshape(-1)[:4].tolist()}", "1, 2, 3, 0.5, -0.5 or -1")
+
+
+#: The convolution that sums neighbouring channels has the square of this many weights.
+MAX_LRN_CHANNELS = 2048
+
+
+@handles("LRN")
+def local_response_normalization(builder: Builder, node: ir.Node) -> list[Result]:
+    """X · (bias + alpha/size · Σ of squares of neighbouring channels)^-beta: the sum is a 1×1 convolution."""
+    view = builder.view(node, 0)
+    size, alpha = integer(node, "size", 0), real(node, "alpha", 1e-4)
+    beta, bias = real(node, "beta", 0.75), real(node, "bias", 1.0)
+    if size < 1 or alpha < 0 or bias <= 0 or beta <= 0:
+        raise Unsupported(f"size {size}, alpha {alpha:g}, beta {beta:g}, bias {bias:g}", "positive numbers")
+    layer = builder.image(view)
+    channels = builder.extent(layer)[2]
+    if channels > MAX_LRN_CHANNELS:
+        raise Unsupported(f"{channels} channels", f"at most {MAX_LRN_CHANNELS}")
+    distance = np.arange(channels)[:, None] - np.arange(channels)[None, :]  # input channel less output channel
+    near = (distance >= -((size - 1) // 2)) & (distance <= size // 2)
+    kernel = (near * (alpha / size)).reshape(1, 1, channels, channels)
+    square = builder.emit("ew_mult", [layer, layer])
+    total = builder.emit(
+        "conv", [square.name], {"kernel_shape": [1, 1, channels, channels]},
+        {"kernel": kernel, "bias": np.full(channels, bias)},
+    )  # fmt: skip
+    params: dict[str, object] = {"activation": "power", "activation_params": {"exponent": -beta}}
+    factor = builder.emit("activation", [total.name], params)
+    return [builder.output(builder.emit("ew_mult", [layer, factor.name]), IMAGE)]
+
+
+@handles("Reciprocal", "Sqrt", "Abs", "Exp", "Softplus", "Softsign")
+def unary(builder: Builder, node: ir.Node) -> list[Result]:
+    return [applied(builder, builder.view(node, 0), node.op_type.lower())]

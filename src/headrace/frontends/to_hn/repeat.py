@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Expand and Tile: nothing where the operation behind broadcasts anyway, else copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from headrace.frontends.graph import Unsupported, integer_list, live_uses
+from headrace.frontends.layout import View
+from headrace.frontends.to_hn.base import Builder, Result, handles
+from headrace.frontends.to_hn.move import pick, repeated
+
+_BROADCASTING = ("Add", "Sub", "Mul", "Div", "Max", "Min")
+
+
+def _needless(builder: Builder, node: ir.Node, view: View, sizes: Sequence[int]) -> bool:
+    """Whether every user is an element-wise operation whose other operand has the sizes already."""
+    value = node.outputs[0]
+    users = live_uses(value)
+    if not users or value.is_graph_output():
+        return False
+    for user in users:
+        others = [v for v in user.inputs if v is not value]
+        if user.domain or user.op_type not in _BROADCASTING or len(others) != 1:
+            return False
+        other = others[0]
+        if other is None or other not in builder.views or builder.views[other].shape != tuple(sizes):
+            return False
+    return len(sizes) == view.rank
+
+
+@handles("Expand")
+def expand(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    wanted = integer_list(builder.constant(node, 1, "the shape"), "the shape")
+    if len(wanted) > view.rank:
+        raise Unsupported(f"Expand from {list(view.shape)} to {wanted}", "no more dimensions than it has")
+    ahead = view.rank - len(wanted)
+    pairs = zip(view.shape[ahead:], wanted, strict=True)
+    sizes = [*view.shape[:ahead], *(want if have == 1 else have for have, want in pairs)]
+    if any(want not in (1, have) for have, want in zip(sizes[ahead:], wanted, strict=True)):
+        raise Unsupported(f"Expand from {list(view.shape)} to {wanted}", "sizes that broadcast")
+    if sizes[0] != view.shape[0] and builder.batch in (-1, sizes[0]):
+        sizes[0] = view.shape[0]  # the frames of the batch, whatever their number
+    if tuple(sizes) == view.shape or _needless(builder, node, view, sizes):
+        return [view]
+    return [repeated(builder, view, sizes)]
+
+
+@handles("Tile")
+def tile(builder: Builder, node: ir.Node) -> list[Result]:
+    view = builder.view(node, 0)
+    repeats = integer_list(builder.constant(node, 1, "repeats"), "repeats")
+    if len(repeats) != view.rank or any(r < 1 for r in repeats):
+        raise Unsupported(f"repeats {repeats} of a tensor of rank {view.rank}", "one positive number per dimension")
+    if repeats[0] > 1:
+        raise Unsupported("Tile of the batch", "other axes")
+    once = [s * r if s == 1 else s for s, r in zip(view.shape, repeats, strict=True)]
+    for dim, count in enumerate(repeats):
+        if count > 1 and view.shape[dim] > 1:
+            view = pick(builder, view, dim, list(range(view.shape[dim])) * count)
+            once[dim] = view.shape[dim]
+    return [repeated(builder, view, once)]
