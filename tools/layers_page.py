@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from headrace.layers import all_definitions
-from headrace.layers.activation import FUNCTIONS
+from headrace.layers.activation import FUNCTIONS, OUTPUT_OFFSET, OUTPUT_SCALE
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "layers.md"
 
@@ -37,10 +37,13 @@ def page() -> str:
         if rows:
             lines.append(f"- `{d.kind}`: " + "; ".join(f"`{f.name}` ({f.type}, default {_default(f)})" for f in rows))
     lines += ["", "## Activations", ""]
+    lines += [f"A table's result may be scaled and moved: `{OUTPUT_SCALE}` (1.0), `{OUTPUT_OFFSET}` (0.0).", ""]
     for name, function in FUNCTIONS.items():
         how = "clamp" if function.clamp else "table"
         params = (
-            ", ".join(f"{k} = {v}" for k, v in function.params.items()) if isinstance(function.params, dict) else ""
+            ", ".join(f"{k} = {v}" for k, v in function.params.items() if k not in (OUTPUT_SCALE, OUTPUT_OFFSET))
+            if isinstance(function.params, dict)
+            else ""
         )
         lines.append(f"- `{name}` ({how}){': ' + params if params else ''}")
     return "\n".join(lines) + "\n"

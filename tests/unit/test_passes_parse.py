@@ -12,6 +12,7 @@ from headrace.layers import definition_of, infer_shape
 from headrace.layers.base import check_network
 from headrace.passes import run_passes
 from headrace.passes.absorb_pad import AbsorbPad
+from headrace.passes.fold_affine import FoldAffine
 from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
 from headrace.passes.fuse_activation import FuseActivation
@@ -231,3 +232,54 @@ def test_odd_rows_left_over_keep_the_slices():
     maker.add("concat", "cat", ["s00", "s01", "s10", "s11"], {"axis": 2})
     network = maker.conv("c", "cat", 12, 4, padding=[1, 1, 1, 1]).out("c")
     assert "slice" in same(network, *FOCUS)
+
+
+def affine(maker, name, source, scale, offset):
+    return maker.add("batch_norm", name, [source], scale=np.asarray(scale), offset=np.asarray(offset))
+
+
+@pytest.mark.parametrize("activation", ["hard_swish", "sigmoid", "silu", "gelu", "exp"])
+@pytest.mark.parametrize(("scale", "offset"), [(0.75, -0.3), (-1.5, 0.2)])
+def test_one_scale_and_offset_go_into_a_table(activation, scale, offset):
+    maker = Maker().conv("c", "x", 4, 3, activation=activation)
+    maker = affine(affine(maker, "a", "c", [scale] * 3, [offset] * 3), "b", "a", [2.0] * 3, [1.0] * 3)
+    network = maker.out("b")
+    assert same(network, FoldAffine()) == ["conv"]
+    params = network.of_kind("conv")[0].attributes["activation_params"]
+    assert params == {"output_scale": scale * 2, "output_offset": offset * 2 + 1}
+
+
+@pytest.mark.parametrize(
+    ("activation", "params", "scales", "offset"),
+    [
+        ("relu", {}, [0.5, 2.0, 3.0], 0.25),
+        ("relu", {}, [0.5, 2.0, 3.0], 0.0),
+        ("relu6", {}, [0.5] * 3, -0.25),
+        ("clip", {"min": -1.0, "max": 0.5}, [2.0] * 3, 1.0),
+    ],
+)
+def test_a_clamp_takes_the_affine_into_weights_and_bounds(activation, params, scales, offset):
+    maker = Maker().conv("c", "x", 4, 3, activation=activation, **({"activation_params": params} if params else {}))
+    assert same(affine(maker, "a", "c", scales, [offset] * 3).out("a"), FoldAffine()) == ["conv"]
+
+
+@pytest.mark.parametrize(
+    ("activation", "scales", "offsets"),
+    [
+        ("relu", [0.5, -2.0, 3.0], [0.0] * 3),
+        ("relu", [0.5] * 3, [0.0, 0.1, 0.0]),
+        ("relu6", [0.5, 1.0, 1.0], [0.0] * 3),
+        ("silu", [0.5, 1.0, 1.0], [0.0] * 3),
+        ("silu", [0.0] * 3, [1.0] * 3),
+        ("leaky_relu", [0.5] * 3, [1.0] * 3),
+        ("linear", [0.5] * 3, [1.0] * 3),
+    ],
+)
+def test_an_affine_stays_where_the_fold_would_not_be_the_same(activation, scales, offsets):
+    maker = Maker().conv("c", "x", 4, 3, activation=activation)
+    assert same(affine(maker, "a", "c", scales, offsets).out("a"), FoldAffine()) == ["conv", "batch_norm"]
+
+
+def test_an_affine_stays_where_others_read_the_activation():
+    maker = affine(Maker().conv("c", "x", 4, 3, activation="silu"), "a", "c", [0.5] * 3, [1.0] * 3)
+    assert same(maker.out("a", "c"), FoldAffine()) == ["conv", "batch_norm"]

@@ -27,6 +27,7 @@ from headrace.layers import definition_of
 from headrace.layers.base import check_network
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
+from headrace.passes.fold_affine import FoldAffine
 from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
 from headrace.passes.fuse_activation import FuseActivation
@@ -45,6 +46,7 @@ PASSES = (
     FoldBatchNorm(),
     DropIdentityBatchNorm(),
     FuseActivation(),
+    FoldAffine(),
     AbsorbPad(),
 )
 

@@ -140,7 +140,37 @@ def _hard_sigmoid_decimal(p: Params, x: Decimal) -> Decimal:
     return _clip01(tables.exact(p["alpha"]) * x + tables.exact(p["beta"]))
 
 
-FUNCTIONS: dict[str, Function] = {
+#: Parameters of every function that is a table: its result times the scale, plus the offset. They hold a multiply-add
+#: by one number each that follows the activation (passes/fold_affine.py); the table makes it free.
+OUTPUT_SCALE, OUTPUT_OFFSET = "output_scale", "output_offset"
+
+
+def _with_output(function: Function) -> Function:
+    """The function with the parameters :data:`OUTPUT_SCALE` and :data:`OUTPUT_OFFSET`."""
+    exact_value = function.decimal
+    if exact_value is None:
+        return function
+
+    def changed(p: Params) -> bool:
+        return (p[OUTPUT_SCALE], p[OUTPUT_OFFSET]) != (1.0, 0.0)
+
+    def evaluate(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+        y = function.evaluate(o, p, x)
+        return o.affine(y, p[OUTPUT_SCALE], p[OUTPUT_OFFSET]) if changed(p) else y
+
+    def decimal(p: Params, x: Decimal) -> Decimal:
+        y = exact_value(p, x)
+        return tables.exact(p[OUTPUT_SCALE]) * y + tables.exact(p[OUTPUT_OFFSET]) if changed(p) else y
+
+    def bounds(p: Params) -> tuple[float | None, float | None]:
+        low, high = (None if v is None else p[OUTPUT_SCALE] * v + p[OUTPUT_OFFSET] for v in function.range(p))
+        return (low, high) if p[OUTPUT_SCALE] > 0 else (high, low)
+
+    params = {**function.params, OUTPUT_SCALE: 1.0, OUTPUT_OFFSET: 0.0}
+    return Function(evaluate, decimal, None, bounds, params)
+
+
+_PLAIN: dict[str, Function] = {
     "linear": Function(lambda o, p, x: x, clamp=lambda p: (None, None)),
     "relu": Function(lambda o, p, x: o.clip(x, 0.0, None), clamp=lambda p: (0.0, None), range=lambda p: (0.0, None)),
     "relu6": Function(lambda o, p, x: o.clip(x, 0.0, 6.0), clamp=lambda p: (0.0, 6.0), range=lambda p: (0.0, 6.0)),
@@ -188,6 +218,9 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 
+FUNCTIONS: dict[str, Function] = {name: _with_output(function) for name, function in _PLAIN.items()}
+
+
 def function_of(name: str, where: str = "") -> Function:
     """The activation of this name, or a UsageError with the nearest names."""
     if name not in FUNCTIONS:
@@ -211,6 +244,8 @@ class ActivationAttributes(Attributes):
             raise AttributeRuleError(
                 "the activation has no such parameter", ", ".join(extra), ", ".join(known) or "none"
             )
+        if self.params.get(OUTPUT_SCALE, 1.0) == 0:
+            raise AttributeRuleError("the output scale makes a constant of the activation", 0, "another number")
         if self.activation == "power" and self.params["offset"] < 0:
             raise AttributeRuleError("power of a negative number", self.params["offset"], "an offset of 0 or more")
         if self.activation == "celu" and self.params["alpha"] == 0:

@@ -29,7 +29,8 @@ def _scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
     return network.param(layer, "scale").astype(np.float64), network.param(layer, "offset").astype(np.float64)
 
 
-def _fold(network: Network, before: Layer, layer: Layer) -> None:
+def fold_into(network: Network, before: Layer, layer: Layer) -> None:
+    """Multiply the weights of ``before`` by the scale of ``layer``, and add its offset; activations are left alone."""
     scale, offset = _scale_offset(network, layer)
     if before.kind == "batch_norm":
         first_scale, first_offset = _scale_offset(network, before)
@@ -61,7 +62,7 @@ class FoldBatchNorm(Pass):
                 continue
             if bypasses.sole_user(before.name) is not layer:
                 continue
-            _fold(network, before, layer)
+            fold_into(network, before, layer)
             _take_activation(before, layer)
             records.append({"layer": before.name, "folded": list(layer.original_names)})
             bypasses.bypass(layer)
