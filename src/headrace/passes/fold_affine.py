@@ -4,7 +4,7 @@
 Networks with a learned scale and offset behind each activation have one per layer (the "learnable affine block" of
 PP-LCNetV3, and so of PP-OCRv4). As a layer of its own each would take a controller, time and one more rounding.
 
-With s > 0: ``s·clip(x, l, h) + o = clip(s·x + o, s·l + o, s·h + o)``. So a clamp takes it into weights, bias and bounds,
+With s > 0: ``s·clip(x, l, h) + o = clip(s·x + o, s·l + o, s·h + o)``. So a clamp takes it into weights and bounds,
 where s may differ between channels. A table takes it into its entries, whatever the signs.
 """
 
