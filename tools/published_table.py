@@ -26,7 +26,7 @@ from headrace.passes.base import run_passes
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing import Allocation, ContextPlan, Flow, Partition, allocate, flow_of, limits_of, partition
+from headrace.timing import Allocation, ContextPlan, Flow, Partition, flow_of, limits_of, one_context, partition
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results-throughput.md"
 
@@ -246,7 +246,7 @@ way round.
 
 def predict(flow: Flow, target: Target) -> Partition | None:
     """The closed form's contexts for single frames; one context where the network fits."""
-    found = allocate(flow, target, limits_of(target, flow))
+    found = one_context(flow, target, limits_of(target, flow))
     if isinstance(found, Allocation):
         only = ContextPlan(0, len(flow.works), found, 0, 0, 0, 0, 0)
         return Partition((only,), 1, found.lower_bound, 0, 1, True)

@@ -12,7 +12,7 @@ namespace headrace::microcode {
 
 constexpr uint32_t kMagic = 0x434d5248;
 constexpr uint32_t kVersionMajor = 1;
-constexpr uint32_t kVersionMinor = 0;
+constexpr uint32_t kVersionMinor = 1;
 constexpr const char* kResourceName = "headrace.microcode";
 constexpr uint32_t kSectionAlignment = 64;
 constexpr uint32_t kNone = 0xffffffff;
@@ -319,7 +319,7 @@ struct StageRecord {
   uint8_t feature_slices{};  // df
   uint8_t subclusters_per_slice{};  // n
   uint8_t flags{};  // 0
-  uint16_t reserved{};  // 0
+  uint16_t shares{};  // 0: controllers of its own; n: runs on the controller of the stage n records before
   uint32_t rows{};  // output rows per frame
   uint32_t engine_cycles_per_row{};  // useful engine cycles per output row (before the busy share)
   uint64_t input_bytes_per_frame{};  // bytes through the input port of the busiest slice
@@ -337,7 +337,7 @@ struct StageRecord {
     r.feature_slices = load_u8(p + 15);
     r.subclusters_per_slice = load_u8(p + 16);
     r.flags = load_u8(p + 17);
-    r.reserved = load_u16(p + 18);
+    r.shares = load_u16(p + 18);
     r.rows = load_u32(p + 20);
     r.engine_cycles_per_row = load_u32(p + 24);
     r.input_bytes_per_frame = load_u64(p + 28);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <queue>
+#include <set>
 
 #include "errors.hpp"
 #include "row_geometry.hpp"
@@ -48,9 +49,10 @@ struct Actor {
   uint64_t rows = 1;                                         // of the written (or sent) tensor per frame
   uint64_t input = 0, engine = 0, output = 0, overhead = 0;  // cycles per row
   bool incremental = false;
-  uint64_t steps_per_frame = 1;  // tokens: rows, or input rows of an incremental stage
-  uint64_t next = 0;             // token, over all frames
-  uint64_t free = 0;             // when its server is free
+  uint64_t steps_per_frame = 1;   // tokens: rows, or input rows of an incremental stage
+  uint64_t next = 0;              // token, over all frames
+  uint64_t free = 0;              // when its server is free
+  uint32_t controller = kNobody;  // shared with other stages, if it is
   bool pending = false;
   uint64_t wait_input = 0, wait_output = 0;  // times of the pending token's last dependencies
   uint64_t first_start = 0, last_end = 0, stall_input = 0, stall_output = 0;  // of the measured frame
@@ -106,10 +108,23 @@ class Simulation {
   void run() {
     for (uint32_t a = 0; a < actors_.size(); ++a) schedule(a);
     while (!queue_.empty()) {
-      const auto [time, actor] = queue_.top();
+      const auto [time, index] = queue_.top();
       queue_.pop();
-      actors_[actor].pending = false;
-      perform(actor, time);
+      if (index < actors_.size()) {
+        // A row that finds its controller taken, or others in front of it, waits its turn.
+        Controller* shared = controller_of(index);
+        if (shared != nullptr && (shared->free > time || !shared->waiting.empty())) {
+          if (shared->waiting.empty()) wake(index);
+          shared->waiting.emplace(time, index);
+        } else {
+          start(index, time);
+        }
+        continue;
+      }
+      Controller& shared = controllers_[index - actors_.size()];
+      const uint32_t next = shared.waiting.begin()->second;
+      shared.waiting.erase(shared.waiting.begin());
+      start(next, time);
     }
     for (uint32_t a = 0; a < actors_.size(); ++a) {
       if (actors_[a].next != total(actors_[a])) report_deadlock(a);
@@ -164,8 +179,11 @@ class Simulation {
       a.steps_per_frame = a.incremental ? a.geometry[0].input_rows() : a.rows;
       actors_.push_back(std::move(a));
     }
-    for (const StageRecord& s : p_.stages) {
-      if (holds(s.kernel)) set_rates(actors_[actor_of_[s.kernel]], s);
+    for (size_t i = 0; i < p_.stages.size(); ++i) {
+      const StageRecord& s = p_.stages[i];
+      if (!holds(s.kernel)) continue;
+      set_rates(actors_[actor_of_[s.kernel]], s);
+      if (s.shares != 0) share(actor_of_[s.kernel], actor_of_[p_.stages[i - s.shares].kernel]);
     }
     const auto add_link = [&](uint32_t tensor, ActorKind kind) {
       Actor a;
@@ -179,6 +197,14 @@ class Simulation {
       if (outside[t].enters) add_link(t, ActorKind::kLinkIn);
       if (outside[t].leaves) add_link(t, ActorKind::kLinkOut);
     }
+  }
+
+  void share(uint32_t actor, uint32_t owner) {
+    if (actors_[owner].controller == kNobody) {
+      actors_[owner].controller = static_cast<uint32_t>(controllers_.size());
+      controllers_.emplace_back();
+    }
+    actors_[actor].controller = actors_[owner].controller;
   }
 
   void set_rates(Actor& a, const StageRecord& s) const {
@@ -324,6 +350,29 @@ class Simulation {
     return inside + 1 == a.steps_per_frame ? share + a.row_cycles() - all : share;
   }
 
+  // A controller that several stages share, one row at a time: first ready, first served.
+  struct Controller {
+    uint64_t free = 0;
+    std::set<std::pair<uint64_t, uint32_t>> waiting;  // ready, actor
+  };
+  Controller* controller_of(uint32_t actor) {
+    return actors_[actor].controller == kNobody ? nullptr : &controllers_[actors_[actor].controller];
+  }
+
+  void start(uint32_t index, uint64_t time) {
+    actors_[index].pending = false;
+    Controller* shared = controller_of(index);
+    if (shared != nullptr) {
+      shared->free = time + token_cycles(actors_[index]);
+      if (!shared->waiting.empty()) wake(index);
+    }
+    perform(index, time);
+  }
+  void wake(uint32_t actor) {
+    const uint32_t controller = actors_[actor].controller;
+    queue_.push({controllers_[controller].free, static_cast<uint32_t>(actors_.size()) + controller});
+  }
+
   void perform(uint32_t index, uint64_t time) {
     Actor& a = actors_[index];
     uint64_t end = 0;
@@ -359,8 +408,9 @@ class Simulation {
     if (a.next / a.steps_per_frame != measured_frame(frames_)) return;
     if (a.next % a.steps_per_frame == 0) a.first_start = time;
     a.last_end = time + token_cycles(a);
-    if (time <= a.free) return;
-    (a.wait_input >= a.wait_output ? a.stall_input : a.stall_output) += time - a.free;
+    const uint64_t held = std::max(a.wait_input, a.wait_output);  // waiting for a shared controller is no stall
+    if (held <= a.free) return;
+    (a.wait_input >= a.wait_output ? a.stall_input : a.stall_output) += held - a.free;
   }
 
   std::string name(const Actor& a) const {
@@ -402,7 +452,8 @@ class Simulation {
   const uint32_t frames_;
   const uint32_t context_;
   std::vector<Actor> actors_;
-  std::vector<uint32_t> actor_of_;  // by kernel
+  std::vector<uint32_t> actor_of_;       // by kernel
+  std::vector<Controller> controllers_;  // that are shared; events of index actors_.size() + n are theirs
   std::vector<Edge> edges_;
   std::vector<uint32_t> writer_;                  // by tensor: actor
   std::vector<std::vector<uint32_t>> readers_;    // by tensor: edges
@@ -412,12 +463,17 @@ class Simulation {
   std::priority_queue<Event, std::vector<Event>, std::greater<>> queue_;
 };
 
-// The slowest stage; where one context stays loaded, the host link may be slower still.
-void find_bottleneck(TimingResult& out) {
-  uint64_t most = 0;
+// The slowest controller's slowest stage; where one context stays loaded, the host link may be slower still.
+void find_bottleneck(const Program& p, TimingResult& out) {
+  // Stages that share a controller count together, and the slowest of them speaks for it.
+  std::vector<uint64_t> load(out.stages.size(), 0);
+  for (size_t i = 0; i < out.stages.size(); ++i) load[i - p.stages[i].shares] += out.stages[i].busy;
+  uint64_t most = 0, longest = 0;
   for (size_t i = 0; i < out.stages.size(); ++i) {
-    if (out.stages[i].busy <= most) continue;
-    most = out.stages[i].busy;
+    const uint64_t all = load[i - p.stages[i].shares], own = out.stages[i].busy;
+    if (all < most || (all == most && own <= longest)) continue;
+    most = all;
+    longest = own;
     out.bottleneck = static_cast<uint32_t>(i);
   }
   if (out.contexts.empty() && out.link_busy > most) out.bottleneck = static_cast<uint32_t>(out.stages.size());
@@ -439,7 +495,7 @@ void summarise(const Program& p, const Simulation& sim, uint32_t frames, TimingR
   out.link_busy = sim.link_busy();
   out.stages.clear();
   for (const StageRecord& s : p.stages) out.stages.push_back(sim.stage(s.kernel));
-  find_bottleneck(out);
+  find_bottleneck(p, out);
 }
 
 // Cycles until the last of `batch` frames has left; frames beyond the simulated ones follow at the last ones' pace.
@@ -494,7 +550,7 @@ class Sequence {
     out.fps = clock * out.batch / static_cast<double>(round);
     out.latency_ms = static_cast<double>(out.latency) / clock * 1e3;
     out.link_busy = loading / out.batch + streams;
-    find_bottleneck(out);
+    find_bottleneck(p_, out);
     // The link decides where loading and streams take longer than all the pipelines.
     uint64_t runs = 0;
     for (const ContextTiming& c : out.contexts) runs += c.run;

@@ -142,13 +142,28 @@ void check_dataflow(const Program& p) {
 }
 
 struct Used {
-  uint64_t controllers = 0, subclusters = 0, memory_units = 0;
+  uint64_t controllers = 0, subclusters = 0, memory_units = 0, activation_units = 0, input_aligners = 0;
 };
+
+// A stage without controllers of its own runs on that of an earlier one in its context and cluster; both are one slice.
+void check_shared(const Program& p, size_t index, const std::string& where) {
+  const StageRecord& s = p.stages[index];
+  if (s.shares == 0) return;
+  const auto single = [](const StageRecord& r) { return r.column_slices == 1 && r.feature_slices == 1; };
+  if (s.shares > index) invalid(where, "it shares the controller of a stage before the first", str(s.shares), "fewer");
+  const StageRecord& owner = p.stages[index - s.shares];
+  if (s.controllers != 0 || owner.controllers != 1 || owner.shares != 0 || !single(s) || !single(owner) ||
+      owner.cluster != s.cluster || p.kernels[owner.kernel].context != p.kernels[s.kernel].context) {
+    invalid(where, "it cannot share that stage's controller", "stage " + str(uint64_t{index - s.shares}),
+            "a stage of the same cluster and context with one controller of its own, both one slice wide");
+  }
+}
 
 void check_stages(const Program& p) {
   const TargetRecord& t = p.target;
   std::vector<uint8_t> staged(p.kernels.size(), 0);
   std::vector<Used> used(p.contexts.size());
+  std::vector<uint64_t> activation(p.stages.size(), 0), aligner(p.stages.size(), 0);  // by controller's first stage
   for (size_t i = 0; i < p.stages.size(); ++i) {
     const StageRecord& s = p.stages[i];
     const std::string where = "stage " + str(uint64_t{i});
@@ -170,10 +185,20 @@ void check_stages(const Program& p) {
               str(std::max({s.input_bytes_per_frame, s.output_bytes_per_frame, s.join_bytes_per_frame})),
               "at most 2^40");
     }
+    check_shared(p, i, where);
+    const KernelRecord& kernel = p.kernels[s.kernel];
+    const uint64_t slices = uint64_t{s.column_slices} * s.feature_slices;
     Used& u = used[p.kernels[s.kernel].context];
     u.controllers += s.controllers;
     u.subclusters += s.subclusters;
     u.memory_units += s.memory_units;
+    // What stages on one controller do in turn counts once: the largest need of any of them.
+    const size_t owner = i - s.shares;
+    const uint64_t aligners = slices * kernel.operand_count + (slices > 1 ? slices : 0);
+    u.activation_units += std::max(activation[owner], slices) - activation[owner];
+    u.input_aligners += std::max(aligner[owner], aligners) - aligner[owner];
+    activation[owner] = std::max(activation[owner], slices);
+    aligner[owner] = std::max(aligner[owner], aligners);
   }
   for (size_t c = 0; c < used.size(); ++c) {
     const auto check = [&](const char* what, uint64_t need, uint32_t per_cluster) {
@@ -186,6 +211,8 @@ void check_stages(const Program& p) {
     check("layer controllers", used[c].controllers, t.controllers_per_cluster);
     check("sub-clusters", used[c].subclusters, t.subclusters_per_cluster);
     check("memory units", used[c].memory_units, t.memory_units_per_cluster);
+    check("activation units", used[c].activation_units, t.activation_units_per_cluster);
+    check("input aligners", used[c].input_aligners, t.input_aligners_per_cluster);
   }
 }
 

@@ -169,11 +169,11 @@ def test_stacked_rows() -> None:
 # --- allocation ------------------------------------------------------------------------------------------------------
 
 
-def best_by_force(table: OptionTable, limits: tuple[int, int, int]) -> int | None:
+def best_by_force(table: OptionTable, limits: tuple[int, ...]) -> int | None:
     """The smallest frame time over every combination of options."""
     best: int | None = None
     for combination in itertools.product(*table.options):
-        if all(sum(o.use[r] for o in combination) <= limits[r] for r in range(3)):
+        if all(sum(o.use[r] for o in combination) <= limits[r] for r in range(len(limits))):
             time = max(o.cycles for o in combination)
             best = time if best is None else min(best, time)
     return best
@@ -190,7 +190,7 @@ def test_choice_against_brute_force() -> None:
             )
             rows.append([options[i] for i in sorted(rng.choice(len(options), min(5, len(options)), replace=False))])
         table = OptionTable(rows)
-        limits = tuple(int(rng.integers(len(rows), m)) for m in (24, 60, 24))
+        limits = tuple(int(rng.integers(len(rows), m)) for m in (24, 60, 24, 30, 40))
         want = best_by_force(table, limits)
         found = next((t for t in table.thresholds if table.choose(t, limits) is not None), None)
         if want is None:
@@ -208,10 +208,10 @@ def test_choice_against_brute_force() -> None:
 def test_choice_keeps_the_limits() -> None:
     table = OptionTable([options_of(conv(28, 64, 64), TARGET)] * 6)
     for threshold in table.thresholds:
-        chosen = table.choose(threshold, (30, 100, 60))
+        chosen = table.choose(threshold, (30, 100, 60, 40, 50))
         if chosen is not None:
             uses = np.array([table.options[i][c].use for i, c in enumerate(chosen)]).sum(axis=0)
-            assert (uses <= (30, 100, 60)).all()
+            assert (uses <= (30, 100, 60, 40, 50)).all()
             assert max(table.options[i][c].cycles for i, c in enumerate(chosen)) <= threshold
 
 
@@ -228,7 +228,7 @@ def test_more_resources_are_never_slower() -> None:
 
 def test_shares_use_the_written_decimal() -> None:
     flow = Flow((), (), ())
-    assert limits_of(TARGET, flow, (0.9, 0.9, 0.9)) == Limits(115, 460, 921)
+    assert limits_of(TARGET, flow, (0.9, 0.9, 0.9)) == Limits(115, 460, 921, 160, 256)
 
 
 def test_impossible_says_what_is_short() -> None:

@@ -23,6 +23,7 @@ from headrace.hef.microcode import (
 from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import Target
 from headrace.timing import ContextPlan, Partition
+from headrace.timing.resources import MEMORY
 
 
 def constant_bytes(kernel: Kernel) -> int:
@@ -119,8 +120,9 @@ def _stages(context: ContextPlan) -> list[StageRecord]:
                 kernel=context.first + i,
                 cluster=cluster,
                 controllers=use[0],
+                shares=i - allocation.roots[i] if allocation.roots else 0,
                 subclusters=use[1],
-                memory_units=use[2],
+                memory_units=use[MEMORY],
                 column_slices=option.column_slices,
                 feature_slices=option.feature_slices,
                 subclusters_per_slice=option.subclusters_per_slice,

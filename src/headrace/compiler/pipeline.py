@@ -23,9 +23,9 @@ from headrace.timing import (
     Flow,
     Partition,
     Shortage,
-    allocate,
     alone,
     limits_of,
+    one_context,
     partition,
 )
 from headrace.timing.allocate import Placer
@@ -144,10 +144,10 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
     """
 
     def placer(flow: Flow) -> Placer:
-        return lambda uses: place(uses, flow, target)
+        return lambda uses, roots: place(uses, flow, target, roots)
 
     flow, shares = lowered.flow, options.shares
-    result = allocate(flow, target, limits_of(target, flow, shares), placer(flow))
+    result = one_context(flow, target, limits_of(target, flow, shares), placer(flow))
     if isinstance(result, Allocation):
         weights = sum(constant_bytes(k) for k in lowered.kernels)
         only = ContextPlan(0, len(flow.works), result, weights, 0, 0, 0, 0)

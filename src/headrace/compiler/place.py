@@ -18,14 +18,14 @@ import numpy as np
 
 from headrace.targets import Target
 from headrace.timing import Flow
+from headrace.timing.resources import MEMORY, RESOURCES, Use, per_cluster, total
 
 MOST_OF_A_STAGE = 65535  # what a stage record holds
-Use = tuple[int, int, int]
 
 
 @dataclass
 class _Room:
-    """What is left in each cluster: [controllers, sub-clusters, memory units]."""
+    """What is left in each cluster, per resource."""
 
     left: list[list[int]]
 
@@ -38,8 +38,7 @@ class _Room:
 
 
 def _room(target: Target, inputs: int) -> _Room:
-    one = [target.controllers_per_cluster, target.subclusters_per_cluster, target.memory_units_per_cluster]
-    room = _Room([list(one) for _ in range(target.clusters)])
+    room = _Room([list(per_cluster(target)) for _ in range(target.clusters)])
     # Network inputs take a controller each, near the first stages.
     for _ in range(inputs):
         cluster = next((c for c in range(target.clusters) if room.left[c][0] > 0), 0)
@@ -49,13 +48,14 @@ def _room(target: Target, inputs: int) -> _Room:
 
 def _local(uses: Sequence[Use], target: Target) -> list[Use]:
     """Uses as far as one cluster can hold them."""
-    return [(c, s, min(m, target.memory_units_per_cluster)) for c, s, m in uses]
+    most = target.memory_units_per_cluster
+    return [(*use[:MEMORY], min(use[MEMORY], most), *use[MEMORY + 1 :]) for use in uses]
 
 
 def _spilled(uses: Sequence[Use], room: _Room, target: Target) -> bool:
     """Whether the memory that exceeds single clusters finds room elsewhere."""
-    excess = sum(max(0, m - target.memory_units_per_cluster) for _, _, m in uses)
-    return excess <= sum(left[2] for left in room.left)
+    excess = sum(max(0, use[MEMORY] - target.memory_units_per_cluster) for use in uses)
+    return excess <= sum(left[MEMORY] for left in room.left)
 
 
 def producers_of(flow: Flow) -> list[list[int]]:
@@ -64,16 +64,31 @@ def producers_of(flow: Flow) -> list[list[int]]:
     return [[owner[p.tensor] for p in w.operands if p.tensor in owner] for w in flow.works]
 
 
-def place(uses: Sequence[Use], flow: Flow, target: Target) -> list[int] | None:
-    """A cluster for each stage, or ``None`` when the stages do not divide over the clusters."""
-    local, near = _local(uses, target), producers_of(flow)
+def place(uses: Sequence[Use], flow: Flow, target: Target, roots: Sequence[int] = ()) -> list[int] | None:
+    """A cluster for each stage, or ``None`` when the stages do not divide over the clusters.
+
+    Args:
+        uses: of each stage; a shared controller counts with its first stage.
+        flow: the graph.
+        target: the device.
+        roots: the stage whose controller each stage runs on; such stages lie together. Empty: each has its own.
+    """
     if any(value > MOST_OF_A_STAGE for use in uses for value in use):
         return None
+    owner = list(roots) or list(range(len(uses)))
+    firsts = sorted(set(owner))
+    unit = {first: i for i, first in enumerate(firsts)}
+    joined = [total([use for use, root in zip(uses, owner, strict=True) if root == first]) for first in firsts]
+    near: list[list[int]] = [[] for _ in firsts]
+    for i, producers in enumerate(producers_of(flow)):
+        mine = unit[owner[i]]
+        near[mine] += [unit[owner[p]] for p in producers if unit[owner[p]] < mine]
+    local = _local(joined, target)
     for strategy in (_snake, _matching, _largest_first):
         room = _room(target, len(flow.inputs))
         result = strategy(local, near, room, target)
-        if result is not None and _spilled(uses, room, target):
-            return result
+        if result is not None and _spilled(joined, room, target):
+            return [result[unit[root]] for root in owner]
     return None
 
 
@@ -96,7 +111,7 @@ def _snake(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Room, targ
 def _matching(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Room, target: Target) -> list[int] | None:
     """Cluster by cluster, always the stage most like what the cluster has left (vector packing by dot product)."""
     del near
-    need = np.array(uses, np.int64).reshape(-1, 3)
+    need = np.array(uses, np.int64).reshape(-1, len(RESOURCES))
     have = np.array(room.left, np.int64)
     # A resource counts by how scarce it is over the whole device; whole numbers, so that ties break alike everywhere.
     most = np.maximum(have.max(axis=0), 1)
@@ -128,8 +143,7 @@ def _largest_first(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Ro
 
 
 def _share(use: Use, target: Target) -> float:
-    limits = (target.controllers_per_cluster, target.subclusters_per_cluster, target.memory_units_per_cluster)
-    return max(u / limit for u, limit in zip(use, limits, strict=True))
+    return max(u / limit for u, limit in zip(use, per_cluster(target), strict=True))
 
 
 def cluster_totals(uses: Sequence[Use], clusters: Sequence[int], inputs: int, target: Target) -> list[Use]:
@@ -137,13 +151,13 @@ def cluster_totals(uses: Sequence[Use], clusters: Sequence[int], inputs: int, ta
     room = _room(target, inputs)
     for use, cluster in zip(_local(uses, target), clusters, strict=True):
         room.take(cluster, use)
-    excess = sum(max(0, m - target.memory_units_per_cluster) for _, _, m in uses)
+    excess = sum(max(0, use[MEMORY] - target.memory_units_per_cluster) for use in uses)
     while excess > 0:
-        widest = max(range(target.clusters), key=lambda c: (room.left[c][2], -c))
-        taken = min(excess, room.left[widest][2])
+        widest = max(range(target.clusters), key=lambda c: (room.left[c][MEMORY], -c))
+        taken = min(excess, room.left[widest][MEMORY])
         if taken <= 0:
             break
-        room.left[widest][2] -= taken
+        room.left[widest][MEMORY] -= taken
         excess -= taken
-    full = (target.controllers_per_cluster, target.subclusters_per_cluster, target.memory_units_per_cluster)
-    return [(full[0] - left[0], full[1] - left[1], full[2] - left[2]) for left in room.left]
+    full = per_cluster(target)
+    return [tuple(f - n for f, n in zip(full, left, strict=True)) for left in room.left]

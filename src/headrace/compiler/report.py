@@ -21,14 +21,16 @@ from headrace.timing import (
     bottleneck_of,
     clusters_needed,
 )
-from headrace.timing.allocate import RESOURCES
 from headrace.timing.estimate import BASIS
 from headrace.timing.options import ceil_div
+from headrace.timing.resources import RESOURCES, per_cluster
 
 RESOURCE_NAMES = {
     "controllers": "layer controllers (control)",
     "subclusters": "sub-clusters (compute)",
     "memory_units": "memory units (memory)",
+    "activation_units": "activation units",
+    "input_aligners": "input aligners",
 }
 TERMS = 8
 BATCHES = (1, 2, 4, 8, 16)
@@ -78,9 +80,7 @@ def _layers(allocation: Allocation) -> list[dict[str, Any]]:
                 "kind": work.kind,
                 "cluster": allocation.clusters[i],
                 "option": _option(option),
-                "controllers": uses[i][0],
-                "subclusters": uses[i][1],
-                "memory_units": uses[i][2],
+                **dict(zip(RESOURCES, uses[i], strict=True)),
                 "weight_units": option.weight_units,
                 "buffer_units": allocation.buffer_units[i],
                 "cycles": option.cycles,
@@ -198,8 +198,8 @@ def _pipeline(allocation: Allocation, target: Target) -> dict[str, Any]:
 
 
 def _clusters(allocation: Allocation, target: Target) -> list[dict[str, Any]]:
-    full = (target.controllers_per_cluster, target.subclusters_per_cluster, target.memory_units_per_cluster)
-    names = ("control", "compute", "memory")
+    full = per_cluster(target)
+    names = ("control", "compute", "memory", "activation_units", "input_aligners")
     rows: list[dict[str, Any]] = []
     for i, used in enumerate(cluster_totals(allocation.uses, allocation.clusters, len(allocation.flow.inputs), target)):
         row: dict[str, Any] = {"cluster": i}
@@ -283,7 +283,7 @@ def _failing(work: Work, shortage: Shortage, target: Target) -> tuple[dict[str, 
         found.append(Diagnostic("E-COMPILE-CAPACITY", where, rule, got, f"at most {have}"))
     if not found:
         rule = "all sums fit, but the layer does not divide over the clusters"
-        got = f"{shortage.uses[0] if shortage.uses else ()} controllers, sub-clusters, memory units"
+        got = f"{shortage.uses[0] if shortage.uses else ()} ({', '.join(RESOURCE_NAMES.values())})"
         found.append(Diagnostic("E-COMPILE-PLACE", where, rule, got, "resources side by side in one cluster"))
     row["levers"] = levers
     return row, [replace(d, levers=tuple(levers)) for d in found]

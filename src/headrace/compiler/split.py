@@ -22,6 +22,7 @@ from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import Target
 from headrace.timing import Family, Flow, Plane, RowRule, Shortage, Work, alone
 from headrace.timing.options import ceil_div
+from headrace.timing.resources import MEMORY
 
 MOST_PARTS = 256
 CHANNEL_AXIS = 2
@@ -65,9 +66,13 @@ def split_oversized(lowered: Lowered, target: Target, shares: Shares) -> tuple[L
 def _split(
     kernel: Kernel, work: Work, result: Any, target: Target, shares: Shares, scales: Scales
 ) -> tuple[list[_Piece], dict[str, Any]] | None:
-    if not isinstance(result, Shortage) or work.family is not Family.DENSE or result.need[2] <= result.have[2]:
+    if (
+        not isinstance(result, Shortage)
+        or work.family is not Family.DENSE
+        or result.need[MEMORY] <= result.have[MEMORY]
+    ):
         return None
-    least = max(2, ceil_div(result.need[2], max(1, result.have[2])))
+    least = max(2, ceil_div(result.need[MEMORY], max(1, result.have[MEMORY])))
     parts, most = least, min(MOST_PARTS, work.output.channels, 4 * least)
     while parts <= most:
         pieces = list(_pieces(kernel, work, parts, scales))
@@ -81,7 +86,7 @@ def _split(
             "parts": parts,
             "axis": "output channels",
             "channels": [p.work.output.channels for p in pieces[:-1] if p.work.family is Family.DENSE],
-            "reason": f"{result.need[2]} memory units are needed, a context has {result.have[2]}",
+            "reason": f"{result.need[MEMORY]} memory units are needed, a context has {result.have[MEMORY]}",
         }
         return pieces, record
     return None  # it is not the weights

@@ -89,6 +89,12 @@ def _resources(p: Program) -> Iterator[Diagnostic]:
             if used > limit:
                 where = f"stages of context {number}"
                 yield _problem(where, f"they use more {name} than the target has", used, limit)
+    for i, stage in enumerate(p.stages):
+        owner = p.stages[i - stage.shares]
+        if stage.shares and (
+            owner.shares or owner.controllers != 1 or stage.controllers or owner.cluster != stage.cluster
+        ):
+            yield _problem(p.name_of(p.kernels[stage.kernel]), "it cannot share that controller", stage, owner)
     if [s.kernel for s in p.stages] != list(range(len(p.kernels))):
         yield _problem("stages", "every kernel has one stage", len(p.stages), len(p.kernels))
     for stage in p.stages:

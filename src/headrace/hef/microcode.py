@@ -27,7 +27,7 @@ from headrace.errors import Diagnostic, InputFileError
 
 MAGIC = b"HRMC"
 VERSION_MAJOR = 1  # a device refuses a higher major version
-VERSION_MINOR = 0
+VERSION_MINOR = 1  # 1: stages that share a controller
 RESOURCE_NAME = "headrace.microcode"
 SECTION_ALIGNMENT = 64
 NONE = 0xFFFFFFFF  # "no such index or offset"
@@ -239,7 +239,7 @@ class StageRecord(Record):
     feature_slices: int = _f("u8", "df", 1)
     subclusters_per_slice: int = _f("u8", "n", 1)
     flags: int = _f("u8", "0")
-    reserved: int = _f("u16", "0")
+    shares: int = _f("u16", "0: controllers of its own; n: runs on the controller of the stage n records before")
     rows: int = _f("u32", "output rows per frame")
     engine_cycles_per_row: int = _f("u32", "useful engine cycles per output row (before the busy share)")
     input_bytes_per_frame: int = _f("u64", "bytes through the input port of the busiest slice")

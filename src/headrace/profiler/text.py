@@ -186,7 +186,8 @@ def _better(row: dict[str, Any]) -> str:
     extra = _dict(found.get("extra"))
     if not found:
         return "-"
-    names = {"controllers": "LCU", "subclusters": "SC", "memory_units": "mem"}
+    names = {"controllers": "LCU", "subclusters": "SC", "memory_units": "mem", "activation_units": "APU"}
+    names["input_aligners"] = "IA"
     cost = [f"{v:+d} {names[k]}" for k, v in extra.items() if k in names and isinstance(v, int) and v]
     return f"{number(found.get('cycles'))} for {' '.join(cost)}"
 

@@ -56,8 +56,8 @@ class Target:
         subclusters_per_cluster: sub-clusters of one cluster.
         memory_units_per_cluster: memory units of one cluster.
         memory_unit_bytes: bytes of one memory unit.
-        activation_units_per_cluster: activation units of one cluster (not modelled by the allocator yet).
-        input_aligners_per_cluster: input aligners of one cluster (not modelled by the allocator yet).
+        activation_units_per_cluster: activation units of one cluster.
+        input_aligners_per_cluster: input aligners of one cluster.
         macs_per_subcluster: 8-bit multiply-accumulates of one sub-cluster per cycle.
         clock_hz: cycles per second.
         port_bytes_per_cycle: bytes a controller's port moves per cycle, each way.

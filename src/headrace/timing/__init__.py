@@ -2,7 +2,7 @@
 """Counts and a target into cycles: the closed form, row schedules and the allocation of a pipeline."""
 
 from headrace.timing import kinds as _kinds  # registers the layer kinds
-from headrace.timing.allocate import Allocation, Limits, Shortage, allocate, limits_of
+from headrace.timing.allocate import Allocation, Limits, Shortage, allocate, limits_of, one_context
 from headrace.timing.contexts import ContextPlan, Partition, Turn
 from headrace.timing.estimate import Estimate, bottleneck_of, clusters_needed, estimate
 from headrace.timing.options import Option, options_of
@@ -48,6 +48,7 @@ __all__ = [
     "estimate",
     "flow_of",
     "limits_of",
+    "one_context",
     "options_of",
     "partition",
     "row_window",

@@ -9,7 +9,7 @@ by a weighted sum whose weights follow the fullest resource.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import floor
 
@@ -18,18 +18,22 @@ import numpy as np
 from headrace.hn import Array
 from headrace.targets import Target
 from headrace.timing.options import Option, options_of
+from headrace.timing.resources import MEMORY, RESOURCES, Use, per_cluster, total, usable
 from headrace.timing.rows import RowSchedule, buffer_units, link_frame_cycles, schedule
+from headrace.timing.sharing import IN_TURN, controller_loads, share, shared_uses
 from headrace.timing.work import Flow
 
 ROUNDS = 24
 PRICE_SCALE = 2.0**34
 MOST_PRICED = 1 << 23
 BOUND_SCALE = 1 << 20
-MIXES = np.array([(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1)], np.int64)
-RESOURCES: tuple[str, ...] = ("controllers", "subclusters", "memory_units")
+# Each resource alone, and equally weighted sums of several.
+MIXES = np.array([*np.eye(5), *([*m, 0, 0] for m in ((1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))), [1] * 5], np.int64)
+UNLIMITED = 1 << 20
+OVERDRAFTS = (125, 150, 200, 400)  # % of the controllers that there are, before sharing
 SLOWER = (2, 4, 16, 256)  # periods beyond the slowest option, which only make buffers smaller
 
-Placer = Callable[[Sequence[tuple[int, int, int]]], list[int] | None]
+Placer = Callable[[Sequence[Use], Sequence[int]], list[int] | None]  # uses, and whose controller each runs on
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,12 @@ class Limits:
     controllers: int
     subclusters: int
     memory_units: int
+    activation_units: int = UNLIMITED
+    input_aligners: int = UNLIMITED
 
     @property
-    def values(self) -> tuple[int, int, int]:
-        return self.controllers, self.subclusters, self.memory_units
+    def values(self) -> Use:
+        return self.controllers, self.subclusters, self.memory_units, self.activation_units, self.input_aligners
 
 
 def limits_of(target: Target, flow: Flow, shares: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Limits:
@@ -50,16 +56,11 @@ def limits_of(target: Target, flow: Flow, shares: tuple[float, float, float] = (
 
     ``shares`` lower the ceilings of control, compute and memory.
     """
-    c = target.clusters
-    totals = (
-        target.controllers_per_cluster * c,
-        target.subclusters_per_cluster * c,
-        target.memory_units_per_cluster * c,
-    )
-    usable = (target.controllers, target.subclusters, target.memory_units)
+    totals = [target.clusters * n for n in per_cluster(target)]
     # The decimal that was written counts, so that 0.9 of 10 is 9.
-    allowed = [min(u, floor(t * Fraction(str(s)))) for u, t, s in zip(usable, totals, shares, strict=True)]
-    return Limits(allowed[0] - len(flow.inputs), allowed[1], allowed[2])
+    ceilings = [floor(t * Fraction(str(s))) for t, s in zip(totals, (*shares, 1, 1), strict=True)]
+    allowed = [min(pair) for pair in zip(usable(target), ceilings, strict=True)]
+    return Limits(allowed[0] - len(flow.inputs), *allowed[1:])
 
 
 class OptionTable:
@@ -68,7 +69,7 @@ class OptionTable:
     Attributes:
         options: per stage, fastest first.
         cycles: int64 ``[stages, most options]``, padded with a value no limit reaches.
-        use: int64 ``[stages, most options, 3]``.
+        use: int64 ``[stages, most options, resources]``.
     """
 
     NEVER = np.int64(1) << 60
@@ -77,7 +78,7 @@ class OptionTable:
         self.options = [list(o) for o in options]
         width = max((len(o) for o in self.options), default=0)
         self.cycles = np.full((len(self.options), width), self.NEVER, np.int64)
-        self.use = np.zeros((len(self.options), width, 3), np.int64)
+        self.use = np.zeros((len(self.options), width, len(RESOURCES)), np.int64)
         for i, row in enumerate(self.options):
             for j, option in enumerate(row):
                 self.cycles[i, j] = option.cycles
@@ -109,7 +110,7 @@ class OptionTable:
             return None
         usable = self.cycles <= period
         ceiling = np.array(limits, np.float64)
-        weights = np.ones(3)
+        weights = np.ones(len(RESOURCES))
         rows = np.arange(len(self.options))
         for _ in range(ROUNDS):
             # Whole numbers, so that every machine breaks ties alike: sums of floats depend on the order of adding.
@@ -133,7 +134,7 @@ class OptionTable:
         the stages' weighted uses exceeds the weighted limits, none fits.
 
         Args:
-            limits: of the three resources.
+            limits: of all resources.
             buffers: int64 ``[stages]``, memory units that each stage needs whatever its option.
         """
         steps = self.thresholds
@@ -141,8 +142,8 @@ class OptionTable:
             return None
         use = self.priced
         if buffers is not None:
-            use = use + np.stack([np.zeros_like(buffers), np.zeros_like(buffers), buffers], axis=1)[:, None, :]
-            use[:, :, 2] = np.minimum(np.maximum(use[:, :, 2], 1), MOST_PRICED)
+            use = use.copy()
+            use[:, :, MEMORY] = np.clip(use[:, :, MEMORY] + buffers[:, None], 1, MOST_PRICED)
         # Whole prices: a bound that depended on rounding would not be one.
         unit = np.array([max(1, BOUND_SCALE // max(1, v)) for v in limits], np.int64)
         prices = MIXES * unit
@@ -182,6 +183,7 @@ class Allocation:
         clusters: per work, where it was placed (empty when nobody placed).
         lower_bound: no choice of these options has a smaller frame time.
         limits: the device's.
+        roots: the work whose controller each work runs on; empty: each has its own.
     """
 
     flow: Flow
@@ -194,21 +196,24 @@ class Allocation:
     lower_bound: int
     limits: Limits
     link_cycles: int = 0
+    roots: list[int] = field(default_factory=list)
 
     @property
-    def uses(self) -> list[tuple[int, int, int]]:
-        """(controllers, sub-clusters, memory units) of each work, buffers included."""
-        return stage_uses(self.options, self.buffer_units)
+    def uses(self) -> list[Use]:
+        """What each work takes, buffers included; a shared controller counts with the first of its works."""
+        return shared_uses(stage_uses(self.options, self.buffer_units), self.roots)
 
     @property
-    def totals(self) -> tuple[int, int, int]:
-        sums = np.array(self.uses, np.int64).reshape(-1, 3).sum(axis=0)
-        return int(sums[0]), int(sums[1]), int(sums[2])
+    def totals(self) -> Use:
+        return total(self.uses)
 
 
-def stage_uses(options: Sequence[Option], buffers: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(controllers, sub-clusters, memory units) of each stage; every stage has at least one unit."""
-    return [(o.controllers, o.subclusters, max(1, o.weight_units + b)) for o, b in zip(options, buffers, strict=True)]
+def stage_uses(options: Sequence[Option], buffers: Sequence[int]) -> list[Use]:
+    """What each stage takes with its buffers; every stage has at least one memory unit."""
+    return [
+        (*o.use[:MEMORY], max(1, o.weight_units + b), *o.use[MEMORY + 1 :])
+        for o, b in zip(options, buffers, strict=True)
+    ]
 
 
 @dataclass
@@ -221,74 +226,108 @@ class Shortage:
         unplaceable: all sums fit, but the stages do not divide over the clusters.
     """
 
-    need: tuple[int, int, int]
-    have: tuple[int, int, int]
-    uses: list[tuple[int, int, int]]
+    need: Use
+    have: Use
+    uses: list[Use]
     unplaceable: bool
     impossible: list[str] = field(default_factory=list)
 
 
 class _Search:
     def __init__(
-        self, flow: Flow, target: Target, limits: Limits, place: Placer | None, table: OptionTable | None = None
+        self,
+        flow: Flow,
+        target: Target,
+        limits: Limits,
+        place: Placer | None,
+        table: OptionTable | None = None,
+        sharing: bool = False,
     ) -> None:
-        self.flow, self.target, self.limits, self.place = flow, target, limits, place
+        self.flow, self.target, self.limits, self.place, self.sharing = flow, target, limits, place, sharing
         self.table = table or OptionTable([options_of(w, target) for w in flow.works])
         self.link = link_frame_cycles(flow, target)
 
     def pick(self, chosen: Sequence[int]) -> list[Option]:
         return [row[i] for row, i in zip(self.table.options, chosen, strict=True)]
 
+    def bounding(self, roots: Sequence[int]) -> Use:
+        """Limits of the lower bound: what is shared bounds nothing."""
+        if not roots:
+            return self.limits.values
+        return tuple(UNLIMITED if i in IN_TURN else n for i, n in enumerate(self.limits.values))
+
+    def choose(self, threshold: int, limits: Sequence[int]) -> tuple[list[Option], list[int]] | None:
+        """Options within the limits and whose controllers they run on (empty: their own)."""
+        chosen = self.table.choose(threshold, limits)
+        if chosen is not None or not self.sharing:
+            return None if chosen is None else (self.pick(chosen), [])
+        # With more controllers than there are, as few more as do; the surplus has to be shared away.
+        for percent in OVERDRAFTS:
+            drawn = [max(1, n * percent // 100) if i in IN_TURN else n for i, n in enumerate(limits)]
+            chosen = self.table.choose(threshold, drawn)
+            if chosen is None:
+                continue
+            options = self.pick(chosen)
+            roots = share(self.flow.works, options, threshold, self.target, limits)
+            if roots is not None:
+                return options, roots
+        return None
+
     def attempt(self, threshold: int) -> Allocation | None:
         """A complete allocation with every stage within ``threshold``, or ``None``."""
-        reserve = 0
+        reserve = memory = 0
         for _ in range(4):
-            limits = (self.limits.controllers, self.limits.subclusters, self.limits.memory_units - reserve)
-            chosen = self.table.choose(threshold, limits)
-            if chosen is None:
+            limits = list(self.limits.values)
+            limits[MEMORY] -= reserve
+            found = self.choose(threshold, limits)
+            if found is None:
                 return None
-            options = self.pick(chosen)
-            slowest = max((o.cycles for o in options), default=1)
-            # Past the slowest option, a larger threshold means: run slower so that less is buffered.
+            options, roots = found
+            slowest = max(controller_loads(options, roots), default=1)
+            # Past the slowest option, a larger threshold means: run slower so that less is buffered (or more shared).
             beyond = threshold > self.table.thresholds[-1]
-            period = max(threshold if beyond else slowest, self.link, 1)
-            rows = schedule(self.flow, options, period, self.target)
-            buffers = buffer_units(self.flow, rows.buffers, self.target)
-            uses = stage_uses(options, buffers)
-            memory = sum(u[2] for u in uses)
-            if memory <= self.limits.memory_units:
-                clusters = self.place(uses) if self.place else []
-                if clusters is None:
-                    return None
-                return Allocation(
-                    self.flow,
-                    options,
-                    self.table.options,
-                    period,
-                    rows,
-                    buffers,
-                    clusters,
-                    max(self.table.lower_bound(self.limits.values), self.link),
-                    self.limits,
-                    self.link,
-                )
+            for period in ([slowest] if roots or not beyond else []) + ([threshold] if beyond else []):
+                made = self.complete(options, roots, max(period, self.link, 1))
+                memory = made.totals[MEMORY]
+                if memory <= self.limits.memory_units:
+                    clusters = self.place(made.uses, roots) if self.place else []
+                    return None if clusters is None else replace(made, clusters=clusters)
             reserve = max(reserve + 1, memory - sum(o.weight_units for o in options))
         return None
+
+    def complete(self, options: list[Option], roots: list[int], period: int) -> Allocation:
+        """The pipeline of these options with its buffers, not placed."""
+        rows = schedule(self.flow, options, period, self.target, roots)
+        buffers = buffer_units(self.flow, rows.buffers, self.target)
+        bound = max(self.table.lower_bound(self.bounding(roots)), self.link)
+        return Allocation(
+            self.flow,
+            options,
+            self.table.options,
+            period,
+            rows,
+            buffers,
+            [],
+            bound,
+            self.limits,
+            self.link,
+            roots,
+        )
 
     def shortage(self) -> Shortage:
         """What the most frugal choice lacks."""
         impossible = [w.name for w, row in zip(self.flow.works, self.table.options, strict=True) if not row]
         if impossible:
-            return Shortage((0, 0, 0), self.limits.values, [], False, impossible)
+            return Shortage((0,) * len(RESOURCES), self.limits.values, [], False, impossible)
         never = int(OptionTable.NEVER) - 1
         generous = [max(1, v) * 4096 for v in self.limits.values]
         options = self.pick(self.table.choose(never, generous) or [0] * len(self.flow.works))
         period = max((o.cycles for o in options), default=1) * SLOWER[-1]
         buffers = buffer_units(self.flow, schedule(self.flow, options, period, self.target).buffers, self.target)
         uses = stage_uses(options, buffers)
-        need = tuple(sum(u[i] for u in uses) for i in range(3))
+        need = total(uses)
         fits = all(n <= h for n, h in zip(need, self.limits.values, strict=True))
-        return Shortage((need[0], need[1], need[2]), self.limits.values, uses, fits)
+        return Shortage(need, self.limits.values, uses, fits)
 
 
 def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
@@ -296,8 +335,22 @@ def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
     return _Search(flow, target, limits, None).shortage()
 
 
+def one_context(flow: Flow, target: Target, limits: Limits, place: Placer | None = None) -> Allocation | Shortage:
+    """The whole flow as one context: controllers are shared only where there are too few of them without."""
+    result = allocate(flow, target, limits, place)
+    if isinstance(result, Shortage) and any(result.need[i] > result.have[i] for i in IN_TURN):
+        shared = allocate(flow, target, limits, place, sharing=True)
+        result = shared if isinstance(shared, Allocation) else result
+    return result
+
+
 def allocate(
-    flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
+    flow: Flow,
+    target: Target,
+    limits: Limits,
+    place: Placer | None = None,
+    table: OptionTable | None = None,
+    sharing: bool = False,
 ) -> Allocation | Shortage:
     """The fastest pipeline that fits, or why there is none.
 
@@ -307,8 +360,9 @@ def allocate(
         limits: ceilings over the whole device.
         place: puts stages with given uses on clusters, or says ``None``; without it, only sums are checked.
         table: the options of the flow's works, where they are known already.
+        sharing: small stages may share a controller where there are too few.
     """
-    search = _Search(flow, target, limits, place, table)
+    search = _Search(flow, target, limits, place, table, sharing)
     if any(not row for row in search.table.options):
         return search.shortage()
     steps = search.table.thresholds

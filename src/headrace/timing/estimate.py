@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.targets import Target
-from headrace.timing.allocate import RESOURCES, Allocation, Shortage, allocate, limits_of, most_frugal
+from headrace.timing.allocate import Allocation, Shortage, limits_of, most_frugal, one_context
 from headrace.timing.options import ceil_div
+from headrace.timing.resources import RESOURCES, Use, usable
+from headrace.timing.sharing import controller_loads
 from headrace.timing.work import Flow
 
 BASIS = "closed form"
@@ -51,24 +53,25 @@ class Estimate:
         }
 
 
-def clusters_needed(need: tuple[int, int, int], target: Target, inputs: int) -> int:
+def clusters_needed(need: Use, target: Target, inputs: int) -> int:
     """Least clusters whose resources hold these sums, network inputs included."""
-    totals = (target.controllers, target.subclusters, target.memory_units)
-    sums = (need[0] + inputs, need[1], need[2])
-    return max(1, *(ceil_div(n * target.clusters, max(1, total)) for n, total in zip(sums, totals, strict=True)))
+    sums = (need[0] + inputs, *need[1:])
+    return max(1, *(ceil_div(n * target.clusters, max(1, have)) for n, have in zip(sums, usable(target), strict=True)))
 
 
 def bottleneck_of(allocation: Allocation) -> str:
     """The stage (or ``"host link"``) that decides the frame time."""
-    slowest = max(range(len(allocation.options)), key=lambda i: allocation.options[i].cycles, default=None)
-    if slowest is None or allocation.link_cycles > allocation.options[slowest].cycles:
+    loads = controller_loads(allocation.options, allocation.roots)
+    cycles = [option.cycles for option in allocation.options]
+    slowest = max(range(len(loads)), key=lambda i: (loads[i], cycles[i], -i), default=None)
+    if slowest is None or allocation.link_cycles > loads[slowest]:
         return "host link"
     return allocation.flow.works[slowest].name
 
 
 def estimate(flow: Flow, target: Target) -> Estimate:
     """Closed-form speed and size of a network on a target; sums only, nothing is placed."""
-    result = allocate(flow, target, limits_of(target, flow))
+    result = one_context(flow, target, limits_of(target, flow))
     have = dict(zip(RESOURCES, limits_of(target, flow).values, strict=True))
     if isinstance(result, Shortage):
         clusters = clusters_needed(result.need, target, len(flow.inputs))

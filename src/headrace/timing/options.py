@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headrace.targets import Target
+from headrace.timing.resources import MEMORY, Use, per_cluster
 from headrace.timing.work import Family, Work
 
 COLUMNS = 8  # output columns a sub-cluster computes at once
@@ -41,6 +42,7 @@ class Option:
         column_slices, feature_slices, subclusters_per_slice: dw, df, n.
         controllers, subclusters: with helpers.
         weight_units: memory units of the weights and helpers, without buffers.
+        activation_units, input_aligners: of all slices, and of the joining controller.
         rows: output rows per frame.
         engine: useful engine cycles per output row.
         input_bytes, output_bytes: per frame through the ports of the busiest slice.
@@ -55,6 +57,8 @@ class Option:
     controllers: int
     subclusters: int
     weight_units: int
+    activation_units: int
+    input_aligners: int
     rows: int
     engine: int
     input_bytes: int
@@ -83,8 +87,8 @@ class Option:
         return "join" if self.join_bytes > self.output_bytes else "output port"
 
     @property
-    def use(self) -> tuple[int, int, int]:
-        return self.controllers, self.subclusters, self.weight_units
+    def use(self) -> Use:
+        return self.controllers, self.subclusters, self.weight_units, self.activation_units, self.input_aligners
 
 
 def _make(
@@ -99,6 +103,7 @@ def _make(
 ) -> Option:
     """Fill in ports and totals; ``features`` are the input and output features of one slice."""
     columns, feature_slices, n = slices
+    d = columns * feature_slices
     rows, out = work.output.height, work.output
     busiest = max(
         (features[0] if i == 0 else features[1] if p.channels == out.channels else p.channels)
@@ -108,7 +113,7 @@ def _make(
         for i, p in enumerate(work.operands)
     )
     output = features[1] * ceil_div(out.width, columns) * rows * out.element_bytes
-    join = out.frame_bytes if columns * feature_slices > 1 else 0
+    join = out.frame_bytes if d > 1 else 0
     busy, whole = target.busy_numerator, target.busy_denominator
     port = target.port_bytes_per_cycle * busy * rows
     return Option(
@@ -118,6 +123,8 @@ def _make(
         controllers,
         n * (controllers - helpers) + helpers,
         weight_units + helpers,
+        d,
+        d * len(work.operands) + (d if d > 1 else 0),
         rows,
         engine,
         busiest,
@@ -201,13 +208,14 @@ _FAMILIES = {
 def options_of(work: Work, target: Target) -> list[Option]:
     """The Pareto options of a stage that fit one cluster, fastest first.
 
-    Pareto: no other option is at least as good in cycles, controllers, sub-clusters and memory and better in one.
+    Pareto: no other option is at least as good in cycles and every resource and better in one.
     """
+    there = per_cluster(target)  # memory alone may spill into other clusters
     fits = [
         o
         for o in _FAMILIES[work.family](work, target)
-        if o.controllers <= target.controllers_per_cluster
-        and o.subclusters <= target.subclusters_per_cluster
+        if all(u <= have for u, have in zip(o.use[:MEMORY], there[:MEMORY], strict=True))
+        and all(u <= have for u, have in zip(o.use[MEMORY + 1 :], there[MEMORY + 1 :], strict=True))
         and o.engine <= MOST_ENGINE_CYCLES
         and o.cycles <= MOST_CYCLES
     ]

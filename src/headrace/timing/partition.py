@@ -17,6 +17,7 @@ from headrace.targets import Target
 from headrace.timing.allocate import Allocation, OptionTable, Placer, Shortage, allocate, limits_of
 from headrace.timing.contexts import ContextPlan, Partition, load_cycles, switch_cycles
 from headrace.timing.options import ceil_div, options_of
+from headrace.timing.resources import MEMORY
 from headrace.timing.rows import link_frame_cycles
 from headrace.timing.sequence import Costs, cheapest
 from headrace.timing.work import Flow, Plane, RowKind, Work, accumulates
@@ -72,7 +73,7 @@ class _Partitioner:
         self.flow, self.target, self.shares, self.batch, self.place = flow, target, shares, batch, place
         self.table = OptionTable([options_of(w, target) for w in flow.works])
         unusable = self.table.cycles >= OptionTable.NEVER
-        units = np.where(unusable, OptionTable.NEVER, self.table.use[:, :, 2])
+        units = np.where(unusable, OptionTable.NEVER, self.table.use[:, :, MEMORY])
         self.least_units = units.min(axis=1, initial=OptionTable.NEVER)
         self.buffers = np.array([least_buffer_units(w, target) for w in flow.works], np.int64)
         self.weights = np.concatenate([[0], np.cumsum(np.array(weights, np.int64))])
@@ -127,7 +128,7 @@ class _Partitioner:
             allocation,
             self.weight_bytes(first, last),
             self.reload(first, last),
-            self.free(allocation.totals[2]),
+            self.free(allocation.totals[MEMORY]),
             entering,
             leaving,
         )
@@ -144,7 +145,7 @@ class _Partitioner:
             return list(range(n + 1))
         least = np.where((self.table.cycles < OptionTable.NEVER)[:, :, None], self.table.use, OptionTable.NEVER)
         size = least.min(axis=1).astype(np.float64)
-        size[:, 2] += self.buffers
+        size[:, MEMORY] += self.buffers
         share = (size / np.maximum(size.sum(axis=0), 1)).max(axis=1)
         place = np.minimum((np.cumsum(share) / share.sum() * BINS).astype(np.int64), BINS - 1)
         cost = self._cut_bytes()

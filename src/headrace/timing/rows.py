@@ -14,7 +14,7 @@ input where a stage accumulates a whole frame into one row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from headrace.hn import Array
 from headrace.targets import Target
 from headrace.timing.options import Option, ceil_div
+from headrace.timing.sharing import Member, run_shared
 from headrace.timing.work import Flow, Plane, Work, accumulates, row_windows
 
 FRAMES = 3  # at first; more where a consumer lags further behind its producer
@@ -112,17 +113,50 @@ def _steps(work: Work, option: Option) -> _Steps:
     return _Steps([(step, step), *others], cycles, np.array([count - 1]))
 
 
-def _run(work: Work, steps: _Steps, produced: dict[str, Array], frames: int) -> tuple[Array, Array]:
-    """(start, end) of every step of all frames, int64 ``[frames, steps]``."""
+def _needed(plane: Plane, last: Array, frames: int) -> Array:
+    """Row of all frames that each step needs last, int64 ``[frames · steps]``; -1: none."""
     frame = np.arange(frames, dtype=np.int64)[:, None]
-    ready = np.zeros((frames, steps.cycles.size), np.int64)
-    for plane, (_, last) in zip(work.operands, steps.windows, strict=True):
-        ends = produced[plane.tensor]
-        index = np.where(last < 0, 0, frame * plane.height + last)
-        ready = np.maximum(ready, np.where(last < 0, 0, ends[index]))
-    cycles = np.tile(steps.cycles, frames)
-    ends = serve(ready.reshape(-1), cycles)
-    return (ends - cycles).reshape(frames, -1), ends.reshape(frames, -1)
+    return np.where(last < 0, -1, frame * plane.height + last).reshape(-1)
+
+
+def _run(
+    works: Sequence[Work], steps: Sequence[_Steps], produced: dict[str, Array], frames: int
+) -> list[tuple[Array, Array]]:
+    """(start, end) of every step of all frames, int64 ``[frames, steps]``, of each stage on one controller.
+
+    ``produced`` gets the end of every row.
+    """
+    made = {w.output.tensor: i for i, w in enumerate(works)}
+    members: list[Member] = []
+    for work, mine in zip(works, steps, strict=True):
+        member = Member(np.tile(mine.cycles, frames), np.zeros(mine.cycles.size * frames, np.int64), [])
+        for plane, (_, last) in zip(work.operands, mine.windows, strict=True):
+            index = _needed(plane, last, frames)
+            inside = made.get(plane.tensor)
+            if inside is not None:
+                # Rows of another member, as steps of it.
+                owner = steps[inside]
+                rows = np.arange(frames)[:, None] * owner.cycles.size + owner.rows
+                member.inside.append((inside, np.where(index < 0, -1, rows.reshape(-1)[index])))
+            else:
+                member.ready = np.maximum(member.ready, np.where(index < 0, 0, produced[plane.tensor][index]))
+        members.append(member)
+    ends = [serve(members[0].ready, members[0].cycles)] if len(members) == 1 else run_shared(members)
+    found: list[tuple[Array, Array]] = []
+    for work, mine, member, end in zip(works, steps, members, ends, strict=True):
+        shaped = end.reshape(frames, -1)
+        produced[work.output.tensor] = shaped[:, mine.rows].reshape(-1)
+        found.append(((end - member.cycles).reshape(frames, -1), shaped))
+    return found
+
+
+def _controllers(flow: Flow, roots: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(first, last) of the works of each controller."""
+    first = 0
+    for i in range(1, len(flow.works) + 1):
+        if i == len(flow.works) or not roots or roots[i] == i:
+            yield first, i
+            first = i
 
 
 def _capacity(claims: Array, first: Array, height: int, ended: Array) -> tuple[int, int]:
@@ -143,7 +177,9 @@ def _capacity(claims: Array, first: Array, height: int, ended: Array) -> tuple[i
     return int((np.arange(1, claims.size + 1) - gone).max()) + MARGIN, int(stay.max())
 
 
-def schedule(flow: Flow, options: Sequence[Option], period: int, target: Target) -> RowSchedule:
+def schedule(
+    flow: Flow, options: Sequence[Option], period: int, target: Target, roots: Sequence[int] = ()
+) -> RowSchedule:
     """The row schedule with the given option per work and one frame every ``period`` cycles.
 
     Args:
@@ -151,19 +187,22 @@ def schedule(flow: Flow, options: Sequence[Option], period: int, target: Target)
         options: chosen option of each work, in order.
         period: at least the cycles of every option; larger gives smaller buffers.
         target: for the link.
+        roots: the work whose controller each work runs on; empty: each has its own. Where controllers are shared, the
+            order of rows is the device's (first ready, first served), which the argument above does not cover: tests
+            compare with the event simulation.
     """
     frames, stay = FRAMES, 0
     while True:
-        result, stay = _schedule(flow, options, period, target, frames)
+        result, stay = _schedule(flow, options, period, target, frames, roots)
         # Frames alive on one edge at once must all be simulated, and one more.
         needed = min(stay // period + 2, MAX_FRAMES)
         if needed <= frames:
-            return replace(result, latency=latency_of(flow, options, target))
+            return replace(result, latency=latency_of(flow, options, target, roots))
         frames = needed
 
 
 def _schedule(
-    flow: Flow, options: Sequence[Option], period: int, target: Target, frames: int
+    flow: Flow, options: Sequence[Option], period: int, target: Target, frames: int, roots: Sequence[int]
 ) -> tuple[RowSchedule, int]:
     longest = 0
     claims: dict[str, Array] = {}
@@ -172,15 +211,16 @@ def _schedule(
     for plane in flow.inputs:
         cost = flow.link_cycles(plane, plane.row_bytes, target)
         claims[plane.tensor], ends[plane.tensor] = _arrivals(plane, period, frames, cost)
-    for work, option in zip(flow.works, options, strict=True):
-        steps = _steps(work, option)
-        start, end = _run(work, steps, ends, frames)
-        claims[work.output.tensor] = start[:, steps.rows].reshape(-1)
-        ends[work.output.tensor] = end[:, steps.rows].reshape(-1)
-        for i, plane in enumerate(work.operands):
-            rows, stay = _capacity(claims[plane.tensor], steps.windows[i][0], plane.height, end)
-            longest = max(longest, stay)
-            buffers.append(Buffer(plane.tensor, work.name, i, rows, rows * plane.row_bytes))
+    for first, last in _controllers(flow, roots):
+        works = flow.works[first:last]
+        steps = [_steps(w, o) for w, o in zip(works, options[first:last], strict=True)]
+        played = _run(works, steps, ends, frames)
+        for work, mine, (start, end) in zip(works, steps, played, strict=True):
+            claims[work.output.tensor] = start[:, mine.rows].reshape(-1)
+            for i, plane in enumerate(work.operands):
+                rows, stay = _capacity(claims[plane.tensor], mine.windows[i][0], plane.height, end)
+                longest = max(longest, stay)
+                buffers.append(Buffer(plane.tensor, work.name, i, rows, rows * plane.row_bytes))
     for plane in flow.outputs:
         # The host takes rows over the shared link, which may be busy with one row of each other stream.
         turn = sum(flow.link_cycles(p, p.row_bytes, target) for p in (*flow.inputs, *flow.outputs))
@@ -191,12 +231,12 @@ def _schedule(
     return RowSchedule(tuple(buffers), 0), longest
 
 
-def latency_of(flow: Flow, options: Sequence[Option], target: Target) -> int:
+def latency_of(flow: Flow, options: Sequence[Option], target: Target, roots: Sequence[int] = ()) -> int:
     """Cycles of one frame alone in the pipeline, from the host and back to it."""
     ends = _burst(flow, target)
-    for work, option in zip(flow.works, options, strict=True):
-        steps = _steps(work, option)
-        ends[work.output.tensor] = _run(work, steps, ends, 1)[1][:, steps.rows].reshape(-1)
+    for first, last in _controllers(flow, roots):
+        works = flow.works[first:last]
+        _run(works, [_steps(w, o) for w, o in zip(works, options[first:last], strict=True)], ends, 1)
     # All outputs share the link, in the order in which their rows are ready.
     ready = np.concatenate([ends[p.tensor] for p in flow.outputs] or [np.zeros(0, np.int64)])
     costs = [np.full(p.height, flow.link_cycles(p, p.row_bytes, target), np.int64) for p in flow.outputs]

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several small stages on one controller, one row at a time.
+
+Two kinds of neighbours in execution order share, as long as their cycles together fit the frame time:
+
+- stages with one output row a frame (the gates of squeeze-and-excite, classifier heads), any number of them;
+- pairs of a dense convolution and the convolution or concatenation that feeds it, or of two dense convolutions that
+  read the same tensor, at most one pair for twelve stages. Public scripts have such merged layers; the bound is fitted.
+
+The controller's activation units and input aligners serve its stages in turn as well, so the largest need counts;
+sub-clusters and memory stay their own. Rows are taken in the order in which they become ready, the earlier stage first
+where two do at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import pairwise
+
+import numpy as np
+
+from headrace.hn import Array
+from headrace.targets import Target
+from headrace.timing.options import Option
+from headrace.timing.resources import MEMORY, RESOURCES, Use, per_cluster, total
+from headrace.timing.work import Family, Work
+
+# The controller itself, its activation units and its input aligners.
+IN_TURN = tuple(RESOURCES.index(name) for name in ("controllers", "activation_units", "input_aligners"))
+
+
+STAGES_PER_PAIR = 12
+
+
+@dataclass
+class _Run:
+    """Stages ``first`` … ``last - 1`` on one controller."""
+
+    first: int
+    last: int
+    cycles: int
+    use: Use
+    one_slice: bool
+    one_row: bool
+
+
+def share(
+    works: Sequence[Work], options: Sequence[Option], period: int, target: Target, limits: Sequence[int]
+) -> list[int] | None:
+    """The stage whose controller each stage runs on, so that all keep the limits; ``None``: it cannot be.
+
+    Runs with the fewest cycles are joined first, those of one row before pairs. What a controller's stages take lies in
+    one cluster.
+    """
+    most = per_cluster(target)
+    runs = [
+        _Run(i, i + 1, o.cycles, o.use, o.controllers == o.column_slices * o.feature_slices == 1, w.output.height == 1)
+        for i, (w, o) in enumerate(zip(works, options, strict=True))
+    ]
+    pairs = len(works) // STAGES_PER_PAIR
+    while any(total([r.use for r in runs])[i] > limits[i] for i in IN_TURN):
+        best: tuple[bool, int, int] | None = None  # a pair, cycles, place
+        for i, (a, b) in enumerate(pairwise(runs)):
+            pair = not (a.one_row and b.one_row)
+            if pair and not (pairs and b.last - a.first == 2 and _related(works[a.first], works[b.first])):
+                continue
+            fits = a.one_slice and b.one_slice and a.cycles + b.cycles <= period and _together(a.use, b.use, most)
+            if fits and (best is None or (pair, a.cycles + b.cycles) < best[:2]):
+                best = (pair, a.cycles + b.cycles, i)
+        if best is None:
+            return None
+        pair, cycles, i = best
+        pairs -= pair
+        a, b = runs[i], runs[i + 1]
+        runs[i : i + 2] = [_Run(a.first, b.last, cycles, _joined(a.use, b.use), True, a.one_row and b.one_row)]
+    return [run.first for run in runs for _ in range(run.first, run.last)]
+
+
+def _related(a: Work, b: Work) -> bool:
+    """Whether two stages may be a pair: the second is a dense convolution, and see above."""
+    if b.family is not Family.DENSE or not b.operands:
+        return False
+    feeds = b.operands[0].tensor == a.output.tensor
+    same = a.family is Family.DENSE and a.operands[0].tensor == b.operands[0].tensor
+    return same or (feeds and (a.family in (Family.DENSE, Family.GROUPED) or a.kind == "concat"))
+
+
+def _joined(a: Use, b: Use) -> Use:
+    """What two runs on one controller take."""
+    return tuple(max(x, y) if i in IN_TURN else x + y for i, (x, y) in enumerate(zip(a, b, strict=True)))
+
+
+def _together(a: Use, b: Use, most: Use) -> bool:
+    """Whether what two runs take fits one cluster; memory may spill."""
+    return all(n <= m for i, (n, m) in enumerate(zip(_joined(a, b), most, strict=True)) if i != MEMORY)
+
+
+def shared_uses(uses: Sequence[Use], roots: Sequence[int]) -> list[Use]:
+    """Uses with what a shared controller does in turn counted once, with the stage that it belongs to."""
+    if not roots:
+        return list(uses)
+    found = [list(use) for use in uses]
+    for i in IN_TURN:
+        for stage, root in enumerate(roots):
+            if stage != root:
+                found[root][i] = max(found[root][i], found[stage][i])
+                found[stage][i] = 0
+    return [tuple(use) for use in found]
+
+
+def controller_loads(options: Sequence[Option], roots: Sequence[int]) -> list[int]:
+    """Cycles per frame of the controller that each stage runs on, its sharers included."""
+    owner = list(roots) or list(range(len(options)))
+    sums = [0] * len(options)
+    for option, root in zip(options, owner, strict=True):
+        sums[root] += option.cycles
+    return [sums[root] for root in owner]
+
+
+@dataclass
+class Member:
+    """One stage of a shared controller, as its steps see it.
+
+    Attributes:
+        cycles: of each step of all frames.
+        ready: when the rows that come from outside are there, per step of all frames.
+        inside: of each operand made by another member: (its index, the step of it that is needed, -1 for none).
+    """
+
+    cycles: Array
+    ready: Array
+    inside: list[tuple[int, Array]]
+
+
+def run_shared(members: Sequence[Member]) -> list[Array]:
+    """End of every step of every member, with unlimited buffers, on one controller."""
+    ends = [np.zeros(m.cycles.size, np.int64) for m in members]
+    waiting: list[tuple[int, int]] = []  # (ready, member): a step that could start
+    next_step = [0] * len(members)
+    blocked: dict[tuple[int, int], list[int]] = {}  # (member, step) whose end members wait for
+
+    def offer(i: int) -> None:
+        """Put a member's next step in the queue, or wait for the step inside that it still needs."""
+        step, m = next_step[i], members[i]
+        if step == m.cycles.size:
+            return
+        ready = max(int(m.ready[step]), int(ends[i][step - 1]) if step else 0)
+        for j, needed in m.inside:
+            want = int(needed[step])
+            if want < 0:
+                continue
+            if next_step[j] <= want:
+                blocked.setdefault((j, want), []).append(i)
+                return
+            ready = max(ready, int(ends[j][want]))
+        heappush(waiting, (ready, i))
+
+    for i in range(len(members)):
+        offer(i)
+    free = 0
+    while waiting:
+        ready, i = heappop(waiting)
+        step = next_step[i]
+        free = max(free, ready) + int(members[i].cycles[step])
+        ends[i][step] = free
+        next_step[i] += 1
+        for other in [i, *blocked.pop((i, step), [])]:
+            offer(other)
+    return ends
