@@ -224,6 +224,8 @@ class Interpreter:
         ]
         if len(xs) > 1:
             terms.append(self.ops.center(xs[1], z[1]))
+        elif k.requantise_terms == 2:
+            terms.append(np.where(terms[0] < 0, terms[0], 0))
         return self.ops.requantize(terms, self.rq(k, out), 8 * out.element_bytes)
 
     def convolution(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
@@ -242,7 +244,10 @@ class Interpreter:
         a, b = (self.ops.center(x, z) for x, z in zip(xs, self.zeros(k), strict=True))
         return self.ops.requantize([a * b], self.rq(k, out), 8 * out.element_bytes)
 
-    rescale = elementwise_add
+    def rescale(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
+        a = self.ops.center(xs[0], self.zeros(k)[0])
+        terms = [a, np.where(a < 0, a, 0)][: k.requantise_terms]
+        return self.ops.requantize(terms, self.rq(k, out), 8 * out.element_bytes)
 
     def pool_max(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
         return self.ops.window_max(

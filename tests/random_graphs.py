@@ -199,6 +199,15 @@ class GraphBuilder:
     def standalone(self, x: str) -> str:
         return self.add("activation", [x], self.activation())
 
+    def parametric(self, x: str) -> str:
+        """A relu with a slope per channel, alone or at the end of a convolution."""
+        if self.rng.integers(0, 2):
+            slope = self.rng.normal(0, 0.5, self.shape(x)[-1]).astype(np.float32)
+            return self.add("activation", [x], {"activation": "prelu"}, {"slope": slope})
+        y = self.convolution(x, activation="prelu")
+        self.net.params[f"{y}/slope"] = self.rng.normal(0, 0.5, self.shape(y)[-1]).astype(np.float32)
+        return y
+
     def classifier(self, x: str) -> str:
         _, h, w, c = self.shape(x)
         if self.rng.integers(0, 2):
@@ -231,6 +240,7 @@ STEPS = (
     "pad",
     "transpose",
     "standalone",
+    "parametric",
     "enlarge",
     "transposed",
     "resize",

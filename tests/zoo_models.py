@@ -259,6 +259,7 @@ def _detectors() -> list[ZooModel]:
             required=False,
         ),
         ZooModel("ultraface", f"{ultraface}.onnx", **faces),
+        ZooModel("ultraface_whole", "ultraface/version-RFB-320.onnx", **faces),
         ZooModel("ultraface_tflite", f"{ultraface}.tflite", **faces, source_layout="NHWC"),
         ZooModel(
             "text_detector",

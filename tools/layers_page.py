@@ -39,7 +39,8 @@ def page() -> str:
     lines += ["", "## Activations", ""]
     lines += [f"A table's result may be scaled and moved: `{OUTPUT_SCALE}` (1.0), `{OUTPUT_OFFSET}` (0.0).", ""]
     for name, function in FUNCTIONS.items():
-        how = "clamp" if function.clamp else "table"
+        how = "clamp" if function.clamp else "table" if function.decimal else "sign"
+        how += ", sign where there is one accumulator" if function.slope else ""
         params = (
             ", ".join(f"{k} = {v}" for k, v in function.params.items() if k not in (OUTPUT_SCALE, OUTPUT_OFFSET))
             if isinstance(function.params, dict)

@@ -125,7 +125,8 @@ void run_elementwise_wide(const Step& s, const KernelSet&, int64_t tile, uint8_t
         if (s.in.size() == 2) second = load(s.in[1], y * b.row + w * b.pixel + c * b.channel) - s.in[1].zero;
         if (opcode == microcode::Opcode::kElementwiseMultiply) x *= second;
         int64_t sum = x * s.q.multiplier0[m];
-        if (opcode == microcode::Opcode::kElementwiseAdd) sum += second * s.q.multiplier1[m];
+        if (opcode == microcode::Opcode::kRescale) second = std::min<int64_t>(x, 0);
+        if (s.q.multiplier1) sum += second * s.q.multiplier1[m];
         store(s.out, at, code_of(s.q, requantise_value(sum, s.q.shift[m], s.q.zero, s.q.low, s.q.high)));
       }
     }

@@ -171,8 +171,8 @@ class KernelCheck {
       for (uint32_t t = 0; t < terms; ++t) {
         const int64_t multiplier = load_i32(m + 4 * (t * count + c));
         if (multiplier == INT32_MIN) invalid("a multiplier is out of range", str(multiplier), "|M| <= 2^31 - 1");
-        sum +=
-            static_cast<Wide>(t == 0 ? a : bound2) * static_cast<uint64_t>(multiplier < 0 ? -multiplier : multiplier);
+        const uint64_t reached = t == 0 || by_sign() ? a : bound2;
+        sum += static_cast<Wide>(reached) * static_cast<uint64_t>(multiplier < 0 ? -multiplier : multiplier);
       }
       if (s[c] < 1 || s[c] + extra_shift > 62) {
         invalid("a shift is out of range", str(s[c] + extra_shift), "1 to 62 in all");
@@ -201,7 +201,8 @@ class KernelCheck {
     return bound;
   }
 
-  uint32_t residual() const {
+  // The number of terms: a residual makes two; without one the second may be the negative part of the first.
+  uint32_t terms_of_sum() const {
     operands(1, 2);
     if (k_.operand_count == 2) {
       const TensorRecord& r = *in_[1];
@@ -209,11 +210,15 @@ class KernelCheck {
         invalid("the residual has another shape than the output", shape(r), shape(out_));
       }
     }
-    return k_.operand_count;
+    return by_sign() ? 2 : k_.operand_count;
   }
 
+  bool by_sign() const { return k_.operand_count == 1 && k_.requantise_terms == 2; }
+
+  uint64_t residual_bound() const { return in_.size() == 2 ? static_cast<uint64_t>(reach(*in_[1])) : 0; }
+
   uint64_t convolution() {
-    const uint32_t terms = residual();
+    const uint32_t terms = terms_of_sum();
     eight_bit_only();
     window(false);
     const TensorRecord& x = *in_[0];
@@ -228,12 +233,12 @@ class KernelCheck {
     const uint8_t* b = constant(k_.bias_offset, uint64_t{out_.channels} * 4, "biases");
     std::vector<uint64_t> bound(out_.channels);
     for (uint64_t c = 0; c < out_.channels; ++c) bound[c] = accumulator(w + c * per_channel, per_channel, 1, b + 4 * c);
-    requantise(terms, out_.channels, bound, terms == 2 ? static_cast<uint64_t>(reach(*in_[1])) : 0);
+    requantise(terms, out_.channels, bound, residual_bound());
     return total;
   }
 
   uint64_t depthwise() {
-    const uint32_t terms = residual();
+    const uint32_t terms = terms_of_sum();
     eight_bit_only();
     window(false);
     require(in_[0]->channels == out_.channels, "input and output channels differ", in_[0]->channels, out_.channels);
@@ -244,7 +249,7 @@ class KernelCheck {
     const uint8_t* b = constant(k_.bias_offset, channels * 4, "biases");
     std::vector<uint64_t> bound(channels);
     for (uint64_t c = 0; c < channels; ++c) bound[c] = accumulator(w + c, taps, channels, b + 4 * c);
-    requantise(terms, channels, bound, terms == 2 ? static_cast<uint64_t>(reach(*in_[1])) : 0);
+    requantise(terms, channels, bound, residual_bound());
     return total;
   }
 
@@ -265,7 +270,8 @@ class KernelCheck {
       invalid("the output is larger than every input", shape(out_), "an axis that some input has");
     }
     const auto a = static_cast<uint64_t>(reach(*in_[0]));
-    const uint64_t b = inputs == 2 ? static_cast<uint64_t>(reach(*in_[1])) : 0;
+    const uint64_t b = residual_bound();
+    if (by_sign()) terms = 2;
     requantise(terms, out_.channels, {inputs == 2 && terms == 1 ? a * b : a}, b);
     return 0;
   }

@@ -150,6 +150,12 @@ def windows(x: Array, k: KernelRecord, out: TensorRecord, fill: int) -> Array:
     return padded[rows[:, None, :, None], cols[None, :, None, :]]
 
 
+def terms_of(k: KernelRecord, sums: Array, wide: list[Array]) -> list[Array]:
+    """A residual is the second term; without one it is the negative part of the first."""
+    by_sign = len(wide) == 1 and k.requantise_terms == 2
+    return [sums, *wide[1:], *([sums * (sums < 0)] if by_sign else [])]
+
+
 def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], out: TensorRecord) -> Array:
     op = Opcode(k.opcode)
     wide = [x.astype(np.int64) - t.zero_point for x, t in zip(xs, ins, strict=True)]
@@ -162,19 +168,19 @@ def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], 
         v = windows(wide[0], k, out, 0).reshape(*shape[:2], k.kernel_height, k.kernel_width, k.groups, cin)
         acc = np.einsum("hwijgc,goijc->hwgo", v, w).reshape(shape)
         acc = acc + constant(p, k.bias_offset, "i4", out.channels).astype(np.int64)
-        return requantise(p, k, [acc, *wide[1:]], out)
+        return requantise(p, k, terms_of(k, acc, wide), out)
     if op == Opcode.DEPTHWISE:
         w = constant(p, k.weight_offset, "i1", out.channels * k.kernel_height * k.kernel_width).astype(np.int64)
         w = w.reshape(k.kernel_height, k.kernel_width, out.channels)
         acc = np.einsum("hwijc,ijc->hwc", windows(wide[0], k, out, 0), w)
         acc = acc + constant(p, k.bias_offset, "i4", out.channels).astype(np.int64)
-        return requantise(p, k, [acc, *wide[1:]], out)
+        return requantise(p, k, terms_of(k, acc, wide), out)
     if op == Opcode.ELEMENTWISE_ADD:
         return requantise(p, k, [np.broadcast_to(x, shape) for x in wide], out)
     if op == Opcode.ELEMENTWISE_MULTIPLY:
         return requantise(p, k, [np.broadcast_to(wide[0] * wide[1], shape)], out)
     if op == Opcode.RESCALE:
-        return requantise(p, k, [wide[0]], out)
+        return requantise(p, k, terms_of(k, wide[0], wide), out)
     if op == Opcode.POOL_MAX:
         return windows(xs[0].astype(np.int64), k, out, -1).max(axis=(2, 3)).astype(xs[0].dtype)
     if op == Opcode.POOL_SUM:

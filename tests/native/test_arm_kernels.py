@@ -43,6 +43,10 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Builder]:
     for shapes in opcodes.BROADCASTS:
         opcodes.test_elementwise(opcodes.Opcode.ELEMENTWISE_ADD, shapes, (1, 1, 1))
         opcodes.test_elementwise(opcodes.Opcode.ELEMENTWISE_MULTIPLY, shapes, (1, 1, 1))
+    for seed in (0, 1):
+        opcodes.test_rescale_by_sign((1, 1), seed)
+        for opcode in (opcodes.Opcode.CONVOLUTION, opcodes.Opcode.DEPTHWISE):
+            opcodes.test_sums_by_sign(opcode, seed, 40)
     opcodes.test_pool_sum(1, 3, 2, 1)
     opcodes.test_moves(1)
     return found

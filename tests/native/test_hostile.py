@@ -46,7 +46,7 @@ def every_opcode() -> Program:
              bias=np.zeros(12, np.int32), **pads, **requantisation(rng, 5000, 12, 2))  # fmt: skip
     mul = add("mul", Opcode.ELEMENTWISE_MULTIPLY, [dw, conv], (8, 6, 12), **requantisation(rng, 65025, 1))
     ew = add("add", Opcode.ELEMENTWISE_ADD, [mul, conv], (8, 6, 12), **requantisation(rng, 500, 1, 2))
-    rs = add("rescale", Opcode.RESCALE, [ew], (8, 6, 12), **requantisation(rng, 255, 12))
+    rs = add("rescale", Opcode.RESCALE, [ew], (8, 6, 12), **requantisation(rng, 255, 12, 2))
     mx = add("max", Opcode.POOL_MAX, [rs], (4, 3, 12), kernel_height=2, kernel_width=2, stride_height=2, stride_width=2)
     av = add("sum", Opcode.POOL_SUM, [mx], (4, 3, 12), count=np.arange(1, 10, dtype=np.uint32), **pads,
              **requantisation(rng, 2300, 9))  # fmt: skip

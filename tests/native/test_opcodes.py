@@ -257,6 +257,41 @@ def test_rescale(sizes: tuple[int, int], bits: int, per_channel: bool) -> None:
     compare(b, rng)
 
 
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 2), (2, 1)], ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_rescale_by_sign(sizes: tuple[int, int], seed: int) -> None:
+    """One operand and two terms: the second is the negative part."""
+    rng = np.random.default_rng(9000 + seed)
+    shape = (6, 11, 21)
+    b = Builder()
+    x = b.tensor("x", shape, int(rng.integers(1, 255)), TensorRole.INPUT, sizes[0])
+    y = b.tensor("y", shape, 0, TensorRole.OUTPUT, sizes[1])
+    channels = 21 if seed % 2 else 1
+    fields = requantisation(rng, 256.0 ** sizes[0], channels, 2, sizes[1], int(rng.choice([0, 10])))
+    b.kernel("y", Opcode.RESCALE, [x], y, **fields)
+    compare(b, rng)
+
+
+@pytest.mark.parametrize("channels", [3, 16, 40])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("opcode", [Opcode.CONVOLUTION, Opcode.DEPTHWISE])
+def test_sums_by_sign(opcode: Opcode, seed: int, channels: int) -> None:
+    rng = np.random.default_rng(9100 + seed)
+    b = Builder()
+    x = b.tensor("x", (7, 9, channels), int(rng.integers(1, 255)), TensorRole.INPUT)
+    y = b.tensor("y", (7, 9, channels), 0, TensorRole.OUTPUT)
+    dense = opcode == Opcode.CONVOLUTION
+    w = weights(rng, (channels, 3, 3, channels) if dense else (3, 3, channels))
+    reach = float(np.abs(w.astype(np.int64)).sum(axis=(1, 2, 3) if dense else (0, 1)).max()) * 255 + 2**12
+    fields = requantisation(rng, reach / 8, channels if seed % 2 else 1, 2, table_bits=int(rng.choice([0, 0, 9])))
+    limit = int(2**60 / reach)
+    fields["multiplier"] = np.clip(fields["multiplier"], -limit, limit)
+    bias = rng.integers(-(2**12), 2**12, channels).astype(np.int32)
+    window = {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}
+    b.kernel("y", opcode, [x], y, groups=1 if dense else channels, weight=w, bias=bias, **window, **fields)
+    compare(b, rng)
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("size", [1, 2])
 def test_pool_max(seed: int, size: int) -> None:

@@ -140,10 +140,11 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
                       uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   const __m256i zero = _mm256_set1_epi64x(q.zero), low = _mm256_set1_epi64x(q.low), high = _mm256_set1_epi64x(q.high);
   const __m256i residual_zero = _mm256_set1_epi32(q.residual_zero);
+  const bool two = q.multiplier1 != nullptr;
   Lanes even[2], odd[2];
   for (int half = 0; half < 2; ++half) {
     const __m256i m0 = load(q.multiplier0 + 8 * half), shift = load(q.shift + 8 * half);
-    const __m256i m1 = r ? load(q.multiplier1 + 8 * half) : _mm256_setzero_si256();
+    const __m256i m1 = two ? load(q.multiplier1 + 8 * half) : _mm256_setzero_si256();
     even[half] = make_lanes(m0, m1, shift);
     odd[half] = make_lanes(_mm256_srli_epi64(m0, 32), _mm256_srli_epi64(m1, 32), _mm256_srli_epi64(shift, 32));
   }
@@ -151,14 +152,14 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
     __m256i result[2];
     for (int half = 0; half < 2; ++half) {
       const __m256i sums = load(a + p * a_stride + 8 * half);
-      __m256i res = _mm256_setzero_si256();
+      __m256i res = _mm256_min_epi32(sums, _mm256_setzero_si256());
       if (r) {
         const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(r + p * r_stride + 8 * half));
         res = _mm256_sub_epi32(_mm256_cvtepu8_epi32(codes), residual_zero);
       }
-      const __m256i e = requantise_lanes(even[half], sums, res, r != nullptr, zero, low, high);
-      const __m256i o = requantise_lanes(odd[half], _mm256_srli_epi64(sums, 32), _mm256_srli_epi64(res, 32),
-                                         r != nullptr, zero, low, high);
+      const __m256i e = requantise_lanes(even[half], sums, res, two, zero, low, high);
+      const __m256i o =
+          requantise_lanes(odd[half], _mm256_srli_epi64(sums, 32), _mm256_srli_epi64(res, 32), two, zero, low, high);
       __m256i v = _mm256_blend_epi32(e, _mm256_slli_epi64(o, 32), 0xAA);
       if (q.table) {
         v = _mm256_i32gather_epi32(reinterpret_cast<const int*>(q.table), v, 1);

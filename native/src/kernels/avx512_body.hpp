@@ -170,10 +170,17 @@ struct Bounds {
   __m512i zero, low, high;
 };
 
-template <bool kTwo>
+// The second term of a requantisation: none, a residual's codes, or the negative part of the first.
+enum Second { kNone, kResidual, kNegative };
+
+inline Second second_of(const Requantise& q, const uint8_t* r) {
+  return q.multiplier1 == nullptr ? kNone : r ? kResidual : kNegative;
+}
+
+template <Second kSecond>
 inline __m512i requantise_lanes(const Lanes& l, const Bounds& b, __m512i a, __m512i r) {
   __m512i sum = _mm512_add_epi64(_mm512_mul_epi32(a, l.m0), l.round);
-  if (kTwo) sum = _mm512_add_epi64(sum, _mm512_mul_epi32(r, l.m1));
+  if (kSecond != kNone) sum = _mm512_add_epi64(sum, _mm512_mul_epi32(r, l.m1));
   sum = _mm512_add_epi64(_mm512_srav_epi64(sum, l.shift), b.zero);
   return _mm512_min_epi64(_mm512_max_epi64(sum, b.low), b.high);
 }
@@ -223,25 +230,26 @@ constexpr int64_t kMostPermuted = 0;
 #endif
 
 // Any shift, zero point and table.
-template <bool kTwo>
+template <Second kSecond>
 void requantise_any(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                     uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   const Bounds bounds = {_mm512_set1_epi64(q.zero), _mm512_set1_epi64(q.low), _mm512_set1_epi64(q.high)};
   const __m512i residual_zero = _mm512_set1_epi32(q.residual_zero);
   const __m512i m0 = load(q.multiplier0), shift = load(q.shift);
-  const __m512i m1 = kTwo ? load(q.multiplier1) : _mm512_setzero_si512();
+  const __m512i m1 = kSecond != kNone ? load(q.multiplier1) : _mm512_setzero_si512();
   const Lanes even = make_lanes(m0, m1, shift);
   const Lanes odd = make_lanes(_mm512_srli_epi64(m0, 32), _mm512_srli_epi64(m1, 32), _mm512_srli_epi64(shift, 32));
   const auto mask = static_cast<__mmask16>((1u << columns) - 1);
   for (int p = 0; p < pixels; ++p) {
     const __m512i sums = load(a + p * a_stride);
     __m512i res = _mm512_setzero_si512();
-    if (kTwo) {
+    if (kSecond == kNegative) res = _mm512_min_epi32(sums, res);
+    if (kSecond == kResidual) {
       const __m128i codes = _mm_maskz_loadu_epi8(mask, r + p * r_stride);
       res = _mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), residual_zero);
     }
-    const __m512i e = requantise_lanes<kTwo>(even, bounds, sums, res);
-    const __m512i o = requantise_lanes<kTwo>(odd, bounds, _mm512_srli_epi64(sums, 32), _mm512_srli_epi64(res, 32));
+    const __m512i e = requantise_lanes<kSecond>(even, bounds, sums, res);
+    const __m512i o = requantise_lanes<kSecond>(odd, bounds, _mm512_srli_epi64(sums, 32), _mm512_srli_epi64(res, 32));
     const __m512i v = _mm512_mask_blend_epi32(0xAAAA, e, _mm512_slli_epi64(o, 32));
     store_row(out + p * out_stride, q.table ? gathered(q.table, v) : _mm512_cvtepi32_epi8(v), columns);
   }
@@ -249,7 +257,7 @@ void requantise_any(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, c
 
 // Every shift is 32 to 50 and the zero point small (Requantise::high_half): zero and rounding are one addend, and only
 // the upper half of each 64-bit sum is needed; it stays below 2^31, and the narrowing to 16 and 8 bits saturates.
-template <bool kTwo>
+template <Second kSecond>
 struct HighHalf {
   __m512i m0_even, m0_odd, m1_even, m1_odd, add_even, add_odd, shift;
 
@@ -257,14 +265,14 @@ struct HighHalf {
     const __m512i shifts = load(q.shift), zero = _mm512_set1_epi64(q.zero);
     m0_even = load(q.multiplier0);
     m0_odd = _mm512_srli_epi64(m0_even, 32);
-    m1_even = kTwo ? load(q.multiplier1) : _mm512_setzero_si512();
+    m1_even = kSecond != kNone ? load(q.multiplier1) : _mm512_setzero_si512();
     m1_odd = _mm512_srli_epi64(m1_even, 32);
     const __m512i residual_zero = _mm512_set1_epi64(q.residual_zero);
     const auto addend = [&](__m512i s, __m512i m1) {
       const __m512i one = _mm512_set1_epi64(1);
       const __m512i half = _mm512_sllv_epi64(one, _mm512_sub_epi64(s, one));
       const __m512i sum = _mm512_add_epi64(half, _mm512_sllv_epi64(zero, s));
-      return kTwo ? _mm512_sub_epi64(sum, _mm512_mul_epi32(residual_zero, m1)) : sum;
+      return kSecond == kResidual ? _mm512_sub_epi64(sum, _mm512_mul_epi32(residual_zero, m1)) : sum;
     };
     add_even = addend(_mm512_and_si512(shifts, _mm512_set1_epi64(0xFFFFFFFF)), m1_even);
     add_odd = addend(_mm512_srli_epi64(shifts, 32), m1_odd);
@@ -274,8 +282,9 @@ struct HighHalf {
   __m512i operator()(__m512i sums, __m128i residual) const {
     __m512i e = _mm512_add_epi64(_mm512_mul_epi32(sums, m0_even), add_even);
     __m512i o = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(sums, 32), m0_odd), add_odd);
-    if (kTwo) {
-      const __m512i r = _mm512_cvtepu8_epi32(residual);
+    if (kSecond != kNone) {
+      const __m512i r =
+          kSecond == kResidual ? _mm512_cvtepu8_epi32(residual) : _mm512_min_epi32(sums, _mm512_setzero_si512());
       e = _mm512_add_epi64(e, _mm512_mul_epi32(r, m1_even));
       o = _mm512_add_epi64(o, _mm512_mul_epi32(_mm512_srli_epi64(r, 32), m1_odd));
     }
@@ -283,10 +292,10 @@ struct HighHalf {
   }
 };
 
-template <bool kTwo, bool kTable>
+template <Second kSecond, bool kTable>
 void requantise_high(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                      uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
-  const HighHalf<kTwo> high_half(q);
+  const HighHalf<kSecond> high_half(q);
   const auto mask = static_cast<__mmask16>((1u << columns) - 1);
   const __m512i low = _mm512_set1_epi16(static_cast<int16_t>(q.low));
   const __m512i high = _mm512_set1_epi16(static_cast<int16_t>(q.high));
@@ -299,7 +308,8 @@ void requantise_high(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, 
     const int left = pixels - p;
     const auto value = [&](int i) {  // the last rows stand in for rows past the end
       const int at = p + (i < left ? i : left - 1);
-      const __m128i residual = kTwo ? _mm_maskz_loadu_epi8(mask, r + at * r_stride) : _mm_setzero_si128();
+      const __m128i residual =
+          kSecond == kResidual ? _mm_maskz_loadu_epi8(mask, r + at * r_stride) : _mm_setzero_si128();
       return high_half(load(a + at * a_stride), residual);
     };
     __m512i first = _mm512_packs_epi32(value(0), value(1)), second = _mm512_packs_epi32(value(2), value(3));
@@ -325,11 +335,13 @@ void requantise_high(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, 
 
 void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                       uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
-  RequantiseBlock rows = r ? requantise_any<true> : requantise_any<false>;
-  if (q.high_half && !q.table) rows = r ? requantise_high<true, false> : requantise_high<false, false>;
-  if (kMostPermuted != 0 && q.high_half && q.table && q.high < kMostPermuted) {
-    rows = r ? requantise_high<true, true> : requantise_high<false, true>;
-  }
+  static const RequantiseBlock any[] = {requantise_any<kNone>, requantise_any<kResidual>, requantise_any<kNegative>};
+  static const RequantiseBlock high[][2] = {{requantise_high<kNone, false>, requantise_high<kNone, true>},
+                                            {requantise_high<kResidual, false>, requantise_high<kResidual, true>},
+                                            {requantise_high<kNegative, false>, requantise_high<kNegative, true>}};
+  const Second second = second_of(q, r);
+  const bool fast = q.high_half && (!q.table || (kMostPermuted != 0 && q.high < kMostPermuted));
+  const RequantiseBlock rows = fast ? high[second][q.table != nullptr] : any[second];
   rows(q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
 }
 

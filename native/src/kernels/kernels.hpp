@@ -14,7 +14,8 @@ constexpr int kBlockPixels = 16;  // most pixels handed to one requantise call
 constexpr int kSlack = 64;        // bytes that may be read past the end of a tensor, band or packed block
 
 // y = clamp(zero + ((a M0 + (r - residual_zero) M1 + 2^(s-1)) >> s), low, high), optionally through a table.
-// The per-channel arrays are padded to whole blocks of kColumns (M = 0, s = 1); M1 is null for one term.
+// The per-channel arrays are padded to whole blocks of kColumns (M = 0, s = 1); M1 is null for one term. Where there is
+// an M1 but no r, the second term is the negative part, min(a, 0) M1: requantisation by sign.
 struct Requantise {
   const int32_t* multiplier0;
   const int32_t* multiplier1;

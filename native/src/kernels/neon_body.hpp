@@ -60,7 +60,8 @@ struct Quarter {
 
 void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                       uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
-  const Quarter quarters[4] = {{q, 0, r != nullptr}, {q, 4, r != nullptr}, {q, 8, r != nullptr}, {q, 12, r != nullptr}};
+  const bool two = q.multiplier1 != nullptr;
+  const Quarter quarters[4] = {{q, 0, two}, {q, 4, two}, {q, 8, two}, {q, 12, two}};
   const int32x4_t low = vdupq_n_s32(static_cast<int32_t>(q.low)), high = vdupq_n_s32(static_cast<int32_t>(q.high));
   const int32x4_t residual_zero = vdupq_n_s32(q.residual_zero);
   for (int p = 0; p < pixels; ++p) {
@@ -68,12 +69,13 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
     if (r) memcpy(codes, r + p * r_stride, static_cast<size_t>(columns));
     int32_t values[kColumns];
     for (int i = 0; i < 4; ++i) {
-      int32x4_t residual = vdupq_n_s32(0);
+      const int32x4_t sums = vld1q_s32(a + p * a_stride + 4 * i);
+      int32x4_t second = vminq_s32(sums, vdupq_n_s32(0));
       if (r) {
         const int32_t spread[4] = {codes[4 * i], codes[4 * i + 1], codes[4 * i + 2], codes[4 * i + 3]};
-        residual = vsubq_s32(vld1q_s32(spread), residual_zero);
+        second = vsubq_s32(vld1q_s32(spread), residual_zero);
       }
-      const int32x4_t v = quarters[i](vld1q_s32(a + p * a_stride + 4 * i), residual);
+      const int32x4_t v = quarters[i](sums, second);
       vst1q_s32(values + 4 * i, vminq_s32(vmaxq_s32(v, low), high));
     }
     uint8_t* to = out + p * out_stride;

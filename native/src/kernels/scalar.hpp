@@ -31,8 +31,12 @@ namespace {
                                         int columns) {
   for (int p = 0; p < pixels; ++p) {
     for (int c = 0; c < columns; ++c) {
-      int64_t sum = int64_t{a[p * a_stride + c]} * q.multiplier0[c];
-      if (r) sum += int64_t{r[p * r_stride + c] - q.residual_zero} * q.multiplier1[c];
+      const int64_t first = a[p * a_stride + c];
+      int64_t sum = first * q.multiplier0[c];
+      if (r)
+        sum += int64_t{r[p * r_stride + c] - q.residual_zero} * q.multiplier1[c];
+      else if (q.multiplier1 && first < 0)
+        sum += first * q.multiplier1[c];
       const int64_t value = requantise_value(sum, q.shift[c], q.zero, q.low, q.high);
       out[p * out_stride + c] = static_cast<uint8_t>(code_of(q, value));
     }

@@ -35,6 +35,8 @@ def check_bounds(kernel: Kernel, tensors: Tensors) -> list[Diagnostic]:
     multipliers = np.abs(kernel.constants["multiplier_offset"].astype(np.int64))
     shifts = kernel.constants["shift_offset"].astype(np.int64)
     terms = _accumulators(kernel, tensors, multipliers.shape[1])
+    if len(kernel.inputs) == 1 and multipliers.shape[0] == 2:
+        terms = [terms[0], terms[0]]  # the second is the negative part of the first
     found: list[Diagnostic] = []
     if "weight_offset" in kernel.constants and max(terms[0]) >= ACCUMULATOR_LIMIT:
         found.append(_problem(kernel, "an accumulator may not fit 32 bits", max(terms[0]), "< 2^31"))

@@ -225,7 +225,7 @@ class Executor:
             return result
         forward, attributes = split
         before = forward(inputs)
-        result = attributes.evaluate(self._float_ops, before)
+        result = attributes.evaluate(self._float_ops, before, self.network.params_of(layer))
         observer(layer, before, result)
         return result
 

@@ -23,7 +23,17 @@ from headrace.emulator.float_ops import (
     to_nchw,
     to_nhwc,
 )
-from headrace.emulator.scaling import NO_OFFSET, Accumulator, Product, Scratch, Term, apply_plan, code_dtype, make_plan
+from headrace.emulator.scaling import (
+    NO_OFFSET,
+    Accumulator,
+    NegativePart,
+    Product,
+    Scratch,
+    Term,
+    apply_plan,
+    code_dtype,
+    make_plan,
+)
 from headrace.hn import Array
 from headrace.numerics.forms import BILINEAR_BITS
 from headrace.numerics.requantize import Requantization
@@ -182,6 +192,9 @@ class TorchIntegerOps(TorchMoves):
 
     def center(self, x: torch.Tensor, zero: int) -> Accumulator:
         return Accumulator(x, np.asarray(-zero, np.int64), np.asarray(float(_high(x))))
+
+    def negative_part(self, a: Accumulator) -> NegativePart:
+        return NegativePart(a)
 
     def multiply(self, a: Accumulator, b: Accumulator) -> Product:
         return Product(a, b)

@@ -105,7 +105,39 @@ class Product:
         return a * b
 
 
-Term = Accumulator | Product
+@dataclass
+class NegativePart:
+    """``min(a, 0)`` of an accumulator; evaluated piece by piece, when it is requantised."""
+
+    a: Accumulator
+
+    @property
+    def offset(self) -> Array:
+        return NO_OFFSET
+
+    @property
+    def bound(self) -> Array:
+        return np.asarray(self.a.bound + np.abs(self.a.offset))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.a.shape
+
+    def load(self, frames: slice, rows: slice | None, out: torch.Tensor) -> None:
+        self.a.load(frames, rows, out)
+        offset = self.a.offset
+        if offset.size == 1:
+            out.add_(int(offset.reshape(-1)[0]))
+        else:
+            out.add_(torch.from_numpy(offset.astype(np.float64)))
+        out.clamp_(max=0)
+
+    def integers(self, frames: slice, rows: slice | None) -> torch.Tensor:
+        part = Accumulator(_cut(self.a.raw, frames, rows), self.a.offset, self.a.bound).centered()
+        return part.to(torch.int64).clamp_(max=0)
+
+
+Term = Accumulator | Product | NegativePart
 
 
 def code_dtype(bits: int) -> torch.dtype:

@@ -10,13 +10,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from headrace.errors import UsageError, unknown_name
 from headrace.hn import Array
 from headrace.layers.base import AttributeRuleError, Attributes, LayerDefinition, QuantizedLayer, register
 from headrace.numerics import tables
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
+from headrace.numerics.requantize import Requantization
 
 Params = Mapping[str, float]
 
@@ -27,10 +30,11 @@ class Function:
 
     Attributes:
         evaluate: on the float ops of an executor.
-        decimal: on decimals, for tables; ``None`` for clamps.
+        decimal: on decimals, for tables; ``None`` for clamps and for what only the sign decides.
         clamp: params → (low, high) real bounds, for functions that only clamp.
         range: params → the real range the meaning fixes, if any (either end may be None).
         params: names and defaults.
+        slope: params → the factor of negative values, for functions that only multiply those.
     """
 
     evaluate: Callable[[FloatOps[AnyTensor], Params, AnyTensor], AnyTensor]
@@ -38,6 +42,7 @@ class Function:
     clamp: Callable[[Params], tuple[float | None, float | None]] | None = None
     range: Callable[[Params], tuple[float | None, float | None]] = lambda p: (None, None)
     params: Mapping[str, float] = field(default_factory=dict)
+    slope: Callable[[Params], float] | None = None
 
 
 def _hard_sigmoid(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
@@ -190,7 +195,13 @@ _PLAIN: dict[str, Function] = {
         lambda o, p, x: o.multiply(x, o.clip(o.affine(x, 1.0 / 6.0, 0.5), 0.0, 1.0)),
         lambda p, x: x * _clip01(x / 6 + Decimal("0.5")),
     ),
-    "leaky_relu": Function(_leaky, lambda p, x: x if x >= 0 else x * tables.exact(p["alpha"]), params={"alpha": 0.01}),
+    "leaky_relu": Function(
+        _leaky,
+        lambda p, x: x if x >= 0 else x * tables.exact(p["alpha"]),
+        params={"alpha": 0.01},
+        slope=lambda p: p["alpha"],
+    ),
+    "prelu": Function(lambda o, p, x: x),  # its slopes are a parameter of the layer: see ActivationAttributes.evaluate
     "elu": Function(
         _elu, lambda p, x: x if x >= 0 else tables.exact(p["alpha"]) * (x.exp() - 1), params={"alpha": 1.0}
     ),
@@ -230,14 +241,22 @@ def function_of(name: str, where: str = "") -> Function:
 
 @dataclass(frozen=True)
 class ActivationAttributes(Attributes):
-    """Mixed into every layer that may end in an activation."""
+    """Mixed into every layer that may end in an activation.
+
+    ``prelu`` multiplies negative values by a slope per channel, the layer's parameter ``slope`` ``[c]``. It and
+    ``leaky_relu`` have no table but a second term, the negative part (docs/numerics.md, section 4), where the layer
+    has one accumulator.
+    """
 
     activation: str = "linear"
     activation_params: dict[str, float] = field(default_factory=dict)
+    one_accumulator: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.activation not in FUNCTIONS:
             raise AttributeRuleError("there is no activation of this name", self.activation, ", ".join(FUNCTIONS))
+        if self.activation == "prelu" and not self.by_sign:
+            raise AttributeRuleError("prelu needs a layer with one accumulator", "two", "an activation layer")
         known = FUNCTIONS[self.activation].params
         extra = sorted(set(self.activation_params) - set(known))
         if extra:
@@ -270,8 +289,27 @@ class ActivationAttributes(Attributes):
     def range(self) -> tuple[float | None, float | None]:
         return self.function.range(self.params)
 
-    def evaluate(self, ops: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    @property
+    def by_sign(self) -> bool:
+        """Whether the sign of the one accumulator chooses its factor."""
+        return self.one_accumulator and (self.activation == "prelu" or self.function.slope is not None)
+
+    def slopes(self, params: Mapping[str, Array]) -> Array:
+        """float64 ``[c]`` or ``[1]``: the factors of negative values of a function :attr:`by_sign`."""
+        if self.activation == "prelu":
+            return params["slope"].astype(np.float64)
+        assert self.function.slope is not None
+        return np.array([self.function.slope(self.params)])
+
+    def evaluate(self, ops: FloatOps[AnyTensor], x: AnyTensor, params: Mapping[str, Array]) -> AnyTensor:
+        if self.activation == "prelu":
+            return ops.where_negative(x, ops.multiply(x, ops.constant(params["slope"], x)), x)
         return self.function.evaluate(ops, self.params, x)
+
+    @staticmethod
+    def terms(ops: IntegerOps[AnyTensor], accumulator: AnyTensor, rq: Requantization) -> list[AnyTensor]:
+        """The accumulator, and its negative part where the frozen integers have a factor for it."""
+        return [accumulator, ops.negative_part(accumulator)] if rq.multipliers.shape[0] == 2 else [accumulator]
 
     def decimal(self, x: Decimal) -> Decimal:
         assert self.function.decimal is not None
@@ -293,11 +331,11 @@ class ActivationLayer(LayerDefinition):
     def forward_float(
         cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, inputs[0])
+        return attributes.evaluate(ops, inputs[0], params)
 
     @classmethod
     def forward_integer(
         cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: Any, inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         a = ops.center(inputs[0], quantized.inputs[0].zero_point)
-        return ops.requantize([a], quantized.rq, quantized.output.bits)
+        return ops.requantize(attributes.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)

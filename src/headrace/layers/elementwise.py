@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from headrace.hn import Array
@@ -13,8 +14,15 @@ from headrace.layers.shapes import broadcast
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
 
+@dataclass(frozen=True)
+class BinaryAttributes(ActivationAttributes):
+    """Element-wise layers have two accumulators, or a product whose sign is not one operand's."""
+
+    one_accumulator: ClassVar[bool] = False
+
+
 class _Binary(LayerDefinition):
-    attributes = ActivationAttributes
+    attributes = BinaryAttributes
     operands = (2, 2)
 
     @classmethod
@@ -45,7 +53,7 @@ class Add(_Sum):
     def forward_float(
         cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.add(inputs[0], inputs[1]))
+        return attributes.evaluate(ops, ops.add(inputs[0], inputs[1]), params)
 
 
 @register
@@ -59,7 +67,7 @@ class Subtract(_Sum):
     def forward_float(
         cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.subtract(inputs[0], inputs[1]))
+        return attributes.evaluate(ops, ops.subtract(inputs[0], inputs[1]), params)
 
 
 @register
@@ -72,7 +80,7 @@ class Multiply(_Binary):
     def forward_float(
         cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.multiply(inputs[0], inputs[1]))
+        return attributes.evaluate(ops, ops.multiply(inputs[0], inputs[1]), params)
 
     @classmethod
     def forward_integer(

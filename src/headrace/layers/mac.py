@@ -32,6 +32,10 @@ class ConvolutionAttributes(ActivationAttributes):
     groups: int = 1
     elementwise_add: bool = False  # a second input is added before the activation
 
+    @property
+    def by_sign(self) -> bool:
+        return super().by_sign and not self.elementwise_add
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(*self.kernel_shape, *self.strides, *self.dilations, self.groups) < 1 or min(self.padding) < 0:
@@ -110,7 +114,7 @@ class Convolution(LayerDefinition):
             dilations=a.dilations,
             groups=a.groups,
         )
-        return a.evaluate(ops, _add_residual(ops, y, inputs))
+        return a.evaluate(ops, _add_residual(ops, y, inputs), params)
 
     @classmethod
     def forward_integer(
@@ -121,20 +125,20 @@ class Convolution(LayerDefinition):
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         a = attributes
-        terms = [
-            ops.convolve(
-                inputs[0],
-                quantized.inputs[0].zero_point,
-                quantized.param("kernel_q", np.int8, 4),
-                quantized.param("bias_q", np.int32, 1),
-                strides=a.strides,
-                padding=a.padding,
-                dilations=a.dilations,
-                groups=a.groups,
-            )
-        ]
+        total = ops.convolve(
+            inputs[0],
+            quantized.inputs[0].zero_point,
+            quantized.param("kernel_q", np.int8, 4),
+            quantized.param("bias_q", np.int32, 1),
+            strides=a.strides,
+            padding=a.padding,
+            dilations=a.dilations,
+            groups=a.groups,
+        )
         if len(inputs) > 1:
-            terms.append(ops.center(inputs[1], quantized.inputs[1].zero_point))
+            terms = [total, ops.center(inputs[1], quantized.inputs[1].zero_point)]
+        else:
+            terms = a.terms(ops, total, quantized.rq)
         return ops.requantize(terms, quantized.rq, quantized.output.bits)
 
     @classmethod
@@ -208,7 +212,7 @@ class Dense(LayerDefinition):
         params: Mapping[str, Array],
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.dense(inputs[0], params["kernel"], params.get("bias")))
+        return attributes.evaluate(ops, ops.dense(inputs[0], params["kernel"], params.get("bias")), params)
 
     @classmethod
     def forward_integer(
@@ -224,7 +228,7 @@ class Dense(LayerDefinition):
             quantized.param("kernel_q", np.int8, 2),
             quantized.param("bias_q", np.int32, 1),
         )
-        return ops.requantize([a], quantized.rq, quantized.output.bits)
+        return ops.requantize(attributes.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
 
     @classmethod
     def counts(cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
@@ -257,7 +261,7 @@ class BatchNorm(LayerDefinition):
         y = ops.add(
             ops.multiply(x, ops.constant(scale.astype(np.float32), x)), ops.constant(offset.astype(np.float32), x)
         )
-        return attributes.evaluate(ops, y)
+        return attributes.evaluate(ops, y, params)
 
     @classmethod
     def forward_integer(
@@ -280,7 +284,7 @@ class BatchNorm(LayerDefinition):
             dilations=(1, 1),
             groups=channels,
         )
-        y = ops.requantize([a], quantized.rq, quantized.output.bits)
+        y = ops.requantize(attributes.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
         return ops.reshape(y, (channels,)) if vector else y
 
     @classmethod

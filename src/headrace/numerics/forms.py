@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference of the forms that the first kernels refuse: two zero points, 16 bits, sign-dependent, bilinear."""
+"""Reference of the forms that the first kernels refuse: two zero points, 16 bits; bilinear."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.errors import Diagnostic, InternalError
-from headrace.numerics.requantize import Array, Requantization
+from headrace.numerics.requantize import Array
 
 BILINEAR_BITS = 11
 
@@ -32,20 +31,6 @@ def dot_two_passes(x: Array, x_zero: int, w: Array, bias: Array) -> Array:
     high, low = x.astype(np.int64) >> 8, x.astype(np.int64) & 255
     wide = w.astype(np.int64)
     return (np.matmul(high, wide) << 8) + np.matmul(low, wide) - x_zero * wide.sum(axis=0) + bias.astype(np.int64)
-
-
-def requantize_by_sign(a: Array, positive: Requantization, negative: Requantization) -> Array:
-    """``positive`` integers where ``a ≥ 0``, ``negative`` elsewhere; both share zero and clamp bounds. int64 out."""
-    if (positive.zero, positive.low, positive.high) != (negative.zero, negative.low, negative.high):
-        raise InternalError(
-            Diagnostic("E-NUM-SIGN", "requantisation", "both signs must share zero point and clamp bounds")
-        )
-
-    def scale(rq: Requantization) -> Array:
-        shifts = rq.shifts.astype(np.int64)
-        return (a.astype(np.int64) * rq.multipliers[0].astype(np.int64) + (np.int64(1) << (shifts - 1))) >> shifts
-
-    return np.clip(positive.zero + np.where(a >= 0, scale(positive), scale(negative)), positive.low, positive.high)
 
 
 def bilinear_coefficients(size: int, output: int, positions: Sequence[float]) -> tuple[Array, Array]:

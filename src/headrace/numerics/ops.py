@@ -42,6 +42,10 @@ class IntegerOps(Protocol[T]):
         """``x - zero`` as an accumulator."""
         ...
 
+    def negative_part(self, a: T) -> T:
+        """``min(a, 0)`` of an accumulator."""
+        ...
+
     def multiply(self, a: T, b: T) -> T:
         """Product of two accumulators, broadcast over H, W and C."""
         ...

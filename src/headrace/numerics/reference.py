@@ -75,6 +75,9 @@ class ReferenceOps:
     def center(self, x: Array, zero: int) -> Array:
         return _wide(x) - zero
 
+    def negative_part(self, a: Array) -> Array:
+        return np.minimum(_wide(a), 0)
+
     def multiply(self, a: Array, b: Array) -> Array:
         return _wide(a) * _wide(b)
 

@@ -28,7 +28,7 @@ NAME = "equalization"
 WEIGHTED = ("conv", "dw", "dense")
 #: Layers between two weighted ones that keep channels apart and let a positive factor through.
 TRANSPARENT = ("maxpool", "avgpool", "global_avgpool")
-HOMOGENEOUS = ("linear", "relu", "leaky_relu")
+HOMOGENEOUS = ("linear", "relu", "leaky_relu", "prelu")
 CLIP = (0.01, 100.0)
 #: A chain is taken when at least this part of its error goes away; less is chance.
 LEAST_GAIN = 0.02

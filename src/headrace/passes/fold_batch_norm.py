@@ -11,6 +11,7 @@ import numpy as np
 from headrace.hn import Array, Layer, Network
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
+from headrace.passes.fuse_activation import take_slope
 
 _MAC_KINDS = ("conv", "dw", "dense")
 
@@ -19,7 +20,8 @@ def _linear(layer: Layer) -> bool:
     return layer.attributes.get("activation", "linear") == "linear"
 
 
-def _take_activation(target: Layer, source: Layer) -> None:
+def _take_activation(network: Network, target: Layer, source: Layer) -> None:
+    take_slope(network, target, source)
     for key in ("activation", "activation_params"):
         if key in source.attributes:
             target.attributes[key] = source.attributes[key]
@@ -63,7 +65,7 @@ class FoldBatchNorm(Pass):
             if bypasses.sole_user(before.name) is not layer:
                 continue
             fold_into(network, before, layer)
-            _take_activation(before, layer)
+            _take_activation(network, before, layer)
             records.append({"layer": before.name, "folded": list(layer.original_names)})
             bypasses.bypass(layer)
         bypasses.apply()

@@ -6,11 +6,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from headrace.hn import Network
+from headrace.hn import Layer, Network
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
 
-_PRODUCERS = ("conv", "dw", "dense", "batch_norm", "normalization", "ew_add", "ew_sub", "ew_mult")
+ONE_ACCUMULATOR = ("conv", "dw", "dense", "batch_norm", "normalization")
+_PRODUCERS = (*ONE_ACCUMULATOR, "ew_add", "ew_sub", "ew_mult")
+
+
+def take_slope(network: Network, target: Layer, source: Layer) -> None:
+    """Move a parametric relu's slopes along with the activation."""
+    slope = network.params.pop(f"{source.name}/slope", None)
+    if slope is not None:
+        network.params[f"{target.name}/slope"] = slope
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,10 @@ class FuseActivation(Pass):
                 continue
             if bypasses.sole_user(before.name) is not layer:
                 continue
+            if layer.attributes.get("activation") == "prelu" and before.kind not in ONE_ACCUMULATOR:
+                continue
             before.attributes.update(layer.attributes)
+            take_slope(network, before, layer)
             records.append({"layer": before.name, "activation": layer.attributes.get("activation", "linear"),
                             "fused": list(layer.original_names)})  # fmt: skip
             bypasses.bypass(layer)

@@ -131,6 +131,16 @@ def need_shape(context: Context, key: str, array: Array, shape: tuple[int, ...])
         raise bad_constant(f"{context.layer.name}/{key}", "a frozen array has the wrong shape", array.shape, shape)
 
 
+def terms_of(context: Context) -> int:
+    """Terms of a sum: one per operand, and the negative part of a single one where the integers have a factor for it.
+
+    Integers without that factor, of a quantised archive from before, keep their table.
+    """
+    inputs = len(context.layer.inputs)
+    two = inputs == 1 and context.attributes.by_sign and context.quantized.rq.multipliers.shape[0] == 2
+    return 2 if two else inputs
+
+
 def set_requantize(context: Context, kernel: Kernel, terms: int) -> Kernel:
     """Put the layer's requantisation into the kernel, as it stands."""
     rq = context.quantized.rq

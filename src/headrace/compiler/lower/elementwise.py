@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from headrace.compiler.lower.base import Context, Kernel, lowers, set_requantize
+from headrace.compiler.lower.base import Context, Kernel, lowers, set_requantize, terms_of
 from headrace.hef.microcode import Opcode
 
 
@@ -20,4 +20,4 @@ def multiply(context: Context) -> Kernel:
 
 @lowers("activation")
 def activation(context: Context) -> Kernel:
-    return set_requantize(context, context.kernel(Opcode.RESCALE), 1)
+    return set_requantize(context, context.kernel(Opcode.RESCALE), terms_of(context))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.compiler.lower.base import Context, Kernel, lowers, need_shape, set_requantize
+from headrace.compiler.lower.base import Context, Kernel, lowers, need_shape, set_requantize, terms_of
 from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hef.microcode import Opcode
 from headrace.hn import Array
@@ -33,7 +33,7 @@ def _weights(context: Context, kernel: Kernel, weights: Array, bias: Array) -> K
         raise NotBuiltYetError(Diagnostic("E-COMPILE-16-BIT", context.layer.name, rule, "16 bits", "8-bit tensors"))
     kernel.constants["weight_offset"] = np.ascontiguousarray(weights)
     kernel.constants["bias_offset"] = bias
-    return set_requantize(context, kernel, len(kernel.inputs))
+    return set_requantize(context, kernel, terms_of(context))
 
 
 @lowers("conv")

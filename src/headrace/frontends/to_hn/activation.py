@@ -93,19 +93,13 @@ def clipped(builder: Builder, view: View, low: float, high: float) -> View:
 
 @handles("PRelu")
 def prelu(builder: Builder, node: ir.Node) -> list[Result]:
-    """One slope: LeakyRelu. A slope per channel: max(x, 0) + slope · min(x, 0), each an exact layer of its own."""
+    """One slope: LeakyRelu. A slope per channel (or per element, seen as channels): an activation with slopes."""
     slope = builder.weights(node, 1, "the slope")
     if slope.size == 0:
         raise Unsupported("PRelu without a slope", "at least one number")
     if np.ptp(slope) == 0:
         return activation(builder, node, ("leaky_relu", {"alpha": float(slope.reshape(-1)[0])}))
-    view = builder.view(node, 0)
-    factors = builder.finite(builder.channel_vector(view, slope), "the slope")
-    below: dict[str, object] = {"activation": "clip", "activation_params": {"min": -FLOAT_MAX, "max": 0.0}}
-    above = builder.emit("activation", [view.layer], {"activation": "relu"})
-    source, attributes = view.layer, below
-    if np.any(factors < 0):  # the sign of slope · x is then not that of x: cut first
-        source, attributes = builder.emit("activation", [view.layer], below).name, {}
-    params = {"scale": factors, "offset": np.zeros_like(factors)}
-    scaled = builder.emit("batch_norm", [source], attributes, params)
-    return [builder.same_layout(builder.emit("ew_add", [above.name, scaled.name]), view)]
+    view = builder.varying_as_channels(builder.view(node, 0), (slope,))
+    slopes = builder.finite(builder.channel_vector(view, slope), "the slope")
+    made = builder.emit("activation", [view.layer], {"activation": "prelu"}, {"slope": slopes})
+    return [builder.same_layout(made, view)]

@@ -66,6 +66,8 @@ class FreezeContext:
         """
         attributes = self.attributes(layer)
         output = self.tensors[layer.name]
+        if isinstance(attributes, ActivationAttributes) and attributes.by_sign:
+            return by_sign(units[0], magnitudes[0], attributes.slopes(self.network.params_of(layer)), output)
         clamp = attributes.clamp if isinstance(attributes, ActivationAttributes) else (None, None)
         if clamp is not None:
             low, high = clamp_codes(output, *clamp)
@@ -78,6 +80,21 @@ class FreezeContext:
         self.note(layer, table_bits=index.bits, table_range=[round(v, 6) for v in index.limits])
         multipliers, shifts = choose_multipliers(_ratios(units, index.scale), magnitudes)
         return Requantization(multipliers, shifts, index.zero_point, 0, index.high, found.table)
+
+
+def by_sign(units: Array, magnitudes: Array, slopes: Array, output: TensorQuantization) -> Requantization:
+    """The integers of a function that multiplies negative accumulators by a slope: a second term ``min(a, 0)``.
+
+    Args:
+        units: float64 ``[c]`` or ``[1]``, the real value of one unit of the accumulator.
+        magnitudes: as ``units``, the largest absolute accumulator.
+        slopes: float64 ``[c]`` or ``[1]``.
+        output: quantisation of the result.
+    """
+    ratios, slopes, magnitudes = np.broadcast_arrays(_ratios(units, output.scale), slopes, magnitudes)
+    factors = np.stack([ratios, np.clip(ratios * (slopes - 1.0), -MAX_RATIO, MAX_RATIO)])
+    multipliers, shifts = choose_multipliers(factors, np.stack([magnitudes, magnitudes]))
+    return Requantization(multipliers, shifts, output.zero_point, 0, output.high)
 
 
 def _ratios(units: Array, scale: float) -> Array:
