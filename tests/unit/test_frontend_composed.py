@@ -237,3 +237,40 @@ def test_layer_normalization_gives_its_mean_and_factor():
     nodes = [helper.make_node("LayerNormalization", ["x", "w", "b"], ["y", "m", "i"])]
     built = model(nodes, [("x", [1, 5, 8])], [("y", None), ("m", None), ("i", None)], {"w": f(8), "b": f(8)}, 17)
     compare(built.SerializeToString())
+
+
+@pytest.mark.parametrize("strides", [[2, 2], [2, 3], [1, 2]], ids=str)
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("slopes", [False, True])
+def test_batch_norm_and_activation_behind_a_transposed_convolution(strides, groups, slopes):
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["c"], strides=strides, pads=[1, 0, 1, 1], group=groups),
+        helper.make_node("BatchNormalization", ["c", "g", "b", "m", "v"], ["n"]),
+        helper.make_node(*(("PRelu", ["n", "s"], ["y"]) if slopes else ("Relu", ["n"], ["y"]))),
+    ]
+    constants = {"w": f(6, 6 // groups, 3, 4), "g": f(6), "b": f(6), "m": f(6), "v": f(6, low=0.3), "s": f(6, 1, 1)}
+    result = compare(model(nodes, [("x", ["N", 6, 4, 5])], [("y", None)], constants).SerializeToString(), batch=2)
+    assert not result.network.of_kind("batch_norm", "activation")
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_parametric_relu_behind_a_pixel_shuffle(mode):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("DepthToSpace", ["c"], ["d"], blocksize=2, mode=mode),
+        helper.make_node("PRelu", ["d", "s"], ["y"]),
+    ]
+    constants = {"w": f(12, 4, 1, 1), "s": f(3, 1, 1)}
+    result = compare(model(nodes, [("x", [1, 4, 3, 5])], [("y", None)], constants).SerializeToString())
+    assert kinds(result) == ["conv", "depth_to_space"]
+
+
+def test_nothing_is_folded_where_somebody_else_reads():
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("DepthToSpace", ["c"], ["d"], blocksize=2),
+        helper.make_node("Relu", ["d"], ["y"]),
+        helper.make_node("Sigmoid", ["c"], ["z"]),
+    ]
+    built = model(nodes, [("x", [1, 4, 3, 5])], [("y", None), ("z", None)], {"w": f(12, 4, 1, 1)})
+    assert kinds(compare(built.SerializeToString())) == ["conv", "depth_to_space", "activation", "activation"]

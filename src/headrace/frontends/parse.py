@@ -30,6 +30,7 @@ from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.fold_affine import FoldAffine
 from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
+from headrace.passes.fold_through_moves import FoldThroughMoves
 from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 
@@ -44,6 +45,7 @@ PASSES = (
     FoldSpaceToDepth(),
     RemoveDeadLayers(),
     FoldBatchNorm(),
+    FoldThroughMoves(),
     DropIdentityBatchNorm(),
     FuseActivation(),
     FoldAffine(),

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A per-channel multiply-add or an activation behind moves goes into the convolutions in front of them.
+
+Batch normalisation and relu behind a transposed convolution or a pixel shuffle are where this counts: what moves
+values neither changes them nor mixes channels, so computing before or after it is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from headrace.hn import Array, Layer, Network
+from headrace.passes.base import Pass, sole_user
+
+_WEIGHTED = ("conv", "dw", "dense")
+#: A convolution, and for each of its output channels the channel of the tensor behind the moves.
+Target = tuple[Layer, Array]
+
+
+def _targets(network: Network, name: str, channels: Array) -> list[Target] | None:
+    """The convolutions whose values a tensor consists of, or None where there is something else."""
+    layer = network[name]
+    if sole_user(network, name) is None:
+        return None
+    if layer.kind in _WEIGHTED:
+        plain = layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get("elementwise_add")
+        return [(layer, channels)] if plain else None
+    sources = _channels_of_inputs(network, layer, channels)
+    if sources is None:
+        return None
+    found: list[Target] = []
+    for source, part in zip(layer.inputs, sources, strict=True):
+        targets = _targets(network, source, part)
+        if targets is None:
+            return None
+        found += targets
+    return found
+
+
+def _channels_of_inputs(network: Network, layer: Layer, channels: Array) -> list[Array] | None:
+    """For each input of a move, which of ``channels`` each of the input's channels becomes; None if it is no move."""
+    widths = [network[name].output_shape[-1] for name in layer.inputs]
+    count, attributes = layer.output_shape[-1], layer.attributes
+    rank = len(layer.output_shape) - 1
+    match layer.kind:
+        case "depth_to_space":
+            place = np.arange(widths[0])
+            first = attributes.get("mode", "DCR") == "DCR"
+            return [channels[place % count if first else place // attributes.get("block", 2) ** 2]]
+        case "slice" if attributes["sizes"][-1] == widths[0]:
+            return [channels]
+        case "transpose" if attributes["permutation"][-1] == rank - 1:
+            return [channels]
+        case "reshape" if widths[0] % count == 0:  # the last axis is cut into whole runs of channels
+            return [channels[np.arange(widths[0]) % count]]
+        case "concat" if attributes["axis"] == rank - 1:
+            return np.split(channels, np.cumsum(widths)[:-1])
+        case "concat":
+            return [channels] * len(widths)
+        case _:
+            return None
+
+
+def _multiply_add(network: Network, target: Target, source: Layer) -> None:
+    layer, channels = target
+    scale, offset = (network.param(source, key).astype(np.float64)[channels] for key in ("scale", "offset"))
+    kernel = network.param(layer, "kernel").astype(np.float64)
+    bias = network.params.get(f"{layer.name}/bias", np.zeros(kernel.shape[-1])).astype(np.float64)
+    network.params[f"{layer.name}/kernel"] = kernel * scale
+    network.params[f"{layer.name}/bias"] = bias * scale + offset
+
+
+def _take_activation(network: Network, target: Target, source: Layer) -> None:
+    layer, channels = target
+    for key in ("activation", "activation_params"):
+        if key in source.attributes:
+            layer.attributes[key] = source.attributes[key]
+    slope = network.params.get(f"{source.name}/slope")
+    if slope is not None:
+        network.params[f"{layer.name}/slope"] = slope[channels]
+
+
+@dataclass(frozen=True)
+class FoldThroughMoves(Pass):
+    """Fold ``batch_norm`` and ``activation`` layers into the convolutions whose moved values they alone read."""
+
+    name: ClassVar[str] = "fold-through-moves"
+
+    def run(self, network: Network) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = []
+        for layer in network.of_kind("batch_norm", "activation"):
+            before = network[layer.inputs[0]]
+            if before.kind in _WEIGHTED:
+                continue
+            targets = _targets(network, before.name, np.arange(layer.output_shape[-1]))
+            if not targets or len({target.name for target, _ in targets}) < len(targets):
+                continue
+            for target in targets:
+                if layer.kind == "batch_norm":
+                    _multiply_add(network, target, layer)
+                _take_activation(network, target, layer)
+                names = target[0].original_names
+                names += [o for o in layer.original_names if o not in names]
+            records.append({"layer": targets[0][0].name, "folded": list(layer.original_names)})
+            network.redirect(layer.name, before.name)
+            network.remove(layer.name)
+        return records
