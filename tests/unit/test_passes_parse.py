@@ -283,3 +283,17 @@ def test_an_affine_stays_where_the_fold_would_not_be_the_same(activation, scales
 def test_an_affine_stays_where_others_read_the_activation():
     maker = affine(Maker().conv("c", "x", 4, 3, activation="silu"), "a", "c", [0.5] * 3, [1.0] * 3)
     assert same(maker.out("a", "c"), FoldAffine()) == ["conv", "batch_norm"]
+
+
+def test_a_multiply_add_behind_slopes_stays():
+    """What its sign decides has no table that could take it."""
+    made = Maker().conv("c", "x", 4, 3)
+    made.add("activation", "p", ["c"], {"activation": "prelu"}, slope=RNG.normal(size=3))
+    network = made.bn("b", "p", 3).out("b")
+    x = RNG.normal(size=(2, 6, 5, 4))
+    want = run(network, x)
+    run_passes(network, (FuseActivation(), FoldAffine()))
+    assert [layer.kind for layer in network][1:-1] == ["conv", "batch_norm"]
+    assert "n/c/slope" in network.params and "n/p/slope" not in network.params
+    for a, b in zip(run(network, x), want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9)

@@ -151,9 +151,9 @@ OUTPUT_SCALE, OUTPUT_OFFSET = "output_scale", "output_offset"
 
 
 def _with_output(function: Function) -> Function:
-    """The function with the parameters :data:`OUTPUT_SCALE` and :data:`OUTPUT_OFFSET`."""
+    """The function with the parameters :data:`OUTPUT_SCALE` and :data:`OUTPUT_OFFSET`, where it is always a table."""
     exact_value = function.decimal
-    if exact_value is None:
+    if exact_value is None or function.slope is not None:
         return function
 
     def changed(p: Params) -> bool:

@@ -22,8 +22,6 @@ from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
 from headrace.passes.fold_batch_norm import fold_into
 
-#: leaky_relu is carried out by multipliers, not by a table.
-_BY_MULTIPLIERS = ("leaky_relu",)
 _WEIGHTED = ("conv", "dw", "dense", "batch_norm")
 
 
@@ -65,9 +63,9 @@ def _fold(network: Network, before: Layer, layer: Layer) -> bool:
     if attributes.clamp is not None:
         return _fold_clamp(network, before, layer, attributes, scales, offset)
     scale = _one(scales)
-    if scale is None or scale == 0 or attributes.activation in _BY_MULTIPLIERS:
-        return False
     old = attributes.params
+    if scale is None or scale == 0 or OUTPUT_SCALE not in old:  # what its sign decides has no table
+        return False
     before.attributes["activation_params"] = {
         **before.attributes.get("activation_params", {}),
         OUTPUT_SCALE: old[OUTPUT_SCALE] * scale,
