@@ -192,6 +192,10 @@ class Interpreter:
         entries = None
         if table and k.table_bits:
             entries = self.constant(k.table_offset, "u1" if out.element_bytes == 1 else "<u2", 1 << k.table_bits)
+        numbers = None
+        if k.channel_table_offset != NONE:
+            entries = self.constant(k.table_offset, "u1", k.table_count, 1 << k.table_bits)
+            numbers = self.constant(k.channel_table_offset, "u1", out.channels)
         return Requantization(
             self.constant(k.multiplier_offset, "<i4", k.requantise_terms, n),
             self.constant(k.shift_offset, "u1", n),
@@ -199,6 +203,7 @@ class Interpreter:
             k.requantise_low,
             k.requantise_high,
             entries,
+            numbers,
         )
 
     def _padding(self, k: KernelRecord, x: Array, out: Any) -> tuple[int, int, int, int]:

@@ -218,7 +218,7 @@ struct ContextRecord {
 };
 
 struct KernelRecord {
-  static constexpr size_t kSize = 148;
+  static constexpr size_t kSize = 156;
   uint32_t name_offset{};  // HN layer name, in STRINGS
   uint32_t name_length{};  // bytes
   uint16_t opcode{};  // Opcode
@@ -247,7 +247,7 @@ struct KernelRecord {
   int32_t requantise_zero{};  // added after the shift (output zero point, or the table's index of zero)
   int32_t requantise_low{};  // lower clamp bound, after requantise_zero
   int32_t requantise_high{};  // upper clamp bound
-  uint32_t table_offset{};  // u8 or u16 [2^table_bits] by the output's element_bytes, in CONSTANTS, or NONE
+  uint32_t table_offset{};  // u8 or u16 [table_count][2^table_bits] by element_bytes, in CONSTANTS, or NONE
   uint32_t count_offset{};  // POOL_SUM: ascending u32[requantise_channels] of covered counts, or NONE
   int32_t start_height{};  // SLICE start, PAD rows before
   int32_t start_width{};  // SLICE start, PAD columns before
@@ -260,6 +260,8 @@ struct KernelRecord {
   uint32_t block{};  // DEPTH_TO_SPACE, SPACE_TO_DEPTH: side of a block
   uint32_t row_table_offset{};  // RESIZE_*: table of rows, in CONSTANTS, or NONE
   uint32_t column_table_offset{};  // RESIZE_*: table of columns, in CONSTANTS, or NONE
+  uint32_t table_count{};  // tables, one after the other; 1, or with channel_table_offset up to 256
+  uint32_t channel_table_offset{};  // u8[output channels]: each channel's table, in CONSTANTS, or NONE
 
   static KernelRecord read(const uint8_t* p) {
     KernelRecord r;
@@ -304,6 +306,8 @@ struct KernelRecord {
     r.block = load_u32(p + 136);
     r.row_table_offset = load_u32(p + 140);
     r.column_table_offset = load_u32(p + 144);
+    r.table_count = load_u32(p + 148);
+    r.channel_table_offset = load_u32(p + 152);
     return r;
   }
 };

@@ -161,6 +161,16 @@ void fill_requantise(Step& s, const Program& p, Budget& budget, uint64_t lanes, 
   s.q.multiplier0 = m;
   s.q.multiplier1 = terms == 2 ? m + lanes : nullptr;
   s.q.shift = shift;
+  s.q.table_base = nullptr;
+  if (k.channel_table_offset == kNone) return;
+  s.table_bases = AlignedBytes(budget, sat_mul(lanes, 4), "channels' tables");
+  auto* base = s.table_bases.as<int32_t>();
+  const uint8_t* numbers = constant(p, k.channel_table_offset);
+  for (uint64_t lane = 0; lane < lanes; ++lane) {
+    const int64_t channel = channel_of(lane);
+    base[lane] = channel < 0 ? 0 : int32_t{numbers[channel]} << k.table_bits;
+  }
+  s.q.table_base = base;
 }
 
 void fill_table(Step& s, const Program& p, Budget& budget) {
@@ -174,7 +184,7 @@ void fill_table(Step& s, const Program& p, Budget& budget) {
   if (k.table_bits == 0) return;
   const bool wide = static_cast<Opcode>(k.opcode) == Opcode::kReduceSumReciprocal;
   s.q.table_bytes = wide ? 2 : s.q.out_bytes;
-  const uint64_t size = (uint64_t{1} << k.table_bits) * static_cast<uint64_t>(s.q.table_bytes);
+  const uint64_t size = (uint64_t{k.table_count} << k.table_bits) * static_cast<uint64_t>(s.q.table_bytes);
   s.table = AlignedBytes(budget, std::max<uint64_t>(size, 256), "table");  // vector look-ups read at least so much
   std::memcpy(s.table.data(), constant(p, k.table_offset), static_cast<size_t>(size));
   s.q.table = s.table.data();

@@ -81,7 +81,7 @@ struct Step {
   WindowOp window{};
   ElementwiseOp elementwise{};
   // Owned constants; `q`, `window` and `elementwise` point into them.
-  AlignedBytes multipliers, shifts, bias, weights, row_weights, table;
+  AlignedBytes multipliers, shifts, bias, weights, row_weights, table, table_bases;
   std::vector<int64_t> segment_offset;
   // POOL_SUM: class of each output row and column by covered elements, and the requantisation of each pair.
   std::vector<uint32_t> row_class, column_class, pair_entry;

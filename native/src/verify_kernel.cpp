@@ -136,13 +136,33 @@ class KernelCheck {
     window_axis("columns", x.width, out_.width, k_.kernel_width, k_.stride_width, k_.dilation_width, k_.pad_left, pool);
   }
 
+  // Convolutions may look each channel up in a table of its own.
+  void channel_tables() const {
+    const auto opcode = static_cast<Opcode>(k_.opcode);
+    const bool several = k_.channel_table_offset != kNone;
+    const bool may = k_.table_bits != 0 && (opcode == Opcode::kConvolution || opcode == Opcode::kDepthwise);
+    const uint32_t most = several && may ? 256 : 1;
+    if (k_.table_count < 1 || k_.table_count > most) {
+      invalid("the number of tables is not valid", str(k_.table_count), "1 to " + str(most));
+    }
+    if (!several) return;
+    if (!may) invalid("channels cannot have tables of their own here", "channel_table_offset", "NONE");
+    const uint8_t* numbers = constant(k_.channel_table_offset, out_.channels, "channels' tables");
+    for (uint32_t c = 0; c < out_.channels; ++c) {
+      if (numbers[c] < k_.table_count) continue;
+      invalid("a channel's table does not exist", "table " + str(uint32_t{numbers[c]}) + " of channel " + str(c),
+              "below " + str(k_.table_count));
+    }
+  }
+
   void clamp_and_table(bool table_of_two_bytes) const {
+    channel_tables();
     int64_t top = top_code(out_);
     if (k_.table_bits != 0) {
       if (k_.table_bits > 16) invalid("the table is too large", str(uint32_t{k_.table_bits}) + " bits", "at most 16");
       top = (int64_t{1} << k_.table_bits) - 1;
       const uint64_t entry = table_of_two_bytes ? 2 : out_.element_bytes;
-      constant(k_.table_offset, (uint64_t{1} << k_.table_bits) * entry, "table entries");
+      constant(k_.table_offset, (uint64_t{k_.table_count} << k_.table_bits) * entry, "table entries");
       if (table_of_two_bytes) top = top_code(out_);  // there the table comes before the clamp
     } else if (table_of_two_bytes) {
       invalid("the reciprocal needs a table", "0 bits", "1 to 16");

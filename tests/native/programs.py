@@ -124,7 +124,10 @@ def constant(p: Program, offset: int, dtype: str, count: int) -> Array:
 def clamp(p: Program, k: KernelRecord, value: Array, out: TensorRecord) -> Array:
     value = np.clip(value, k.requantise_low, k.requantise_high)
     if k.table_bits and k.opcode != Opcode.REDUCE_SUM_RECIPROCAL:
-        value = constant(p, k.table_offset, f"u{out.element_bytes}", 1 << k.table_bits)[value]
+        entries = constant(p, k.table_offset, f"u{out.element_bytes}", k.table_count << k.table_bits)
+        if k.channel_table_offset != NONE:
+            value = value + (constant(p, k.channel_table_offset, "u1", out.channels).astype(np.int64) << k.table_bits)
+        value = entries[value]
     return value.astype(f"u{out.element_bytes}")
 
 
@@ -284,6 +287,7 @@ def requantisation(
     out_size: int = 1,
     table_bits: int = 0,
     spread: float = 0.5,
+    tables: int = 1,
 ) -> dict[str, Any]:
     """Fields whose results use much of the output range; both signs of M, each channel its own shift."""
     top = (1 << (8 * out_size)) - 1 if not table_bits else (1 << table_bits) - 1
@@ -304,8 +308,8 @@ def requantisation(
         "requantise_high": int(rng.integers(top - top // 8, top + 1)),
     }
     if table_bits:
-        entries = rng.integers(0, 1 << (8 * out_size), 1 << table_bits)
-        fields |= {"table_bits": table_bits, "table": entries.astype(f"u{out_size}")}
+        entries = rng.integers(0, 1 << (8 * out_size), tables << table_bits)
+        fields |= {"table_bits": table_bits, "table": entries.astype(f"u{out_size}"), "table_count": tables}
     return fields
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.hef.microcode import KernelRecord, Opcode, Program, TensorRole
+from headrace.hef.microcode import NONE, KernelRecord, Opcode, Program, TensorRole
 from native.programs import Builder, add_pipeline, hef_of, requantisation
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
@@ -41,7 +41,8 @@ def every_opcode() -> Program:
     w = rng.integers(-128, 128, (12, 3, 3, 8)).astype(np.int8)
     pads = {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}
     conv = add("conv", Opcode.CONVOLUTION, [x], (8, 6, 12), weight=w, bias=np.zeros(12, np.int32), **pads,
-               **requantisation(rng, 20000, 12, table_bits=9))  # fmt: skip
+               **requantisation(rng, 20000, 12, table_bits=9, tables=2),
+               channel_table=np.arange(12, dtype=np.uint8) % 2)  # fmt: skip
     dw = add("dw", Opcode.DEPTHWISE, [conv, conv], (8, 6, 12), weight=w[0, :, :, 0:1].repeat(12, 2),
              bias=np.zeros(12, np.int32), **pads, **requantisation(rng, 5000, 12, 2))  # fmt: skip
     mul = add("mul", Opcode.ELEMENTWISE_MULTIPLY, [dw, conv], (8, 6, 12), **requantisation(rng, 65025, 1))
@@ -220,6 +221,13 @@ def broken(change: Any) -> str:
         (lambda p, k: (setattr(k["max"], "dilation_height", 40), setattr(k["max"], "pad_top", 9)), "misses the input"),
         (lambda p, k: setattr(k["conv"], "weight_offset", len(p.constants) - 5), "weights lie outside CONSTANTS"),
         (lambda p, k: setattr(k["conv"], "table_bits", 8), "the clamp bounds are not valid"),
+        (lambda p, k: setattr(k["conv"], "table_count", 1), "a channel's table does not exist"),
+        (lambda p, k: setattr(k["conv"], "table_count", 257), "the number of tables is not valid"),
+        (lambda p, k: setattr(k["conv"], "table_count", 256), "table entries lie outside CONSTANTS"),
+        (lambda p, k: setattr(k["conv"], "channel_table_offset", len(p.constants) - 11), "tables lie outside CONSTANTS"),
+        (lambda p, k: setattr(k["conv"], "channel_table_offset", NONE), "the number of tables is not valid"),
+        (lambda p, k: setattr(k["rescale"], "channel_table_offset", 0), "cannot have tables of their own here"),
+        (lambda p, k: setattr(k["rescale"], "table_count", 2), "the number of tables is not valid"),
         (lambda p, k: setattr(k["add"], "requantise_low", -1), "the clamp bounds are not valid"),
         (lambda p, k: setattr(k["cut"], "step_channel", 5), "the slice leaves the input"),
         (lambda p, k: setattr(k["turn"], "permutation", 0x020202), "the permutation is not valid"),

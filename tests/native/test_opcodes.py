@@ -76,6 +76,18 @@ def geometry(rng: np.random.Generator, x: tuple[int, int, int]) -> tuple[dict[st
     return fields, (out[0], out[1])
 
 
+def own_tables(rng: np.random.Generator, fields: dict[str, Any], channels: int) -> dict[str, Any]:
+    """Now and then several tables instead of the one, and each channel's choice."""
+    if not fields.get("table_bits") or rng.integers(0, 2):
+        return {}
+    count = int(rng.integers(1, 9))
+    return {
+        "table": rng.integers(0, 256, count << fields["table_bits"]).astype(np.uint8),
+        "table_count": count,
+        "channel_table": rng.integers(0, count, channels).astype(np.uint8),
+    }
+
+
 def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, **fixed: Any) -> None:
     rng = np.random.default_rng(seed)
     b = Builder()
@@ -102,6 +114,7 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, **fi
         len(inputs),
         table_bits=int(rng.choice([0, 0, 9, 12])),
     )
+    fields |= own_tables(rng, fields, cout)
     limit = int(2**61 / (reach + 255))
     fields["multiplier"] = np.clip(fields["multiplier"], -limit, limit)
     bias = rng.integers(-(2**20), 2**20, cout).astype(np.int32)
@@ -185,11 +198,33 @@ def test_usual_depthwise(taps: tuple[int, int], stride: int, channels: int) -> N
     y = b.tensor("y", (oh, ow, channels), 0, TensorRole.OUTPUT)
     bits = int(rng.choice([0, 0, 7, 8, 9, 10, 11, 12, 13]))
     fields = requantisation(rng, 5000, channels, len(inputs), table_bits=bits)
+    fields |= own_tables(rng, fields, channels)
     b.kernel(
         "y", Opcode.DEPTHWISE, inputs, y, weight=weights(rng, (*taps, channels)), groups=channels,
         bias=rng.integers(-5000, 5000, channels).astype(np.int32), kernel_height=taps[0], kernel_width=taps[1],
         stride_height=stride, stride_width=stride, pad_top=pad_top, pad_left=pad_left, **fields,
     )  # fmt: skip
+    compare(b, rng)
+
+
+@pytest.mark.parametrize("channels", [3, 16, 21, 50])
+@pytest.mark.parametrize("opcode", [Opcode.CONVOLUTION, Opcode.DEPTHWISE])
+@pytest.mark.parametrize("high_shift", [False, True])
+def test_every_channel_its_own_table(channels: int, opcode: Opcode, high_shift: bool) -> None:
+    rng = np.random.default_rng(channels + high_shift)
+    b = Builder()
+    inputs = [b.tensor("x", (4, 16, channels), 90, TensorRole.INPUT)]
+    inputs += [b.tensor("r", (4, 16, channels), 30, TensorRole.INPUT)] if channels % 2 else []
+    y = b.tensor("y", (4, 16, channels), 5, TensorRole.OUTPUT)
+    # Without a spread of multipliers the index covers the table, so that a neighbour's table would be seen.
+    fields = requantisation(rng, 60000, channels, len(inputs), table_bits=10, tables=channels)
+    fields["shift"] = np.full(channels, 36 if high_shift else 20, np.uint8)
+    fields["multiplier"] = rng.integers(-(2**30), 2**30, (len(inputs), channels)).astype(np.int32)
+    fields |= {"requantise_zero": 500, "requantise_low": 0, "requantise_high": 1023}
+    fields["channel_table"] = rng.permutation(channels).astype(np.uint8)
+    shape, groups = ((channels, 1, 1, channels), 1) if opcode == Opcode.CONVOLUTION else ((1, 1, channels), channels)
+    bias = rng.integers(-500, 500, channels).astype(np.int32)
+    b.kernel("y", opcode, inputs, y, weight=weights(rng, shape), bias=bias, groups=groups, **fields)
     compare(b, rng)
 
 

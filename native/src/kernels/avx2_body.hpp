@@ -161,6 +161,7 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
       const __m256i o =
           requantise_lanes(odd[half], _mm256_srli_epi64(sums, 32), _mm256_srli_epi64(res, 32), two, zero, low, high);
       __m256i v = _mm256_blend_epi32(e, _mm256_slli_epi64(o, 32), 0xAA);
+      if (q.table_base) v = _mm256_add_epi32(v, load(q.table_base + 8 * half));
       if (q.table) {
         v = _mm256_i32gather_epi32(reinterpret_cast<const int*>(q.table), v, 1);
         v = _mm256_and_si256(v, _mm256_set1_epi32(0xFF));

@@ -239,6 +239,7 @@ void requantise_any(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, c
   const __m512i m1 = kSecond != kNone ? load(q.multiplier1) : _mm512_setzero_si512();
   const Lanes even = make_lanes(m0, m1, shift);
   const Lanes odd = make_lanes(_mm512_srli_epi64(m0, 32), _mm512_srli_epi64(m1, 32), _mm512_srli_epi64(shift, 32));
+  const __m512i base = q.table_base ? load(q.table_base) : _mm512_setzero_si512();
   const auto mask = static_cast<__mmask16>((1u << columns) - 1);
   for (int p = 0; p < pixels; ++p) {
     const __m512i sums = load(a + p * a_stride);
@@ -250,7 +251,8 @@ void requantise_any(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, c
     }
     const __m512i e = requantise_lanes<kSecond>(even, bounds, sums, res);
     const __m512i o = requantise_lanes<kSecond>(odd, bounds, _mm512_srli_epi64(sums, 32), _mm512_srli_epi64(res, 32));
-    const __m512i v = _mm512_mask_blend_epi32(0xAAAA, e, _mm512_slli_epi64(o, 32));
+    __m512i v = _mm512_mask_blend_epi32(0xAAAA, e, _mm512_slli_epi64(o, 32));
+    if (q.table_base) v = _mm512_add_epi32(v, base);
     store_row(out + p * out_stride, q.table ? gathered(q.table, v) : _mm512_cvtepi32_epi8(v), columns);
   }
 }
@@ -340,7 +342,8 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
                                             {requantise_high<kResidual, false>, requantise_high<kResidual, true>},
                                             {requantise_high<kNegative, false>, requantise_high<kNegative, true>}};
   const Second second = second_of(q, r);
-  const bool fast = q.high_half && (!q.table || (kMostPermuted != 0 && q.high < kMostPermuted));
+  const bool permuted = kMostPermuted != 0 && !q.table_base && q.high < kMostPermuted;
+  const bool fast = q.high_half && (!q.table || permuted);
   const RequantiseBlock rows = fast ? high[second][q.table != nullptr] : any[second];
   rows(q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
 }

@@ -50,6 +50,7 @@ inline Requantise block_of(const Requantise& q, int64_t block) {
   out.multiplier0 += block * kColumns;
   if (out.multiplier1) out.multiplier1 += block * kColumns;
   out.shift += block * kColumns;
+  if (out.table_base) out.table_base += block * kColumns;
   return out;
 }
 

@@ -16,12 +16,14 @@ constexpr int kSlack = 64;        // bytes that may be read past the end of a te
 // y = clamp(zero + ((a M0 + (r - residual_zero) M1 + 2^(s-1)) >> s), low, high), optionally through a table.
 // The per-channel arrays are padded to whole blocks of kColumns (M = 0, s = 1); M1 is null for one term. Where there is
 // an M1 but no r, the second term is the negative part, min(a, 0) M1: requantisation by sign.
+// Where channels have tables of their own, table_base is each channel's first entry and is added to the index.
 struct Requantise {
   const int32_t* multiplier0;
   const int32_t* multiplier1;
   const int32_t* shift;
   int64_t zero, low, high;
-  const uint8_t* table;  // null: none; readable kSlack bytes past its end
+  const uint8_t* table;       // null: none; readable kSlack bytes past its end
+  const int32_t* table_base;  // null: one table for all channels; else table_bytes is 1
   int32_t table_bytes;   // 1 or 2, also the output's element size when there is a table
   int32_t out_bytes;
   int32_t residual_zero;

@@ -80,7 +80,7 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
     }
     uint8_t* to = out + p * out_stride;
     if (q.table) {
-      for (int c = 0; c < columns; ++c) to[c] = q.table[values[c]];
+      for (int c = 0; c < columns; ++c) to[c] = q.table[values[c] + (q.table_base ? q.table_base[c] : 0)];
       continue;
     }
     const uint16x8_t first = vcombine_u16(vqmovun_s32(vld1q_s32(values)), vqmovun_s32(vld1q_s32(values + 4)));

@@ -37,7 +37,8 @@ namespace {
         sum += int64_t{r[p * r_stride + c] - q.residual_zero} * q.multiplier1[c];
       else if (q.multiplier1 && first < 0)
         sum += first * q.multiplier1[c];
-      const int64_t value = requantise_value(sum, q.shift[c], q.zero, q.low, q.high);
+      int64_t value = requantise_value(sum, q.shift[c], q.zero, q.low, q.high);
+      if (q.table_base) value += q.table_base[c];
       out[p * out_stride + c] = static_cast<uint8_t>(code_of(q, value));
     }
   }

@@ -140,7 +140,7 @@ def _part(kernel: Kernel, work: Work, name: str, channels: tuple[int, int], resi
             made.constants[key] = np.ascontiguousarray(array[first:last])
         elif key == "table_offset" or array.shape[-1] != kernel.shape[2]:
             made.constants[key] = array
-        else:  # multipliers [terms, channels], shifts [channels]
+        else:  # multipliers [terms, channels], shifts and channels' tables [channels]
             made.constants[key] = np.ascontiguousarray(array[..., first:last])
     if per_channel:
         made.fields["requantise_channels"] = size

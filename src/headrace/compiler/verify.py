@@ -71,6 +71,7 @@ def _dataflow(p: Program) -> Iterator[Diagnostic]:
             kernel.multiplier_offset,
             kernel.shift_offset,
             kernel.table_offset,
+            kernel.channel_table_offset,
         ):
             if offset != NONE and offset >= len(p.constants):
                 yield _problem(where, "a constant lies outside the constants", offset, f"below {len(p.constants)}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from headrace.emulator.integer_ops import TorchIntegerOps, from_codes, to_codes
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError, unknown_name
 from headrace.hn import Array, Layer, Network
 from headrace.layers import check_network, definition_of, output_quantization, quantized_view
-from headrace.layers.activation import ActivationAttributes
+from headrace.layers.activation import GAIN, ActivationAttributes, activate
 from headrace.numerics.quantization import dequantize as dequantize_codes
 from headrace.numerics.quantization import quantize_input
 
@@ -31,6 +30,7 @@ DEFAULT_BATCH = 16
 Progress = Callable[[int, int, str], None]
 Observer = Callable[[Layer, "torch.Tensor | None", "torch.Tensor"], None]
 Forward = Callable[[Sequence[torch.Tensor]], torch.Tensor]
+After = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Executor:
@@ -61,7 +61,7 @@ class Executor:
         self._float_ops = TorchFloatOps()
         self._integer_ops = TorchIntegerOps(backend, self_check) if mode == "quantized" else None
         self._forward: dict[str, Forward] = {}
-        self._before: dict[str, tuple[Forward, Any]] = {}
+        self._before: dict[str, tuple[Forward, After]] = {}
         for layer in network:
             if layer.kind != "input_layer":
                 self._prepare(layer)
@@ -223,9 +223,9 @@ class Executor:
             result = self._forward[layer.name](inputs)
             observer(layer, None, result)
             return result
-        forward, attributes = split
+        forward, after = split
         before = forward(inputs)
-        result = attributes.evaluate(self._float_ops, before, self.network.params_of(layer))
+        result = after(before)
         observer(layer, before, result)
         return result
 
@@ -242,8 +242,10 @@ class Executor:
         self._forward[layer.name] = lambda xs: definition.forward_float(float_ops, attributes, params, xs)
         if isinstance(attributes, ActivationAttributes):
             linear = replace(attributes, activation="linear", activation_params={})
-            before: Forward = lambda xs: definition.forward_float(float_ops, linear, params, xs)  # noqa: E731
-            self._before[layer.name] = (before, attributes)
+            plain = {key: value for key, value in params.items() if key != GAIN}
+            before: Forward = lambda xs: definition.forward_float(float_ops, linear, plain, xs)  # noqa: E731
+            after: After = lambda y: activate(float_ops, attributes, params, y)  # noqa: E731
+            self._before[layer.name] = (before, after)
 
     # --- inputs --------------------------------------------------------------------------------------------------
 

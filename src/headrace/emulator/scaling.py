@@ -161,6 +161,7 @@ class ScalePlan:
     low: int
     high: int
     table: torch.Tensor | None
+    bases: torch.Tensor | None  # int32 [channels]: where each channel's table begins; None: one table for all
     single: tuple[float, list[float]] | None  # constant and factors as numbers, where they are one for all channels
     _tiled: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=dict)
 
@@ -212,10 +213,14 @@ def make_plan(rq: Requantization, terms: Sequence[tuple[Array, Array]], choice: 
     table = (
         None
         if rq.table is None
-        else torch.from_numpy(rq.table.astype(np.uint8 if rq.table.dtype == np.uint8 else np.int32))
+        else torch.from_numpy(rq.table.astype(np.uint8 if rq.table.dtype == np.uint8 else np.int32).reshape(-1))
     )
+    bases = None
+    if rq.channel_tables is not None and rq.table is not None:
+        bases = torch.from_numpy(rq.channel_tables.astype(np.int32) * np.int32(rq.table.shape[-1]))
     single = (float(constants), [float(f) for f in factors]) if exact and constants.numel() == 1 else None
-    return ScalePlan(exact, factors, constants, torch.from_numpy(shifts.copy()), zero, rq.low, rq.high, table, single)
+    shift = torch.from_numpy(shifts.copy())
+    return ScalePlan(exact, factors, constants, shift, zero, rq.low, rq.high, table, bases, single)
 
 
 class Scratch(threading.local):
@@ -269,6 +274,8 @@ def apply_plan(plan: ScalePlan, terms: Sequence[Term], bits: int, scratch: Scrat
         if plan.table is None:
             target.copy_(index)
         else:
+            if plan.bases is not None:
+                index = index.add_(plan.bases)
             # A block of the output is contiguous: it is cut by rows only inside one frame.
             torch.index_select(plan.table, 0, index.reshape(-1), out=target.view(-1))
     return out

@@ -109,6 +109,7 @@ def requantise_summary(program: Program, kernel: KernelRecord) -> dict[str, Any]
         "zero": kernel.requantise_zero,
         "clamp": [kernel.requantise_low, kernel.requantise_high],
         "table_bits": kernel.table_bits,
+        "tables": kernel.table_count if kernel.table_bits else 0,
     }
 
 
@@ -190,6 +191,7 @@ def _kernel_lines(program: Program, index: int, kernel: KernelRecord) -> Iterato
             ("multipliers", kernel.multiplier_offset),
             ("shifts", kernel.shift_offset),
             ("table", kernel.table_offset),
+            ("channel tables", kernel.channel_table_offset),
             ("counts", kernel.count_offset),
         )
         if value != NONE
@@ -199,7 +201,8 @@ def _kernel_lines(program: Program, index: int, kernel: KernelRecord) -> Iterato
     summary = requantise_summary(program, kernel)
     if summary is not None:
         low, high = summary["clamp"]
-        table = f"  table {summary['table_bits']} bits" if summary["table_bits"] else ""
+        many = f" x {summary['tables']}" if summary["tables"] > 1 else ""
+        table = f"  table {summary['table_bits']} bits{many}" if summary["table_bits"] else ""
         yield (
             f"      requantise {summary['terms']} terms x {summary['channels']}  M {_range(summary['multiplier'])}"
             f"  s {_range(summary['shift'])}  zero {summary['zero']}  clamp {low}..{high}{table}"

@@ -211,7 +211,7 @@ class KernelRecord(Record):
     requantise_zero: int = _f("i32", "added after the shift (output zero point, or the table's index of zero)")
     requantise_low: int = _f("i32", "lower clamp bound, after requantise_zero")
     requantise_high: int = _f("i32", "upper clamp bound")
-    table_offset: int = _f("u32", "u8 or u16 [2^table_bits] by the output's element_bytes, in CONSTANTS, or NONE", NONE)
+    table_offset: int = _f("u32", "u8 or u16 [table_count][2^table_bits] by element_bytes, in CONSTANTS, or NONE", NONE)
     count_offset: int = _f("u32", "POOL_SUM: ascending u32[requantise_channels] of covered counts, or NONE", NONE)
     start_height: int = _f("i32", "SLICE start, PAD rows before")
     start_width: int = _f("i32", "SLICE start, PAD columns before")
@@ -224,6 +224,8 @@ class KernelRecord(Record):
     block: int = _f("u32", "DEPTH_TO_SPACE, SPACE_TO_DEPTH: side of a block", 1)
     row_table_offset: int = _f("u32", "RESIZE_*: table of rows, in CONSTANTS, or NONE", NONE)
     column_table_offset: int = _f("u32", "RESIZE_*: table of columns, in CONSTANTS, or NONE", NONE)
+    table_count: int = _f("u32", "tables, one after the other; 1, or with channel_table_offset up to 256", 1)
+    channel_table_offset: int = _f("u32", "u8[output channels]: each channel's table, in CONSTANTS, or NONE", NONE)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 from headrace.numerics.requantize import Requantization
 
 Params = Mapping[str, float]
+GAIN = "gain"
 
 
 @dataclass(frozen=True)
@@ -314,6 +315,19 @@ class ActivationAttributes(Attributes):
     def decimal(self, x: Decimal) -> Decimal:
         assert self.function.decimal is not None
         return self.function.decimal(self.params, x)
+
+
+def activate(
+    ops: FloatOps[AnyTensor], attributes: ActivationAttributes, params: Mapping[str, Array], y: AnyTensor
+) -> AnyTensor:
+    """A multiply-accumulate layer's activation; with a parameter ``gain`` [channels] its result times that.
+
+    ``optimize`` gives channels gains, and takes them off again in the layers that read them, so that channels of
+    unlike size share one scale without loss.
+    """
+    y = attributes.evaluate(ops, y, params)
+    gain = params.get(GAIN)
+    return y if gain is None else ops.multiply(y, ops.constant(gain, y))
 
 
 @register

@@ -306,6 +306,7 @@ def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
                 low=raw["low"],
                 high=raw["high"],
                 table=params.get("table"),
+                channel_tables=params.get("channel_tables"),
             )
         except (KeyError, TypeError):
             raise InputFileError(
@@ -340,3 +341,5 @@ def store_requantization(network: Network, layer: Layer, output: TensorQuantizat
         network.params[f"{layer.name}/shifts"] = rq.shifts
         if rq.table is not None:
             network.params[f"{layer.name}/table"] = rq.table
+        if rq.channel_tables is not None:
+            network.params[f"{layer.name}/channel_tables"] = rq.channel_tables

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array
-from headrace.layers.activation import ActivationAttributes
+from headrace.layers.activation import ActivationAttributes, activate
 from headrace.layers.base import AttributeRuleError, Counts, LayerDefinition, QuantizedLayer, register
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import window_output
@@ -114,7 +114,7 @@ class Convolution(LayerDefinition):
             dilations=a.dilations,
             groups=a.groups,
         )
-        return a.evaluate(ops, _add_residual(ops, y, inputs), params)
+        return activate(ops, a, params, _add_residual(ops, y, inputs))
 
     @classmethod
     def forward_integer(

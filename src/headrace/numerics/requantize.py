@@ -19,6 +19,7 @@ MAX_SHIFT = 62
 FLOAT64_LIMIT = 2**52  # sums below this are exact in float64 too
 INT64_LIMIT = 2**62
 MIN_MULTIPLIER_BITS = 20
+MAX_TABLES = 256  # of one layer
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Requantization:
         zero: added after the shift.
         low, high: clamp bounds (inclusive), after ``zero``.
         table: uint8 or uint16 ``[2^k]``; when present the clamped value is an index into it. ``None`` otherwise.
+            With ``channel_tables`` uint8 ``[tables, 2^k]``.
+        channel_tables: uint8 ``[channels]``, which row of ``table`` each output channel uses; ``None``: there is one.
     """
 
     multipliers: Array
@@ -39,10 +42,11 @@ class Requantization:
     low: int
     high: int
     table: Array | None = None
+    channel_tables: Array | None = None
 
     @property
     def table_bits(self) -> int:
-        return 0 if self.table is None else int(self.table.size - 1).bit_length()
+        return 0 if self.table is None else int(self.table.shape[-1] - 1).bit_length()
 
     def __post_init__(self) -> None:
         ok = (
@@ -56,8 +60,10 @@ class Requantization:
             and self.low <= self.high
         )
         if ok and self.table is not None:
-            size = self.table.size
-            ok = self.table.ndim == 1 and size & (size - 1) == 0 and self.low >= 0 and self.high < size
+            size = self.table.shape[-1] if self.table.ndim else 0
+            ok = size > 0 and size & (size - 1) == 0 and self.low >= 0 and self.high < size
+        if ok:
+            ok = self._one_table() if self.channel_tables is None else self._many_tables(self.channel_tables)
         if not ok:
             raise InternalError(
                 Diagnostic(
@@ -68,6 +74,27 @@ class Requantization:
                     "docs/numerics.md",
                 )
             )
+
+    def _one_table(self) -> bool:
+        return self.table is None or self.table.ndim == 1
+
+    def _many_tables(self, numbers: Array) -> bool:
+        table = self.table
+        return (
+            table is not None
+            and table.ndim == 2
+            and table.dtype == np.uint8
+            and 1 <= table.shape[0] <= MAX_TABLES
+            and numbers.ndim == 1
+            and numbers.dtype == np.uint8
+            and numbers.size > 0
+            and int(numbers.max()) < table.shape[0]
+        )
+
+    def look_up(self, index: Array) -> Array:
+        """Table entries of an index array whose last axis is channels."""
+        assert self.table is not None
+        return self.table[index] if self.channel_tables is None else self.table[self.channel_tables, index]
 
 
 def choose_multipliers(factors: Array, magnitudes: Array) -> tuple[Array, Array]:

@@ -19,6 +19,7 @@ import torch
 
 from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network
+from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import from_range
 from headrace.optimize.freeze import FreezeContext, freeze_network
 from headrace.optimize.statistics import Request, Statistics, chunk_size, extremes
@@ -176,7 +177,7 @@ def rescaled(network: Network, chain: Chain, channels: Mapping[str, Array], stre
         params[f"{first.name}/kernel"] = (param(f"{first.name}/kernel") / factor).astype(np.float32)
         if f"{first.name}/bias" in network.params:
             params[f"{first.name}/bias"] = (param(f"{first.name}/bias") / factor).astype(np.float32)
-        params[f"{second.name}/kernel"] = _scaled_inputs(second, param(f"{second.name}/kernel"), factor)
+        params[f"{second.name}/kernel"] = scaled_inputs(second, param(f"{second.name}/kernel"), factor)
     return params
 
 
@@ -204,7 +205,7 @@ def _input_sizes(layer: Layer, kernel: Array, channels: int) -> Array:
     return np.abs(_by_input(layer, kernel)).max(axis=(0, 3)).reshape(channels).astype(np.float64)
 
 
-def _scaled_inputs(layer: Layer, kernel: Array, factor: Array) -> Array:
+def scaled_inputs(layer: Layer, kernel: Array, factor: Array) -> Array:
     split = _by_input(layer, kernel)
     scaled = split * factor.reshape(1, split.shape[1], split.shape[2], 1)
     if layer.kind == "dense":
@@ -250,6 +251,8 @@ def _alone(network: Network, chain: Chain, params: Mapping[str, Array]) -> Netwo
             attributes.pop("elementwise_add", None)
         layer = Layer(name, source.kind, [previous], attributes, source.output_shape)
         own = {key: params.get(f"{name}/{key}", value) for key, value in network.params_of(name).items()}
+        if name == chain.layers[-1]:
+            own.pop(GAIN, None)
         alone.add(layer, own)
         previous = name
     alone.add(Layer(f"{network.name}/chain_output", "output_layer", [previous], {}, alone[previous].output_shape))

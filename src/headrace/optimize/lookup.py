@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import lru_cache
@@ -35,6 +36,14 @@ class Lookup:
 
     index: TensorQuantization
     table: Array
+
+
+@dataclass(frozen=True)
+class Lookups:
+    """Tables of one layer for several gains: ``[gains, 2^k]`` codes; the indices share k and the zero point."""
+
+    indices: tuple[TensorQuantization, ...]
+    tables: Array
 
 
 def choose_lookup(
@@ -81,6 +90,89 @@ def _choose(
     table = build_table(function, index, index.bits, output)
     table.setflags(write=False)
     return Lookup(index, table)
+
+
+def choose_lookups(
+    activation: str,
+    params: dict[str, float],
+    measured: tuple[float, float],
+    output: TensorQuantization,
+    gains: Sequence[float],
+) -> Lookups:
+    """Tables of ``gain · act(x)`` for each gain.
+
+    The indices have scales of their own, each spanning the part of the measured range where its table changes. Their
+    common zero point is the one with which the coarsest index, in codes per step, is as fine as it can be; k is the
+    fewest bits (9 to 12) for which one step changes no result by more than half a code.
+    """
+    return _choose_several(activation, tuple(sorted(params.items())), measured, output, tuple(gains))
+
+
+@lru_cache(maxsize=64)
+def _choose_several(
+    activation: str,
+    params: tuple[tuple[str, float], ...],
+    measured: tuple[float, float],
+    output: TensorQuantization,
+    gains: tuple[float, ...],
+) -> Lookups:
+    definition = FUNCTIONS[activation]
+    values = {**definition.params, **dict(params)}
+
+    def times(gain: float) -> Callable[[Decimal], Decimal]:
+        assert definition.decimal is not None
+        evaluate, factor = definition.decimal, exact(gain)
+        return lambda x: factor * evaluate(values, x)
+
+    spans = [_narrowed(times(gain), measured, output) for gain in gains]
+    cost, part = min((max(_step(span, i / 64.0) for span in spans), i / 64.0) for i in range(65))
+    bits = min(max(MIN_BITS, math.ceil(math.log2(max(cost, 1.0) / 0.5))), MAX_BITS)
+    top = (1 << bits) - 1
+    zero = round(part * top)
+    indices = tuple(_index(span, zero, bits) for span in spans)
+    tables = [build_table(times(gain), index, bits, output) for gain, index in zip(gains, indices, strict=True)]
+    stacked = np.stack(tables)
+    stacked.setflags(write=False)
+    return Lookups(indices, stacked)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Where a table changes: reals [low, high] with zero inside, and the steepest slope in codes per real."""
+
+    low: float
+    high: float
+    slope: float
+
+
+def _narrowed(function: Any, measured: tuple[float, float], output: TensorQuantization) -> _Span:
+    """The part of the measured range where the result changes, probed again until it stays."""
+    low, high = min(0.0, measured[0]), max(0.0, measured[1])
+    if not high > low:
+        low, high = -1.0, 1.0
+    while True:
+        reals, codes = _probe(function, low, high, output)
+        step = (high - low) / PROBES
+        first, last = max(0, _flat(codes) - 1), min(PROBES, PROBES - _flat(codes[::-1]) + 1)
+        narrow = min(0.0, low + step * first), max(0.0, low + step * last)
+        if narrow[1] - narrow[0] > 0.5 * (high - low) or not narrow[1] > narrow[0]:
+            return _Span(low, high, float(np.max(np.abs(np.diff(reals)))) / step)
+        low, high = narrow
+
+
+def _step(span: _Span, part: float) -> float:
+    """Codes per step of the result, times the number of steps, where ``part`` of the index lies below zero."""
+    below = -span.low / part if part > 0 else math.inf if span.low < 0 else 0.0
+    above = span.high / (1.0 - part) if part < 1 else math.inf if span.high > 0 else 0.0
+    return max(below, above) * span.slope
+
+
+def _index(span: _Span, zero: int, bits: int) -> TensorQuantization:
+    top = (1 << bits) - 1
+    below = -span.low / zero if zero > 0 else 0.0
+    above = span.high / (top - zero) if zero < top else 0.0
+    scale = max(float(np.float32(max(below, above))), float(np.finfo(np.float32).tiny))
+    return TensorQuantization(scale, zero, bits)
 
 
 def _grid_index(grid: Grid) -> TensorQuantization | None:

@@ -66,6 +66,7 @@ class OptimizeOptions:
         percentiles: per cent (low, high) for ``"percentile"``.
         clippings: ranges asked for by layer; later ones win.
         equalization: move scale between neighbouring layers, chain by chain, where it lowers the measured error.
+        channel_scales: give channels of unlike size gains behind activations that let no factor pass.
         bias_correction: take the mean shift of quantisation off the biases.
     """
 
@@ -80,6 +81,7 @@ class OptimizeOptions:
     percentiles: tuple[float, float] = (0.01, 99.99)
     clippings: tuple[Clipping, ...] = ()
     equalization: bool = True
+    channel_scales: bool = True
     bias_correction: bool = True
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class OptimizeOptions:
             "percentiles": list(self.percentiles),
             "clippings": [{"layers": list(c.layers), "mode": c.mode, "values": list(c.values)} for c in self.clippings],
             "equalization": self.equalization,
+            "channel_scales": self.channel_scales,
             "bias_correction": self.bias_correction,
         }
 

@@ -11,7 +11,7 @@ import numpy as np
 from headrace.errors import AccuracyError, DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
-from headrace.optimize import calibrators, equalization
+from headrace.optimize import calibrators, channel_scales, equalization
 from headrace.optimize.data import check_frames, range_notes
 from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
@@ -62,6 +62,8 @@ def optimize(
     wanted = calibrators.request(prepared, options.calibrator, clippings)
     if options.equalization:
         wanted |= equalization.request(prepared)
+    if options.channel_scales:
+        wanted |= channel_scales.request(prepared)
     statistics = collect(prepared, data, frames, options, progress, wanted)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
     search = Search(prepared, statistics, data, frames, groups, raw, clippings, options, progress)

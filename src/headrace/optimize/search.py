@@ -14,10 +14,11 @@ import numpy as np
 from headrace.emulator.executor import Executor
 from headrace.errors import Diagnostic, InternalError
 from headrace.hn import Array, Network
-from headrace.optimize import bias_correction, calibrators, equalization
+from headrace.optimize import bias_correction, calibrators, channel_scales, equalization
 from headrace.optimize.calibrators import Calibrator
 from headrace.optimize.options import Clipping, OptimizeOptions, Progress
 from headrace.optimize.ranges import ScaleGroups, tensor_quantizations
+from headrace.optimize.sensitivity import sensitivities
 from headrace.optimize.snr import float_snr_db
 from headrace.optimize.statistics import Statistics, collect
 from headrace.optimize.trial import Judge, Trial, best_of, decision
@@ -64,6 +65,8 @@ class Search:
         modes = TRIED if self.options.calibrator == "auto" else (self.options.calibrator,)
         best, trials = self._calibrate(self.prepared, self.statistics, modes)
         decisions += self._calibration_decisions(trials, best)
+        if self.options.channel_scales:
+            best = self._scale_channels(best, modes, decisions)
         best = self._correct(best, decisions)
         if self.options.equalization:
             best = self._equalize(best, modes, decisions)
@@ -90,6 +93,30 @@ class Search:
             )
             for trial in trials
         ]
+
+    def _scale_channels(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
+        """Gains for channels (:mod:`headrace.optimize.channel_scales`): all plans, or those without weight noise."""
+        if not channel_scales.candidates(self.prepared):
+            return best
+        found = sensitivities(self.prepared, self.judge.data, range(len(self.judge.frames)), self.options, self.progress)
+        plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, self.groups, found)
+        head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
+        kept: tuple[Trial, list[channel_scales.Plan]] = (best, [])
+        for chosen in _sets(plans):
+            network, statistics = channel_scales.apply(self.prepared, self.statistics, chosen)
+            check_same_meaning(self.prepared, network, head, "channel scales changed the network's result")
+            if statistics.histograms:
+                wanted = calibrators.request(network, self.options.calibrator, self.clippings)
+                seen = collect(network, self.data, self.frames, self.options, self.progress, wanted, "channel scales")
+                statistics.histograms = seen.histograms
+            trial, _ = self._calibrate(network, statistics, modes)
+            taken = trial.better_than(kept[0])
+            reason = f"{len(chosen)} layers" + ("" if taken else ": the outputs do not gain")
+            decisions.append(decision(channel_scales.NAME, taken, kept[0], trial, reason))
+            kept = (trial, chosen) if taken else kept
+        decisions += channel_scales.decisions(plans, kept[1], "judged at the outputs together")
+        self.prepared, self.statistics = kept[0].prepared, kept[0].statistics
+        return kept[0]
 
     def _equalize(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
         network, chains = equalization.equalize(self.prepared, self.statistics, self.data, self.judge.frames)
@@ -128,6 +155,12 @@ class Search:
         reason = "all corrected layers together" + ("" if taken else ": the outputs do not gain, so none is kept")
         decisions.append(decision(bias_correction.NAME, taken, best, trial, reason))
         return trial if taken else best
+
+
+def _sets(plans: list[channel_scales.Plan]) -> list[list[channel_scales.Plan]]:
+    """Sets of plans to try: those whose readers lose no precision of weights, then all."""
+    free = [plan for plan in plans if not plan.dense]
+    return [chosen for chosen in (free, plans) if chosen and (chosen is plans or len(free) < len(plans))]
 
 
 def resolve_clippings(network: Network, clippings: Sequence[Clipping]) -> dict[str, Clipping]:

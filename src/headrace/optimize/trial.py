@@ -28,8 +28,8 @@ FEWEST_FRAMES, MOST_FRAMES = 8, 64
 EXACT_DB = 120.0
 #: Outputs must gain this many dB on average; less is chance, and the simpler way stays.
 LEAST_GAIN_DB = 0.1
-#: dB by which one output may fall when the outputs gain on average.
-TOLERATED_DB = 0.5
+#: dB by which one output may fall when the outputs gain on average, and the part of that gain by which it may more.
+TOLERATED_DB, TOLERATED_PART = 0.5, 0.5
 
 
 @dataclass
@@ -64,7 +64,8 @@ class Trial:
     def better_than(self, other: Trial) -> bool:
         """Whether the outputs gain on average and none of them loses much."""
         falls = [other.snr_db[name] - value for name, value in self.snr_db.items()]
-        return self.score > other.score + LEAST_GAIN_DB and max(falls, default=0.0) <= TOLERATED_DB
+        gain = self.score - other.score
+        return gain > LEAST_GAIN_DB and max(falls, default=0.0) <= TOLERATED_DB + TOLERATED_PART * gain
 
 
 class Judge:

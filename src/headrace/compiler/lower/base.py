@@ -18,6 +18,9 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import QuantizedLayer, definition_of, quantized_view
 from headrace.numerics.quantization import TensorQuantization
 
+#: Kernels whose channels may have tables of their own.
+WITH_CHANNEL_TABLES = (Opcode.CONVOLUTION, Opcode.DEPTHWISE)
+
 
 @dataclass
 class Kernel:
@@ -163,6 +166,19 @@ def set_requantize_columns(context: Context, kernel: Kernel, columns: list[int])
     return kernel
 
 
+def _set_channel_tables(kernel: Kernel, context: Context, numbers: Array) -> None:
+    table = context.quantized.rq.table
+    if table is None or numbers.shape != (kernel.shape[2],) or kernel.opcode not in WITH_CHANNEL_TABLES:
+        raise bad_constant(
+            f"{context.layer.name}/channel_tables",
+            "only the channels of a convolution have tables of their own",
+            f"{list(numbers.shape)} in a {kernel.opcode.name}",
+            f"[{kernel.shape[2]}] in {' or '.join(opcode.name for opcode in WITH_CHANNEL_TABLES)}",
+        )
+    kernel.fields["table_count"] = table.shape[0]
+    kernel.constants["channel_table_offset"] = numbers
+
+
 def _set(kernel: Kernel, context: Context, terms: int, multipliers: Array, shifts: Array) -> None:
     rq, output = context.quantized.rq, context.quantized.output
     for key in ("zero", "low", "high"):
@@ -171,7 +187,7 @@ def _set(kernel: Kernel, context: Context, terms: int, multipliers: Array, shift
             raise bad_constant(
                 context.layer.name, f"requantisation {key!r} is not a 32-bit integer", repr(value)[:40], "int32"
             )
-    top = output.high if rq.table is None else rq.table.size - 1
+    top = output.high if rq.table is None else rq.table.shape[-1] - 1
     if rq.low < 0 or rq.high > top:
         raise bad_constant(
             context.layer.name, "the clamp bounds leave the codes", f"{rq.low} … {rq.high}", f"inside 0 … {top}"
@@ -195,3 +211,5 @@ def _set(kernel: Kernel, context: Context, terms: int, multipliers: Array, shift
                 f"{output.dtype}, at most 65536 entries",
             )
         kernel.constants["table_offset"] = rq.table
+    if rq.channel_tables is not None:
+        _set_channel_tables(kernel, context, rq.channel_tables)

@@ -12,10 +12,10 @@ import numpy as np
 from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of, store_requantization
-from headrace.layers.activation import ActivationAttributes
+from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization, choose_multipliers
-from headrace.optimize.lookup import Grid, choose_lookup
+from headrace.optimize.lookup import Grid, choose_lookup, choose_lookups
 
 # Beyond this ratio any accumulator but zero already leaves the code range, so a larger one gives the same codes.
 MAX_RATIO = 2.0**20
@@ -66,8 +66,12 @@ class FreezeContext:
         """
         attributes = self.attributes(layer)
         output = self.tensors[layer.name]
+        params = self.network.params_of(layer)
         if isinstance(attributes, ActivationAttributes) and attributes.by_sign:
-            return by_sign(units[0], magnitudes[0], attributes.slopes(self.network.params_of(layer)), output)
+            return by_sign(units[0], magnitudes[0], attributes.slopes(params), output)
+        gain = params.get(GAIN)
+        if gain is not None:
+            return self._with_gains(layer, attributes, units, magnitudes, gain.astype(np.float64))
         clamp = attributes.clamp if isinstance(attributes, ActivationAttributes) else (None, None)
         if clamp is not None:
             low, high = clamp_codes(output, *clamp)
@@ -80,6 +84,30 @@ class FreezeContext:
         self.note(layer, table_bits=index.bits, table_range=[round(v, 6) for v in index.limits])
         multipliers, shifts = choose_multipliers(_ratios(units, index.scale), magnitudes)
         return Requantization(multipliers, shifts, index.zero_point, 0, index.high, found.table)
+
+    def _with_gains(
+        self, layer: Layer, attributes: Any, units: Array, magnitudes: Array, gain: Array
+    ) -> Requantization:
+        """As :meth:`requantization`, where each channel's result is multiplied by its gain."""
+        output = self.tensors[layer.name]
+        if attributes.clamp is not None:
+            low, high = clamp_codes(output, *attributes.clamp)
+            multipliers, shifts = choose_multipliers(_ratios(units * gain, output.scale), magnitudes)
+            return Requantization(multipliers, shifts, output.zero_point, low, high)
+        distinct, numbers = np.unique(gain, return_inverse=True)
+        found = choose_lookups(
+            attributes.activation,
+            dict(attributes.activation_params),
+            self.before[layer.name],
+            output,
+            [float(g) for g in distinct],
+        )
+        first = found.indices[0]
+        self.note(layer, table_bits=first.bits, tables=len(distinct), largest_gain=float(distinct[-1]))
+        scales = np.array([index.scale for index in found.indices])[numbers]
+        multipliers, shifts = choose_multipliers(_ratios(units, scales), magnitudes)
+        own = numbers.astype(np.uint8)
+        return Requantization(multipliers, shifts, first.zero_point, 0, first.high, found.tables, own)
 
 
 def by_sign(units: Array, magnitudes: Array, slopes: Array, output: TensorQuantization) -> Requantization:
@@ -97,7 +125,7 @@ def by_sign(units: Array, magnitudes: Array, slopes: Array, output: TensorQuanti
     return Requantization(multipliers, shifts, output.zero_point, 0, output.high)
 
 
-def _ratios(units: Array, scale: float) -> Array:
+def _ratios(units: Array, scale: float | Array) -> Array:
     return np.clip(units / scale, -MAX_RATIO, MAX_RATIO)
 
 

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels of unlike size share one scale without loss: gains behind an activation, taken off again by its readers.
+
+Equalization moves scale through activations that let a positive factor pass. Behind SiLU, hard swish or ReLU6 the
+factor has to be applied to the result: ``gain[c] · act(x)``, which on the device costs nothing, because each channel
+may use a table of its own. The layers that read the tensor divide their weights by the gain; a depthwise layer has a
+weight scale per channel and loses nothing at all by that.
+
+Candidates are judged by the predicted noise at the outputs (:mod:`headrace.optimize.sensitivity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from headrace.emulator.float_ops import TorchFloatOps
+from headrace.hn import Array, Layer, Network
+from headrace.layers import ScaleRule, definition_of
+from headrace.layers.activation import GAIN, ActivationAttributes
+from headrace.numerics.quantization import TensorQuantization
+from headrace.optimize.equalization import HOMOGENEOUS, WEIGHTED, scaled_inputs
+from headrace.optimize.freeze.base import clamp_codes
+from headrace.optimize.ranges import ScaleGroups, has_meant_range
+from headrace.optimize.sensitivity import Sensitivity, predicted_noise
+from headrace.optimize.statistics import Request, Statistics
+
+NAME = "channel-scales"
+#: Gains are 2^0 … 2^7: at most eight tables.
+MOST_EXPONENT = 7
+#: A layer gets gains when they are predicted to take away noise of at least this part of what is left.
+LEAST_SHARE = 0.005
+MOST_LAYERS = 16
+Decision = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Gains for one layer's channels.
+
+    Attributes:
+        layer: its name.
+        gain: float32 ``[C]``, powers of two.
+        dense: whether a layer that sums over channels is among the readers, so that weights lose precision.
+        before, after: predicted noise-to-signal ratio at the outputs from rounding this tensor.
+    """
+
+    layer: str
+    gain: Array
+    dense: bool
+    before: float
+    after: float
+
+    @property
+    def gained(self) -> float:
+        return self.before - self.after
+
+
+def candidates(network: Network) -> list[Layer]:
+    """Layers whose channels could have gains: weighted, with an activation that lets no factor pass."""
+    found: list[Layer] = []
+    for layer in network.of_kind(*WEIGHTED):
+        attributes = definition_of(layer.kind).read(layer)
+        if attributes.activation in HOMOGENEOUS or layer.quantization or has_meant_range(network, layer):
+            continue
+        found.append(layer)
+    return found
+
+
+def request(network: Network) -> Request:
+    """Extremes per channel of every tensor, where there is a candidate."""
+    return Request(spans=frozenset(network.layers)) if candidates(network) else Request()
+
+
+def plans(
+    network: Network,
+    statistics: Statistics,
+    tensors: Mapping[str, TensorQuantization],
+    groups: ScaleGroups,
+    found: Mapping[str, Sensitivity],
+) -> list[Plan]:
+    """Gains for the layers where they are predicted to pay, the most rewarding first.
+
+    Args:
+        network: float network.
+        statistics: with what :func:`request` asks for.
+        tensors: quantisations without gains.
+        groups: tensors that share a scale.
+        found: sensitivities of the network.
+    """
+    possible: list[Plan] = []
+    for layer in candidates(network):
+        if layer.name not in found or not _clamps_alike(network, layer, tensors[layer.name]):
+            continue
+        before = found[layer.name].noise(tensors[layer.name].scale)
+        gain, after = best_gains(statistics.spans[layer.name], tensors[layer.name], found[layer.name])
+        absorbed = absorb(network, layer, gain) if after < before else None
+        if absorbed is not None:
+            possible.append(Plan(layer.name, gain, absorbed.dense, before, after))
+    # What is left when all are applied decides which of them matter.
+    left = sum(noise for _, noise in predicted_noise(found, tensors)) - sum(plan.gained for plan in possible)
+    worth = [plan for plan in possible if plan.gained >= LEAST_SHARE * left]
+    return sorted(worth, key=lambda plan: -plan.gained)[:MOST_LAYERS]
+
+
+def _clamps_alike(network: Network, layer: Layer, output: TensorQuantization) -> bool:
+    """Whether a clamp has the same codes at every gain: its upper end lies at or beyond the last code."""
+    attributes: Any = definition_of(layer.kind).read(layer)
+    if not isinstance(attributes, ActivationAttributes) or attributes.clamp is None:
+        return True
+    low, high = attributes.clamp
+    return low in (None, 0.0) and clamp_codes(output, low, high)[1] == output.high
+
+
+def best_gains(
+    span: Array, output: TensorQuantization, sensitivity: Sensitivity
+) -> tuple[Array, float]:
+    """Gains (powers of two, float32 ``[C]``) that bring channels up to the range of the codes, and the noise left.
+
+    A large gain also enlarges the lower end of an asymmetric range, which all channels pay for; so the largest
+    exponent is the one with the least predicted noise.
+
+    Args:
+        span: float64 ``[2, C]``: smallest and largest value of each channel.
+        output: quantisation without gains.
+        sensitivity: of the outputs to this tensor.
+    """
+    low, high = output.limits
+    top = max(high, -low)
+    size = np.maximum(np.abs(span).max(axis=0), top * 2.0**-30)
+    room = np.clip(np.floor(np.log2(np.maximum(top / size, 1.0))), 0, MOST_EXPONENT)
+    best: tuple[float, Array] | None = None
+    for most in range(MOST_EXPONENT + 1):
+        gain = 2.0 ** np.minimum(room, most)
+        bottom = min(low, float((span[0] * gain).min()))
+        upper = max(high, float((span[1] * gain).max()))
+        noise = sensitivity.noise((upper - bottom) / output.high / gain)
+        if best is None or noise < best[0]:
+            best = noise, gain
+    assert best is not None
+    return best[1].astype(np.float32), best[0]
+
+
+# --- taking gains off again ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Absorbed:
+    """What changes behind a layer with gains.
+
+    Attributes:
+        params: parameter key → new value, of the layers that read the tensor.
+        factors: layer name → float64 ``[C']``, by what each tensor on the way is larger than before, per channel.
+        dense: whether a layer that sums over channels is among the readers.
+    """
+
+    params: dict[str, Array] = field(default_factory=dict)
+    factors: dict[str, Array] = field(default_factory=dict)
+    dense: bool = False
+
+
+#: Kinds that carry values unchanged, at places that do not depend on them.
+_MOVES = ("slice", "concat", "reshape", "transpose", "resize_nearest", "depth_to_space", "space_to_depth")
+#: Kinds that work channel by channel and let a positive factor pass.
+_CHANNELWISE = ("maxpool", "avgpool", "global_avgpool", "resize_bilinear", "activation")
+
+
+def absorb(network: Network, layer: Layer, gain: Array) -> Absorbed | None:
+    """Follow a tensor's gains to the weights that can take them off; ``None`` where some reader cannot."""
+    result = Absorbed()
+    maps: dict[str, Array] = {layer.name: np.broadcast_to(gain.astype(np.float64), (1, *layer.output_shape[1:]))}
+    for reader in network:
+        carried = [name in maps for name in reader.inputs]
+        if not any(carried):
+            continue
+        if reader.kind in WEIGHTED:
+            if carried[0] and not any(carried[1:]) and _take_off(network, reader, maps[reader.inputs[0]], result):
+                continue
+            return None
+        found = _through(network, reader, maps)
+        if found is None:
+            return None
+        maps[reader.name] = found
+    for name, values in maps.items():
+        per_channel = _per_channel(values)
+        own = definition_of(network[name].kind).scale_rule is ScaleRule.OWN
+        if per_channel is None and own:
+            return None  # its new range does not follow from what was measured
+        if per_channel is not None:
+            result.factors[name] = per_channel
+    return result
+
+
+def _take_off(network: Network, reader: Layer, values: Array, result: Absorbed) -> bool:
+    gain = _per_channel(values)
+    if gain is None:
+        return False
+    key = f"{reader.name}/kernel"
+    result.params[key] = scaled_inputs(reader, network.params[key], 1.0 / gain)
+    result.dense |= reader.kind != "dw"
+    return True
+
+
+def _through(network: Network, reader: Layer, maps: Mapping[str, Array]) -> Array | None:
+    """By what a reader's output is larger, at every place of a frame; ``None`` where that is no constant."""
+    attributes: Any = definition_of(reader.kind).read(reader)
+    if reader.quantization or (isinstance(attributes, ActivationAttributes) and attributes.activation != "linear"):
+        return None
+    shapes = [(1, *network[name].output_shape[1:]) for name in reader.inputs]
+    inputs = [maps.get(name, np.ones(shape)) for name, shape in zip(reader.inputs, shapes, strict=True)]
+    if reader.kind == "ew_mult":
+        return np.multiply(*inputs)
+    if reader.kind in _CHANNELWISE:
+        per_channel = _per_channel(inputs[0])
+        shape = (1, *reader.output_shape[1:])
+        return None if per_channel is None else np.broadcast_to(per_channel, shape)
+    if reader.kind in _MOVES:
+        return _moved(reader, inputs)
+    return None
+
+
+def _moved(reader: Layer, inputs: Sequence[Array]) -> Array:
+    """The factors where a moving layer puts them: its own rule, run on them (powers of two, exact in float32)."""
+    definition = definition_of(reader.kind)
+    tensors = [torch.from_numpy(np.array(x, np.float32)) for x in inputs]
+    moved = definition.forward_float(TorchFloatOps(), definition.read(reader), {}, tensors)
+    return moved.numpy().astype(np.float64)
+
+
+def _per_channel(values: Array) -> Array | None:
+    """float64 ``[C]`` where the factors are the same at every position."""
+    flat = values.reshape(-1, values.shape[-1])
+    return flat[0].copy() if bool((flat == flat[:1]).all()) else None
+
+
+# --- applying plans -----------------------------------------------------------------------------------------------
+
+
+def apply(network: Network, statistics: Statistics, chosen: Sequence[Plan]) -> tuple[Network, Statistics]:
+    """A network with the gains of several plans, and its statistics (ranges and extremes per channel)."""
+    changed = network.clone()
+    factors: dict[str, Array] = {}
+    for plan in chosen:
+        layer = changed[plan.layer]
+        changed.params[f"{layer.name}/{GAIN}"] = plan.gain
+        again = absorb(changed, layer, plan.gain)  # readers may have taken off another plan's gains before
+        assert again is not None
+        changed.params.update(again.params)
+        for name, factor in again.factors.items():
+            factors[name] = factors[name] * factor if name in factors else factor
+    return changed, _rescaled(changed, statistics, factors)
+
+
+def _rescaled(network: Network, statistics: Statistics, factors: Mapping[str, Array]) -> Statistics:
+    result = statistics.copy()
+    for layer in network:
+        if layer.name in factors:
+            span = statistics.spans[layer.name] * factors[layer.name]
+            result.spans[layer.name] = span
+            result.ranges.output[layer.name] = float(span[0].min()), float(span[1].max())
+        elif definition_of(layer.kind).scale_rule is not ScaleRule.OWN and layer.inputs:
+            # Codes pass: what its inputs' range covers, this one's does. It shares their scale anyway.
+            pairs = [result.ranges.output[name] for name in layer.inputs]
+            result.ranges.output[layer.name] = min(p[0] for p in pairs), max(p[1] for p in pairs)
+    return result
+
+
+def decisions(chosen: Sequence[Plan], taken: Sequence[Plan], reason: str) -> list[Decision]:
+    """One decision per layer with a plan."""
+    return [
+        {
+            "name": NAME,
+            "layer": plan.layer,
+            "accepted": plan in taken,
+            "measure": "predicted noise-to-signal ratio at the outputs from rounding this tensor",
+            "before": plan.before,
+            "after": plan.after,
+            "reason": f"gains 1 … {int(plan.gain.max())} in {len(np.unique(plan.gain))} tables; {reason}",
+        }
+        for plan in chosen
+    ]
+
+
+__all__ = ["NAME", "Plan", "absorb", "apply", "best_gains", "candidates", "decisions", "plans", "request"]
