@@ -65,8 +65,8 @@ class OptimizeOptions:
             which takes the one whose outputs are nearest to float on calibration frames.
         percentiles: per cent (low, high) for ``"percentile"``.
         clippings: ranges asked for by layer; later ones win.
-        equalization: move scale between neighbouring layers, chain by chain, where it lowers the measured error.
-        channel_scales: give channels of unlike size gains behind activations that let no factor pass.
+        equalization: move scale between neighbouring layers, chain by chain, and give channels gains behind
+            activations that let no factor pass, where it lowers the measured error.
         bias_correction: take the mean shift of quantisation off the biases.
     """
 
@@ -81,7 +81,6 @@ class OptimizeOptions:
     percentiles: tuple[float, float] = (0.01, 99.99)
     clippings: tuple[Clipping, ...] = ()
     equalization: bool = True
-    channel_scales: bool = True
     bias_correction: bool = True
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,7 +93,6 @@ class OptimizeOptions:
             "percentiles": list(self.percentiles),
             "clippings": [{"layers": list(c.layers), "mode": c.mode, "values": list(c.values)} for c in self.clippings],
             "equalization": self.equalization,
-            "channel_scales": self.channel_scales,
             "bias_correction": self.bias_correction,
         }
 

@@ -61,9 +61,7 @@ def optimize(
     groups = _joined_scales(prepared, records)
     wanted = calibrators.request(prepared, options.calibrator, clippings)
     if options.equalization:
-        wanted |= equalization.request(prepared)
-    if options.channel_scales:
-        wanted |= channel_scales.request(prepared)
+        wanted |= equalization.request(prepared) | channel_scales.request(prepared)
     statistics = collect(prepared, data, frames, options, progress, wanted)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
     search = Search(prepared, statistics, data, frames, groups, raw, clippings, options, progress)

@@ -65,7 +65,7 @@ class Search:
         modes = TRIED if self.options.calibrator == "auto" else (self.options.calibrator,)
         best, trials = self._calibrate(self.prepared, self.statistics, modes)
         decisions += self._calibration_decisions(trials, best)
-        if self.options.channel_scales:
+        if self.options.equalization:
             best = self._scale_channels(best, modes, decisions)
         best = self._correct(best, decisions)
         if self.options.equalization:
