@@ -70,9 +70,13 @@ def _integers(network: Network, layer: Layer, rng: Any, q: TensorQuantization) -
     if rng.integers(0, 3) == 0:
         table = rng.integers(0, 256, 1 << 9).astype(np.uint8)
         zero, high = 256, 511
+    numbers = None
+    if table is not None and layer.kind in ("conv", "dw", "dense") and rng.integers(0, 2):
+        table = rng.integers(0, 256, (3, 1 << 9)).astype(np.uint8)
+        numbers = rng.integers(0, 3, channels).astype(np.uint8)
     columns = 1 if one else columns
     multipliers = rng.integers(1 << 17, 1 << 19, (terms, columns)).astype(np.int32) * (128 if magnitude == 2000 else 4)
-    return Requantization(multipliers, np.full(columns, 26, np.uint8), zero, 0, high, table)
+    return Requantization(multipliers, np.full(columns, 26, np.uint8), zero, 0, high, table, numbers)
 
 
 def softmax_tail(builder: GraphBuilder, x: str) -> str:

@@ -224,7 +224,10 @@ def broken(change: Any) -> str:
         (lambda p, k: setattr(k["conv"], "table_count", 1), "a channel's table does not exist"),
         (lambda p, k: setattr(k["conv"], "table_count", 257), "the number of tables is not valid"),
         (lambda p, k: setattr(k["conv"], "table_count", 256), "table entries lie outside CONSTANTS"),
-        (lambda p, k: setattr(k["conv"], "channel_table_offset", len(p.constants) - 11), "tables lie outside CONSTANTS"),
+        (
+            lambda p, k: setattr(k["conv"], "channel_table_offset", len(p.constants) - 11),
+            "tables lie outside CONSTANTS",
+        ),
         (lambda p, k: setattr(k["conv"], "channel_table_offset", NONE), "the number of tables is not valid"),
         (lambda p, k: setattr(k["rescale"], "channel_table_offset", 0), "cannot have tables of their own here"),
         (lambda p, k: setattr(k["rescale"], "table_count", 2), "the number of tables is not valid"),

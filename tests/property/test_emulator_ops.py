@@ -50,9 +50,14 @@ def requantization(
     table = None
     if table_bits:
         table = rng.integers(0, 1 << bits, 1 << table_bits).astype(np.uint8 if bits == 8 else np.uint16)
+    numbers = None
+    if table_bits and bits == 8 and rng.integers(0, 2):  # channels have tables of their own
+        count = int(rng.integers(1, 5))
+        table = rng.integers(0, 256, (count, 1 << table_bits)).astype(np.uint8)
+        numbers = rng.integers(0, count, bounds.shape[1]).astype(np.uint8)
     low = int(rng.integers(0, 3))
     return Requantization(
-        multipliers, shifts, int(rng.integers(0, high + 1)), low, high - int(rng.integers(0, 3)), table
+        multipliers, shifts, int(rng.integers(0, high + 1)), low, high - int(rng.integers(0, 3)), table, numbers
     )
 
 

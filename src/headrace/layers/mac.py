@@ -212,7 +212,7 @@ class Dense(LayerDefinition):
         params: Mapping[str, Array],
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.dense(inputs[0], params["kernel"], params.get("bias")), params)
+        return activate(ops, attributes, params, ops.dense(inputs[0], params["kernel"], params.get("bias")))
 
     @classmethod
     def forward_integer(

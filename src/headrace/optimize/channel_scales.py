@@ -23,9 +23,9 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization
-from headrace.optimize.equalization import HOMOGENEOUS, WEIGHTED, scaled_inputs
+from headrace.optimize.equalization import WEIGHTED, homogeneous, scaled_inputs
 from headrace.optimize.freeze.base import clamp_codes
-from headrace.optimize.ranges import ScaleGroups, has_meant_range
+from headrace.optimize.ranges import has_meant_range
 from headrace.optimize.sensitivity import Sensitivity, predicted_noise
 from headrace.optimize.statistics import Request, Statistics
 
@@ -64,10 +64,8 @@ def candidates(network: Network) -> list[Layer]:
     """Layers whose channels could have gains: weighted, with an activation that lets no factor pass."""
     found: list[Layer] = []
     for layer in network.of_kind(*WEIGHTED):
-        attributes = definition_of(layer.kind).read(layer)
-        if attributes.activation in HOMOGENEOUS or layer.quantization or has_meant_range(network, layer):
-            continue
-        found.append(layer)
+        if not (homogeneous(layer) or layer.quantization or has_meant_range(network, layer)):
+            found.append(layer)
     return found
 
 
@@ -80,7 +78,6 @@ def plans(
     network: Network,
     statistics: Statistics,
     tensors: Mapping[str, TensorQuantization],
-    groups: ScaleGroups,
     found: Mapping[str, Sensitivity],
 ) -> list[Plan]:
     """Gains for the layers where they are predicted to pay, the most rewarding first.
@@ -89,7 +86,6 @@ def plans(
         network: float network.
         statistics: with what :func:`request` asks for.
         tensors: quantisations without gains.
-        groups: tensors that share a scale.
         found: sensitivities of the network.
     """
     possible: list[Plan] = []
@@ -116,9 +112,7 @@ def _clamps_alike(network: Network, layer: Layer, output: TensorQuantization) ->
     return low in (None, 0.0) and clamp_codes(output, low, high)[1] == output.high
 
 
-def best_gains(
-    span: Array, output: TensorQuantization, sensitivity: Sensitivity
-) -> tuple[Array, float]:
+def best_gains(span: Array, output: TensorQuantization, sensitivity: Sensitivity) -> tuple[Array, float]:
     """Gains (powers of two, float32 ``[C]``) that bring channels up to the range of the codes, and the noise left.
 
     A large gain also enlarges the lower end of an asymmetric range, which all channels pay for; so the largest
@@ -252,16 +246,21 @@ def apply(network: Network, statistics: Statistics, chosen: Sequence[Plan]) -> t
         changed.params.update(again.params)
         for name, factor in again.factors.items():
             factors[name] = factors[name] * factor if name in factors else factor
-    return changed, _rescaled(changed, statistics, factors)
+    return changed, _rescaled(changed, statistics, factors, {plan.layer for plan in chosen})
 
 
-def _rescaled(network: Network, statistics: Statistics, factors: Mapping[str, Array]) -> Statistics:
+def _rescaled(
+    network: Network, statistics: Statistics, factors: Mapping[str, Array], with_gains: set[str]
+) -> Statistics:
+    """What would be measured with the gains; in front of an activation nothing changes."""
     result = statistics.copy()
     for layer in network:
         if layer.name in factors:
             span = statistics.spans[layer.name] * factors[layer.name]
             result.spans[layer.name] = span
             result.ranges.output[layer.name] = float(span[0].min()), float(span[1].max())
+            if layer.name in result.ranges.before and layer.name not in with_gains:  # linear: it is the output
+                result.ranges.before[layer.name] = result.ranges.output[layer.name]
         elif definition_of(layer.kind).scale_rule is not ScaleRule.OWN and layer.inputs:
             # Codes pass: what its inputs' range covers, this one's does. It shares their scale anyway.
             pairs = [result.ranges.output[name] for name in layer.inputs]

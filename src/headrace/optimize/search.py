@@ -98,8 +98,10 @@ class Search:
         """Gains for channels (:mod:`headrace.optimize.channel_scales`): all plans, or those without weight noise."""
         if not channel_scales.candidates(self.prepared):
             return best
-        found = sensitivities(self.prepared, self.judge.data, range(len(self.judge.frames)), self.options, self.progress)
-        plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, self.groups, found)
+        found = sensitivities(
+            self.prepared, self.judge.data, range(len(self.judge.frames)), self.options, self.progress
+        )
+        plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, found)
         head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
         kept: tuple[Trial, list[channel_scales.Plan]] = (best, [])
         for chosen in _sets(plans):

@@ -2,9 +2,9 @@
 """How much noise in each channel of each tensor moves the outputs: what quantisation may lose, and where.
 
 A small error e in a tensor changes the outputs by J·e. For errors without correlation the expected squared change is
-Σ e²·Σ J², and Σ J² over the outputs is the expected squared gradient of the outputs' sum with random signs. One backward
-pass per frame gives it for every tensor at once. With rounding errors of step²/12 this predicts each tensor's share
-of the noise at the outputs.
+Σ e²·Σ J², and Σ J² over the outputs is the expected squared gradient of the outputs' sum with random signs. One
+backward pass per frame gives it for every tensor at once. With rounding errors of step²/12 this predicts each
+tensor's share of the noise at the outputs.
 """
 
 from __future__ import annotations
