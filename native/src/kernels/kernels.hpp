@@ -24,7 +24,7 @@ struct Requantise {
   int64_t zero, low, high;
   const uint8_t* table;       // null: none; readable kSlack bytes past its end
   const int32_t* table_base;  // null: one table for all channels; else table_bytes is 1
-  int32_t table_bytes;   // 1 or 2, also the output's element size when there is a table
+  int32_t table_bytes;        // 1 or 2, also the output's element size when there is a table
   int32_t out_bytes;
   int32_t residual_zero;
   bool high_half;  // every shift is 32 to 50, the zero point below 2^11 and the output one byte (see avx512_body.hpp)
