@@ -20,7 +20,6 @@ from headrace.numerics.requantize import Requantization
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.channel_scales import absorb, apply, best_gains, candidates, plans
 from headrace.optimize.channel_scales import request as spans_request
-from headrace.optimize.equalization import find_chains
 from headrace.optimize.lookup import choose_lookups
 from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import Sensitivity, sensitivities
@@ -140,18 +139,6 @@ def test_what_equalization_does_or_whose_range_is_fixed_is_no_candidate(activati
     assert not candidates(b.net)
 
 
-def test_a_function_with_an_offset_is_not_homogeneous() -> None:
-    b = GraphBuilder(1)
-    x = uneven(b, "leaky_relu")
-    b.output(weighted(b, x, 8, 3))
-    assert len(find_chains(b.net)) == 1
-    b.net[x].attributes["activation_params"] = {"output_scale": 0.5}
-    assert len(find_chains(b.net)) == 1
-    b.net[x].attributes["activation_params"] = {"output_offset": 0.5}
-    assert not find_chains(b.net)
-    assert [layer.name for layer in candidates(b.net)] == [x]
-
-
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 
@@ -226,7 +213,7 @@ def test_tables_of_all_gains_are_as_fine_as_one_of_their_own(activation: str) ->
                                                                  {"activation": activation})])  # fmt: skip
         from headrace.emulator.float_ops import TorchFloatOps
 
-        real = gain * attributes.evaluate(TorchFloatOps(), x).numpy()[0].astype(np.float64)
+        real = gain * attributes.evaluate(TorchFloatOps(), x, {}).numpy()[0].astype(np.float64)
         want = np.clip(np.rint(real / output.scale) + output.zero_point, 0, 255)
         assert np.abs(table - want).max() <= 1
         assert np.mean(table != want) < 0.01

@@ -19,7 +19,7 @@ import torch
 
 from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network
-from headrace.layers.activation import GAIN, OUTPUT_OFFSET
+from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import from_range
 from headrace.optimize.freeze import FreezeContext, freeze_network
 from headrace.optimize.statistics import Request, Statistics, chunk_size, extremes
@@ -79,8 +79,7 @@ def find_chains(network: Network) -> list[Chain]:
 
 def homogeneous(layer: Layer) -> bool:
     """Whether a positive factor passes the layer's activation."""
-    params = layer.attributes.get("activation_params", {})
-    return layer.attributes.get("activation", "linear") in HOMOGENEOUS and not params.get(OUTPUT_OFFSET)
+    return layer.attributes.get("activation", "linear") in HOMOGENEOUS
 
 
 def _link(network: Network, layer: Layer) -> Link | None:
