@@ -194,6 +194,54 @@ def test_a_layer_larger_than_a_context_is_split_exactly(residual: bool) -> None:
     np.testing.assert_array_equal(np.asarray(got["net/fc1"]).reshape(2, -1), want["net/fc1"].reshape(2, -1))
 
 
+@pytest.mark.parametrize("kind", ["grouped", "residual", "depthwise"])
+def test_a_grouped_layer_larger_than_a_context_is_split_by_groups(kind: str) -> None:
+    """A grouped convolution, one with a fused residual, and a depthwise one whose rows alone are too wide."""
+    native = pytest.importorskip("headrace.runtime._native")
+    b = GraphBuilder(3)
+    x = convolution(b, b.input((6, 6, 16)), 96, 1)
+    if kind == "depthwise":
+        attributes: dict[str, Any] = {"kernel_shape": [5, 5, 1, 96], "groups": 96, "padding": [2] * 4}
+        x = b.add("dw", [x], attributes)
+    else:
+        attributes = {"kernel_shape": [3, 3, 16, 96], "groups": 6, "padding": [1] * 4, "activation": "relu"}
+        residual = [x] if kind == "residual" else []
+        x = b.add("conv", [x, *residual], attributes | {"elementwise_add": bool(residual)})
+    b.output(b.add("maxpool", [x], {"kernel_shape": [2, 2], "strides": [2, 2]}))
+    network = freeze(b.net, 3)
+    units = 48 if kind == "depthwise" else 110
+    target = replace(SMALL, memory_unit_bytes=128, memory_units_per_cluster=units)
+    name = next(layer.name for layer in network if layer.attributes.get("groups", 1) > 1)
+    result = compile_network(network, target)
+    split = {d["layer"]: d for d in result.report["decisions"]}
+    assert split[name]["axis"] == "groups"
+    assert split[name]["parts"] > 1 and sum(split[name]["channels"]) == 96
+    check_codes(network, result)
+    check_time(result)
+    frames = random_codes(network, 2)
+    want, got = layer_run(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
+    np.testing.assert_array_equal(np.asarray(got[name]).reshape(want[name].shape), want[name])
+
+
+def test_the_large_network_gives_the_emulators_bytes() -> None:
+    """43 million parameters in several contexts: every layer's codes, emulator against device."""
+    native = pytest.importorskip("headrace.runtime._native")
+    pytest.importorskip("torch")
+    from headrace.emulator import Executor
+
+    network = large_residual(56)
+    result = compile_network(network, HAILO8L)
+    assert result.report["contexts"] >= 3
+    assert result.report["bound_by"] == "weights" and result.report["efficiency_percent"] > 90
+    codes = random_codes(network, 1)
+    names = [layer.name for layer in network if layer.kind not in ("input_layer", "output_layer")]
+    want = Executor(network, "quantized").run(codes, names, batch_size=1, dequantize=False)
+    got = native.Device(None, threads=2).load(result.hef).infer_all(codes)
+    different = {n: int((np.asarray(got[n]).reshape(want[n].shape) != want[n]).sum()) for n in want}
+    assert not any(different.values())
+    assert sum(len(np.unique(v)) > 16 for v in want.values()) > 20
+
+
 def test_inputs_and_outputs_may_lie_in_any_context() -> None:
     """A second input that only the last context reads, an output of the first, an output that is read again later."""
     b = GraphBuilder(0)

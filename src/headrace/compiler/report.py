@@ -24,6 +24,7 @@ from headrace.timing import (
 from headrace.timing.estimate import BASIS
 from headrace.timing.options import ceil_div
 from headrace.timing.resources import RESOURCES, per_cluster
+from headrace.timing.roofline import bounds_of, hard_bound
 
 RESOURCE_NAMES = {
     "controllers": "layer controllers (control)",
@@ -123,7 +124,8 @@ def _buffers(allocation: Allocation, name: str) -> list[dict[str, Any]]:
 def summary_of(plan: Partition, target: Target) -> dict[str, Any]:
     """Figures of the whole network."""
     if len(plan.contexts) == 1:
-        return {"basis": BASIS, "target": target.name, "contexts": 1} | _pipeline(plan.contexts[0].allocation, target)
+        figures = _pipeline(plan.contexts[0].allocation, target)
+        return {"basis": BASIS, "target": target.name, "contexts": 1} | figures | _bounds(plan, target, figures["fps"])
     cycles, bound, batch = plan.cycles, plan.lower_bound, plan.batch
     turns = plan.turns(batch)
     rows = [_context(i, c, turn, target) for i, (c, turn) in enumerate(zip(plan.contexts, turns, strict=True))]
@@ -139,6 +141,7 @@ def summary_of(plan: Partition, target: Target) -> dict[str, Any]:
         "cycles_per_batch": cycles,
         "cycles_per_frame": ceil_div(cycles, batch),
         "fps": round(batch * target.clock_hz / cycles, 3),
+        **_bounds(plan, target, batch * target.clock_hz / cycles),
         "fps_by_batch": {str(b): round(b * target.clock_hz / plan.cycles_of(b), 3) for b in BATCHES},
         "latency_ms": round(1e3 * plan.latency / target.clock_hz, 6),
         "latency_cycles": plan.latency,
@@ -153,6 +156,17 @@ def summary_of(plan: Partition, target: Target) -> dict[str, Any]:
         "limits": {n: max(r["limits"][n] for r in rows) for n in RESOURCES},
         "utilization": {n: max(r["utilization"][n] for r in rows) for n in RESOURCES},
         "parts": rows,
+    }
+
+
+def _bounds(plan: Partition, target: Target, fps: float) -> dict[str, Any]:
+    """What each thing alone would allow, and how near to the hardest of them the network comes."""
+    bounds = bounds_of(plan, target, sum(c.weight_bytes for c in plan.contexts))
+    hardest = hard_bound(bounds)
+    return {
+        "bounds_fps": {name: round(value, 3) for name, value in sorted(bounds.items())},
+        "bound_by": hardest,
+        "efficiency_percent": round(100.0 * fps / bounds[hardest], 1),
     }
 
 

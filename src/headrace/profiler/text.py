@@ -104,6 +104,8 @@ def _compiled(report: dict[str, Any]) -> str:
         f"bottleneck {clean(made.get('bottleneck', '-'))}, "
         f"{number(made.get('gap_percent'), 1)} % above the lower bound",
     ]
+    if made.get("bounds_fps"):
+        lines.append(_bounds(made))
     if played:
         fps, latency = number(played.get("fps"), 1), number(played.get("latency_ms"), 3)
         last = clean(played.get("bottleneck", "-"))
@@ -125,6 +127,22 @@ def _compiled(report: dict[str, Any]) -> str:
         what = f"{clean(decision.get('decision', '-'))} into {number(decision.get('parts'))}"
         lines.append(f"  {clean(decision.get('layer', '-'))}: {what}; {clean(decision.get('reason', '-'))}")
     return "\n".join(lines)
+
+
+_BOUNDS = {
+    "macs": "MACs",
+    "weights": "weights",
+    "link": "link",
+    "layer": "slowest layer",
+    "allocation": "allocation",
+}
+
+
+def _bounds(made: dict[str, Any]) -> str:
+    bounds = _dict(made.get("bounds_fps"))
+    shown = ", ".join(f"{title} {number(bounds.get(key), 1)}" for key, title in _BOUNDS.items() if key in bounds)
+    title = _BOUNDS.get(str(made.get("bound_by")), "-")
+    return f"  bounds, fps:      {shown}; {number(made.get('efficiency_percent'), 1)} % of the bound by {title}"
 
 
 def _contexts(made: dict[str, Any]) -> str:

@@ -30,8 +30,10 @@ BOUND_SCALE = 1 << 20
 # Each resource alone, and equally weighted sums of several.
 MIXES = np.array([*np.eye(5), *([*m, 0, 0] for m in ((1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))), [1] * 5], np.int64)
 UNLIMITED = 1 << 20
+JUMPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # frame times tried below the best so far
 OVERDRAFTS = (125, 150, 200, 400)  # % of the controllers that there are, before sharing
-SLOWER = (2, 4, 16, 256)  # periods beyond the slowest option, which only make buffers smaller
+# Eighths of the slowest option: longer periods, which only make buffers smaller (or leave more time to share).
+SLOWER = (9, 10, 11, 12, 14, 16, 20, 24, 32, 48, 64, 128, 512, 2048)
 
 Placer = Callable[[Sequence[Use], Sequence[int]], list[int] | None]  # uses, and whose controller each runs on
 
@@ -322,7 +324,7 @@ class _Search:
         never = int(OptionTable.NEVER) - 1
         generous = [max(1, v) * 4096 for v in self.limits.values]
         options = self.pick(self.table.choose(never, generous) or [0] * len(self.flow.works))
-        period = max((o.cycles for o in options), default=1) * SLOWER[-1]
+        period = max((o.cycles for o in options), default=1) * SLOWER[-1] // 8
         buffers = buffer_units(self.flow, schedule(self.flow, options, period, self.target).buffers, self.target)
         uses = stage_uses(options, buffers)
         need = total(uses)
@@ -337,9 +339,9 @@ def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
 
 def one_context(flow: Flow, target: Target, limits: Limits, place: Placer | None = None) -> Allocation | Shortage:
     """The whole flow as one context: controllers are shared only where there are too few of them without."""
-    result = allocate(flow, target, limits, place)
+    result = allocate(flow, target, limits, place, thorough=True)
     if isinstance(result, Shortage) and any(result.need[i] > result.have[i] for i in IN_TURN):
-        shared = allocate(flow, target, limits, place, sharing=True)
+        shared = allocate(flow, target, limits, place, sharing=True, thorough=True)
         result = shared if isinstance(shared, Allocation) else result
     return result
 
@@ -351,6 +353,7 @@ def allocate(
     place: Placer | None = None,
     table: OptionTable | None = None,
     sharing: bool = False,
+    thorough: bool = False,
 ) -> Allocation | Shortage:
     """The fastest pipeline that fits, or why there is none.
 
@@ -361,12 +364,13 @@ def allocate(
         place: puts stages with given uses on clusters, or says ``None``; without it, only sums are checked.
         table: the options of the flow's works, where they are known already.
         sharing: small stages may share a controller where there are too few.
+        thorough: look on below the frame time that halving finds.
     """
     search = _Search(flow, target, limits, place, table, sharing)
     if any(not row for row in search.table.options):
         return search.shortage()
     steps = search.table.thresholds
-    steps += [steps[-1] * factor for factor in SLOWER]
+    steps += [steps[-1] * factor // 8 for factor in SLOWER]
     best: Allocation | None = None
     low, high = 0, len(steps)
     while low < high:
@@ -376,4 +380,18 @@ def allocate(
             low = middle + 1
         else:
             best, high = found, middle
-    return best if best is not None else search.shortage()
+    if best is None:
+        return search.shortage()
+    return _faster(search, steps, high, best) if thorough else best
+
+
+def _faster(search: _Search, steps: Sequence[int], index: int, best: Allocation) -> Allocation:
+    """Frame times below the one that halving found: placing and buffers do not get easier with every longer one."""
+    for jump in JUMPS:
+        at = index - jump
+        if at < 0 or steps[at] < best.lower_bound:
+            break
+        found = search.attempt(steps[at])
+        if found is not None and found.period < best.period:
+            return _faster(search, steps, at, found)
+    return best
