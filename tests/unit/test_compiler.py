@@ -32,7 +32,7 @@ from headrace.hef.microcode import Opcode, TensorRole, decode
 from headrace.hn import Network
 from headrace.layers import all_definitions
 from headrace.targets import load_target
-from headrace.timing import Flow, flow_of
+from headrace.timing import Family, Flow, Plane, RowRule, Work, flow_of
 from headrace.timing.work import known_kinds
 from hef_validator import validate
 from random_graphs import GraphBuilder
@@ -363,6 +363,30 @@ def test_placement_keeps_every_cluster_within_its_limits() -> None:
         for c in range(HAILO8.clusters):
             mine = np.array([u for u, at in zip(uses, clusters, strict=True) if at == c] or [(0,) * 5]).sum(axis=0)
             assert (mine <= (16, 64, 128, 20, 32)).all()
+
+
+def test_nearly_full_devices_are_placed() -> None:
+    """Stages cut from clusters that they fill to 97 % of memory: there is a placement, and it is nearly always found."""
+    rng = np.random.default_rng(1)
+    found = 0
+    for _ in range(20):
+        uses: list[tuple[int, ...]] = []
+        for _ in range(HAILO8.clusters):
+            stages = int(rng.integers(5, 12))
+            memory = 1 + rng.multinomial(124 - stages, rng.dirichlet(np.full(stages, 0.5)))
+            lanes = 1 + rng.multinomial(52 - stages, rng.dirichlet(np.full(stages, 1.0)))
+            uses += [(1, int(s), int(m), 1, 1) for s, m in zip(lanes, memory, strict=True)]
+        order = rng.permutation(len(uses))
+        uses = [uses[i] for i in order]
+        plane = Plane("x", 1, 1, 1)
+        works = [Work(f"w{i}", "x", Family.MOVE, (plane,), (RowRule(),), plane) for i in range(len(uses))]
+        clusters = place(uses, Flow(tuple(works), (), ()), HAILO8)
+        if clusters is not None:
+            found += 1
+            for c in range(HAILO8.clusters):
+                mine = np.array([u for u, at in zip(uses, clusters, strict=True) if at == c]).sum(axis=0)
+                assert (mine <= (16, 64, 128, 20, 32)).all()
+    assert found >= 18
 
 
 def test_memory_larger_than_a_cluster_spills() -> None:

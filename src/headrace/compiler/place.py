@@ -6,7 +6,8 @@ cluster's lies where its controllers are and takes the units it lacks from the c
 stages are placed.
 
 Order: stages come in topological order and stay near their producers (a snake). Where that leaves holes that are too
-small, clusters are filled one by one with the stages that match what is left, and last, largest first.
+small, clusters are filled one by one with the stages that match what is left, then largest first; last, stages that are
+too much for their cluster change places with others as long as that brings the excess down.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.hn import Array
 from headrace.targets import Target
 from headrace.timing import Flow
 from headrace.timing.resources import MEMORY, RESOURCES, Use, per_cluster, total
 
+EXCHANGES = 200  # moves and swaps of one attempt
 MOST_OF_A_STAGE = 65535  # what a stage record holds
 
 
@@ -84,7 +87,7 @@ def place(uses: Sequence[Use], flow: Flow, target: Target, roots: Sequence[int] 
         mine = unit[owner[i]]
         near[mine] += [unit[owner[p]] for p in producers if unit[owner[p]] < mine]
     local = _local(joined, target)
-    for strategy in (_snake, _matching, _largest_first):
+    for strategy in (_snake, _matching, _largest_first, _exchange):
         room = _room(target, len(flow.inputs))
         result = strategy(local, near, room, target)
         if result is not None and _spilled(joined, room, target):
@@ -140,6 +143,62 @@ def _largest_first(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Ro
         room.take(found, uses[i])
         result[i] = found
     return result
+
+
+def _exchange(uses: Sequence[Use], near: Sequence[Sequence[int]], room: _Room, target: Target) -> list[int] | None:
+    """Largest first where most memory is left, limits aside; then the move or swap that lowers the excess most."""
+    del near, target
+    need, left = np.array(uses, np.int64).reshape(-1, len(RESOURCES)), np.array(room.left, np.int64)
+    # Resources count by their share of a cluster, in whole numbers so that ties break alike everywhere.
+    weight = (1 << 20) // np.maximum(left.max(axis=0), 1)
+    at = np.zeros(len(need), np.int64)
+    for i in np.lexsort((np.arange(len(need)), -need[:, MEMORY])):
+        at[i] = int(np.lexsort((np.arange(len(left)), -left[:, MEMORY]))[0])
+        left[at[i]] -= need[i]
+    for _ in range(EXCHANGES):
+        excess = (np.maximum(-left, 0) * weight).sum(axis=1)
+        if not excess.any():
+            for i, cluster in enumerate(at):
+                room.take(int(cluster), uses[i])
+            return [int(c) for c in at]
+        worst = int(excess.argmax())
+        step = _best_step(need, left, weight, at, worst, excess)
+        if step is None:
+            return None
+        i, cluster, j = step
+        left[worst] += need[i]
+        left[cluster] -= need[i]
+        at[i] = cluster
+        if j is not None:
+            left[cluster] += need[j]
+            left[worst] -= need[j]
+            at[j] = worst
+    return None
+
+
+def _best_step(
+    need: Array, left: Array, weight: Array, at: Array, worst: int, excess: Array
+) -> tuple[int, int, int | None] | None:
+    """(stage, its new cluster, stage that comes back or None) that lowers the excess of all clusters most."""
+    inside, outside = np.flatnonzero(at == worst), np.flatnonzero(at != worst)
+    clusters = np.array([c for c in range(len(left)) if c != worst], np.int64)
+
+    def cost(room: Array) -> Array:
+        return (np.maximum(-room, 0) * weight).sum(axis=-1)
+
+    moves = cost(left[worst] + need[inside][:, None]) + cost(left[clusters][None] - need[inside][:, None])
+    moves = moves - excess[clusters][None] - excess[worst]
+    swapped = need[inside][:, None] - need[outside][None]
+    swaps = cost(left[worst] + swapped) + cost(left[at[outside]][None] - swapped)
+    swaps = swaps - excess[at[outside]][None] - excess[worst]
+    best_move, best_swap = int(moves.min(initial=0)), int(swaps.min(initial=0))
+    if min(best_move, best_swap) >= 0:
+        return None
+    if best_move <= best_swap:
+        i, c = np.unravel_index(int(moves.argmin()), moves.shape)
+        return int(inside[i]), int(clusters[c]), None
+    i, j = np.unravel_index(int(swaps.argmin()), swaps.shape)
+    return int(inside[i]), int(at[outside[j]]), int(outside[j])
 
 
 def _share(use: Use, target: Target) -> float:
