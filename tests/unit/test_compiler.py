@@ -366,7 +366,7 @@ def test_placement_keeps_every_cluster_within_its_limits() -> None:
 
 
 def test_nearly_full_devices_are_placed() -> None:
-    """Stages cut from clusters that they fill to 97 % of memory: there is a placement, and it is nearly always found."""
+    """Stages cut from clusters that they fill to 97 % of memory: there is a placement, nearly always found."""
     rng = np.random.default_rng(1)
     found = 0
     for _ in range(20):
