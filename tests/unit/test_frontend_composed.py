@@ -46,7 +46,7 @@ def test_functions_of_one_tensor(op):
         one(op, [1, 4, 3, 5], opset=opset, approximate="tanh")
 
 
-@pytest.mark.parametrize("op", ["Sqrt", "Reciprocal"])
+@pytest.mark.parametrize("op", ["Sqrt", "Reciprocal", "Log"])
 def test_functions_of_positive_numbers(op):
     assert kinds(one(op, [1, 4, 3, 5], options={"low": 0.2, "high": 3})) == ["activation"]
 
@@ -274,3 +274,41 @@ def test_nothing_is_folded_where_somebody_else_reads():
     ]
     built = model(nodes, [("x", [1, 4, 3, 5])], [("y", None), ("z", None)], {"w": f(12, 4, 1, 1)})
     assert kinds(compare(built.SerializeToString())) == ["conv", "depth_to_space", "activation", "activation"]
+
+
+@pytest.mark.parametrize("op", ["Add", "Mul"])
+def test_a_constant_that_enlarges_a_tensor(op):
+    one(op, ["N", 1, 3, 5], extra=(f(7, 1, 1),), options={"batch": 2})
+    one(op, ["N", 4, 1, 1], extra=(f(4, 3, 5),), options={"batch": 2})
+    one(op, ["N", 1, 3, 1], extra=(f(1, 4, 1, 5),), options={"batch": 2})
+
+
+def test_rows_and_columns_repeated_by_tiles():
+    """Nearest upsampling as Keras 3 writes it: a new dimension, copies along it, and both seen as one."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["a"], perm=[0, 2, 3, 1]),
+        helper.make_node("Unsqueeze", ["a", "k2"], ["b"]),
+        helper.make_node("Tile", ["b", "r1"], ["c"]),
+        helper.make_node("Reshape", ["c", "s1"], ["d"]),
+        helper.make_node("Unsqueeze", ["d", "k3"], ["e"]),
+        helper.make_node("Tile", ["e", "r2"], ["g"]),
+        helper.make_node("Reshape", ["g", "s2"], ["y"]),
+    ]
+    constants = {
+        "k2": i64(2), "k3": i64(3), "r1": i64(1, 1, 2, 1, 1), "r2": i64(1, 1, 1, 3, 1),
+        "s1": i64(-1, 6, 5, 4), "s2": i64(-1, 6, 15, 4),
+    }  # fmt: skip
+    result = compare(model(nodes, [("x", ["N", 4, 3, 5])], [("y", None)], constants).SerializeToString(), batch=2)
+    assert kinds(result) == ["resize_nearest", "resize_nearest"]
+
+
+def test_softplus_written_out():
+    nodes = [
+        helper.make_node("Exp", ["x"], ["e"]),
+        helper.make_node("Add", ["one", "e"], ["a"]),
+        helper.make_node("Log", ["a"], ["s"]),
+        helper.make_node("Tanh", ["s"], ["t"]),
+        helper.make_node("Mul", ["x", "t"], ["y"]),
+    ]
+    result = compare(model(nodes, [("x", [1, 4, 3, 5])], [("y", None)], {"one": np.float32(1)}).SerializeToString())
+    assert [x.attributes["activation"] for x in result.network.of_kind("activation")] == ["mish"]

@@ -213,6 +213,7 @@ _PLAIN: dict[str, Function] = {
     ),
     "gelu": Function(_gelu, lambda p, x: x * (1 + tables.erf(x * Decimal("0.5").sqrt())) / 2),
     "gelu_tanh": Function(_gelu_tanh, _gelu_tanh_decimal),
+    "log": Function(lambda o, p, x: o.log(x), lambda p, x: x.ln() if x > 0 else -_HUGE),
     "mish": Function(_mish, lambda p, x: x * tables.tanh(_softplus_decimal(x))),
     "power": Function(_power, _power_decimal, params={"exponent": 1.0, "offset": 0.0}),
     "reciprocal": Function(lambda o, p, x: o.reciprocal(x), _reciprocal_decimal),

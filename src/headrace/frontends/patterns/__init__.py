@@ -7,8 +7,9 @@ from headrace.frontends.patterns.hard_sigmoid import HardSigmoid
 from headrace.frontends.patterns.hard_swish import HardSwish
 from headrace.frontends.patterns.mish import Mish
 from headrace.frontends.patterns.silu import SiLU
+from headrace.frontends.patterns.softplus import Softplus
 
 #: In order of trial at each node.
-PATTERNS: tuple[Pattern, ...] = (HardSwish(), SiLU(), GELU(), Mish(), HardSigmoid())
+PATTERNS: tuple[Pattern, ...] = (HardSwish(), SiLU(), GELU(), Softplus(), Mish(), HardSigmoid())
 
 __all__ = ["PATTERNS", "Match", "NoMatch", "Pattern", "apply_patterns"]

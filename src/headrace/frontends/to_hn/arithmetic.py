@@ -104,6 +104,6 @@ def local_response_normalization(builder: Builder, node: ir.Node) -> list[Result
     return [builder.output(builder.emit("ew_mult", [layer, factor.name]), IMAGE)]
 
 
-@handles("Reciprocal", "Sqrt", "Abs", "Exp", "Softplus", "Softsign")
+@handles("Reciprocal", "Sqrt", "Abs", "Exp", "Log", "Softplus", "Softsign")
 def unary(builder: Builder, node: ir.Node) -> list[Result]:
     return [applied(builder, builder.view(node, 0), node.op_type.lower())]

@@ -24,8 +24,22 @@ def per_channel(builder: Builder, view: View, scale: Array, offset: Array) -> Vi
     return builder.same_layout(builder.emit("batch_norm", [view.layer], {}, params), view)
 
 
+def _enlarged(builder: Builder, view: View, array: Array) -> View:
+    """The tensor with what a constant enlarges by broadcasting repeated: dimensions of size 1."""
+    if array.ndim > view.rank:
+        return view
+    sizes = (1,) * (view.rank - array.ndim) + array.shape
+    if all(s in (1, d) or d > 1 for s, d in zip(sizes[1:], view.shape[1:], strict=True)):
+        return view
+    # Imported where it is needed: moves are made of element-wise operations too.
+    from headrace.frontends.to_hn.move import repeated
+
+    return repeated(builder, view, [view.shape[0], *(max(p) for p in zip(sizes[1:], view.shape[1:], strict=True))])
+
+
 def _with_constant(builder: Builder, node: ir.Node, view: View, index: int) -> View:
     array = builder.weights(node, index, "the constant")
+    view = _enlarged(builder, view, array)
     one, zero = np.ones(()), np.zeros(())
     first = index == 0
     match node.op_type:

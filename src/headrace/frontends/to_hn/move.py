@@ -10,7 +10,16 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, slice_ranges, split_sizes
 from headrace.frontends.graph import Unsupported, constant, integer_list, text
-from headrace.frontends.layout import CHANNELS, Groups, View, arrangement_axes, group_dimensions
+from headrace.frontends.layout import (
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    Atom,
+    Groups,
+    View,
+    arrangement_axes,
+    group_dimensions,
+)
 from headrace.frontends.to_hn.activation import FLOAT_MAX
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.frontends.to_hn.elementwise import per_channel
@@ -199,25 +208,44 @@ def concat(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 def repeated(builder: Builder, view: View, sizes: Sequence[int]) -> View:
-    """Dimensions of size 1 copied to ``sizes``: rows and columns by a nearest resize, channels by joining copies."""
+    """Dimensions of size 1 copied to ``sizes``: rows and columns by a nearest resize, channels by ones or copies."""
     grown = [d for d in range(view.rank) if view.shape[d] != sizes[d]]
     if any(view.shape[d] != 1 for d in grown) or 0 in grown:
         raise Unsupported(f"from {list(view.shape)} to {list(sizes)}", "copies of dimensions of size 1, not the batch")
     if any(not 1 <= s <= MAX_SIZE for s in sizes):
         raise Unsupported(f"sizes {list(sizes)}", f"1 to {MAX_SIZE}")
-    found = builder.arrangement_of(view)
     for dim in grown:
-        axis = found[dim] if found is not None else None
-        if axis is None or axis == CHANNELS:
-            view = pick(builder, view, dim, [0] * sizes[dim])
-            continue
-        assert found is not None
-        layer = builder.arrange(view, found, vector=False)
-        extent = list(builder.extent(layer)[:2])
-        extent[axis] = sizes[dim]
-        attributes = {"sizes": extent, "coordinates": "asymmetric", "rounding": "floor"}
-        view = builder.output(builder.emit("resize_nearest", [layer], attributes), found)
+        view = _repeated(builder, view, dim, sizes[dim])
     return view
+
+
+def _repeated(builder: Builder, view: View, dim: int, count: int) -> View:
+    """One dimension of size 1, ``count`` times."""
+    found = builder.arrangement_of(view)
+    axis = found[dim] if found is not None else None
+    if axis in (HEIGHT, WIDTH):
+        return _stretched(builder, view, axis, count, {dim: (Atom(axis, count),)})
+    outer = view.dims[dim - 1]
+    if len(outer) == 1 and outer[0].axis in (HEIGHT, WIDTH) and outer[0].size == view.extent[outer[0].axis]:
+        # Copies of each row beside it: a nearest resize, of which this dimension is the inner part.
+        axis, size = outer[0].axis, outer[0].size
+        return _stretched(builder, view, axis, count, {dim - 1: (Atom(axis, size, count),), dim: (Atom(axis, count),)})
+    if axis == CHANNELS and found is not None:  # one channel: a convolution by ones, which takes a factor behind it
+        layer = builder.arrange(view, found, vector=False)
+        params = {"kernel": np.ones((1, 1, 1, count)), "bias": np.zeros(count)}
+        made = builder.emit("conv", [layer], {"kernel_shape": [1, 1, 1, count]}, params)
+        return builder.output(made, found)
+    return pick(builder, view, dim, [0] * count)
+
+
+def _stretched(builder: Builder, view: View, axis: int, count: int, dims: Mapping[int, tuple[Atom, ...]]) -> View:
+    """Every element of height or width ``count`` times, with the given source dimensions changed."""
+    extent = list(view.extent)
+    extent[axis] *= count
+    attributes = {"sizes": extent[:2], "coordinates": "asymmetric", "rounding": "floor"}
+    made = builder.emit("resize_nearest", [builder.as_image(view.layer)], attributes)
+    changed = tuple(dims.get(i, d) for i, d in enumerate(view.dims))
+    return View(made.name, builder.extent(made.name), changed)
 
 
 def constant_tensor(builder: Builder, like: View, array: Array) -> View:
