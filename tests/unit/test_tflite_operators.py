@@ -119,6 +119,27 @@ def test_dilation_written_out(padding, size, block, depthwise):
     assert {layer.kind for layer in network} == {"input_layer", "dw" if depthwise else "conv", "output_layer"}
 
 
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("length", [24, 23])
+def test_dilation_of_one_dimension(same, length):
+    """Conv1D with dilation: between the two turns to an image of one row and back, sizes are those of split frames."""
+    m, block = SmallModel(), 2
+    before = block if same else 0
+    crop = -(length + 2 * before) % block
+    part = (length + 2 * before + crop) // block
+    x = m.input(1, length, 4)
+    edges = m.ints([[before, before + crop]])
+    s = m.op("SPACE_TO_BATCH_ND", [x, m.ints([block]), edges], [block, part, 4])
+    wide = m.op("EXPAND_DIMS", [s, m.ints([1])], [block, 1, part, 4])
+    c = m.op("CONV_2D", unbiased(m, wide, weights(6, 1, 3, 4)), [block, 1, part - 2, 6], padding="VALID", stride_h=1,
+             stride_w=1)  # fmt: skip
+    line = m.op("RESHAPE", [c, m.ints([block, part - 2, 6])], [block, part - 2, 6])
+    crops = m.ints([[0, crop]])
+    out = [1, length + 2 * before - 2 * block, 6]
+    network = check(m, m.op("RELU", [m.op("BATCH_TO_SPACE_ND", [line, m.ints([block]), crops], out)], out))
+    assert {layer.kind for layer in network} == {"input_layer", "conv", "output_layer"}
+
+
 def test_split_frames_without_a_convolution_are_reported():
     m = SmallModel()
     x = m.input(1, 4, 4, 2)

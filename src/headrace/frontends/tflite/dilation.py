@@ -3,7 +3,8 @@
 
 Space-to-batch with block d takes every d-th position of the padded image into a frame of its own; a convolution of
 these frames and batch-to-space back is one convolution with dilation d of the padded image. Cropping the front of the
-result by c positions is padding the front of the image by c less.
+result by c positions is padding the front of the image by c less. A convolution of one dimension stands between two
+reshapes, to an image of one row and back.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _WITH_CONSTANT = frozenset({"ADD", "SUB", "MUL", "DIV", "PRELU"})
 
 @dataclass(frozen=True)
 class Dilation:
-    """What an operator is in a dilated convolution: "space", "conv" or "batch".
+    """What an operator is in a dilated convolution: "space", "conv", "batch", or "row" and "line" between them.
 
     Attributes:
-        role: which of the three operators.
+        role: which of the operators; "row" makes an image of one row of a line, "line" the reverse.
         block: dilation of height and width.
         padding: top, left, bottom, right of the padded image, less what is cropped again.
         crop: what remains to be cropped of the result, in the same order.
@@ -56,10 +57,13 @@ def _block_and_edges(model: Model, operator: Operator) -> tuple[tuple[int, int],
     """Block, and paddings or crops as top, left, bottom, right."""
     if len(operator.inputs) != 3 or len(operator.outputs) != 1 or operator.inputs[0] < 0:
         return None
-    block = _integers(model, operator.inputs[1], (2,))
-    edges = _integers(model, operator.inputs[2], (2, 2))
+    plain = len(model.tensors[operator.inputs[0]].shape) == 4
+    block = _integers(model, operator.inputs[1], (2,) if plain else (1,))
+    edges = _integers(model, operator.inputs[2], (2, 2) if plain else (1, 2))
     if block is None or edges is None or min(block) < 1 or min(edges) < 0 or max(block) > 1 << 16:
         return None
+    if not plain:  # a line is the columns of an image of one row
+        block, edges = [1, *block], [0, 0, *edges]
     return (block[0], block[1]), [edges[0], edges[2], edges[1], edges[3]]
 
 
@@ -87,16 +91,28 @@ class _Chains:
         shapes = [self.model.tensors[i].shape for i in others if i >= 0 and self.model.tensors[i].data is not None]
         return len(shapes) == 1 and int(np.prod(shapes[0][:-1], dtype=np.int64)) == 1
 
-    def follow(self, space: Operator) -> tuple[Operator, Operator, list[int]] | None:
-        """The convolution and the batch-to-space after a space-to-batch, and the tensors between."""
+    def _turn(self, operator: Operator) -> str:
+        """Which turn an operator is: "row" makes [N, 1, L, C] of [N, L, C], "line" the reverse, "" is neither."""
+        one = len(operator.outputs) == 1 and bool(operator.inputs) and operator.inputs[0] >= 0
+        if not one or operator.name not in ("EXPAND_DIMS", "RESHAPE", "SQUEEZE"):
+            return ""
+        before, after = (self.model.tensors[i].shape[1:] for i in (operator.inputs[0], operator.outputs[0]))
+        if len(before) == 2 and after == (1, *before):
+            return "row"
+        return "line" if len(after) == 2 and before == (1, *after) else ""
+
+    def follow(self, space: Operator) -> tuple[dict[str, Operator], list[int]] | None:
+        """The operators after a space-to-batch up to its batch-to-space, by role, and the tensors between."""
         convolution: Operator | None = None
+        turns: dict[str, Operator] = {}
         inner = [space.outputs[0]]
         while True:
             user = self.only_user(inner[-1])
             if user is None or len(inner) > 16:
                 return None
             if user.name == "BATCH_TO_SPACE_ND" and convolution is not None and user.inputs[0] == inner[-1]:
-                return convolution, user, inner
+                whole = len(turns) == (0 if len(self.model.tensors[space.inputs[0]].shape) == 4 else 2)
+                return ({"conv": convolution, "batch": user, **turns}, inner) if whole else None
             if (
                 user.name in _CONVOLUTIONS
                 and convolution is None
@@ -104,6 +120,8 @@ class _Chains:
                 and len(user.outputs) == 1
             ):
                 convolution = user
+            elif self._turn(user) == ("line" if convolution else "row") and user.inputs[0] == inner[-1]:
+                turns[self._turn(user)] = user
             elif not self._same_size(user, inner[-1]):
                 return None
             inner.append(user.outputs[0])
@@ -137,16 +155,16 @@ def find_dilations(model: Model) -> dict[int, Dilation]:
         chain = chains.follow(space) if start is not None else None
         if start is None or chain is None:
             continue
-        convolution, batch, inner = chain
-        end = _block_and_edges(model, batch)
-        extra = _inner_padding(model, convolution, start[0])
+        roles, inner = chain
+        end = _block_and_edges(model, roles["batch"])
+        extra = _inner_padding(model, roles["conv"], start[0])
         if end is None or extra is None or end[0] != start[0]:
             continue
         total = [a + b for a, b in zip(start[1], extra, strict=True)]
         taken = [min(p, c) for p, c in zip(total, end[1], strict=True)]
         padding = [p - t for p, t in zip(total, taken, strict=True)]
         crop = [c - t for c, t in zip(end[1], taken, strict=True)]
-        for role, operator in (("space", space), ("conv", convolution), ("batch", batch)):
+        for role, operator in {"space": space, **roles}.items():
             found[operator.index] = Dilation(
                 role, start[0], (padding[0], padding[1], padding[2], padding[3]),
                 (crop[0], crop[1], crop[2], crop[3]), tuple(inner),

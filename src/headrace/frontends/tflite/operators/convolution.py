@@ -126,7 +126,8 @@ def batch_to_space(operation: Operation) -> None:
     if any(operation.dilation.crop):
         far = np.iinfo(np.int64).max
         ends = [-n if n else far for n in (bottom, right)]
-        value = operation.emit(
-            "Slice", [value, operation.list([top, left]), operation.list(ends), operation.list([1, 2])]
-        )
+        edges = (operation.list([top, left]), operation.list(ends), operation.list([1, 2]))
+        if len(operation.tensor(0).shape) == 3:  # a line
+            edges = (operation.list([left]), operation.list(ends[1:]), operation.list([1]))
+        value = operation.emit("Slice", [value, *edges])
     operation.done(value)

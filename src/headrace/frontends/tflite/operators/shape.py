@@ -18,8 +18,19 @@ _TYPES = {
 }  # fmt: skip
 
 
+def _turned(operation: Operation) -> bool:
+    """Whether a reshape inside a dilated convolution of one dimension was said: its sizes are those of split frames."""
+    if operation.dilation is None:
+        return False
+    kind = "Unsqueeze" if operation.dilation.role == "row" else "Squeeze"
+    operation.done(operation.emit(kind, [operation.value(0), operation.list([1])]))
+    return True
+
+
 @converts("RESHAPE")
 def reshape(operation: Operation) -> None:
+    if _turned(operation):
+        return
     option = operation.option("new_shape")
     if operation.has(1):
         shape = operation.shape_value(1)
@@ -33,6 +44,8 @@ def reshape(operation: Operation) -> None:
 
 @converts("SQUEEZE")
 def squeeze(operation: Operation) -> None:
+    if _turned(operation):
+        return
     axes = operation.option("squeeze_dims")
     inputs: list[ir.Value | None] = [operation.value(0)]
     if isinstance(axes, list) and axes:
@@ -42,6 +55,8 @@ def squeeze(operation: Operation) -> None:
 
 @converts("EXPAND_DIMS")
 def expand_dims(operation: Operation) -> None:
+    if _turned(operation):
+        return
     axes = operation.list(operation.integers(1, "the axis"))
     operation.done(operation.emit("Unsqueeze", [operation.value(0), axes]))
 
