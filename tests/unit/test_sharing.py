@@ -64,6 +64,8 @@ def test_a_network_with_too_many_stages_stays_in_one_context(seed: int) -> None:
     for i, row in enumerate(result.schedule["layers"]):
         loads[roots[i]] += row["cycles"]
     assert result.report["cycles_per_frame"] >= max(loads)
+    owners = [row.get("shares_controller_of") for row in result.schedule["layers"]]
+    assert owners == [None if r == i else result.schedule["layers"][r]["name"] for i, r in enumerate(roots)]
     frames = random_codes(network, 2)
     want, got = layer_run(network, frames), Interpreter(program).run(frames)
     for layer in network:

@@ -29,9 +29,11 @@ from headrace.timing import (
     partition,
 )
 from headrace.timing.allocate import Placer
+from headrace.timing.partition import FlowPlacer
 
 Progress = Callable[[int, int, str], None]  # done, total, what
 MAX_BATCH = 1 << 16
+CROWDED = 2  # times its lower bound: a context so slow is compared with several
 
 
 @dataclass(frozen=True)
@@ -143,15 +145,13 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
         The network (with layers split where one exceeded a context), its contexts, and what was decided.
     """
 
-    def placer(flow: Flow) -> Placer:
+    def placer(flow: Flow) -> Placer | None:
         return lambda uses, roots: place(uses, flow, target, roots)
 
     flow, shares = lowered.flow, options.shares
     result = one_context(flow, target, limits_of(target, flow, shares), placer(flow))
     if isinstance(result, Allocation):
-        weights = sum(constant_bytes(k) for k in lowered.kernels)
-        only = ContextPlan(0, len(flow.works), result, weights, 0, 0, 0, 0)
-        return lowered, Partition((only,), options.batch, result.lower_bound, 0, 1, False), []
+        return lowered, _faster(lowered, result, target, options, placer), []
     whole = result
     lowered, decisions = split_oversized(lowered, target, shares)
     weights_of = [constant_bytes(k) for k in lowered.kernels]
@@ -164,3 +164,17 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
                 failing[work.name] = single
         raise capacity_error(whole, failing, lowered.flow, target, lowered.name)
     return lowered, plan, decisions
+
+
+def _faster(
+    lowered: Lowered, single: Allocation, target: Target, options: CompileOptions, placer: FlowPlacer
+) -> Partition:
+    """One context, unless it has to share controllers so much that several are faster."""
+    flow = lowered.flow
+    weights = [constant_bytes(k) for k in lowered.kernels]
+    only = ContextPlan(0, len(flow.works), single, sum(weights), 0, 0, 0, 0)
+    one = Partition((only,), options.batch, single.lower_bound, 0, 1, False)
+    if not single.roots or single.period <= CROWDED * single.lower_bound:
+        return one
+    several = partition(flow, target, batch=options.batch, shares=options.shares, weights=weights, place=placer)
+    return one if several is None or several.cycles >= options.batch * single.period else several

@@ -100,6 +100,8 @@ def _layers(allocation: Allocation) -> list[dict[str, Any]]:
                 "buffers": _buffers(allocation, work.name),
             }
         )
+        if allocation.roots and allocation.roots[i] != i:
+            layers[-1]["shares_controller_of"] = allocation.flow.works[allocation.roots[i]].name
     return layers
 
 

@@ -338,11 +338,12 @@ def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
 
 
 def one_context(flow: Flow, target: Target, limits: Limits, place: Placer | None = None) -> Allocation | Shortage:
-    """The whole flow as one context: controllers are shared only where there are too few of them without."""
-    result = allocate(flow, target, limits, place, thorough=True)
-    if isinstance(result, Shortage) and any(result.need[i] > result.have[i] for i in IN_TURN):
-        shared = allocate(flow, target, limits, place, sharing=True, thorough=True)
-        result = shared if isinstance(shared, Allocation) else result
+    """The whole flow as one context; controllers are shared where that makes it fit, or faster."""
+    table = OptionTable([options_of(w, target) for w in flow.works])
+    result = allocate(flow, target, limits, place, table, thorough=True)
+    shared = allocate(flow, target, limits, place, table, sharing=True, thorough=True)
+    if isinstance(shared, Allocation) and (isinstance(result, Shortage) or shared.period < result.period):
+        return shared
     return result
 
 

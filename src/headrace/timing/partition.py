@@ -24,7 +24,7 @@ from headrace.timing.work import Flow, Plane, RowKind, Work, accumulates
 
 ALL_CUTS = 40  # works up to which every boundary is a candidate
 BINS, PER_BIN = 20, 2  # else the cheapest boundaries of each twentieth of the network's size
-MOST_EVALUATIONS = 64  # exact allocations of one partition
+MOST_EVALUATIONS, MOST_WORKS = 64, 6000  # exact allocations of one partition; works in all of them, about
 
 FlowPlacer = Callable[[Flow], Placer | None]
 
@@ -244,8 +244,9 @@ def _search(work: _Partitioner, points: Sequence[int]) -> Partition | None:
     search = _Search(work, points)
     least = cheapest(search.costs(1024))
     # First towards a good answer, with bounds stretched to what costs turn out to be; then the proof.
-    search.explore(True, MOST_EVALUATIONS // 3)
-    optimal = search.explore(False, MOST_EVALUATIONS)
+    most = max(16, min(MOST_EVALUATIONS, MOST_WORKS // len(work.flow.works)))
+    search.explore(True, most // 3)
+    optimal = search.explore(False, most)
     if search.best is None or least is None:
         return None
     total, plans = search.best
