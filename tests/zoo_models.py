@@ -279,6 +279,8 @@ def _detectors() -> list[ZooModel]:
             (0.0,) * 3,
             (255.0,) * 3,
             source_layout="NHWC",
+            # The second output is one number, whether there is a face. NNCF on the same data: 33.3 and 14.8 dB.
+            least_snr=16.0,
             required=False,
         ),
         ZooModel(
