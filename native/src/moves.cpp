@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "copy_run.hpp"
 #include "steps.hpp"
 #include "verifier.hpp"
 
@@ -19,25 +20,8 @@ Rows rows_of(const Step& step, int64_t tile) {
 
 size_t bytes(int64_t n) { return static_cast<size_t>(n); }
 
-// Runs of a few channels, one per pixel: for those the call of memcpy costs more than the copy.
-inline void copy_run(uint8_t* to, const uint8_t* from, size_t n) {
-  if (n > 64) {
-    std::memcpy(to, from, n);
-    return;
-  }
-  for (; n >= 16; n -= 16, to += 16, from += 16) std::memcpy(to, from, 16);
-  if (n >= 8) {  // two copies that may overlap
-    std::memcpy(to, from, 8);
-    std::memcpy(to + n - 8, from + n - 8, 8);
-  } else if (n >= 4) {
-    std::memcpy(to, from, 4);
-    std::memcpy(to + n - 4, from + n - 4, 4);
-  } else {
-    for (size_t i = 0; i < n; ++i) to[i] = from[i];
-  }
-}
 template <class T>
-void copy_run(T* to, const T* from, int64_t count) {
+void copy_elements(T* to, const T* from, int64_t count) {
   copy_run(reinterpret_cast<uint8_t*>(to), reinterpret_cast<const uint8_t*>(from), bytes(count) * sizeof(T));
 }
 
@@ -98,7 +82,7 @@ void slice(const Step& s, int64_t tile) {
     for (int64_t ox = 0; ox < s.out.width; ++ox, out += s.out.channels) {
       const T* p = from + (iy * x.width + k.start_width + ox * k.step_width) * x.channels + k.start_channel;
       if (k.step_channel == 1) {
-        copy_run(out, p, s.out.channels);
+        copy_elements(out, p, s.out.channels);
       } else {
         for (int64_t c = 0; c < s.out.channels; ++c) out[c] = p[c * k.step_channel];
       }
@@ -119,8 +103,8 @@ void pad(const Step& s, int64_t tile) {
     const int64_t iy = oy - k.start_height;
     if (iy < 0 || iy >= x.height) continue;
     for (int64_t ix = 0; ix < x.width; ++ix) {
-      copy_run(out + (ix + k.start_width) * s.out.channels + k.start_channel, from + (iy * x.width + ix) * x.channels,
-               x.channels);
+      copy_elements(out + (ix + k.start_width) * s.out.channels + k.start_channel,
+                    from + (iy * x.width + ix) * x.channels, x.channels);
     }
   }
 }
@@ -182,7 +166,7 @@ void run_concatenate(const Step& s, const KernelSet&, int64_t tile, uint8_t*) {
   int64_t at = 0;
   for (const Place& x : s.in) {
     const int64_t run = x.size() / outer;
-    for (int64_t i = first; i < last; ++i) copy_run(s.out.data + i * pitch + at, x.data + i * run, run);
+    for (int64_t i = first; i < last; ++i) copy_run(s.out.data + i * pitch + at, x.data + i * run, bytes(run));
     at += run;
   }
 }

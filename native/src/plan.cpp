@@ -155,9 +155,16 @@ void fill_requantise(Step& s, const Program& p, Budget& budget, uint64_t lanes, 
     for (uint64_t t = 0; t < terms; ++t) m[t * lanes + lane] = load_i32(from + 4 * (t * count + c));
     shift[lane] = shifts[c];
   }
-  // Zero point, residual's zero point and rounding stay below 2^62 together, so that they are one addend.
-  s.q.high_half = s.out.bytes == 1 && std::abs(int64_t{k.requantise_zero}) < (1 << 11);
-  for (uint64_t c = 0; c < count; ++c) s.q.high_half = s.q.high_half && shifts[c] >= 32 && shifts[c] <= 50;
+  // Zero point, residual's zero point and rounding stay below 2^62 together, so that they are one addend. A shift below
+  // 32 becomes 32 by shifting the accumulators before; with multipliers below 2^31 the products of two, one of them a
+  // residual's code, and the addend then stay below 2^63.
+  const uint64_t zero = static_cast<uint64_t>(std::abs(int64_t{k.requantise_zero}));
+  s.q.high_half = s.out.bytes == 1;
+  for (uint64_t c = 0; c < count; ++c) {
+    const uint32_t by = std::max<uint32_t>(shifts[c], 32), before = by - shifts[c];
+    s.q.high_half = s.q.high_half && by <= 50 && zero < (uint64_t{1} << (61 - by)) &&
+                    (before == 0 || (2 * s.reach + 256) < (int64_t{1} << (31 - std::min<uint32_t>(before, 31))));
+  }
   s.q.multiplier0 = m;
   s.q.multiplier1 = terms == 2 ? m + lanes : nullptr;
   s.q.shift = shift;
@@ -193,6 +200,9 @@ void fill_table(Step& s, const Program& p, Budget& budget) {
 void plan_elementwise(Step& s, const Program& p, Budget& budget, uint32_t threads) {
   const auto channels = static_cast<uint64_t>(s.out.channels);
   s.per_channel = s.record.requantise_channels != 1;
+  const bool multiply = static_cast<Opcode>(s.record.opcode) == Opcode::kElementwiseMultiply;
+  s.reach = 1;
+  for (const Place& x : s.in) s.reach = multiply ? s.reach * (x.bytes == 1 ? 255 : 65535) : x.bytes == 1 ? 255 : 65535;
   const uint64_t lanes = s.per_channel ? (channels + kColumns - 1) / kColumns * kColumns : kColumns;
   fill_requantise(s, p, budget, lanes, [&](uint64_t lane) {
     return s.per_channel && lane >= channels ? int64_t{-1} : static_cast<int64_t>(lane);

@@ -108,6 +108,11 @@ void fill_segments(Step& s, bool depthwise, int k_step, Budget& budget) {
   w.segment_offset = s.segment_offset.data();
 }
 
+// Bound of a sum of weights of this magnitude with codes that are at most 255 off their zero point, and a bias.
+int64_t reach_of(int64_t magnitude, uint32_t bias) {
+  return magnitude * 255 + std::abs(int64_t{static_cast<int32_t>(bias)});
+}
+
 // Weights in segment order; those of the source are [channel][kernel_height][kernel_width][group_in], which is that
 // order already but for the columns that a fold adds.
 void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budget& budget) {
@@ -128,10 +133,12 @@ void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budge
     if (c < 0) continue;
     const int64_t before = w.fold == 1 ? 0 : static_cast<int64_t>(lane) / channels * s.record.stride_width * w.group_in;
     uint32_t sum = 0;
+    int64_t magnitude = 0;
     const int64_t base = static_cast<int64_t>(lane / kColumns) * w.block_elements;
     for (int64_t i = 0; i < w.kernel_height * row; ++i) {
       const auto value = static_cast<int8_t>(from[c * w.kernel_height * row + i]);
       sum += static_cast<uint32_t>(value);
+      magnitude += std::abs(int64_t{value});
       const int64_t wide = i / row * wide_row + before + i % row;
       const int64_t k = wide / w.segment_length * w.segment_padded + wide % w.segment_length;
       const int64_t at = base + (k / kernels.k_step) * kColumns * kernels.k_step +
@@ -144,6 +151,7 @@ void pack_convolution(Step& s, const Program& p, const KernelSet& kernels, Budge
     // Modulo 2^32: the sum with the products is exact again, because the verifier proved that it fits.
     s.bias.as<uint32_t>()[lane] =
         load_u32(bias + 4 * c) + static_cast<uint32_t>(kernels.input_offset - w.in_zero) * sum;
+    s.reach = std::max(s.reach, reach_of(magnitude, load_u32(bias + 4 * c)));
   }
 }
 
@@ -165,15 +173,18 @@ void pack_depthwise(Step& s, const Program& p, const KernelSet& kernels, Budget&
   for (int64_t lane = 0; lane < w.out_channels; ++lane) {
     const int64_t c = lane % channels, block = lane / kColumns, column = lane % kColumns;
     uint32_t sum = 0;
+    int64_t magnitude = 0;
     for (int64_t t = 0; t < w.segments; ++t) {
       const auto value = static_cast<int8_t>(from[t * channels + c]);
       sum += static_cast<uint32_t>(value);
+      magnitude += std::abs(int64_t{value});
       s.weights.as<int32_t>()[block * w.block_elements + t * kColumns + column] = value;
       if (!rows) continue;
       const int64_t i = t / w.kernel_width, j = t % w.kernel_width;
       s.row_weights.as<int8_t>()[(block * groups + i / 4) * group_bytes + (j * kColumns + column) * 4 + i % 4] = value;
     }
     s.bias.as<uint32_t>()[lane] = load_u32(bias + 4 * c) - static_cast<uint32_t>(w.in_zero) * sum;
+    s.reach = std::max(s.reach, reach_of(magnitude, load_u32(bias + 4 * c)));
   }
 }
 
@@ -223,6 +234,7 @@ uint64_t plan_window(Step& s, const Program& p, const KernelSet& kernels, Budget
     budget.check(sat_mul(sat_mul(tall, pitch), static_cast<uint64_t>(band_bytes) * threads), "window rows");
   }
   fill_segments(s, depthwise, kernels.k_step, budget);
+  s.reach = 0;
   if (depthwise)
     pack_depthwise(s, p, kernels, budget);
   else

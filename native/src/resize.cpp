@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "copy_run.hpp"
 #include "kernels/scalar.hpp"
 #include "steps.hpp"
 
@@ -11,21 +12,20 @@ namespace {
 
 int64_t last_row(const Step& s, int64_t tile) { return std::min((tile + 1) * s.tile_rows, s.out.height); }
 
-// The channel of the deep tensor that holds pixel (i, j) of a block, and how far its next channel is.
+// Whether channels are in the order (block, channel): then a row of a block's pixels lies side by side in both tensors.
+bool blocks_outside(const Step& s) { return s.record.axis == 0; }
+
+// In the order (channel, block): the channel of the deep tensor that holds pixel (i, j) of a block, and how far its
+// next channel is.
 struct Lane {
   int64_t first, step;
 };
-Lane lane_of(const Step& s, int64_t i, int64_t j, int64_t shallow) {
+Lane lane_of(const Step& s, int64_t i, int64_t j) {
   const int64_t b = s.record.block;
-  if (s.record.axis == 0) return {(i * b + j) * shallow, 1};
   return {i * b + j, b * b};
 }
 
 void copy_lane(uint8_t* to, int64_t to_step, const uint8_t* from, int64_t from_step, int64_t n, int64_t bytes) {
-  if (to_step == 1 && from_step == 1) {
-    std::memcpy(to, from, static_cast<size_t>(n * bytes));
-    return;
-  }
   for (int64_t c = 0; c < n; ++c) {
     std::memcpy(to + c * to_step * bytes, from + c * from_step * bytes, static_cast<size_t>(bytes));
   }
@@ -37,25 +37,37 @@ void run_depth_to_space(const Step& s, const KernelSet&, int64_t tile, uint8_t*)
   const Place& x = s.in[0];
   const int64_t b = s.record.block, n = s.out.channels, bytes = x.bytes;
   for (int64_t y = tile * s.tile_rows; y < last_row(s, tile); ++y) {
+    const uint8_t* from = x.data + (y / b) * x.width * x.channels * bytes;
+    uint8_t* to = s.out.data + y * s.out.width * n * bytes;
+    if (blocks_outside(s)) {
+      const int64_t run = b * n * bytes;
+      for (int64_t w = 0; w < x.width; ++w, to += run) {
+        copy_run(to, from + w * x.channels * bytes + (y % b) * run, static_cast<size_t>(run));
+      }
+      continue;
+    }
     for (int64_t w = 0; w < s.out.width; ++w) {
-      const Lane lane = lane_of(s, y % b, w % b, n);
-      const int64_t from = ((y / b) * x.width + w / b) * x.channels + lane.first;
-      copy_lane(s.out.data + (y * s.out.width + w) * n * bytes, 1, x.data + from * bytes, lane.step, n, bytes);
+      const Lane lane = lane_of(s, y % b, w % b);
+      copy_lane(to + w * n * bytes, 1, from + ((w / b) * x.channels + lane.first) * bytes, lane.step, n, bytes);
     }
   }
 }
 
 void run_space_to_depth(const Step& s, const KernelSet&, int64_t tile, uint8_t*) {
   const Place& x = s.in[0];
-  const int64_t b = s.record.block, n = x.channels, bytes = x.bytes;
+  const int64_t b = s.record.block, n = x.channels, bytes = x.bytes, run = b * n * bytes;
   for (int64_t y = tile * s.tile_rows; y < last_row(s, tile); ++y) {
-    for (int64_t w = 0; w < s.out.width; ++w) {
-      for (int64_t i = 0; i < b; ++i) {
+    for (int64_t i = 0; i < b; ++i) {
+      const uint8_t* from = x.data + (y * b + i) * x.width * n * bytes;
+      uint8_t* to = s.out.data + y * s.out.width * s.out.channels * bytes;
+      for (int64_t w = 0; w < s.out.width; ++w, from += run, to += s.out.channels * bytes) {
+        if (blocks_outside(s)) {
+          copy_run(to + i * run, from, static_cast<size_t>(run));
+          continue;
+        }
         for (int64_t j = 0; j < b; ++j) {
-          const Lane lane = lane_of(s, i, j, n);
-          const int64_t from = ((y * b + i) * x.width + w * b + j) * n;
-          const int64_t to = (y * s.out.width + w) * s.out.channels + lane.first;
-          copy_lane(s.out.data + to * bytes, lane.step, x.data + from * bytes, 1, n, bytes);
+          const Lane lane = lane_of(s, i, j);
+          copy_lane(to + lane.first * bytes, lane.step, from + j * n * bytes, 1, n, bytes);
         }
       }
     }

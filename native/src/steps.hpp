@@ -78,6 +78,7 @@ struct Step {
   Place out;
   Requantise q{};
   bool per_channel = false;
+  int64_t reach = int64_t{1} << 40;  // bound of the accumulator without a residual; the default: not known
   WindowOp window{};
   ElementwiseOp elementwise{};
   // Owned constants; `q`, `window` and `elementwise` point into them.

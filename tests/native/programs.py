@@ -291,8 +291,9 @@ def requantisation(
 ) -> dict[str, Any]:
     """Fields whose results use much of the output range; both signs of M, each channel its own shift."""
     top = (1 << (8 * out_size)) - 1 if not table_bits else (1 << table_bits) - 1
-    high = bool(rng.integers(0, 2))  # shifts of 32 and more take another way through the vector kernels
-    shift = rng.integers(32, 41, channels) if high else rng.integers(8, 40, channels)
+    # Shifts of 32 and more take another way through the vector kernels, and so do a few less where sums are small.
+    least = int(rng.choice([8, 27, 32]))
+    shift = rng.integers(least, 41, channels)
     scale = top * spread / max(1.0, reach)
     m = np.rint(
         np.exp2(shift) * scale * rng.uniform(0.3, 1, (terms, channels)) * rng.choice([-1, 1], (terms, channels))

@@ -27,7 +27,8 @@ struct Requantise {
   int32_t table_bytes;        // 1 or 2, also the output's element size when there is a table
   int32_t out_bytes;
   int32_t residual_zero;
-  bool high_half;  // every shift is 32 to 50, the zero point below 2^11 and the output one byte (see avx512_body.hpp)
+  bool high_half;  // every shift is at most 50, zero << shift below 2^61, sums small and the output one byte (see
+                   // avx512_body.hpp)
 };
 
 // A block of `pixels` x `columns` (<= kColumns) 32-bit sums to 8-bit codes. `q` points at the block's channels.
