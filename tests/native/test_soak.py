@@ -43,6 +43,7 @@ def model(seed: int, shape: tuple[int, int, int], layers: int) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(float(SECONDS) * 3 + 900)
 @pytest.mark.parametrize("option", ["HEADRACE_SANITIZE_THREAD", "HEADRACE_SANITIZE"])
 def test_soak(option: str, tmp_path: Path) -> None:
     if shutil.which("cmake") is None:
