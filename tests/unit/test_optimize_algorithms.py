@@ -28,7 +28,9 @@ from headrace.optimize.histogram import BINS, Histogram
 from headrace.optimize.statistics import Moments
 from random_graphs import GraphBuilder, random_frames
 
-PLAIN = OptimizeOptions(min_snr=0, calibrator="minmax", equalization=False, bias_correction=False)
+PLAIN = OptimizeOptions(
+    min_snr=0, calibrator="minmax", equalization=False, bias_correction=False, weight_rounding=False
+)
 
 
 def histogram(values: np.ndarray) -> Histogram:
@@ -202,7 +204,7 @@ def test_bias_correction_takes_the_mean_shift_away() -> None:
     b.net.params[last] = weights
     frames = {k: np.abs(v) for k, v in random_frames(b.net, 32, 0).items()}
     off = optimize(b.net, frames, PLAIN)
-    on = optimize(b.net, frames, OptimizeOptions(min_snr=0, equalization=False))
+    on = optimize(b.net, frames, OptimizeOptions(min_snr=0, equalization=False, weight_rounding=False))
 
     def shift(result: object) -> float:
         want = next(iter(Executor(b.net).run(frames).values()))

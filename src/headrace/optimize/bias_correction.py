@@ -161,7 +161,8 @@ def _correct(walk: _Walk, layer: Layer, reference: Moments) -> Correction:
     context = walk.context
     kernel = context.network.param(layer, "kernel")
     bias = context.network.params_of(layer).get("bias", np.zeros(kernel.shape[-1])).astype(np.float64)
-    got = walk.moments(layer, FrozenWeights(kernel, bias, context.inputs(layer)[0]))
+    rounder = context.rounders.get(layer.name)
+    got = walk.moments(layer, FrozenWeights(kernel, bias, context.inputs(layer)[0], rounder))
     halves = np.maximum(reference.elements, 1.0)[:, None]
     shifts = (reference.sums - got.sums) / halves
     power = reference.squares.sum(axis=0) / max(float(reference.elements.sum()), 1.0)

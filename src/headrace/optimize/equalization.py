@@ -100,13 +100,14 @@ def _link(network: Network, layer: Layer) -> Link | None:
 
 
 def request(network: Network) -> Request:
-    """Largest values per channel of every tensor inside a chain."""
-    return Request(channels=frozenset(link.first for chain in find_chains(network) for link in chain.links))
+    """Extremes per channel of every tensor inside a chain."""
+    links = [link for chain in find_chains(network) for link in chain.links]
+    return Request(spans=frozenset(name for link in links for name in (link.first, *link.between)))
 
 
 def equalize(
     network: Network, statistics: Statistics, data: Mapping[str, Array], frames: Sequence[int]
-) -> tuple[Network, list[Decision]]:
+) -> tuple[Network, Statistics, list[Decision]]:
     """Equalise every chain for which it pays.
 
     Args:
@@ -116,19 +117,20 @@ def equalize(
         frames: numbers of frames to measure on, best first.
 
     Returns:
-        A new network with the same meaning, and a decision per chain.
+        A new network with the same meaning, its statistics, and a decision per chain.
     """
     chains = find_chains(network)
     if not chains:
-        return network, []
+        return network, statistics, []
     samples = _samples(network, {network[chain.links[0].first].inputs[0] for chain in chains}, data, frames)
-    result, decisions = network.clone(), []
+    result, after_all, decisions = network.clone(), statistics.copy(), []
+    sizes = {name: np.abs(span).max(axis=0) for name, span in statistics.spans.items()}
     for chain in chains:
         sample = samples[network[chain.links[0].first].inputs[0]]
         before = _error(network, chain, {}, sample)
         trials: list[tuple[float, float, dict[str, Array]]] = []
         for strength in STRENGTHS:
-            params = rescaled(network, chain, statistics.channels, strength)
+            params = rescaled(network, chain, sizes, strength)
             trials.append((_error(network, chain, params, sample), strength, params))
             if trials[-1][0] >= before:
                 break
@@ -136,6 +138,7 @@ def equalize(
         accepted = after < before * (1.0 - LEAST_GAIN)
         if accepted:
             result.params.update(params)
+            _rescale_statistics(after_all, chain, link_factors(network, chain, sizes, strength))
         gain = f"{100 * (1 - after / before):.1f} % less error" if before > 0 else "no error to lower"
         decisions.append(
             {
@@ -149,7 +152,20 @@ def equalize(
                 "reason": f"strength {strength:g}: {gain}; taken from {100 * LEAST_GAIN:g} % on",
             }
         )
-    return result, decisions
+    return result, after_all, decisions
+
+
+def _rescale_statistics(statistics: Statistics, chain: Chain, factors: Sequence[Array]) -> None:
+    """What would be measured in an equalised chain; its last tensor stays as it was."""
+    for link, factor in zip(chain.links, factors, strict=True):
+        for name in (link.first, *link.between):
+            span = statistics.spans[name] = statistics.spans[name] / factor
+            statistics.ranges.output[name] = float(span[0].min()), float(span[1].max())
+
+
+def link_factors(network: Network, chain: Chain, sizes: Mapping[str, Array], strength: float) -> list[Array]:
+    """By what each link divides its first layer's channels, float64 ``[C]`` (see :func:`rescaled`)."""
+    return _equalised(network, chain, sizes, strength)[1]
 
 
 def rescaled(network: Network, chain: Chain, channels: Mapping[str, Array], strength: float) -> dict[str, Array]:
@@ -163,6 +179,13 @@ def rescaled(network: Network, chain: Chain, channels: Mapping[str, Array], stre
             all channels equally large. Where the reader is depthwise its weights have a scale per channel and bear any
             factor, so strength 1 is used.
     """
+    return _equalised(network, chain, channels, strength)[0]
+
+
+def _equalised(
+    network: Network, chain: Chain, channels: Mapping[str, Array], strength: float
+) -> tuple[dict[str, Array], list[Array]]:
+    factors: list[Array] = []
     params: dict[str, Array] = {}
 
     def param(name: str) -> Array:
@@ -179,11 +202,12 @@ def rescaled(network: Network, chain: Chain, channels: Mapping[str, Array], stre
             wanted = _relative(size) ** strength / _relative(weights) ** (1.0 - strength)
         factor = np.clip(_relative(wanted), *CLIP)
         factor[(size <= 0) | (weights <= 0)] = 1.0
+        factors.append(factor)
         params[f"{first.name}/kernel"] = (param(f"{first.name}/kernel") / factor).astype(np.float32)
         if f"{first.name}/bias" in network.params:
             params[f"{first.name}/bias"] = (param(f"{first.name}/bias") / factor).astype(np.float32)
         params[f"{second.name}/kernel"] = scaled_inputs(second, param(f"{second.name}/kernel"), factor)
-    return params
+    return params, factors
 
 
 def _relative(values: Array) -> Array:

@@ -67,6 +67,7 @@ class OptimizeOptions:
         clippings: ranges asked for by layer; later ones win.
         equalization: move scale between neighbouring layers, chain by chain, and give channels gains behind
             activations that let no factor pass, where it lowers the measured error.
+        weight_rounding: round weights for the sums they make instead of each to the nearest.
         bias_correction: take the mean shift of quantisation off the biases.
     """
 
@@ -81,6 +82,7 @@ class OptimizeOptions:
     percentiles: tuple[float, float] = (0.01, 99.99)
     clippings: tuple[Clipping, ...] = ()
     equalization: bool = True
+    weight_rounding: bool = True
     bias_correction: bool = True
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class OptimizeOptions:
             "percentiles": list(self.percentiles),
             "clippings": [{"layers": list(c.layers), "mode": c.mode, "values": list(c.values)} for c in self.clippings],
             "equalization": self.equalization,
+            "weight_rounding": self.weight_rounding,
             "bias_correction": self.bias_correction,
         }
 

@@ -14,10 +14,11 @@ import numpy as np
 from headrace.emulator.executor import Executor
 from headrace.errors import Diagnostic, InternalError
 from headrace.hn import Array, Network
-from headrace.optimize import bias_correction, calibrators, channel_scales, equalization
+from headrace.optimize import bias_correction, calibrators, channel_scales, equalization, rounding
 from headrace.optimize.calibrators import Calibrator
 from headrace.optimize.options import Clipping, OptimizeOptions, Progress
 from headrace.optimize.ranges import ScaleGroups, tensor_quantizations
+from headrace.optimize.rounding import Rounder, second_moments
 from headrace.optimize.sensitivity import sensitivities
 from headrace.optimize.snr import float_snr_db
 from headrace.optimize.statistics import Statistics, collect
@@ -70,6 +71,8 @@ class Search:
         best = self._correct(best, decisions)
         if self.options.equalization:
             best = self._equalize(best, modes, decisions)
+        if self.options.weight_rounding:
+            best = self._round(best, decisions)
         return best, decisions
 
     def _freeze(self, network: Network, statistics: Statistics, mode: str, label: str) -> Trial:
@@ -105,12 +108,11 @@ class Search:
         head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
         kept: tuple[Trial, list[channel_scales.Plan]] = (best, [])
         for chosen in _sets(plans):
+            if kept[1]:
+                break
             network, statistics = channel_scales.apply(self.prepared, self.statistics, chosen)
             check_same_meaning(self.prepared, network, head, "channel scales changed the network's result")
-            if statistics.histograms:
-                wanted = calibrators.request(network, self.options.calibrator, self.clippings)
-                seen = collect(network, self.data, self.frames, self.options, self.progress, wanted, "channel scales")
-                statistics.histograms = seen.histograms
+            statistics = self._with_histograms(network, statistics)
             trial, _ = self._calibrate(network, statistics, modes)
             taken = trial.better_than(kept[0])
             reason = f"{len(chosen)} layers" + ("" if taken else ": the outputs do not gain")
@@ -120,15 +122,25 @@ class Search:
         self.prepared, self.statistics = kept[0].prepared, kept[0].statistics
         return kept[0]
 
+    def _with_histograms(self, network: Network, statistics: Statistics) -> Statistics:
+        """Statistics derived for a rescaled network; histograms, where there are any, are taken anew."""
+        if not statistics.histograms:
+            return statistics
+        wanted = calibrators.request(network, self.options.calibrator, self.clippings)
+        seen = collect(network, self.data, self.frames, self.options, self.progress, wanted, "rescaled")
+        statistics.ranges, statistics.histograms = seen.ranges, seen.histograms
+        return statistics
+
     def _equalize(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
-        network, chains = equalization.equalize(self.prepared, self.statistics, self.data, self.judge.frames)
+        network, statistics, chains = equalization.equalize(
+            self.prepared, self.statistics, self.data, self.judge.frames
+        )
         decisions += chains
         if not any(chain["accepted"] for chain in chains):
             return best
         head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
         check_same_meaning(self.prepared, network, head, "equalization changed the network's result")
-        wanted = calibrators.request(network, self.options.calibrator, self.clippings)
-        statistics = collect(network, self.data, self.frames, self.options, self.progress, wanted, "equalized")
+        statistics = self._with_histograms(network, statistics)
         trial, _ = self._calibrate(network, statistics, modes)
         corrections: Decisions = []
         trial = self._correct(trial, corrections)
@@ -158,11 +170,31 @@ class Search:
         decisions.append(decision(bias_correction.NAME, taken, best, trial, reason))
         return trial if taken else best
 
+    def _round(self, best: Trial, decisions: Decisions) -> Trial:
+        """Weights rounded for the sums they make, and the biases corrected once more where they were."""
+        if best.score >= rounding.NOISY_DB:
+            return best
+        network, numbers = best.prepared, range(len(self.judge.frames))
+        moments = second_moments(network, self.judge.data, numbers, self.options, self.progress)
+        if not moments:
+            return best
+        rounders = {name: Rounder(value) for name, value in moments.items()}
+        label = "weight rounding"
+        trial = self.judge.freeze(label, network, best.statistics, best.tensors, best.moments, rounders)
+        taken = trial.better_than(best, rounding.LEAST_GAIN_DB)
+        reason = f"{len(rounders)} layers together" + ("" if taken else ": the outputs do not gain enough")
+        decisions.append(decision(rounding.NAME, taken, best, trial, reason))
+        if taken:
+            # The corrections that stand are those that follow the rounding.
+            layers = [d for d in decisions if d["name"] == bias_correction.NAME and d["layer"] is not None]
+            decisions[:] = [d for d in decisions if d not in layers] + trial.decisions
+        return trial if taken else best
+
 
 def _sets(plans: list[channel_scales.Plan]) -> list[list[channel_scales.Plan]]:
-    """Sets of plans to try: those whose readers lose no precision of weights, then all."""
+    """Sets of plans to try in turn until one is kept: all, then those whose readers lose no precision of weights."""
     free = [plan for plan in plans if not plan.dense]
-    return [chosen for chosen in (free, plans) if chosen and (chosen is plans or len(free) < len(plans))]
+    return [chosen for chosen in (plans, free) if chosen and (chosen is plans or len(free) < len(plans))]
 
 
 def resolve_clippings(network: Network, clippings: Sequence[Clipping]) -> dict[str, Clipping]:

@@ -55,20 +55,17 @@ class Request:
 
     Attributes:
         histograms: of these layers' outputs.
-        channels: the largest absolute value per channel of these layers' outputs.
         spans: smallest and largest value per channel of these layers' outputs.
         moments: sums per channel in front of these layers' activations.
     """
 
     histograms: frozenset[str] = frozenset()
-    channels: frozenset[str] = frozenset()
     moments: frozenset[str] = frozenset()
     spans: frozenset[str] = frozenset()
 
     def __or__(self, other: Request) -> Request:
         return Request(
             self.histograms | other.histograms,
-            self.channels | other.channels,
             self.moments | other.moments,
             self.spans | other.spans,
         )
@@ -111,14 +108,13 @@ class Statistics:
 
     ranges: Ranges = field(default_factory=Ranges)
     histograms: dict[str, Histogram] = field(default_factory=dict)
-    channels: dict[str, Array] = field(default_factory=dict)
     moments: dict[str, Moments] = field(default_factory=dict)
     spans: dict[str, Array] = field(default_factory=dict)
 
     def copy(self) -> Statistics:
         """With dictionaries of its own."""
         ranges = Ranges(dict(self.ranges.output), dict(self.ranges.before))
-        return Statistics(ranges, dict(self.histograms), dict(self.channels), dict(self.moments), dict(self.spans))
+        return Statistics(ranges, dict(self.histograms), dict(self.moments), dict(self.spans))
 
     def observe(
         self, request: Request, name: str, before: torch.Tensor | None, output: torch.Tensor, start: int
@@ -129,8 +125,6 @@ class Statistics:
             self.ranges.before[name] = extremes(before)
         if name in request.histograms and math.isfinite(low) and math.isfinite(high):
             self.histograms[name] = Histogram.of(output, low, high)
-        if name in request.channels:
-            self.channels[name] = output.reshape(-1, output.shape[-1]).abs().amax(dim=0).numpy().astype(np.float64)
         if name in request.spans:
             least, most = torch.aminmax(output.reshape(-1, output.shape[-1]), dim=0)
             self.spans[name] = torch.stack([least, most]).numpy().astype(np.float64)
@@ -142,8 +136,6 @@ class Statistics:
         for name, histogram in other.histograms.items():
             mine = self.histograms.get(name)
             self.histograms[name] = histogram if mine is None else mine.merged(histogram)
-        for name, largest in other.channels.items():
-            self.channels[name] = np.maximum(self.channels.get(name, largest), largest)
         for name, span in other.spans.items():
             seen = self.spans.get(name, span)
             self.spans[name] = np.stack([np.minimum(seen[0], span[0]), np.maximum(seen[1], span[1])])

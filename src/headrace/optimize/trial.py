@@ -19,6 +19,7 @@ from headrace.optimize import bias_correction
 from headrace.optimize.freeze import FreezeContext, freeze_network
 from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.options import OptimizeOptions, Progress
+from headrace.optimize.rounding import Rounder
 from headrace.optimize.statistics import Moments, Statistics, chunk_size, evenly_spread, in_chunks
 
 #: Multiply-accumulates (and as many element operations) that one trial may take, which bounds its frames.
@@ -28,8 +29,9 @@ FEWEST_FRAMES, MOST_FRAMES = 8, 64
 EXACT_DB = 120.0
 #: Outputs must gain this many dB on average; less is chance, and the simpler way stays.
 LEAST_GAIN_DB = 0.1
-#: dB by which one output may fall when the outputs gain on average, and the part of that gain by which it may more.
-TOLERATED_DB, TOLERATED_PART = 0.5, 0.5
+#: dB by which one output may fall, beyond the average gain, times the root of the number of outputs: the worst of many
+#: fluctuates more on few frames.
+TOLERATED_DB = 0.5
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Trial:
         notes: of the freezing, per layer.
         snr_db: output layer → dB against float on the trial frames.
         decisions: of the freezing (bias correction).
+        moments: that biases were corrected by, if they were.
     """
 
     label: str
@@ -55,17 +58,18 @@ class Trial:
     notes: dict[str, dict[str, Any]]
     snr_db: dict[str, float] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
+    moments: Mapping[str, Moments] | None = None
 
     @property
     def score(self) -> float:
         """Mean over outputs, dB."""
         return sum(self.snr_db.values()) / max(len(self.snr_db), 1)
 
-    def better_than(self, other: Trial) -> bool:
-        """Whether the outputs gain on average and none of them loses much."""
+    def better_than(self, other: Trial, least: float = LEAST_GAIN_DB) -> bool:
+        """Whether the outputs gain at least that many dB on average and none of them loses much."""
         falls = [other.snr_db[name] - value for name, value in self.snr_db.items()]
         gain = self.score - other.score
-        return gain > LEAST_GAIN_DB and max(falls, default=0.0) <= TOLERATED_DB + TOLERATED_PART * gain
+        return gain > least and max(falls, default=0.0) <= gain + TOLERATED_DB * math.sqrt(len(falls))
 
 
 class Judge:
@@ -113,10 +117,14 @@ class Judge:
         statistics: Statistics,
         tensors: dict[str, TensorQuantization],
         moments: Mapping[str, Moments] | None = None,
+        rounders: Mapping[str, Rounder] | None = None,
     ) -> Trial:
-        """Freeze a float network and measure it; with ``moments``, biases are corrected on the way."""
+        """Freeze a float network and measure it.
+
+        With ``moments``, biases are corrected on the way; with ``rounders``, these round the weights of their layers.
+        """
         quantized = prepared.clone()
-        context = FreezeContext(quantized, tensors, statistics.ranges.before)
+        context = FreezeContext(quantized, tensors, statistics.ranges.before, rounders or {})
         decisions: list[dict[str, Any]] = []
         if moments is None:
             freeze_network(context, self._progress)
@@ -125,7 +133,9 @@ class Judge:
             decisions = bias_correction.freeze_corrected(context, self.data, moments, self._options, self._progress)
         quantized.net_params["stage"] = "quantized"
         check_network(quantized)
-        trial = Trial(label, prepared, statistics, tensors, quantized, context.notes, decisions=decisions)
+        trial = Trial(
+            label, prepared, statistics, tensors, quantized, context.notes, decisions=decisions, moments=moments
+        )
         trial.snr_db = self.outputs_snr(quantized, f"trying {label}")
         return trial
 

@@ -29,12 +29,14 @@ class FreezeContext:
         network: becomes the quantised network; its layers are changed in topological order.
         tensors: quantisation of every layer's output.
         before: measured range in front of activations.
+        rounders: layer name → rounds its weights; nearest where there is none.
         notes: plain data per layer for the report (index bits, widened channels …).
     """
 
     network: Network
     tensors: Mapping[str, TensorQuantization]
     before: Mapping[str, tuple[float, float]]
+    rounders: Mapping[str, Callable[[Array, Array], Array]] = field(default_factory=dict)
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def inputs(self, layer: Layer) -> list[TensorQuantization]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,18 @@ class FrozenWeights:
         bounds: int64 ``[channels]``, the largest \\|accumulator\\|, bias included.
         widened: channels whose weight scale the bias or the accumulator widened.
         constant: channels without any weight left.
+
+    Args:
+        rounder: kernel and scale → integer weights; to the nearest by default, and where the accumulator's bound asks.
     """
 
-    def __init__(self, kernel: Array, bias: Array, x: TensorQuantization) -> None:
+    def __init__(
+        self,
+        kernel: Array,
+        bias: Array,
+        x: TensorQuantization,
+        rounder: Callable[[Array, Array], Array] | None = None,
+    ) -> None:
         flat = kernel.astype(np.float64).reshape(-1, kernel.shape[-1])
         offset = bias.astype(np.float64)
         natural = np.abs(flat).max(axis=0) / WEIGHT_LIMIT
@@ -48,6 +58,11 @@ class FrozenWeights:
             scale = np.where(bounds >= ACCUMULATOR_LIMIT, scale * 1.25, scale)
             weights, integers = _round(np.where(self.constant, 0.0, flat), offset, scale, x)
             bounds = _bounds(weights, integers, x)
+        if rounder is not None:
+            chosen = rounder(np.where(self.constant, 0.0, flat).reshape(kernel.shape), scale).reshape(flat.shape)
+            wider = _bounds(chosen, integers, x)
+            if np.all(wider < ACCUMULATOR_LIMIT):
+                weights, bounds = chosen, wider
         self.kernel = weights.astype(np.int8).reshape(kernel.shape)
         self.bias = integers.astype(np.int32)
         self.units = scale * x.scale
@@ -67,7 +82,8 @@ def _bounds(weights: Array, bias: Array, x: TensorQuantization) -> Array:
 def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | None) -> None:
     inputs = context.inputs(layer)
     channels = kernel.shape[-1]
-    frozen = FrozenWeights(kernel, np.zeros(channels) if bias is None else bias, inputs[0])
+    offset = np.zeros(channels) if bias is None else bias
+    frozen = FrozenWeights(kernel, offset, inputs[0], context.rounders.get(layer.name))
     units, bounds = [frozen.units], [frozen.bounds]
     for residual in inputs[1:]:
         units.append(np.full(channels, residual.scale))

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weight rounding that minds what the layer computes: each weight's error is made up for by the weights after it.
+
+Rounding weights to the nearest code minimises the error of the weights; what counts is the error of the sums. With the
+second moments H of a layer's inputs (its patches) that is ``(w - q)ᵀ H (w - q)`` per output channel. Weights are
+rounded in order, and the rest moves by what least squares asks for (optimal brain quantisation with a fixed order,
+as in GPTQ): closed form, no gradient, no random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+import numpy as np
+import torch
+
+from headrace.emulator.exact import thread_count
+from headrace.emulator.executor import Executor
+from headrace.emulator.float_ops import pad_hw
+from headrace.hn import Array, Layer, Network
+from headrace.layers import definition_of
+from headrace.optimize.options import OptimizeOptions, Progress
+from headrace.optimize.statistics import chunk_size, in_chunks
+
+NAME = "weight-rounding"
+KINDS = ("conv", "dw", "dense")
+FRAMES = 64
+#: Tried where the outputs are noisier than this (dB, mean), kept where they gain at least this much: it costs time, and
+#: gains of less did not come back on other frames.
+NOISY_DB, LEAST_GAIN_DB = 25.0, 0.5
+MOST_INPUTS = 1152  # the largest system that is solved
+#: Patches looked at per weight of a channel, and the fewest positions per frame.
+SAMPLES, LEAST_POSITIONS = 8, 64
+#: A layer is left alone with fewer patches per weight than this: they would be fitted, not the use.
+LEAST_SAMPLES = 4
+#: Added to the diagonal, as a part of its mean: what the sample does not show counts a little.
+DAMPING = 0.01
+LIMIT = 127
+
+
+def second_moments(
+    network: Network,
+    data: Mapping[str, Array],
+    frames: Sequence[int],
+    options: OptimizeOptions,
+    progress: Progress | None,
+) -> dict[str, Array]:
+    """Layer name → float64 ``[groups, K, K]``: mean of patch·patchᵀ over frames and positions.
+
+    Layers with large patches (:data:`MOST_INPUTS`) or too few of them (:data:`LEAST_SAMPLES`) are left out: they round
+    to nearest.
+    """
+    chosen = [frames[i * len(frames) // FRAMES] for i in range(FRAMES)] if len(frames) > FRAMES else list(frames)
+    readers: dict[str, list[Layer]] = {}
+    for layer in network.of_kind(*KINDS):
+        size = _patch_size(layer)
+        if size <= MOST_INPUTS and len(chosen) * _positions(layer, len(chosen)) >= LEAST_SAMPLES * size:
+            readers.setdefault(layer.inputs[0], []).append(layer)
+    executor = Executor(network, "fp_optimized")
+    frames_used = len(chosen)
+
+    def work(start: int, stop: int) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+
+        def see(layer: Layer, before: torch.Tensor | None, output: torch.Tensor) -> None:
+            del before
+            for reader in readers.get(layer.name, ()):
+                found[reader.name] = _gram(reader, output, frames_used)
+
+        numbers = chosen[start:stop]
+        executor.visit({name: np.ascontiguousarray(value[numbers]) for name, value in data.items()}, see)
+        return found
+
+    total: dict[str, Array] = {}
+    with closing(in_chunks(work, len(chosen), chunk_size(network), options, progress, "second moments")) as parts:
+        for part in parts:
+            for name, gram in part.items():
+                total[name] = total[name] + gram if name in total else gram
+    return total
+
+
+def _patch_size(layer: Layer) -> int:
+    shape = layer.attributes["kernel_shape"]
+    return int(np.prod(shape[:-1]))
+
+
+def _positions(layer: Layer, frames: int) -> int:
+    """How many positions of each frame are looked at."""
+    wanted = max(LEAST_POSITIONS, -(-SAMPLES * _patch_size(layer) // frames))
+    return min(wanted, int(np.prod(layer.output_shape[1:-1])))
+
+
+def _gram(layer: Layer, x: torch.Tensor, frames: int) -> Array:
+    """Sum of patch·patchᵀ, float64 ``[groups, K, K]``, over frames and evenly spread positions."""
+    if layer.kind == "dense":
+        flat = x.reshape(-1, x.shape[-1]).double()
+        return (flat.T @ flat)[None].numpy()
+    attributes = definition_of(layer.kind).read(layer)
+    kh, kw, per_group, _ = attributes.kernel_shape
+    padded = pad_hw(x, attributes.padding, 0.0)
+    _, height, width, _ = layer.output_shape
+    count = _positions(layer, frames)
+    place = torch.arange(count) * (height * width) // count
+    rows = place.div(width, rounding_mode="floor") * attributes.strides[0]
+    columns = place % width * attributes.strides[1]
+    down, right = torch.arange(kh) * attributes.dilations[0], torch.arange(kw) * attributes.dilations[1]
+    patches = padded[:, rows[:, None, None] + down[:, None], columns[:, None, None] + right]  # [N, P, kh, kw, C]
+    groups = attributes.groups
+    split = patches.reshape(-1, kh * kw, groups, per_group).permute(2, 0, 1, 3)
+    flat = split.reshape(groups, -1, kh * kw * per_group)
+    return torch.matmul(flat.transpose(1, 2), flat).numpy().astype(np.float64)
+
+
+def rounded(kernel: Array, scale: Array, moments: Array) -> Array:
+    """Integer weights, in the kernel's shape.
+
+    Args:
+        kernel: float, output channels last; ``[kh, kw, inputs per group, outputs]`` or ``[inputs, outputs]``.
+        scale: float64 ``[outputs]``, the weight scale per output channel.
+        moments: float64 ``[groups, K, K]`` of the layer's patches.
+    """
+    groups, size, _ = moments.shape
+    outputs = kernel.shape[-1]
+    wanted = (kernel.astype(np.float64) / scale).reshape(size, groups, outputs // groups).transpose(1, 0, 2)
+    factors = _factors(moments)
+    rest = np.ascontiguousarray(wanted)
+    result = np.empty_like(rest)
+    for k in range(size):
+        result[:, k] = np.clip(np.rint(rest[:, k]), -LIMIT, LIMIT)
+        error = (rest[:, k] - result[:, k]) / factors[:, k, k, None]
+        rest[:, k + 1 :] -= factors[:, k, k + 1 :, None] * error[:, None, :]
+    return result.transpose(1, 0, 2).reshape(kernel.shape).astype(np.int64)
+
+
+def _factors(moments: Array) -> Array:
+    """Upper Cholesky factor of the inverse of each damped matrix."""
+    with thread_count(1):
+        matrix = torch.from_numpy(moments.copy())
+        diagonal = torch.diagonal(matrix, dim1=1, dim2=2)
+        mean = diagonal.mean(dim=1, keepdim=True)
+        diagonal += torch.where(mean > 0, DAMPING * mean, torch.ones_like(mean))
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+        return torch.linalg.cholesky(inverse, upper=True).numpy()
+
+
+class Rounder:
+    """Rounds one layer's weights; remembers the last result, for weights are frozen more than once.
+
+    Args:
+        moments: float64 ``[groups, K, K]`` of the layer's patches.
+    """
+
+    def __init__(self, moments: Array) -> None:
+        self._moments = moments
+        self._last: tuple[bytes, Array] | None = None
+
+    def __call__(self, kernel: Array, scale: Array) -> Array:
+        key = kernel.tobytes() + scale.tobytes()
+        if self._last is None or self._last[0] != key:
+            self._last = key, rounded(kernel, scale, self._moments)
+        return self._last[1]
+
+
+__all__ = ["NAME", "Rounder", "rounded", "second_moments"]
