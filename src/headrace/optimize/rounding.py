@@ -28,7 +28,7 @@ KINDS = ("conv", "dw", "dense")
 FRAMES = 64
 #: Tried where the outputs are noisier than this (dB, mean), kept where they gain at least this much: it costs time, and
 #: gains of less did not come back on other frames.
-NOISY_DB, LEAST_GAIN_DB = 25.0, 0.5
+NOISY_DB, LEAST_GAIN_DB = 25.0, 0.3
 MOST_INPUTS = 1152  # the largest system that is solved
 #: Patches looked at per weight of a channel, and the fewest positions per frame.
 SAMPLES, LEAST_POSITIONS = 8, 64
