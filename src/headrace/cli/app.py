@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import click
 
+from headrace.cli import INTERRUPTED
 from headrace.errors import (
     Diagnostic,
     HeadraceError,
@@ -23,7 +24,6 @@ from headrace.errors import (
     unknown_name,
 )
 
-INTERRUPTED = 130
 _COMPLETION = "_HEADRACE_COMPLETE"
 #: Optional packages, and the extra that installs each.
 EXTRAS = {"jinja2": "sdk", "onnx": "sdk", "onnx_ir": "sdk", "onnxruntime": "host", "PIL": "sdk", "torch": "sdk"}
