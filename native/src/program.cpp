@@ -70,7 +70,7 @@ void check_record_size(const Sections& sections, SectionKind kind, size_t size) 
     corrupt(
         "section " + str(uint64_t{index}), "its size is not a whole number of records",
         "record size " + str(sections.record_size[index]) + ", " + str(uint64_t{sections.view[index].size}) + " bytes",
-        "records of " + str(uint64_t{size}) + " bytes");
+        "records of " + str(uint64_t{size}) + " bytes: compile the network again with this version");
   }
 }
 
