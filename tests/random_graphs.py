@@ -225,6 +225,20 @@ class GraphBuilder:
         return self.add("output_layer", [x], {})
 
 
+def weighted(b: GraphBuilder, x: str, outputs: int, kernel: int, activation: str = "linear", dw: bool = False) -> str:
+    """A convolution (or depthwise) without groups, strides and loss of size."""
+    channels = b.shape(x)[3]
+    shape = [kernel, kernel, 1 if dw else channels, outputs]
+    attributes = {
+        "kernel_shape": shape,
+        "padding": [kernel // 2] * 4,
+        "groups": channels if dw else 1,
+        "activation": activation,
+    }
+    params = {"kernel": b.weights(*shape), "bias": b.rng.normal(0, 0.5, outputs).astype(np.float32)}
+    return b.add("dw" if dw else "conv", [x], attributes, params)
+
+
 STEPS = (
     "convolution",
     "convolution",

@@ -221,7 +221,6 @@ void plan_elementwise(Step& s, const Program& p, Budget& budget, uint32_t thread
     pixel = x.width == 1 && s.out.width != 1 ? 0 : x.channels;
     channel = x.channels == 1 && s.out.channels != 1 ? 0 : 1;
   };
-  const auto opcode = static_cast<Opcode>(s.record.opcode);
   e.x = s.in[0].data;
   e.x_zero = s.in[0].zero;
   e.out = s.out.data;
@@ -234,7 +233,7 @@ void plan_elementwise(Step& s, const Program& p, Budget& budget, uint32_t thread
     e.y_zero = s.in[1].zero;
     strides(s.in[1], e.y_row, e.y_pixel, e.y_channel);
   }
-  e.multiply = opcode == Opcode::kElementwiseMultiply;
+  e.multiply = multiply;
   e.per_channel = s.per_channel;
   s.q.residual_zero = e.y_zero;
   e.q = s.q;

@@ -25,23 +25,10 @@ from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.statistics import collect
 from headrace.targets import load_target
-from random_graphs import GraphBuilder, random_frames, reference_run
+from random_graphs import GraphBuilder, random_frames, reference_run, weighted
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
 SPREAD = (2.0 ** np.linspace(4, -4, 8)).astype(np.float32)
-
-
-def weighted(b: GraphBuilder, x: str, outputs: int, kernel: int, activation: str = "linear", dw: bool = False) -> str:
-    channels = b.shape(x)[3]
-    shape = [kernel, kernel, 1 if dw else channels, outputs]
-    attributes = {
-        "kernel_shape": shape,
-        "padding": [kernel // 2] * 4,
-        "groups": channels if dw else 1,
-        "activation": activation,
-    }
-    params = {"kernel": b.weights(*shape), "bias": b.rng.normal(0, 0.5, outputs).astype(np.float32)}
-    return b.add("dw" if dw else "conv", [x], attributes, params)
 
 
 def uneven(b: GraphBuilder, activation: str = "silu") -> str:

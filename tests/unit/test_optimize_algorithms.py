@@ -26,7 +26,7 @@ from headrace.optimize import Clipping, OptimizeOptions, optimize
 from headrace.optimize.equalization import find_chains, rescaled
 from headrace.optimize.histogram import BINS, Histogram
 from headrace.optimize.statistics import Moments
-from random_graphs import GraphBuilder, random_frames
+from random_graphs import GraphBuilder, random_frames, weighted
 
 PLAIN = OptimizeOptions(
     min_snr=0, calibrator="minmax", equalization=False, bias_correction=False, weight_rounding=False
@@ -98,26 +98,12 @@ def test_percentiles_and_least_error_against_brute_force() -> None:
 # --- equalization ----------------------------------------------------------------------------------------------------
 
 
-def weighted(b: GraphBuilder, x: str, outputs: int, kernel: int, activation: str = "relu", dw: bool = False) -> str:
-    """A convolution (or depthwise) without groups, strides and loss of size."""
-    channels = b.shape(x)[3]
-    shape = [kernel, kernel, 1 if dw else channels, outputs]
-    attributes = {
-        "kernel_shape": shape,
-        "padding": [kernel // 2] * 4,
-        "groups": channels if dw else 1,
-        "activation": activation,
-    }
-    params = {"kernel": b.weights(*shape), "bias": b.rng.normal(0, 0.5, outputs).astype(np.float32)}
-    return b.add("dw" if dw else "conv", [x], attributes, params)
-
-
 def uneven_network(groups: bool = False) -> GraphBuilder:
     """conv → dw → conv → conv whose inner channels differ in size by 4096."""
     b = GraphBuilder(11)
-    x = weighted(b, b.input((8, 8, 4)), 8, 3)
-    x = weighted(b, x, 8, 3, dw=True) if groups else x
-    x = weighted(b, x, 8, 1)
+    x = weighted(b, b.input((8, 8, 4)), 8, 3, "relu")
+    x = weighted(b, x, 8, 3, "relu", dw=True) if groups else x
+    x = weighted(b, x, 8, 1, "relu")
     b.output(weighted(b, x, 5, 1, "linear"))
     first = b.net.layers["net/conv1"]
     spread = (2.0 ** np.linspace(-6, 6, 8)).astype(np.float32)
@@ -195,7 +181,7 @@ def test_moments_do_not_depend_on_chunks() -> None:
 
 def test_bias_correction_takes_the_mean_shift_away() -> None:
     b = GraphBuilder(4)
-    x = weighted(b, b.input((8, 8, 16)), 16, 3, dw=True)
+    x = weighted(b, b.input((8, 8, 16)), 16, 3, "relu", dw=True)
     last = weighted(b, x, 8, 1, "linear") + "/kernel"
     b.output(last.rpartition("/")[0])
     # All weights but one of each channel lie between two codes and are rounded in one direction: the mean shifts.

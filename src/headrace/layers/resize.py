@@ -20,9 +20,9 @@ from headrace.layers.base import (
     Counts,
     LayerDefinition,
     QuantizedLayer,
-    ScaleRule,
     register,
 )
+from headrace.layers.move import CodesPass
 from headrace.layers.shapes import need_rank
 from headrace.numerics.forms import BILINEAR_BITS
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
@@ -114,38 +114,14 @@ class _Resize(LayerDefinition):
 
 
 @register
-class ResizeNearest(_Resize):
+class ResizeNearest(_Resize, CodesPass):
     kind = "resize_nearest"
-    scale_rule = ScaleRule.PASSES
     description = "Resize height and width by copying the nearest element; codes pass."
 
     @classmethod
-    def gather(cls, ops: Any, attributes: ResizeAttributes, x: AnyTensor) -> AnyTensor:
+    def move(cls, ops: Any, attributes: ResizeAttributes, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
+        x = inputs[0]
         return ops.gather(x, attributes.nearest(0, int(x.shape[1])), attributes.nearest(1, int(x.shape[2])))
-
-    @classmethod
-    def forward_float(
-        cls,
-        ops: FloatOps[AnyTensor],
-        attributes: ResizeAttributes,
-        params: Mapping[str, Array],
-        inputs: Sequence[AnyTensor],
-    ) -> AnyTensor:
-        return cls.gather(ops, attributes, inputs[0])
-
-    @classmethod
-    def forward_integer(
-        cls,
-        ops: IntegerOps[AnyTensor],
-        quantized: QuantizedLayer,
-        attributes: ResizeAttributes,
-        inputs: Sequence[AnyTensor],
-    ) -> AnyTensor:
-        return cls.gather(ops, attributes, inputs[0])
-
-    @classmethod
-    def counts(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
-        return Counts(output_elements=int(np.prod(output[1:], dtype=np.int64)))
 
 
 @register

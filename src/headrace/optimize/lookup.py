@@ -69,6 +69,14 @@ def choose_lookup(
     return _choose(activation, tuple(sorted(params.items())), measured, output, grid)
 
 
+def _exact(activation: str, params: tuple[tuple[str, float], ...]) -> Callable[[Decimal], Decimal]:
+    """The activation on decimals, parameters that are not given at their defaults."""
+    definition = FUNCTIONS[activation]
+    evaluate, values = definition.decimal, {**definition.params, **dict(params)}
+    assert evaluate is not None
+    return lambda x: evaluate(values, x)
+
+
 @lru_cache(maxsize=256)
 def _choose(
     activation: str,
@@ -77,13 +85,7 @@ def _choose(
     output: TensorQuantization,
     grid: Grid | None,
 ) -> Lookup:
-    definition = FUNCTIONS[activation]
-    values = {**definition.params, **dict(params)}
-
-    def function(x: Decimal) -> Decimal:
-        assert definition.decimal is not None
-        return definition.decimal(values, x)
-
+    function = _exact(activation, params)
     index = _grid_index(grid) if grid is not None else None
     if index is None:
         index = _range_index(function, measured, output)
@@ -116,13 +118,11 @@ def _choose_several(
     output: TensorQuantization,
     gains: tuple[float, ...],
 ) -> Lookups:
-    definition = FUNCTIONS[activation]
-    values = {**definition.params, **dict(params)}
+    function = _exact(activation, params)
 
     def times(gain: float) -> Callable[[Decimal], Decimal]:
-        assert definition.decimal is not None
-        evaluate, factor = definition.decimal, exact(gain)
-        return lambda x: factor * evaluate(values, x)
+        factor = exact(gain)
+        return lambda x: factor * function(x)
 
     spans = [_narrowed(times(gain), measured, output) for gain in gains]
     cost, part = min((max(_step(span, i / 64.0) for span in spans), i / 64.0) for i in range(65))

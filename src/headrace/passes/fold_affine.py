@@ -20,9 +20,9 @@ from headrace.layers import definition_of
 from headrace.layers.activation import OUTPUT_OFFSET, OUTPUT_SCALE, ActivationAttributes
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
-from headrace.passes.fold_batch_norm import fold_into
+from headrace.passes.fold_batch_norm import MAC_KINDS, fold_into
 
-_WEIGHTED = ("conv", "dw", "dense", "batch_norm")
+_WEIGHTED = (*MAC_KINDS, "batch_norm")
 
 
 def _one(values: Array) -> float | None:

@@ -11,38 +11,37 @@ import numpy as np
 from headrace.hn import Array, Layer, Network
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
-from headrace.passes.fuse_activation import take_slope
+from headrace.passes.fuse_activation import take_activation
 
-_MAC_KINDS = ("conv", "dw", "dense")
+MAC_KINDS = ("conv", "dw", "dense")
 
 
 def _linear(layer: Layer) -> bool:
     return layer.attributes.get("activation", "linear") == "linear"
 
 
-def _take_activation(network: Network, target: Layer, source: Layer) -> None:
-    take_slope(network, target, source)
-    for key in ("activation", "activation_params"):
-        if key in source.attributes:
-            target.attributes[key] = source.attributes[key]
-
-
-def _scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
+def scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
+    """The multiply-add of a ``batch_norm``: float64 ``[channels]`` each."""
     return network.param(layer, "scale").astype(np.float64), network.param(layer, "offset").astype(np.float64)
+
+
+def multiply_add(network: Network, layer: Layer, scale: Array, offset: Array) -> None:
+    """Make a convolution or dense layer give ``scale · sum + offset``; both float64 ``[output channels]``."""
+    kernel = network.param(layer, "kernel").astype(np.float64)
+    bias = network.params.get(f"{layer.name}/bias", np.zeros(kernel.shape[-1])).astype(np.float64)
+    network.params[f"{layer.name}/kernel"] = kernel * scale
+    network.params[f"{layer.name}/bias"] = bias * scale + offset
 
 
 def fold_into(network: Network, before: Layer, layer: Layer) -> None:
     """Multiply the weights of ``before`` by the scale of ``layer``, and add its offset; activations are left alone."""
-    scale, offset = _scale_offset(network, layer)
+    scale, offset = scale_offset(network, layer)
     if before.kind == "batch_norm":
-        first_scale, first_offset = _scale_offset(network, before)
+        first_scale, first_offset = scale_offset(network, before)
         network.params[f"{before.name}/scale"] = first_scale * scale
         network.params[f"{before.name}/offset"] = first_offset * scale + offset
         return
-    kernel = network.param(before, "kernel").astype(np.float64)
-    bias = network.params.get(f"{before.name}/bias", np.zeros(kernel.shape[-1])).astype(np.float64)
-    network.params[f"{before.name}/kernel"] = kernel * scale
-    network.params[f"{before.name}/bias"] = bias * scale + offset
+    multiply_add(network, before, scale, offset)
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,13 @@ class FoldBatchNorm(Pass):
         bypasses = Bypasses(network)
         for layer in network.of_kind("batch_norm"):
             before = bypasses.source(layer)
-            foldable = before.kind in (*_MAC_KINDS, "batch_norm") and _linear(before)
+            foldable = before.kind in (*MAC_KINDS, "batch_norm") and _linear(before)
             if not foldable or before.attributes.get("elementwise_add"):
                 continue
             if bypasses.sole_user(before.name) is not layer:
                 continue
             fold_into(network, before, layer)
-            _take_activation(network, before, layer)
+            take_activation(network, before, layer)
             records.append({"layer": before.name, "folded": list(layer.original_names)})
             bypasses.bypass(layer)
         bypasses.apply()
@@ -82,7 +81,7 @@ class DropIdentityBatchNorm(Pass):
         records: list[dict[str, Any]] = []
         bypasses = Bypasses(network)
         for layer in network.of_kind("batch_norm"):
-            scale, offset = _scale_offset(network, layer)
+            scale, offset = scale_offset(network, layer)
             if _linear(layer) and np.all(scale == 1.0) and np.all(offset == 0.0):
                 records.append({"layer": bypasses.source(layer).name, "dropped": list(layer.original_names)})
                 bypasses.bypass(layer)

@@ -14,8 +14,9 @@ import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.passes.base import Pass, sole_user
+from headrace.passes.fold_batch_norm import MAC_KINDS, multiply_add, scale_offset
+from headrace.passes.fuse_activation import take_activation
 
-_WEIGHTED = ("conv", "dw", "dense")
 #: A convolution, and for each of its output channels the channel of the tensor behind the moves.
 Target = tuple[Layer, Array]
 
@@ -25,7 +26,7 @@ def _targets(network: Network, name: str, channels: Array) -> list[Target] | Non
     layer = network[name]
     if sole_user(network, name) is None:
         return None
-    if layer.kind in _WEIGHTED:
+    if layer.kind in MAC_KINDS:
         plain = layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get("elementwise_add")
         return [(layer, channels)] if plain else None
     sources = _channels_of_inputs(network, layer, channels)
@@ -64,25 +65,6 @@ def _channels_of_inputs(network: Network, layer: Layer, channels: Array) -> list
             return None
 
 
-def _multiply_add(network: Network, target: Target, source: Layer) -> None:
-    layer, channels = target
-    scale, offset = (network.param(source, key).astype(np.float64)[channels] for key in ("scale", "offset"))
-    kernel = network.param(layer, "kernel").astype(np.float64)
-    bias = network.params.get(f"{layer.name}/bias", np.zeros(kernel.shape[-1])).astype(np.float64)
-    network.params[f"{layer.name}/kernel"] = kernel * scale
-    network.params[f"{layer.name}/bias"] = bias * scale + offset
-
-
-def _take_activation(network: Network, target: Target, source: Layer) -> None:
-    layer, channels = target
-    for key in ("activation", "activation_params"):
-        if key in source.attributes:
-            layer.attributes[key] = source.attributes[key]
-    slope = network.params.get(f"{source.name}/slope")
-    if slope is not None:
-        network.params[f"{layer.name}/slope"] = slope[channels]
-
-
 @dataclass(frozen=True)
 class FoldThroughMoves(Pass):
     """Fold ``batch_norm`` and ``activation`` layers into the convolutions whose moved values they alone read."""
@@ -93,16 +75,17 @@ class FoldThroughMoves(Pass):
         records: list[dict[str, Any]] = []
         for layer in network.of_kind("batch_norm", "activation"):
             before = network[layer.inputs[0]]
-            if before.kind in _WEIGHTED:
+            if before.kind in MAC_KINDS:
                 continue
             targets = _targets(network, before.name, np.arange(layer.output_shape[-1]))
             if not targets or len({target.name for target, _ in targets}) < len(targets):
                 continue
-            for target in targets:
+            for target, channels in targets:
                 if layer.kind == "batch_norm":
-                    _multiply_add(network, target, layer)
-                _take_activation(network, target, layer)
-                names = target[0].original_names
+                    scale, offset = scale_offset(network, layer)
+                    multiply_add(network, target, scale[channels], offset[channels])
+                take_activation(network, target, layer, channels)
+                names = target.original_names
                 names += [o for o in layer.original_names if o not in names]
             records.append({"layer": targets[0][0].name, "folded": list(layer.original_names)})
             network.redirect(layer.name, before.name)

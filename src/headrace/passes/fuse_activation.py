@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from headrace.hn import Layer, Network
+from headrace.hn import Array, Layer, Network
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
 
@@ -14,11 +14,18 @@ ONE_ACCUMULATOR = ("conv", "dw", "dense", "batch_norm", "normalization")
 _PRODUCERS = (*ONE_ACCUMULATOR, "ew_add", "ew_sub", "ew_mult")
 
 
-def take_slope(network: Network, target: Layer, source: Layer) -> None:
-    """Move a parametric relu's slopes along with the activation."""
-    slope = network.params.pop(f"{source.name}/slope", None)
+def take_activation(network: Network, target: Layer, source: Layer, channels: Array | None = None) -> None:
+    """Give ``target`` the activation of ``source``, which is about to be removed, and its slopes by channel if any.
+
+    Args:
+        channels: for each output channel of ``target`` the channel of ``source``; ``None``: the same.
+    """
+    for key in ("activation", "activation_params"):
+        if key in source.attributes:
+            target.attributes[key] = source.attributes[key]
+    slope = network.params.get(f"{source.name}/slope")
     if slope is not None:
-        network.params[f"{target.name}/slope"] = slope
+        network.params[f"{target.name}/slope"] = slope if channels is None else slope[channels]
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,7 @@ class FuseActivation(Pass):
                 continue
             if layer.attributes.get("activation") == "prelu" and before.kind not in ONE_ACCUMULATOR:
                 continue
-            before.attributes.update(layer.attributes)
-            take_slope(network, before, layer)
+            take_activation(network, before, layer)
             records.append({"layer": before.name, "activation": layer.attributes.get("activation", "linear"),
                             "fused": list(layer.original_names)})  # fmt: skip
             bypasses.bypass(layer)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.passes.base import Pass, sole_user
+from headrace.passes.fuse_activation import take_activation
 
 FUSING_KINDS = ("conv", "dw")
 
@@ -51,9 +52,7 @@ class FuseElementwiseAdd(Pass):
         residual = next(name for name in add.inputs if name != convolution.name)
         convolution.inputs.append(residual)
         convolution.attributes["elementwise_add"] = True
-        for key in ("activation", "activation_params"):
-            if key in add.attributes:
-                convolution.attributes[key] = add.attributes[key]
+        take_activation(network, convolution, add)
         convolution.original_names += [n for n in add.original_names if n not in convolution.original_names]
         network.redirect(add.name, convolution.name)
         network.remove(add.name)
