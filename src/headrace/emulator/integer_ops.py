@@ -6,7 +6,9 @@ Codes are uint8, or int32 for 16-bit codes; accumulators are :class:`headrace.em
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,10 +57,38 @@ def _every(x: torch.Tensor, axis: int, start: int, step: int, count: int) -> tor
     return x[tuple(index)]
 
 
-def _signed_sums(kernel: Array) -> tuple[Array, Array]:
-    """int64 ``[channels]``: the sum of the positive weights, and of the negative ones without their sign."""
+@dataclass
+class ConvolutionSums:
+    """What is known of a convolution's sums before any input is seen.
+
+    Attributes:
+        x_zero: what is still to be subtracted from the input's codes: 0 where the offset holds it.
+        offset: int64 ``[channels]``, to be added to the sums.
+        bound: float64 ``[channels]``, the largest magnitude of a sum.
+        worst: the largest bound.
+    """
+
+    x_zero: int
+    offset: Array
+    bound: Array
+    worst: float
+
+
+def _convolution_sums(
+    kernel: Array, bias: Array, x: torch.Tensor, x_zero: int, padding: Sequence[int]
+) -> ConvolutionSums:
     wide = kernel.astype(np.int64)
-    return np.maximum(wide, 0).sum(axis=(0, 1, 2)), np.maximum(-wide, 0).sum(axis=(0, 1, 2))
+    positive, negative = np.maximum(wide, 0).sum(axis=(0, 1, 2)), np.maximum(-wide, 0).sum(axis=(0, 1, 2))
+    bound = (positive + negative).astype(np.float64) * _reach(x, x_zero)
+    offset = bias.astype(np.int64)
+    if x_zero and not any(padding):
+        # Without padding Σ(x - zx)w = Σ x·w - zx·Σw, and centring costs no pass over the data. Taken where the
+        # larger offset leaves the requantisation its float64 form (at most one bit more than it was frozen for).
+        folded = np.maximum(positive, negative).astype(np.float64) * _high(x)
+        moved = offset - x_zero * (positive - negative)
+        if np.all(folded + np.abs(moved) <= 2 * (bound + np.abs(offset))):
+            bound, offset, x_zero = folded, moved, 0
+    return ConvolutionSums(x_zero, offset, bound, float(bound.max(initial=0.0)))
 
 
 class TorchIntegerOps(TorchMoves):
@@ -90,24 +120,16 @@ class TorchIntegerOps(TorchMoves):
         dilations: Sequence[int],
         groups: int,
     ) -> Accumulator:
-        positive, negative = self._constants.get(kernel, "sums", lambda: _signed_sums(kernel))
-        magnitude = positive + negative
-        bound = magnitude.astype(np.float64) * _reach(x, x_zero)
-        offset = bias.astype(np.int64)
-        if x_zero and not any(padding):
-            # Without padding Σ(x - zx)w = Σ x·w - zx·Σw, and centring costs no pass over the data. Taken where the
-            # larger offset leaves the requantisation its float64 form (at most one bit more than it was frozen for).
-            folded = np.maximum(positive, negative).astype(np.float64) * _high(x)
-            moved = offset - x_zero * (positive - negative)
-            if np.all(folded + np.abs(moved) <= 2 * (bound + np.abs(offset))):
-                bound, offset, x_zero = folded, moved, 0
-        worst = float(bound.max(initial=0.0))
+        sums = self._constants.get(
+            kernel, ("sums", x_zero, x.dtype, any(padding)), lambda: _convolution_sums(kernel, bias, x, x_zero, padding)
+        )
+        x_zero, worst = sums.x_zero, sums.worst
         if worst < FLOAT32_EXACT and self.backend == "onednn":
             raw = self._convolve_float32(x, x_zero, kernel, strides, padding, dilations, groups)
         else:
             dtype = torch.float64 if worst < FLOAT64_EXACT else torch.int64
             raw = self._convolve_matmul(x, x_zero, kernel, strides, padding, dilations, groups, dtype)
-        return Accumulator(raw, offset, bound)
+        return Accumulator(raw, sums.offset, sums.bound)
 
     def _convolve_float32(
         self,
@@ -124,7 +146,7 @@ class TorchIntegerOps(TorchMoves):
             return oihw.contiguous(memory_format=torch.channels_last)
 
         weights = self._constants.get(kernel, "float32", prepare)
-        centered = x.to(torch.float32)
+        centered = self._scratch.get("centered", x.shape, torch.float32).copy_(x)
         if x_zero:
             centered.sub_(x_zero)
         even = symmetric(padding)
@@ -229,7 +251,7 @@ class TorchIntegerOps(TorchMoves):
         return torch.amax(x, dim=tuple(axes), keepdim=True)
 
     def reduce_sum(self, x: torch.Tensor, x_zero: int, axes: Sequence[int]) -> Accumulator:
-        count = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
+        count = math.prod(x.shape[a] for a in axes)
         bound = float(_high(x) * count)
         # Below 2^24 every partial sum is exact in float32, in whatever order, and twice as fast as in int64.
         raw = x.sum(dim=tuple(axes), keepdim=True, dtype=torch.float32 if bound < FLOAT32_EXACT else torch.int64)
