@@ -1,7 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of a kernel set that do not depend on the instruction set, included once by each kernel file after it has
-// defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxPixels(blocks), inner_product<blocks,
-// pixels>, depthwise_pixels and requantise_block. Internal linkage throughout (see kernels.hpp).
+// defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxPixels(blocks), depthwise_pixels,
+// requantise_block, and inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling, requantise_rows and
+// convolve_run<blocks, pixels>. Internal linkage throughout (see kernels.hpp).
+
+#if !defined(HEADRACE_OWN_RUNS)
+namespace headrace {
+namespace {
+
+// What a block of channels needs to become codes, prepared once for many pixels: here nothing.
+struct Scaling {
+  Requantise q;
+  void prepare(const Requantise& requantise, bool /*residual*/) { q = requantise; }
+};
+
+inline void requantise_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+                            ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
+  requantise_block(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+}
+
+}  // namespace
+}  // namespace headrace
+#endif
+#include "requantise_run.hpp"
 
 namespace headrace {
 namespace {
@@ -54,50 +75,58 @@ inline Requantise block_of(const Requantise& q, int64_t block) {
   return out;
 }
 
+#if !defined(HEADRACE_OWN_RUNS)
 // One run of output pixels of a row and `kBlocks` blocks of output channels.
 template <int kBlocks, int kPixels>
-void convolution_run(const WindowOp& op, const BandElement* a, int64_t pixel_stride, int64_t block, int64_t channel,
-                     int64_t pixel) {
+void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement* w, const int32_t* bias,
+                  const Scaling* scalings, const Target& to) {
   alignas(64) int32_t sums[kPixels * kBlocks * kColumns];
-  const auto* w = static_cast<const WeightElement*>(op.weights) + block * op.block_elements;
-  inner_product<kBlocks, kPixels>(a, pixel_stride, op.segment_offset, op.segments, op.segment_padded, w,
-                                  op.block_elements, op.bias + block * kColumns, sums);
-  const int64_t group_end = (channel / op.group_out + 1) * op.group_out;
-  for (int b = 0; b < kBlocks; ++b) {
-    const int64_t c = channel + b * kColumns;
-    const Requantise q = block_of(op.q, block + b);
-    requantise_block(q, sums + b * kColumns, kBlocks * kColumns,
-                     op.residual ? op.residual + pixel * op.out_channels + c : nullptr, op.out_channels,
-                     op.y + pixel * op.out_channels + c, op.out_channels, kPixels,
-                     static_cast<int>(smaller(kColumns, group_end - c)));
-  }
+  inner_product<kBlocks, kPixels>(a, op.pixel_stride, op.segment_offset, op.segments, op.segment_padded, w,
+                                  op.block_elements, bias, sums);
+  requantise_run<kBlocks, kPixels>(sums, scalings, to);
 }
+#endif
+
+using Run = void (*)(const WindowOp&, const BandElement*, const WeightElement*, const int32_t*, const Scaling*,
+                     const Target&);
 
 template <int kBlocks, int kPixels>
 struct RunTable {
-  using Run = void (*)(const WindowOp&, const BandElement*, int64_t, int64_t, int64_t, int64_t);
   static void fill(Run* runs) {
-    runs[kPixels] = convolution_run<kBlocks, kPixels>;
+    runs[kPixels] = convolve_run<kBlocks, kPixels>;
     RunTable<kBlocks, kPixels - 1>::fill(runs);
   }
 };
 template <int kBlocks>
 struct RunTable<kBlocks, 0> {
-  static void fill(void (**)(const WindowOp&, const BandElement*, int64_t, int64_t, int64_t, int64_t)) {}
+  static void fill(Run*) {}
 };
 
+// Output rows of `kBlocks` blocks, the first of which is `block` with first channel `channel`.
 template <int kBlocks>
-void convolution_row(const WindowOp& op, const BandElement* row, int64_t pixel_stride, int64_t block, int64_t channel,
-                     int64_t first_pixel) {
+void convolution_rows(const WindowOp& op, const BandElement* base, int64_t pitch, int64_t block, int64_t channel,
+                      int64_t first, int64_t last) {
   constexpr int kMost = kMaxPixels(kBlocks);
-  typename RunTable<kBlocks, kMost>::Run runs[kMost + 1] = {};
+  Run runs[kMost + 1] = {};
   RunTable<kBlocks, kMost>::fill(runs);
+  Scaling scalings[kBlocks];
+  for (int b = 0; b < kBlocks; ++b) scalings[b].prepare(block_of(op.q, block + b), op.residual != nullptr);
+  const auto* weights = static_cast<const WeightElement*>(op.weights) + block * op.block_elements;
+  const int32_t* bias = op.bias + block * kColumns;
+  const int64_t group = channel / op.group_out;
+  const int64_t past = (group + 1) * op.group_out - channel - (kBlocks - 1) * kColumns;
+  const int last_columns = static_cast<int>(smaller(kColumns, past));
   const int64_t parts = (op.out_width + kMost - 1) / kMost;
-  int64_t x = 0;
-  for (int64_t part = 0; part < parts; ++part) {  // runs of nearly equal length
-    const int64_t n = (op.out_width - x + (parts - part) - 1) / (parts - part);
-    runs[n](op, row + x * pixel_stride, pixel_stride, block, channel, first_pixel + x);
-    x += n;
+  for (int64_t y = first; y < last; ++y) {
+    const BandElement* row = base + (y - first) * op.stride_height * pitch + group * op.group_in;
+    int64_t x = 0;
+    for (int64_t part = 0; part < parts; ++part) {  // runs of nearly equal length
+      const int64_t n = (op.out_width - x + (parts - part) - 1) / (parts - part);
+      const int64_t at = (y * op.out_width + x) * op.out_channels + channel;
+      const Target to = {op.residual ? op.residual + at : nullptr, op.y + at, op.out_channels, last_columns};
+      runs[n](op, row + x * op.pixel_stride, weights, bias, scalings, to);
+      x += n;
+    }
   }
 }
 
@@ -116,25 +145,18 @@ void convolution_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile,
     pitch = op.band_width * op.in_channels;
   }
   const int64_t stop = smaller((column_tile + 1) * op.tile_blocks, op.groups * op.group_blocks);
-  const int64_t pixel_stride = op.pixel_stride;
   int64_t block = column_tile * op.tile_blocks;
   while (block < stop) {
     const int64_t group = block / op.group_blocks;
     const int64_t inside = block % op.group_blocks;
     const int64_t channel = group * op.group_out + inside * kColumns;
     const int64_t left = smaller(op.group_blocks - inside, stop - block);
-    const int64_t together = left >= kMaxBlocks ? kMaxBlocks : left >= 2 ? 2 : 1;
-    for (int64_t y = first; y < last; ++y) {
-      const BandElement* row = base + (y - first) * op.stride_height * pitch + group * op.group_in;
-      if (together == kMaxBlocks) {
-        convolution_row<kMaxBlocks>(op, row, pixel_stride, block, channel, y * op.out_width);
-      } else if (together == 2) {
-        convolution_row<(kMaxBlocks >= 2 ? 2 : 1)>(op, row, pixel_stride, block, channel, y * op.out_width);
-      } else {
-        convolution_row<1>(op, row, pixel_stride, block, channel, y * op.out_width);
-      }
-    }
-    block += kMaxBlocks >= 2 ? together : 1;
+    const int64_t together = left >= kMaxBlocks ? kMaxBlocks : left >= 2 && kMaxBlocks >= 2 ? 2 : 1;
+    const auto rows = together == kMaxBlocks ? convolution_rows<kMaxBlocks>
+                      : together == 2        ? convolution_rows<(kMaxBlocks >= 2 ? 2 : 1)>
+                                             : convolution_rows<1>;
+    rows(op, base, pitch, block, channel, first, last);
+    block += together;
   }
 }
 
@@ -155,7 +177,8 @@ void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, u
   alignas(64) int32_t sums[kBlockPixels * kColumns];
   for (int64_t block = column_tile * op.tile_blocks; block < stop; ++block) {
     const int64_t c = block * kColumns;
-    const Requantise q = block_of(op.q, block);
+    Scaling scaling;
+    scaling.prepare(block_of(op.q, block), op.residual != nullptr);
     const int columns = static_cast<int>(smaller(kColumns, op.out_channels - c));
     for (int64_t y = first; y < last; ++y) {
       const uint8_t* row = base + (y - first) * op.stride_height * pitch + c;
@@ -163,8 +186,8 @@ void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, u
         const int n = static_cast<int>(smaller(kBlockPixels, op.out_width - x));
         depthwise_pixels(op, block, row + x * op.pixel_stride, n, sums);
         const int64_t at = (y * op.out_width + x) * op.out_channels + c;
-        requantise_block(q, sums, kColumns, op.residual ? op.residual + at : nullptr, op.out_channels, op.y + at,
-                         op.out_channels, n, columns);
+        requantise_rows(scaling, sums, kColumns, op.residual ? op.residual + at : nullptr, op.out_channels, op.y + at,
+                        op.out_channels, n, columns);
       }
     }
   }
@@ -207,7 +230,8 @@ void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
   const int64_t x_pixel = flat ? kColumns : op.x_pixel, y_pixel = flat ? kColumns : op.y_pixel;
   for (int64_t c = 0; c < channels; c += kColumns) {
     const int columns = static_cast<int>(smaller(kColumns, channels - c));
-    const Requantise q = op.per_channel ? block_of(op.q, c / kColumns) : op.q;
+    Scaling scaling;
+    scaling.prepare(op.per_channel ? block_of(op.q, c / kColumns) : op.q, second);
     for (int64_t p = 0; p < width; p += kBlockPixels) {
       const int n = static_cast<int>(smaller(kBlockPixels, width - p));
       const uint8_t* yb = y ? y + p * y_pixel + c * op.y_channel : nullptr;
@@ -219,7 +243,7 @@ void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
         r = scratch;
         r_stride = kColumns;
       }
-      requantise_block(q, sums, kColumns, r, r_stride, out + p * channels + c, channels, n, columns);
+      requantise_rows(scaling, sums, kColumns, r, r_stride, out + p * channels + c, channels, n, columns);
     }
   }
   const int64_t done = flat ? width * kColumns : op.width * op.channels;

@@ -35,6 +35,14 @@ struct Requantise {
 using RequantiseBlock = void (*)(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
                                  ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns);
 
+// Where the codes of a run of pixels and of neighbouring blocks go.
+struct Target {
+  const uint8_t* residual;  // null: none; laid out as `out`
+  uint8_t* out;
+  int64_t stride;    // from pixel to pixel
+  int last_columns;  // of the last block
+};
+
 // A window kernel over rows of the output (convolution, depthwise).
 struct WindowOp {
   const uint8_t* x;

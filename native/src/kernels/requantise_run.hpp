@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sums of a run of pixels and neighbouring blocks, [pixel][block][kColumns], to codes. Included after the kernel
+// set's Scaling and requantise_rows. Internal linkage, see kernels.hpp.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace headrace {
+namespace {
+
+template <int kBlocks, int kPixels>
+inline void requantise_run(const int32_t* sums, const Scaling* scalings, const Target& to) {
+  for (int b = 0; b < kBlocks; ++b) {
+    const int64_t at = b * kColumns;
+    requantise_rows(scalings[b], sums + at, kBlocks * kColumns, to.residual ? to.residual + at : nullptr, to.stride,
+                    to.out + at, to.stride, kPixels, b + 1 < kBlocks ? kColumns : to.last_columns);
+  }
+}
+
+}  // namespace
+}  // namespace headrace
