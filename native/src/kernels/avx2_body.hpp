@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels.hpp"
+#include "repeat.hpp"
 #include "scalar.hpp"
 #include "store_some.hpp"
 
@@ -40,54 +41,59 @@ inline int32_t load_step(const BandElement* p) {  // the codes of one step, 32 b
   return value;
 }
 
+template <int kPixels>
+struct Sums {
+  __m256i low[kPixels], high[kPixels];
+
+  HEADRACE_INLINE explicit Sums(const int32_t* bias) {
+    const __m256i first = load(bias), second = load(bias + 8);
+    repeat<kPixels>([&](auto p) HEADRACE_INLINE {
+      low[p] = first;
+      high[p] = second;
+    });
+  }
+  HEADRACE_INLINE void store(int32_t* sums) const {
+    repeat<kPixels>([&](auto p) HEADRACE_INLINE {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + p * kColumns), low[p]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + p * kColumns + 8), high[p]);
+    });
+  }
+};
+
 template <int kBlocks, int kPixels>
 void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* offsets, int64_t segments, int64_t length,
                    const WeightElement* w, int64_t /*block_elements*/, const int32_t* bias, int32_t* sums) {
   static_assert(kBlocks == 1, "one block fills the registers");
-  __m256i low[kPixels], high[kPixels];
-  for (int p = 0; p < kPixels; ++p) {
-    low[p] = load(bias);
-    high[p] = load(bias + 8);
-  }
+  Sums<kPixels> acc(bias);
   for (int64_t s = 0; s < segments; ++s) {
     const BandElement* from = a + offsets[s];
     for (int64_t k = 0; k < length; k += kStep, w += kStep * kColumns) {
       const __m256i w0 = load(w), w1 = load(w + kStep * kColumns / 2);
-#pragma GCC unroll 6
-      for (int p = 0; p < kPixels; ++p) {
+      repeat<kPixels>([&](auto p) HEADRACE_INLINE {
         const __m256i x = _mm256_set1_epi32(load_step(from + p * pixel_stride + k));
-        low[p] = add_products(low[p], x, w0);
-        high[p] = add_products(high[p], x, w1);
-      }
+        acc.low[p] = add_products(acc.low[p], x, w0);
+        acc.high[p] = add_products(acc.high[p], x, w1);
+      });
     }
   }
-  for (int p = 0; p < kPixels; ++p) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + p * kColumns), low[p]);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + p * kColumns + 8), high[p]);
-  }
+  acc.store(sums);
 }
 
 // The upper half of each 32-bit lane of x is zero, so vpmaddwd gives the plain product.
 template <int kPixels>
 inline void depthwise_run(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps,
                           const int32_t* w, const int32_t* bias, int32_t* sums) {
-  __m256i low[kPixels], high[kPixels];
-  for (int p = 0; p < kPixels; ++p) {
-    low[p] = load(bias);
-    high[p] = load(bias + 8);
-  }
+  Sums<kPixels> acc(bias);
   for (int64_t t = 0; t < taps; ++t) {
     const __m256i w0 = load(w + t * kColumns), w1 = load(w + t * kColumns + 8);
-    for (int p = 0; p < kPixels; ++p) {
+    repeat<kPixels>([&](auto p) HEADRACE_INLINE {
       const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + p * pixel_stride + offsets[t]));
-      low[p] = _mm256_add_epi32(low[p], _mm256_madd_epi16(_mm256_cvtepu8_epi32(codes), w0));
-      high[p] = _mm256_add_epi32(high[p], _mm256_madd_epi16(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)), w1));
-    }
+      acc.low[p] = _mm256_add_epi32(acc.low[p], _mm256_madd_epi16(_mm256_cvtepu8_epi32(codes), w0));
+      acc.high[p] =
+          _mm256_add_epi32(acc.high[p], _mm256_madd_epi16(_mm256_cvtepu8_epi32(_mm_srli_si128(codes, 8)), w1));
+    });
   }
-  for (int p = 0; p < kPixels; ++p) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + p * kColumns), low[p]);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + p * kColumns + 8), high[p]);
-  }
+  acc.store(sums);
 }
 
 void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int pixels, int32_t* sums) {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "avx512_requantise.hpp"
+#include "repeat.hpp"
 #include "requantise_run.hpp"
 
 #define HEADRACE_OWN_RUNS
@@ -26,20 +27,6 @@ inline int32_t load_four(const uint8_t* p) {
   return value;
 }
 
-// Calls f with Constant<0> … Constant<n - 1>. Unlike a loop that is unrolled later, the indices are constants from the
-// start, without which GCC keeps arrays of registers in memory.
-template <int kValue>
-struct Constant {
-  constexpr operator int() const { return kValue; }
-};
-template <int kCount, class F>
-__attribute__((always_inline)) inline void repeat(const F& f) {
-  if constexpr (kCount > 0) {
-    repeat<kCount - 1>(f);
-    f(Constant<kCount - 1>{});
-  }
-}
-
 // The sums of a run stay in registers until they are codes.
 template <int kBlocks, int kPixels>
 struct Sums {
@@ -47,30 +34,27 @@ struct Sums {
 };
 
 template <int kBlocks, int kPixels>
-__attribute__((always_inline)) inline void inner_product(const WindowOp& op, const BandElement* a,
-                                                         const WeightElement* w, const int32_t* bias,
-                                                         Sums<kBlocks, kPixels>& sums) {
+HEADRACE_INLINE inline void inner_product(const WindowOp& op, const BandElement* a, const WeightElement* w,
+                                          const int32_t* bias, Sums<kBlocks, kPixels>& sums) {
   const int64_t stride = op.pixel_stride, length = op.segment_padded, block_elements = op.block_elements;
-  repeat<kBlocks>([&](auto b) __attribute__((always_inline)) {
+  repeat<kBlocks>([&](auto b) HEADRACE_INLINE {
     const __m512i start = load(bias + b * kColumns);
-    repeat<kPixels>([&](auto p) __attribute__((always_inline)) { sums.at[p][b] = start; });
+    repeat<kPixels>([&](auto p) HEADRACE_INLINE { sums.at[p][b] = start; });
   });
   // An address is a base and no, one or two strides: what one instruction can add up.
   constexpr int kBases = (kPixels + 2) / 3;
   for (int64_t s = 0; s < op.segments; ++s) {
     const BandElement* bases[kBases];
-    repeat<kBases>([&](auto g)
-                       __attribute__((always_inline)) { bases[g] = a + op.segment_offset[s] + 3 * g * stride; });
+    repeat<kBases>([&](auto g) HEADRACE_INLINE { bases[g] = a + op.segment_offset[s] + 3 * g * stride; });
     for (int64_t k = 0; k < length; k += kStep, w += kStep * kColumns) {
       __m512i weights[kBlocks];
-      repeat<kBlocks>([&](auto b) __attribute__((always_inline)) { weights[b] = load(w + b * block_elements); });
-      repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
+      repeat<kBlocks>([&](auto b) HEADRACE_INLINE { weights[b] = load(w + b * block_elements); });
+      repeat<kPixels>([&](auto p) HEADRACE_INLINE {
         const __m512i x = _mm512_set1_epi32(load_four(bases[p / 3] + p % 3 * stride));
-        repeat<kBlocks>([&](auto b) __attribute__((always_inline)) {
-          sums.at[p][b] = _mm512_dpbusd_epi32(sums.at[p][b], x, weights[b]);
-        });
+        repeat<kBlocks>([&](auto b)
+                            HEADRACE_INLINE { sums.at[p][b] = _mm512_dpbusd_epi32(sums.at[p][b], x, weights[b]); });
       });
-      repeat<kBases>([&](auto g) __attribute__((always_inline)) {
+      repeat<kBases>([&](auto g) HEADRACE_INLINE {
         bases[g] += kStep;
         asm("" : "+r"(bases[g]));  // else the addresses are computed anew in more registers than there are
       });
@@ -82,16 +66,17 @@ template <int kPixels>
 inline void depthwise_run(const uint8_t* x, int64_t pixel_stride, const int64_t* offsets, int64_t taps,
                           const int32_t* w, const int32_t* bias, int32_t* sums) {
   __m512i acc[kPixels];
-  for (int p = 0; p < kPixels; ++p) acc[p] = load(bias);
+  const __m512i start = load(bias);
+  repeat<kPixels>([&](auto p) HEADRACE_INLINE { acc[p] = start; });
   for (int64_t t = 0; t < taps; ++t) {
     const __m512i weight = load(w + t * kColumns);
-    for (int p = 0; p < kPixels; ++p) {
+    repeat<kPixels>([&](auto p) HEADRACE_INLINE {
       // The upper half of each lane of codes is zero, so the two-product instruction adds the plain product.
       const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + p * pixel_stride + offsets[t]));
       acc[p] = _mm512_dpwssd_epi32(acc[p], _mm512_cvtepu8_epi32(codes), weight);
-    }
+    });
   }
-  for (int p = 0; p < kPixels; ++p) _mm512_store_si512(sums + p * kColumns, acc[p]);
+  repeat<kPixels>([&](auto p) HEADRACE_INLINE { _mm512_store_si512(sums + p * kColumns, acc[p]); });
 }
 
 #if defined(HEADRACE_VBMI)
@@ -113,26 +98,24 @@ void depthwise_by_rows(const WindowOp& op, int64_t block, const uint8_t* x, int3
   const int64_t pitch = height == 1 ? 0 : op.segment_offset[kWidth];
   const int8_t* w = op.row_weights + block * groups * kWidth * 4 * kColumns;
   __m512i acc[kPixels];
-#pragma GCC unroll 8
-  for (int p = 0; p < kPixels; ++p) acc[p] = load(op.bias + block * kColumns);
+  const __m512i start = load(op.bias + block * kColumns);
+  repeat<kPixels>([&](auto p) HEADRACE_INLINE { acc[p] = start; });
   for (int64_t g = 0; g < groups; ++g, w += kWidth * 4 * kColumns) {
     const uint8_t* rows[4];
     for (int64_t r = 0; r < 4; ++r) rows[r] = x + (4 * g + r < height ? 4 * g + r : height - 1) * pitch;
     __m512i weights[kWidth];
-#pragma GCC unroll 5
-    for (int j = 0; j < kWidth; ++j) weights[j] = load(w + j * 4 * kColumns);
-#pragma GCC unroll 32
-    for (int c = 0; c < (kPixels - 1) * kStride + kWidth; ++c) {
+    repeat<kWidth>([&](auto j) HEADRACE_INLINE { weights[j] = load(w + j * 4 * kColumns); });
+    repeat<(kPixels - 1) * kStride + kWidth>([&](auto c) HEADRACE_INLINE {
       const __m512i codes = four_rows(rows, c * channels);
-#pragma GCC unroll 5
-      for (int j = 0; j < kWidth; ++j) {
-        const int p = (c - j) / kStride;
-        if (c >= j && (c - j) % kStride == 0 && p < kPixels) acc[p] = _mm512_dpbusd_epi32(acc[p], codes, weights[j]);
-      }
-    }
+      repeat<kWidth>([&](auto j) HEADRACE_INLINE {
+        constexpr int kPast = c - j, kPixel = kPast / kStride;
+        if constexpr (kPast >= 0 && kPast % kStride == 0 && kPixel < kPixels) {
+          acc[kPixel] = _mm512_dpbusd_epi32(acc[kPixel], codes, weights[j]);
+        }
+      });
+    });
   }
-#pragma GCC unroll 8
-  for (int p = 0; p < kPixels; ++p) _mm512_store_si512(sums + p * kColumns, acc[p]);
+  repeat<kPixels>([&](auto p) HEADRACE_INLINE { _mm512_store_si512(sums + p * kColumns, acc[p]); });
 }
 
 template <int kWidth, int kStride>
@@ -176,12 +159,11 @@ void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int p
 
 // A run's sums to codes, the convolution's last step.
 template <Second kSecond, bool kTable, int kBlocks, int kPixels>
-__attribute__((always_inline)) inline void store_run(const Sums<kBlocks, kPixels>& sums, const Scaling* scalings,
-                                                     const Target& to) {
-  repeat<kBlocks>([&](auto b) __attribute__((always_inline)) {
+HEADRACE_INLINE inline void store_run(const Sums<kBlocks, kPixels>& sums, const Scaling* scalings, const Target& to) {
+  repeat<kBlocks>([&](auto b) HEADRACE_INLINE {
     const FourPixels<kSecond, kTable> codes(scalings[b]);
     const int columns = b + 1 < kBlocks ? kColumns : to.last_columns;
-    repeat<(kPixels + 3) / 4>([&](auto quad) __attribute__((always_inline)) {
+    repeat<(kPixels + 3) / 4>([&](auto quad) HEADRACE_INLINE {
       constexpr int kFirst = 4 * quad, kLast = kPixels - 1;
       const int64_t at = kFirst * to.stride + b * kColumns;
       const __m512i four = codes(sums.at[kFirst][b], sums.at[kFirst + 1 < kLast ? kFirst + 1 : kLast][b],
@@ -209,10 +191,9 @@ void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement*
       break;
   }
   alignas(64) int32_t stored[kPixels * kBlocks * kColumns];
-  repeat<kPixels>([&](auto p) __attribute__((always_inline)) {
-    repeat<kBlocks>([&](auto b) __attribute__((always_inline)) {
-      _mm512_store_si512(stored + (p * kBlocks + b) * kColumns, sums.at[p][b]);
-    });
+  repeat<kPixels>([&](auto p) HEADRACE_INLINE {
+    repeat<kBlocks>([&](auto b)
+                        HEADRACE_INLINE { _mm512_store_si512(stored + (p * kBlocks + b) * kColumns, sums.at[p][b]); });
   });
   requantise_run<kBlocks, kPixels>(stored, scalings, to);
 }

@@ -20,25 +20,18 @@ template <int kBlocks, int kPixels>
 void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* offsets, int64_t segments, int64_t length,
                    const WeightElement* w, int64_t /*block_elements*/, const int32_t* bias, int32_t* sums) {
   static_assert(kBlocks == 1, "one block fills the registers");
-  int32x4_t acc[kPixels][4];
-  for (int p = 0; p < kPixels; ++p) {
-    for (int i = 0; i < 4; ++i) acc[p][i] = vld1q_s32(bias + 4 * i);
-  }
+  Sums<kPixels> acc(bias);
   for (int64_t s = 0; s < segments; ++s) {
     const BandElement* from = a + offsets[s];
     for (int64_t k = 0; k < length; k += kStep, w += kStep * kColumns) {
       const int8x16_t weights[4] = {vld1q_s8(w), vld1q_s8(w + 16), vld1q_s8(w + 32), vld1q_s8(w + 48)};
-#pragma GCC unroll 6
-      for (int p = 0; p < kPixels; ++p) {
+      repeat<kPixels>([&](auto p) HEADRACE_INLINE {
         const int8x16_t x = four_codes(from + p * pixel_stride + k);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) acc[p][i] = vdotq_s32(acc[p][i], weights[i], x);
-      }
+        repeat<4>([&](auto i) HEADRACE_INLINE { acc.at[p][i] = vdotq_s32(acc.at[p][i], weights[i], x); });
+      });
     }
   }
-  for (int p = 0; p < kPixels; ++p) {
-    for (int i = 0; i < 4; ++i) vst1q_s32(sums + p * kColumns + 4 * i, acc[p][i]);
-  }
+  acc.store(sums);
 }
 
 }  // namespace

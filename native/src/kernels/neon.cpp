@@ -13,27 +13,21 @@ template <int kBlocks, int kPixels>
 void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* offsets, int64_t segments, int64_t length,
                    const WeightElement* w, int64_t /*block_elements*/, const int32_t* bias, int32_t* sums) {
   static_assert(kBlocks == 1, "one block fills the registers");
-  int32x4_t acc[kPixels][4];
-  for (int p = 0; p < kPixels; ++p) {
-    for (int i = 0; i < 4; ++i) acc[p][i] = vld1q_s32(bias + 4 * i);
-  }
+  Sums<kPixels> acc(bias);
   for (int64_t s = 0; s < segments; ++s) {
     const BandElement* from = a + offsets[s];
     for (int64_t k = 0; k < length; ++k, w += kColumns) {
       const int16x8_t first = vld1q_s16(w), second = vld1q_s16(w + 8);
-#pragma GCC unroll 6
-      for (int p = 0; p < kPixels; ++p) {
+      repeat<kPixels>([&](auto p) HEADRACE_INLINE {
         const int16_t x = from[p * pixel_stride + k];
-        acc[p][0] = vmlal_n_s16(acc[p][0], vget_low_s16(first), x);
-        acc[p][1] = vmlal_n_s16(acc[p][1], vget_high_s16(first), x);
-        acc[p][2] = vmlal_n_s16(acc[p][2], vget_low_s16(second), x);
-        acc[p][3] = vmlal_n_s16(acc[p][3], vget_high_s16(second), x);
-      }
+        acc.at[p][0] = vmlal_n_s16(acc.at[p][0], vget_low_s16(first), x);
+        acc.at[p][1] = vmlal_n_s16(acc.at[p][1], vget_high_s16(first), x);
+        acc.at[p][2] = vmlal_n_s16(acc.at[p][2], vget_low_s16(second), x);
+        acc.at[p][3] = vmlal_n_s16(acc.at[p][3], vget_high_s16(second), x);
+      });
     }
   }
-  for (int p = 0; p < kPixels; ++p) {
-    for (int i = 0; i < 4; ++i) vst1q_s32(sums + p * kColumns + 4 * i, acc[p][i]);
-  }
+  acc.store(sums);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kernels.hpp"
+#include "repeat.hpp"
 #include "scalar.hpp"
 
 namespace headrace {
@@ -13,22 +14,38 @@ namespace {
 constexpr int kMaxBlocks = 1;
 constexpr int kMaxPixels(int) { return 6; }
 
+template <int kPixels>
+struct Sums {
+  int32x4_t at[kPixels][4];
+
+  HEADRACE_INLINE explicit Sums(const int32_t* bias) {
+    repeat<4>([&](auto i) HEADRACE_INLINE {
+      const int32x4_t start = vld1q_s32(bias + 4 * i);
+      repeat<kPixels>([&](auto p) HEADRACE_INLINE { at[p][i] = start; });
+    });
+  }
+  HEADRACE_INLINE void store(int32_t* sums) const {
+    repeat<kPixels>([&](auto p) HEADRACE_INLINE {
+      repeat<4>([&](auto i) HEADRACE_INLINE { vst1q_s32(sums + p * kColumns + 4 * i, at[p][i]); });
+    });
+  }
+};
+
 void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int pixels, int32_t* sums) {
   const auto* w = static_cast<const int32_t*>(op.weights) + block * op.block_elements;
   const int32_t* bias = op.bias + block * kColumns;
   for (int p = 0; p < pixels; ++p) {
-    int32x4_t acc[4];
-    for (int i = 0; i < 4; ++i) acc[i] = vld1q_s32(bias + 4 * i);
+    Sums<1> acc(bias);
     for (int64_t t = 0; t < op.segments; ++t) {
       const uint8x16_t codes = vld1q_u8(x + p * op.pixel_stride + op.segment_offset[t]);
       const uint16x8_t low = vmovl_u8(vget_low_u8(codes)), high = vmovl_u8(vget_high_u8(codes));
       const uint16x4_t parts[4] = {vget_low_u16(low), vget_high_u16(low), vget_low_u16(high), vget_high_u16(high)};
-      for (int i = 0; i < 4; ++i) {
+      repeat<4>([&](auto i) HEADRACE_INLINE {
         const int32x4_t value = vreinterpretq_s32_u32(vmovl_u16(parts[i]));
-        acc[i] = vmlaq_s32(acc[i], value, vld1q_s32(w + t * kColumns + 4 * i));
-      }
+        acc.at[0][i] = vmlaq_s32(acc.at[0][i], value, vld1q_s32(w + t * kColumns + 4 * i));
+      });
     }
-    for (int i = 0; i < 4; ++i) vst1q_s32(sums + p * kColumns + 4 * i, acc[i]);
+    acc.store(sums + p * kColumns);
   }
 }
 
