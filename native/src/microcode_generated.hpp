@@ -11,8 +11,9 @@
 namespace headrace::microcode {
 
 constexpr uint32_t kMagic = 0x434d5248;
-constexpr uint32_t kVersionMajor = 1;
-constexpr uint32_t kVersionMinor = 1;
+constexpr uint32_t kVersionMajor = 2;
+constexpr uint32_t kVersionMinor = 0;
+constexpr uint32_t kLayout = 0x157b0cf8;
 constexpr const char* kResourceName = "headrace.microcode";
 constexpr uint32_t kSectionAlignment = 64;
 constexpr uint32_t kNone = 0xffffffff;
@@ -83,11 +84,11 @@ enum class AxisMask : uint32_t {
 struct ProgramHeader {
   static constexpr size_t kSize = 56;
   uint32_t magic{};  // bytes 'HRMC'
-  uint16_t version_major{};  // instruction-set version; a device refuses a higher one
-  uint16_t version_minor{};  // additions that an older device may ignore
+  uint16_t version_major{};  // instruction-set version; a device refuses any other
+  uint16_t version_minor{};  // the same
   uint64_t total_size{};  // bytes of the whole program
   uint32_t section_count{};  // number of section entries that follow
-  uint32_t reserved{};  // 0
+  uint32_t layout_hash{};  // first bytes of layout_digest(), little-endian: records and opcodes; a device refuses any other
   std::array<uint8_t, 32> target_hash{};  // see target_digest(): SHA-256 of the target record and its name
 
   static ProgramHeader read(const uint8_t* p) {
@@ -97,7 +98,7 @@ struct ProgramHeader {
     r.version_minor = load_u16(p + 6);
     r.total_size = load_u64(p + 8);
     r.section_count = load_u32(p + 16);
-    r.reserved = load_u32(p + 20);
+    r.layout_hash = load_u32(p + 20);
     std::memcpy(r.target_hash.data(), p + 24, 32);
     return r;
   }

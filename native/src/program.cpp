@@ -70,7 +70,7 @@ void check_record_size(const Sections& sections, SectionKind kind, size_t size) 
     corrupt(
         "section " + str(uint64_t{index}), "its size is not a whole number of records",
         "record size " + str(sections.record_size[index]) + ", " + str(uint64_t{sections.view[index].size}) + " bytes",
-        "records of " + str(uint64_t{size}) + " bytes: compile the network again with this version");
+        "records of " + str(uint64_t{size}) + " bytes");
   }
 }
 
@@ -103,6 +103,21 @@ void read_operands(const Sections& sections, Program& out) {
   for (size_t i = 0; i < view.size; i += 4) out.operands.push_back(microcode::load_u32(view.data + i));
 }
 
+// A device runs exactly its own version, and the records that belong to it.
+void check_version(const microcode::ProgramHeader& header) {
+  const auto text = [](uint32_t major, uint32_t minor, uint32_t layout) {
+    return "version " + str(major) + "." + str(minor) + ", layout " + str(layout);
+  };
+  const bool same = header.version_major == microcode::kVersionMajor && header.version_minor == microcode::kVersionMinor;
+  if (same && header.layout_hash == microcode::kLayout) return;
+  fail(HEADRACE_HEF_NOT_SUPPORTED, "microcode, header",
+       same ? "the program's records are laid out otherwise than this version's"
+            : "this device runs another version of the instruction set",
+       text(header.version_major, header.version_minor, header.layout_hash),
+       text(microcode::kVersionMajor, microcode::kVersionMinor, microcode::kLayout) +
+           ": compile the network again with this version");
+}
+
 }  // namespace
 
 Program decode_program(ByteView bytes, bool check_hash) {
@@ -111,11 +126,7 @@ Program decode_program(ByteView bytes, bool check_hash) {
   }
   const auto header = microcode::ProgramHeader::read(bytes.data);
   if (header.magic != microcode::kMagic) corrupt("header", "the magic number is wrong", str(header.magic), "'HRMC'");
-  if (header.version_major != microcode::kVersionMajor) {
-    fail(HEADRACE_HEF_NOT_SUPPORTED, "microcode, header", "this device runs another version of the instruction set",
-         "version " + str(uint32_t{header.version_major}) + "." + str(uint32_t{header.version_minor}),
-         "version " + str(microcode::kVersionMajor) + "." + str(microcode::kVersionMinor));
-  }
+  check_version(header);
   if (header.total_size != bytes.size) {
     corrupt("header", "the length does not match", str(uint64_t{bytes.size}) + " bytes",
             str(header.total_size) + " bytes");

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.hef.microcode import NONE, BufferRecord, ContextRecord, Opcode, Program, StageRecord, TensorRole
+from headrace.hef.microcode import (
+    NONE,
+    BufferRecord,
+    ContextRecord,
+    KernelRecord,
+    Opcode,
+    Program,
+    StageRecord,
+    TensorRole,
+)
 from native.programs import Builder, add_pipeline, hef_of, requantisation
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
@@ -137,6 +146,47 @@ def test_a_window_needs_its_rows() -> None:
 
 def test_the_same_program_always_takes_the_same_time() -> None:
     assert timing(gated(24)) == timing(gated(24))
+
+
+def test_stages_on_one_controller_take_turns_in_a_fixed_order() -> None:
+    """The first stage could run ahead by eight rows of buffer; it does not, and every frame takes the sum of both."""
+    p = chain([100, 700, 300])
+    p.stages[1].shares, p.stages[1].controllers = 1, 0
+    t = timing(p)
+    assert t["cycles_per_frame"] == 10 * (engine(100) + engine(700)) and t["frames_simulated"] == 12
+    link = math.ceil(4 * 8 * 400e6 / 3.5e9)
+    assert t["latency_cycles"] == link + 10 * (engine(100) + engine(700)) + engine(300) + link
+    # One row of buffer is enough: no stage is ever a row ahead.
+    for buffer in p.buffers[:2]:
+        buffer.capacity_rows = 1
+    assert timing(p)["cycles_per_frame"] == 10 * (engine(100) + engine(700))
+
+
+def test_an_order_that_cannot_go_on_is_a_deadlock() -> None:
+    """A stage between two of one controller that needs the whole frame: the second's first row is in front."""
+    p = chain([100, 100, 100])
+    for t in p.tensors:
+        t.height = t.width = 4
+    for s in p.stages:
+        s.rows = 4
+    p.kernels[1] = transposition(p.kernels[1])
+    assert timing(p)["cycles_per_frame"] > 0
+    p.stages[2].shares, p.stages[2].controllers = 2, 0
+    with pytest.raises(native.NativeError) as error:
+        timing(p)
+    assert error.value.status == 1001
+    for word in (
+        "s0 waits for its turn on the controller that s2 shares",
+        "s2 waits for a row of s1",
+        "s1 waits for a",
+    ):
+        assert word in error.value.text
+
+
+def transposition(k: KernelRecord) -> KernelRecord:
+    """A transposition of height and width in the place of a kernel."""
+    return KernelRecord(k.name_offset, k.name_length, int(Opcode.TRANSPOSE), k.context, k.operand_offset,
+                        k.operand_count, k.output, permutation=1 | 0 << 8 | 2 << 16)  # fmt: skip
 
 
 def test_what_is_not_built_yet_says_so() -> None:

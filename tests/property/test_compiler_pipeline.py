@@ -134,7 +134,8 @@ def _row_bytes(program: Program, tensor: int) -> int:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(seed=81, layers=12, controllers=8, batch=1)
-@given(seed=st.integers(0, 2**31), layers=st.integers(3, 12), controllers=st.integers(6, 12), batch=st.integers(1, 5))
+@example(seed=1550868742, layers=7, controllers=9, batch=2)
+@given(seed=st.integers(0, 2**31), layers=st.integers(3, 12), controllers=st.integers(4, 12), batch=st.integers(1, 5))
 def test_contexts_keep_codes_and_time(seed: int, layers: int, controllers: int, batch: int) -> None:
     """Random branches and global reductions cut anywhere: same codes, no deadlock, times of the closed form."""
     native = pytest.importorskip("headrace.runtime._native")
@@ -142,9 +143,11 @@ def test_contexts_keep_codes_and_time(seed: int, layers: int, controllers: int, 
     target = replace(TARGETS[1], clusters=1, controllers_per_cluster=controllers)
     result = compile_network(network, target, CompileOptions(batch=batch))
     loaded = native.Device(None, threads=1).load(result.hef)
-    # 5 % for a network; where a frame takes a few hundred cycles, stages that share a controller overlap by some
-    # dozens that the closed form counts one after the other.
-    assert loaded.timing()["cycles_per_frame"] == pytest.approx(result.report["cycles_per_frame"], rel=0.05, abs=128)
+    played = loaded.timing()
+    assert played["cycles_per_frame"] == pytest.approx(result.report["cycles_per_frame"], rel=0.05)
+    assert played["latency_cycles"] == pytest.approx(result.report["latency_cycles"], rel=0.05)
+    for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
+        assert stage["busy_cycles"] == pytest.approx(layer["cycles"], rel=0.1)
     frames = random_codes(network, 2, seed)
     want, got = layer_run(network, frames), loaded.infer_all(frames)
     for name, value in got.items():

@@ -17,7 +17,7 @@ from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
 from headrace.targets import load_target
 from headrace.timing import Allocation, Shortage, allocate, flow_of, limits_of, one_context
-from headrace.timing.sharing import Member, run_shared, share
+from headrace.timing.sharing import Member, order_of, share
 from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
@@ -114,13 +114,15 @@ def test_who_may_share() -> None:
     assert shared(n - 1, 1) is None
 
 
-def test_one_row_at_a_time_by_hand() -> None:
-    """The second member needs the first's first step; then whoever is ready first goes first."""
-    first = Member(np.array([10, 10]), np.array([0, 0]), [])
-    second = Member(np.array([5, 5]), np.array([0, 12]), [(0, np.array([0, -1]))])
-    ends = run_shared([first, second])
-    # 0-10 first; both are ready at 10 and the earlier stage goes: 10-20; then the second's two steps.
-    assert [e.tolist() for e in ends] == [[10, 20], [25, 30]]
+def test_the_order_of_rows_by_hand() -> None:
+    """A window of two rows feeds one of three; both end with the frame, and rows in front of the frame need nothing."""
+    first = Member("a", [("x", 4, np.array([0, 1, 2, 3]))], np.arange(4))
+    second = Member("b", [("a", 4, np.array([1, 2, 3, 3]))], np.arange(4))
+    # a0 a1 b0 a2 b1 a3 b2 b3, as places in a's steps followed by b's.
+    assert order_of([first, second]).tolist() == [0, 1, 4, 2, 5, 3, 6, 7]
+    # Beside it a stage that reads two rows of another tensor: half of the frame with each; a step never goes back.
+    third = Member("c", [("y", 2, np.array([0, 1, 0])), ("b", 4, np.array([-1, -1, 3]))], np.arange(3))
+    assert order_of([first, second, third]).tolist() == [0, 1, 4, 8, 2, 5, 3, 6, 7, 9, 10]
 
 
 REFUSED: list[tuple[str, Callable[[Program, int], None]]] = [
@@ -160,7 +162,7 @@ def test_the_compiler_checks_sharing_itself() -> None:
 
 @pytest.mark.parametrize("seed", range(1, 19))
 def test_random_graphs_keep_their_promise(seed: int) -> None:
-    """Nothing proves the buffers of shared controllers sufficient, so the simulation is asked: same rate, no lock."""
+    """The rows of shared controllers have a fixed order, so the rate is the closed form's, and nothing locks."""
     native = pytest.importorskip("headrace.runtime._native")
     network = random_network(seed, layers=10) if seed % 3 else gates(3 + seed % 7, seed, 12 + seed)
     flow = flow_of(network)

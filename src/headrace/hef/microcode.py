@@ -26,8 +26,9 @@ import numpy as np
 from headrace.errors import Diagnostic, InputFileError
 
 MAGIC = b"HRMC"
-VERSION_MAJOR = 1  # a device refuses a higher major version
-VERSION_MINOR = 1  # 1: stages that share a controller
+# A device runs exactly its own version; a test demands another one when the layout changes.
+VERSION_MAJOR = 2  # records, opcodes or their meaning
+VERSION_MINOR = 0
 RESOURCE_NAME = "headrace.microcode"
 SECTION_ALIGNMENT = 64
 NONE = 0xFFFFFFFF  # "no such index or offset"
@@ -116,11 +117,13 @@ class Record:
 @dataclass
 class ProgramHeader(Record):
     magic: int = _f("u32", "bytes 'HRMC'", int.from_bytes(MAGIC, "little"))
-    version_major: int = _f("u16", "instruction-set version; a device refuses a higher one", VERSION_MAJOR)
-    version_minor: int = _f("u16", "additions that an older device may ignore", VERSION_MINOR)
+    version_major: int = _f("u16", "instruction-set version; a device refuses any other", VERSION_MAJOR)
+    version_minor: int = _f("u16", "the same", VERSION_MINOR)
     total_size: int = _f("u64", "bytes of the whole program")
     section_count: int = _f("u32", "number of section entries that follow")
-    reserved: int = _f("u32", "0")
+    layout_hash: int = _f(
+        "u32", "first bytes of layout_digest(), little-endian: records and opcodes; a device refuses any other"
+    )
     target_hash: bytes = _f("bytes32", "see target_digest(): SHA-256 of the target record and its name", b"\0" * 32)
 
 
@@ -344,12 +347,29 @@ def encode(program: Program) -> bytes:
         offset += -offset % SECTION_ALIGNMENT
         entries.append(SectionEntry(int(kind), record_size, offset, len(body)).pack())
         offset += len(body)
-    header = ProgramHeader(total_size=offset, section_count=len(bodies), target_hash=digest)
+    header = ProgramHeader(
+        total_size=offset, section_count=len(bodies), layout_hash=layout_number(), target_hash=digest
+    )
     out += header.pack() + b"".join(entries)
     for _, _, body in bodies:
         out += b"\0" * (-len(out) % SECTION_ALIGNMENT)
         out += body
     return bytes(out)
+
+
+def layout_digest() -> bytes:
+    """SHA-256 of what decides how a program's bytes are read: every record's fields and every enumeration's values."""
+    lines = [f"{r.__name__} {' '.join(f'{name}:{kind}' for name, kind, _ in r.layout())}" for r in RECORDS]
+    lines += [
+        f"{e.__name__} {' '.join(f'{m.name}={m.value}' for m in e)}"
+        for e in (Opcode, TensorRole, SectionKind, AxisMask)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).digest()
+
+
+def layout_number() -> int:
+    """What of :func:`layout_digest` a header carries."""
+    return int.from_bytes(layout_digest()[:4], "little")
 
 
 def target_digest(program: Program) -> bytes:
@@ -396,6 +416,25 @@ def _rows(kind: SectionKind, body: bytes) -> list[Any]:
     return rows
 
 
+def _check_version(header: ProgramHeader) -> None:
+    """Raises InputFileError unless the program was written for exactly this instruction set."""
+    got, need = (header.version_major, header.version_minor), (VERSION_MAJOR, VERSION_MINOR)
+    rule = "the program is of another version of the instruction set"
+    if got == need and header.layout_hash != layout_number():
+        rule = "the program's records are laid out otherwise than this version's"
+    elif got == need:
+        return
+    texts = [
+        f"version {major}.{minor}, layout {layout:08x}"
+        for (major, minor), layout in ((got, header.layout_hash), (need, layout_number()))
+    ]
+    raise InputFileError(
+        Diagnostic(
+            "E-MICROCODE-VERSION", "microcode, header", rule, *texts, ("compile the network again with this version",)
+        )
+    )
+
+
 def decode(data: bytes) -> Program:
     """Read a program without trusting it; indices inside records are checked by the native verifier, not here."""
     header_size = ProgramHeader.struct().size
@@ -404,8 +443,7 @@ def decode(data: bytes) -> Program:
     header = ProgramHeader.unpack(data[:header_size])
     if data[:4] != MAGIC:
         raise _corrupt("header", "the magic number is wrong", data[:4], MAGIC)
-    if header.version_major > VERSION_MAJOR:
-        raise _corrupt("header", "the instruction set is newer than this device", header.version_major, VERSION_MAJOR)
+    _check_version(header)
     if header.total_size != len(data):
         raise _corrupt("header", "the length does not match", f"{len(data)} bytes", f"{header.total_size} bytes")
     bodies = _sections(data, header)

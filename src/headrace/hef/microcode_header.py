@@ -96,6 +96,7 @@ def generate() -> str:
         f"constexpr uint32_t kMagic = 0x{int.from_bytes(mc.MAGIC, 'little'):08x};",
         f"constexpr uint32_t kVersionMajor = {mc.VERSION_MAJOR};",
         f"constexpr uint32_t kVersionMinor = {mc.VERSION_MINOR};",
+        f"constexpr uint32_t kLayout = 0x{mc.layout_number():08x};",
         f'constexpr const char* kResourceName = "{mc.RESOURCE_NAME}";',
         f"constexpr uint32_t kSectionAlignment = {mc.SECTION_ALIGNMENT};",
         f"constexpr uint32_t kNone = 0x{mc.NONE:08x};",

@@ -9,7 +9,8 @@ Why its occupancies suffice as capacities: the device is self-timed, and a self-
 later than any schedule that respects the same capacities. This schedule does, so the device neither deadlocks nor
 falls below one frame per period. A row claims its place when its production starts and frees it when the last row
 that reads it is complete, the most cautious reading of both. Of the steps below, one is a row of the output, or of the
-input where a stage accumulates a whole frame into one row.
+input where a stage accumulates a whole frame into one row. A controller that several stages share takes their steps
+in a fixed order (:func:`headrace.timing.sharing.order_of`), which only adds edges to the marked graph.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from headrace.hn import Array
 from headrace.targets import Target
 from headrace.timing.options import Option, ceil_div
-from headrace.timing.sharing import Member, run_shared
+from headrace.timing.sharing import Member, order_of
 from headrace.timing.work import Flow, Plane, Work, accumulates, row_windows
 
 FRAMES = 3  # at first; more where a consumer lags further behind its producer
@@ -126,28 +127,42 @@ def _run(
 
     ``produced`` gets the end of every row.
     """
-    made = {w.output.tensor: i for i, w in enumerate(works)}
-    members: list[Member] = []
+    made = {w.output.tensor for w in works}
+    waits: list[Array] = []
     for work, mine in zip(works, steps, strict=True):
-        member = Member(np.tile(mine.cycles, frames), np.zeros(mine.cycles.size * frames, np.int64), [])
+        ready = np.zeros((frames, mine.cycles.size), np.int64)
         for plane, (_, last) in zip(work.operands, mine.windows, strict=True):
-            index = _needed(plane, last, frames)
-            inside = made.get(plane.tensor)
-            if inside is not None:
-                # Rows of another member, as steps of it.
-                owner = steps[inside]
-                rows = np.arange(frames)[:, None] * owner.cycles.size + owner.rows
-                member.inside.append((inside, np.where(index < 0, -1, rows.reshape(-1)[index])))
-            else:
-                member.ready = np.maximum(member.ready, np.where(index < 0, 0, produced[plane.tensor][index]))
-        members.append(member)
-    ends = [serve(members[0].ready, members[0].cycles)] if len(members) == 1 else run_shared(members)
+            # Rows of another stage on this controller are there: their steps stand before this one in its order.
+            if plane.tensor not in made:
+                index = _needed(plane, last, frames)
+                there = np.where(index < 0, 0, produced[plane.tensor][index])
+                ready = np.maximum(ready, there.reshape(frames, -1))
+        waits.append(ready)
+    cycles = np.concatenate([mine.cycles for mine in steps])
+    order = _order(works, steps) if len(works) > 1 else np.arange(cycles.size)
+    ready = np.concatenate(waits, axis=1)[:, order]
+    ends = np.empty_like(ready)
+    ends[:, order] = serve(ready.reshape(-1), np.tile(cycles[order], frames)).reshape(frames, -1)
     found: list[tuple[Array, Array]] = []
-    for work, mine, member, end in zip(works, steps, members, ends, strict=True):
-        shaped = end.reshape(frames, -1)
-        produced[work.output.tensor] = shaped[:, mine.rows].reshape(-1)
-        found.append(((end - member.cycles).reshape(frames, -1), shaped))
+    places = np.cumsum([mine.cycles.size for mine in steps])[:-1]
+    for work, mine, end in zip(works, steps, np.split(ends, places, axis=1), strict=True):
+        produced[work.output.tensor] = end[:, mine.rows].reshape(-1)
+        found.append((end - mine.cycles, end))
     return found
+
+
+def _order(works: Sequence[Work], steps: Sequence[_Steps]) -> Array:
+    """The order of the steps of one frame on one controller."""
+    return order_of(
+        [
+            Member(
+                work.output.tensor,
+                [(p.tensor, p.height, last) for p, (_, last) in zip(work.operands, mine.windows, strict=True)],
+                mine.rows,
+            )
+            for work, mine in zip(works, steps, strict=True)
+        ]
+    )
 
 
 def _controllers(flow: Flow, roots: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -187,9 +202,7 @@ def schedule(
         options: chosen option of each work, in order.
         period: at least the cycles of every option; larger gives smaller buffers.
         target: for the link.
-        roots: the work whose controller each work runs on; empty: each has its own. Where controllers are shared, the
-            order of rows is the device's (first ready, first served), which the argument above does not cover: tests
-            compare with the event simulation.
+        roots: the work whose controller each work runs on; empty: each has its own.
     """
     frames, stay = FRAMES, 0
     while True:

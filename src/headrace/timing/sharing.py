@@ -8,15 +8,14 @@ Two kinds of neighbours in execution order share, as long as their cycles togeth
   read the same tensor, at most one pair for twelve stages. Public scripts have such merged layers; the bound is fitted.
 
 The controller's activation units and input aligners serve its stages in turn as well, so the largest need counts;
-sub-clusters and memory stay their own. Rows are taken in the order in which they become ready, the earlier stage first
-where two do at once.
+sub-clusters and memory stay their own. Rows are taken in a fixed order, frame by frame, so that what is told about
+buffers in :mod:`headrace.timing.rows` holds for shared controllers too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from itertools import pairwise
 
 import numpy as np
@@ -30,8 +29,8 @@ from headrace.timing.work import Family, Work
 # The controller itself, its activation units and its input aligners.
 IN_TURN = tuple(RESOURCES.index(name) for name in ("controllers", "activation_units", "input_aligners"))
 
-
 STAGES_PER_PAIR = 12
+SHARE = 1 << 20
 
 
 @dataclass
@@ -119,53 +118,39 @@ def controller_loads(options: Sequence[Option], roots: Sequence[int]) -> list[in
     return [sums[root] for root in owner]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Member:
-    """One stage of a shared controller, as its steps see it.
+    """One stage of a shared controller, its steps of one frame.
 
     Attributes:
-        cycles: of each step of all frames.
-        ready: when the rows that come from outside are there, per step of all frames.
-        inside: of each operand made by another member: (its index, the step of it that is needed, -1 for none).
+        output: the tensor it writes.
+        operands: of each: tensor, its rows, and the last row that each step needs (-1: none).
+        rows: the step that ends each output row.
     """
 
-    cycles: Array
-    ready: Array
-    inside: list[tuple[int, Array]]
+    output: str
+    operands: list[tuple[str, int, Array]]
+    rows: Array
 
 
-def run_shared(members: Sequence[Member]) -> list[Array]:
-    """End of every step of every member, with unlimited buffers, on one controller."""
-    ends = [np.zeros(m.cycles.size, np.int64) for m in members]
-    waiting: list[tuple[int, int]] = []  # (ready, member): a step that could start
-    next_step = [0] * len(members)
-    blocked: dict[tuple[int, int], list[int]] = {}  # (member, step) whose end members wait for
+def order_of(members: Sequence[Member]) -> Array:
+    """The fixed order in which a controller takes the steps of a frame, as places in all members' steps put together.
 
-    def offer(i: int) -> None:
-        """Put a member's next step in the queue, or wait for the step inside that it still needs."""
-        step, m = next_step[i], members[i]
-        if step == m.cycles.size:
-            return
-        ready = max(int(m.ready[step]), int(ends[i][step - 1]) if step else 0)
-        for j, needed in m.inside:
-            want = int(needed[step])
-            if want < 0:
-                continue
-            if next_step[j] <= want:
-                blocked.setdefault((j, want), []).append(i)
-                return
-            ready = max(ready, int(ends[j][want]))
-        heappush(waiting, (ready, i))
-
-    for i in range(len(members)):
-        offer(i)
-    free = 0
-    while waiting:
-        ready, i = heappop(waiting)
-        step = next_step[i]
-        free = max(free, ready) + int(members[i].cycles[step])
-        ends[i][step] = free
-        next_step[i] += 1
-        for other in [i, *blocked.pop((i, step), [])]:
-            offer(other)
-    return ends
+    Each step stands where the part of the frame that it needs ends: the largest share of rows of any operand, for what
+    another member makes the place of that member's step, never before the step in front of it. Ties go to the earlier
+    stage. Shares count in ``2^20``\\ ths, rounded down; the device does the same.
+    """
+    made: dict[str, tuple[Array, Array]] = {}
+    places: list[Array] = []
+    for member in members:
+        place = np.zeros(member.operands[0][2].size, np.int64)
+        for tensor, height, last in member.operands:
+            inside = made.get(tensor)
+            share = (
+                (last + 1) * SHARE // height if inside is None else np.where(last < 0, 0, inside[0][inside[1]][last])
+            )
+            place = np.maximum(place, share)
+        place = np.maximum.accumulate(place)
+        places.append(place)
+        made[member.output] = (place, member.rows)
+    return np.argsort(np.concatenate(places), kind="stable")

@@ -155,7 +155,7 @@ def row_windows(work: Work, operand: int) -> tuple[Array, Array]:
             first = last = rule.offset + y * rule.stride
         case RowKind.WINDOW:
             start = y * rule.stride - rule.offset
-            first, last = np.clip(start, 0, h - 1), np.clip(start + (rule.kernel - 1) * rule.dilation, 0, h - 1)
+            first, last = np.clip(start, 0, h - 1), np.clip(start + (rule.kernel - 1) * rule.dilation, -1, h - 1)
         case RowKind.STACK:
             first, last = np.clip(y - rule.offset, 0, h), np.clip(y - rule.offset, -1, h - 1)
         case RowKind.RESHAPE:
