@@ -108,7 +108,8 @@ void check_version(const microcode::ProgramHeader& header) {
   const auto text = [](uint32_t major, uint32_t minor, uint32_t layout) {
     return "version " + str(major) + "." + str(minor) + ", layout " + str(layout);
   };
-  const bool same = header.version_major == microcode::kVersionMajor && header.version_minor == microcode::kVersionMinor;
+  const bool same =
+      header.version_major == microcode::kVersionMajor && header.version_minor == microcode::kVersionMinor;
   if (same && header.layout_hash == microcode::kLayout) return;
   fail(HEADRACE_HEF_NOT_SUPPORTED, "microcode, header",
        same ? "the program's records are laid out otherwise than this version's"

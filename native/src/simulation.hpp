@@ -268,9 +268,9 @@ class Simulation {
     for (Edge& e : edges_) e.freed.reserve(height(e.tensor) * frames_);
   }
 
-  // Each step of a shared controller stands where the part of the frame that it needs ends: the largest share of rows of
-  // any operand, for what another stage of the controller makes the place of that step, never before the step in front
-  // of it. Ties go to the earlier stage.
+  // Each step of a shared controller stands where the part of the frame that it needs ends: the largest share of rows
+  // of any operand, for what another stage of the controller makes the place of that step, never before the step in
+  // front of it. Ties go to the earlier stage.
   void make_orders() {
     std::vector<std::vector<std::pair<uint64_t, uint32_t>>> steps(controllers_.size());
     std::vector<std::vector<uint64_t>> places(actors_.size());

@@ -424,13 +424,14 @@ def _check_version(header: ProgramHeader) -> None:
         rule = "the program's records are laid out otherwise than this version's"
     elif got == need:
         return
-    texts = [
-        f"version {major}.{minor}, layout {layout:08x}"
-        for (major, minor), layout in ((got, header.layout_hash), (need, layout_number()))
-    ]
     raise InputFileError(
         Diagnostic(
-            "E-MICROCODE-VERSION", "microcode, header", rule, *texts, ("compile the network again with this version",)
+            "E-MICROCODE-VERSION",
+            "microcode, header",
+            rule,
+            f"version {got[0]}.{got[1]}, layout {header.layout_hash:08x}",
+            f"version {need[0]}.{need[1]}, layout {layout_number():08x}",
+            ("compile the network again with this version",),
         )
     )
 
