@@ -86,6 +86,33 @@ class SmallModel:
             fields[field.slot] = (field.kind, names.index(value) if names else value)
         return spec.number, self._table(b, fields)
 
+    def _sparsity(self, b, order, blocks, levels):
+        """levels: a size where all indices occur, or (segments, indices)."""
+        made = []
+        for level in levels:
+            if isinstance(level, int):
+                made.append(self._table(b, {0: ("i8", 0), 1: ("i32", level)}))
+                continue
+            kinds = {np.dtype(np.int32): 1, np.dtype(np.uint16): 2, np.dtype(np.uint8): 3}
+            lists = [(kinds[v.dtype], self._table(b, {0: ("offset", self._vector(b, v, v.dtype))})) for v in level]
+            fields = {0: ("i8", 1)}
+            for slot, (kind, table) in zip((2, 4), lists, strict=True):
+                fields |= {slot: ("u8", kind), slot + 1: ("offset", table)}
+            made.append(self._table(b, fields))
+        parts = [self._vector(b, order, np.int32), self._vector(b, blocks, np.int32), self._tables(b, made)]
+        return self._table(b, {slot: ("offset", part) for slot, part in enumerate(parts)})
+
+    def sparse(self, array, block=1, indices=np.uint8):
+        """A constant stored by its first dimension, then the places on the last that are not zero, in blocks of it."""
+        rows = array.reshape(array.shape[0], -1, block)
+        used = np.any(rows != 0, axis=2)
+        segments = np.concatenate([[0], np.cumsum(used.sum(1))]).astype(np.int32)
+        levels = [array.shape[0], *[1] * (array.ndim - 2), (segments, np.nonzero(used)[1].astype(indices))]
+        order = [*range(array.ndim), *([array.ndim] if block > 1 else [])]
+        record = {"order": order, "blocks": [array.ndim - 1] if block > 1 else [], "levels": levels}
+        record["levels"] += [block] if block > 1 else []
+        return self.tensor(array.shape, str(array.dtype), rows[used].tobytes(), sparsity=record)
+
     def _graph(self, b):
         tensors = []
         for index, t in enumerate(self.tensors):
@@ -106,6 +133,8 @@ class SmallModel:
                 fields[7] = ("offset", self._vector(b, t["signature"], np.int32))
             if t.get("variable"):
                 fields[5] = ("bool", True)
+            if "sparsity" in t:
+                fields[6] = ("offset", self._sparsity(b, **t["sparsity"]))
             tensors.append(self._table(b, fields))
         names = list(dict.fromkeys(o[0] for o in self.operators))
         operators = []
@@ -115,7 +144,9 @@ class SmallModel:
                 1: ("offset", self._vector(b, inputs, np.int32)),
                 2: ("offset", self._vector(b, outputs, np.int32)),
             }
-            options = self._options(b, operator, given)
+            if "custom" in given:
+                fields[5] = ("offset", b.CreateByteVector(given["custom"]))
+            options = None if "custom" in given else self._options(b, operator, given)
             if options is not None:
                 fields |= {3: ("u8", options[0]), 4: ("offset", options[1])}
             operators.append(self._table(b, fields))

@@ -8,6 +8,7 @@ the common path makes these free. They are marked as glue and carry no name of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from headrace.frontends.fold import EVALUATORS, Budget, evaluate
 from headrace.frontends.graph import Unsupported, constant, set_constant
 from headrace.frontends.tflite.dilation import Dilation
+from headrace.frontends.tflite.flatbuffer import DamagedError
 from headrace.frontends.tflite.read import Model, Operator, Option, Tensor
 from headrace.frontends.tflite.schema import NUMPY_TYPES
 from headrace.hn import Array
@@ -93,18 +95,26 @@ class GraphBuilder:
 
     def charge(self, array: Array) -> None:
         """Count one use of a constant: a small file may name one large tensor thousands of times."""
-        self._left -= array.nbytes
+        self._charge(array.nbytes)
+
+    def _charge(self, count: int) -> None:
+        self._left -= count
         if self._left < 0:
             raise Unsupported("the constants of this file are used too often", f"{_REUSE} times their size in all")
 
     def constant_of(self, tensor: Tensor) -> Array | None:
         """The array of a constant that can be read; float16 becomes float32."""
-        if tensor.sparse or tensor.type not in NUMPY_TYPES:
-            if tensor.type != "bfloat16" or tensor.sparse or tensor.data is None or len(tensor.data) % 2:
+        if tensor.type not in NUMPY_TYPES:
+            if tensor.type != "bfloat16" or tensor.sparsity is not None or tensor.data is None or len(tensor.data) % 2:
                 return None
             wide = np.frombuffer(tensor.data, "<u2").astype(np.uint32) << 16
             return wide.view(np.float32).reshape(tensor.shape)
-        array = tensor.array()
+        if tensor.sparsity is not None:  # a few bytes of the file may stand for a large tensor
+            self._charge(math.prod(tensor.shape) * NUMPY_TYPES[tensor.type].itemsize)
+        try:
+            array = tensor.array()
+        except DamagedError as error:
+            raise Unsupported(f"the sparse tensor {tensor.name!r} is damaged: {error}", "a valid TFLite model") from None
         return array.astype(np.float32) if tensor.type == "float16" else array
 
     def value(self, index: int) -> ir.Value:
@@ -112,16 +122,19 @@ class GraphBuilder:
         if index not in self.values:
             tensor = self.model.tensors[index]
             value = self.values[index] = ir.Value(name=tensor.name)
-            array = None
-            if tensor.data is not None:
-                array = self.constant_of(tensor)
+            try:
+                array = self.constant_of(tensor) if tensor.data is not None else None
+                if array is not None:
+                    self.charge(array)
+            except Unsupported as problem:  # whoever wants the constant reports it
+                value.meta["kind"] = f"a constant that cannot be read ({problem})"
+                return value
             if array is not None:
-                self.charge(array)
                 set_constant(value, array)
             elif tensor.variable:
                 value.meta["kind"] = "a variable, which keeps its value from one frame to the next"
-            elif tensor.sparse:
-                value.meta["kind"] = "a sparse tensor"
+            elif tensor.sparsity is not None:
+                value.meta["kind"] = f"a sparse tensor of type {tensor.type}"
             else:
                 value.meta["kind"] = f"a tensor of type {tensor.type}"
         return self.values[index]

@@ -131,6 +131,14 @@ class Table:
         array: Array = np.frombuffer(self.buffer.data, dtype, count, start)
         return array.tolist()
 
+    def array(self, slot: int, dtype: str) -> Array:
+        """A vector of numbers of any length, not copied; empty when left out."""
+        found = self._vector(slot, np.dtype(dtype).itemsize)
+        if found is None:
+            return np.zeros(0, dtype)
+        self.buffer.spend(found[1] // 64)
+        return np.frombuffer(self.buffer.data, dtype, found[1], found[0])
+
     def integers(self, slot: int, limit: int, kind: str = "i32") -> list[int]:
         return [int(v) for v in self.numbers(slot, kind, limit)]
 

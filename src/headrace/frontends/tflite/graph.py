@@ -76,7 +76,7 @@ def _only_dequantized(model: Model) -> set[int]:
         if t.data is not None
         and t.quantization is not None
         and readers.get(t.index) == {"DEQUANTIZE"}
-        and not t.sparse
+        and t.sparsity is None
         and t.type in ("int8", "uint8", "int16")
     }
 

@@ -15,6 +15,7 @@ from headrace.frontends.graph import MAX_TENSOR_ELEMENTS
 from headrace.frontends.tflite.flatbuffer import Buffer, DamagedError, Table
 from headrace.frontends.tflite.schema import (
     ACTIVATIONS,
+    CUSTOM_OPTIONS,
     IDENTIFIER,
     NUMPY_TYPES,
     OPERATORS,
@@ -24,6 +25,7 @@ from headrace.frontends.tflite.schema import (
     VERSION,
     Field,
 )
+from headrace.frontends.tflite.sparse import Sparsity, dense, read_sparsity
 from headrace.hn import Array
 from headrace.hn.files import read_bytes
 
@@ -58,7 +60,7 @@ class Tensor:
         data: the bytes of a constant, else None.
         quantization: for integer types that stand for reals.
         variable: it keeps its value from one run to the next.
-        sparse: its bytes are a sparse encoding.
+        sparsity: how its bytes are spread over the tensor, where it is stored sparse.
     """
 
     index: int
@@ -68,12 +70,17 @@ class Tensor:
     data: memoryview | None = None
     quantization: Quantization | None = None
     variable: bool = False
-    sparse: bool = False
+    sparsity: Sparsity | None = None
 
     def array(self) -> Array:
-        """The constant as the file stores it, not copied; its size was checked when it was read."""
+        """The constant as the file stores it, not copied unless it is sparse; its size was checked when it was read.
+
+        Raises:
+            DamagedError: it is sparse, and its indices do not fit its shape.
+        """
         assert self.data is not None
-        return np.frombuffer(self.data, NUMPY_TYPES[self.type]).reshape(self.shape)
+        stored = np.frombuffer(self.data, NUMPY_TYPES[self.type])
+        return stored.reshape(self.shape) if self.sparsity is None else dense(self.sparsity, self.shape, stored)
 
 
 @dataclass
@@ -163,7 +170,9 @@ class _Reader:
             shape = [-1 if s < 0 else n for n, s in zip(shape, signature, strict=True)]
         made = Tensor(index, name, kind, tuple(shape), variable=bool(table.integer(5, "bool")))
         made.quantization = self._quantization(table.table(4), place, made.shape)
-        made.sparse = table.table(6) is not None
+        sparsity = table.table(6)
+        if sparsity is not None:
+            made.sparsity = read_sparsity(sparsity)
         buffer = table.integer(2, "u32")
         if buffer >= len(buffers):
             self.problem(place, "it names a buffer that does not exist", buffer, f"below {len(buffers)}")
@@ -176,7 +185,11 @@ class _Reader:
     def _attach(self, tensor: Tensor, data: memoryview | None, place: str) -> None:
         """Give a tensor its constant, after checking that the sizes agree."""
         dtype = NUMPY_TYPES.get(tensor.type)
-        if dtype is not None and not tensor.sparse:
+        if dtype is not None and tensor.sparsity is not None:
+            if -1 in tensor.shape or data is None or len(data) % dtype.itemsize:
+                self.problem(place, "its data does not fit its type", f"{len(data or b'')} bytes of {tensor.type}")
+                return
+        elif dtype is not None:
             need = math.prod(tensor.shape) * dtype.itemsize
             if -1 in tensor.shape or data is None or len(data) != need:
                 got = f"{len(data or b'')} bytes for {list(tensor.shape)} of {tensor.type}"
@@ -223,6 +236,8 @@ class _Reader:
 
     def options(self, table: Table, name: str) -> dict[str, Option]:
         """The options of an operator; all defaults when it has no options table."""
+        if name in CUSTOM_OPTIONS:
+            return self._custom_options(table, name)
         spec = OPTIONS.get(name)
         if spec is None:
             return {}
@@ -236,6 +251,20 @@ class _Reader:
         if number != spec.number:
             raise DamagedError(f"its options are of kind {number}, not {spec.number}")
         return {key: self._option(options, entry) for key, entry in spec.fields.items()}
+
+    @staticmethod
+    def _custom_options(table: Table, name: str) -> dict[str, Option]:
+        """The options of a custom operator that is known; padding 1 and 2 are SAME and VALID."""
+        keys, data = CUSTOM_OPTIONS[name], table.data(5) or b""
+        if len(data) < 4 * len(keys):
+            raise DamagedError(f"its options have {len(data)} bytes; {4 * len(keys)} are needed")
+        numbers = np.frombuffer(data, "<i4", len(keys)).tolist()
+        options: dict[str, Option] = dict(zip(keys, numbers, strict=True))
+        if "padding" in options:
+            if options["padding"] not in (1, 2):
+                raise DamagedError(f"padding {options['padding']} is not 1 (SAME) or 2 (VALID)")
+            options["padding"] = PADDINGS[numbers[keys.index("padding")] - 1]
+        return options
 
     def operators(self, graph: Table, codes: list[str], tensors: list[Tensor]) -> list[Operator]:
         found: list[Operator] = []

@@ -148,3 +148,8 @@ OPTIONS: dict[str, Options] = {
     "REDUCE_MIN": _REDUCER,
     "REDUCE_PROD": _REDUCER,
 }  # fmt: skip
+
+#: MediaPipe's transposed convolution with a bias.
+TRANSPOSE_CONV_BIAS = "CUSTOM:Convolution2DTransposeBias"
+#: Custom operators whose options are read: a C structure of 32-bit integers, by the names of its fields.
+CUSTOM_OPTIONS: dict[str, tuple[str, ...]] = {TRANSPOSE_CONV_BIAS: ("padding", "stride_w", "stride_h")}

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from headrace.frontends.graph import Unsupported
 from headrace.frontends.tflite.build import Operation, converts
+from headrace.frontends.tflite.schema import TRANSPOSE_CONV_BIAS
 from headrace.hn import Array
 
 _DILATED = "SPACE_TO_BATCH_ND, one convolution with stride 1, BATCH_TO_SPACE_ND, with constant blocks"
@@ -82,11 +83,21 @@ def _transposed_padding(size: int, output: int, kernel: int, stride: int, same: 
 
 @converts("TRANSPOSE_CONV")
 def transposed(operation: Operation) -> None:
-    weight = _kernel(operation, 1)  # outputs, height, width, inputs
-    strides = positive(operation, "stride_h", "stride_w")
-    shape = operation.tensor(2).shape
     # The size of the result is an input; where it is computed, the shape that the file states for the result holds.
     wanted = operation.integers(0, "the shape") if operation.is_constant(0) else []
+    _transpose(operation, 2, 3, wanted)
+
+
+@converts(TRANSPOSE_CONV_BIAS)
+def transposed_with_bias(operation: Operation) -> None:
+    _transpose(operation, 0, 2, [])
+
+
+def _transpose(operation: Operation, data: int, bias: int, wanted: Sequence[int]) -> None:
+    """A transposed convolution with the given operands; its result has the wanted shape or the one the file states."""
+    weight = _kernel(operation, 1)  # outputs, height, width, inputs
+    strides = positive(operation, "stride_h", "stride_w")
+    shape = operation.tensor(data).shape
     if len(wanted) != 4:
         wanted = list(operation.builder.model.tensors[operation.record.outputs[0]].shape)
     if len(shape) != 4 or len(wanted) != 4 or min(shape[1:3]) < 1 or min(wanted[1:3]) < 1:
@@ -102,12 +113,10 @@ def transposed(operation: Operation) -> None:
     }
     if rows[2] or columns[2]:
         attributes["output_padding"] = [rows[2], columns[2]]
-    inputs = [
-        operation.image(2),
-        operation.make(np.ascontiguousarray(weight.transpose(3, 0, 1, 2))),
-        *_bias(operation, 3),
-    ]
-    operation.done_image(operation.emit("ConvTranspose", inputs, attributes))
+    kernel = operation.make(np.ascontiguousarray(weight.transpose(3, 0, 1, 2)))
+    operation.done_image(
+        operation.emit("ConvTranspose", [operation.image(data), kernel, *_bias(operation, bias)], attributes)
+    )
 
 
 @converts("SPACE_TO_BATCH_ND")

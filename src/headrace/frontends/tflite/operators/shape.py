@@ -110,6 +110,15 @@ def dequantize(operation: Operation) -> None:
     operation.done(operation.value(0))
 
 
+@converts("DENSIFY")
+def densify(operation: Operation) -> None:
+    """Sparse constants were spread when they were read."""
+    if not operation.is_constant(0):
+        kind = operation.value(0).meta.get("kind", "computed")
+        raise Unsupported(f"its input is {kind}, not a constant", "a sparse constant of numbers")
+    operation.done(operation.value(0))
+
+
 @converts("PACK")
 def pack(operation: Operation) -> None:
     axis = operation.integer("axis")
