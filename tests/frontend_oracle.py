@@ -98,6 +98,9 @@ class NumpyOps:
         e = np.exp(x - x.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
 
+    def matmul(self, a, b):
+        return a @ b
+
     def concat(self, xs, axis):
         return np.concatenate(xs, axis)
 

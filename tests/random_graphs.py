@@ -221,6 +221,22 @@ class GraphBuilder:
         x = self.add("dense", [x], {"kernel_shape": [h * w * c, outputs]}, params)
         return self.add("softmax", [x], {}) if self.rng.integers(0, 2) else x
 
+    def attention(self, x: str) -> str:
+        """Each row of pixels as a matrix: softmax(X·Xᵀ)·X, or a product without softmax."""
+        turned = self.add("transpose", [x], {"permutation": [0, 2, 1]})
+        scores = self.add("matmul", [x, turned], {})
+        if self.rng.integers(0, 2):
+            scores = self.add("softmax", [scores], {})
+        return self.add("matmul", [scores, x], {})
+
+    def total(self, x: str) -> str:
+        """Sums over windows."""
+        _, h, w, _ = self.shape(x)
+        k, m = self.integer(1, min(3, h)), self.integer(1, w)
+        pads = [self.integer(0, k - 1), self.integer(0, m - 1), self.integer(0, k - 1), self.integer(0, m - 1)]
+        strides = [self.integer(1, 2), self.integer(1, 2)]
+        return self.add("avgpool", [x], {"kernel_shape": [k, m], "strides": strides, "padding": pads, "total": True})
+
     def output(self, x: str) -> str:
         return self.add("output_layer", [x], {})
 
@@ -260,6 +276,10 @@ STEPS = (
     "resize",
     "blocks",
 )
+
+
+#: Steps that random graphs do not draw (the graphs that seeds stand for stay as they are).
+RARE_STEPS = ("attention", "total")
 
 
 def random_network(seed: int, layers: int = 6, steps: tuple[str, ...] = STEPS) -> Network:

@@ -14,7 +14,7 @@ from headrace.layers import check_network, output_quantization
 from headrace.numerics.quantization import quantize_input
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.targets import load_target
-from random_graphs import STEPS, random_frames, random_network, reference_run
+from random_graphs import RARE_STEPS, STEPS, random_frames, random_network, reference_run
 
 native = pytest.importorskip("headrace.runtime._native")
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -42,7 +42,7 @@ def compare(seed: int, layers: int, steps: tuple[str, ...]) -> None:
     assert timing["fps"] > 0
 
 
-@pytest.mark.parametrize("step", sorted(set(STEPS)))
+@pytest.mark.parametrize("step", sorted({*STEPS, *RARE_STEPS}))
 @settings(max_examples=6, **COMMON)
 @given(seed=st.integers(0, 2**31))
 def test_one_layer(step: str, seed: int) -> None:
@@ -53,3 +53,9 @@ def test_one_layer(step: str, seed: int) -> None:
 @given(seed=st.integers(0, 2**31), layers=st.integers(2, 9))
 def test_graphs(seed: int, layers: int) -> None:
     compare(seed, layers, STEPS)
+
+
+@settings(max_examples=10, **COMMON)
+@given(seed=st.integers(0, 2**31), layers=st.integers(2, 4))
+def test_graphs_with_attention(seed: int, layers: int) -> None:
+    compare(seed, layers, (*RARE_STEPS, "convolution", "pool", "residual"))

@@ -6,10 +6,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from frontend_oracle import NumpyOps
-from headrace.hn import Layer, Network
-from headrace.layers import definition_of, infer_shape
-from headrace.layers.base import check_network
 from headrace.passes import run_passes
 from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.fold_affine import FoldAffine
@@ -17,54 +13,7 @@ from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
 from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
-
-RNG = np.random.default_rng(11)
-
-
-class Maker:
-    def __init__(self, shape=(6, 5, 4)):
-        self.network = Network("n")
-        self.add("input_layer", "x", [], {"shape": [-1, *shape]})
-
-    def add(self, kind, name, inputs, attributes=None, **params):
-        layer = Layer(f"n/{name}", kind, [f"n/{i}" for i in inputs], dict(attributes or {}), original_names=[name])
-        layer.output_shape = infer_shape(self.network, layer)
-        self.network.add(layer, params)
-        return self
-
-    def conv(self, name, source, cin, cout, k=3, **attributes):
-        kernel = RNG.normal(size=(k, k, cin, cout))
-        return self.add(
-            "conv",
-            name,
-            [source],
-            {"kernel_shape": [k, k, cin, cout], **attributes},
-            kernel=kernel,
-            bias=RNG.normal(size=cout),
-        )
-
-    def bn(self, name, source, c, **attributes):
-        return self.add("batch_norm", name, [source], attributes, scale=RNG.normal(size=c), offset=RNG.normal(size=c))
-
-    def out(self, *sources):
-        for i, source in enumerate(sources):
-            self.add("output_layer", f"o{i}", [source])
-        check_network(self.network)
-        return self.network
-
-
-def run(network, x):
-    values = {}
-    for layer in network:
-        if layer.kind == "input_layer":
-            values[layer.name] = x
-            continue
-        definition = definition_of(layer.kind)
-        inputs = [values[n] for n in layer.inputs]
-        values[layer.name] = definition.forward_float(
-            NumpyOps(), definition.read(layer), network.params_of(layer), inputs
-        )
-    return [values[layer.name] for layer in network.of_kind("output_layer")]
+from hn_maker import RNG, Maker, run
 
 
 def same(network, *passes):

@@ -195,6 +195,9 @@ class TorchFloatOps(TorchMoves):
     def softmax(self, x: torch.Tensor) -> torch.Tensor:
         return torch.softmax(x, dim=-1)
 
+    def matmul(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(a, b)
+
     def interpolate(self, x: torch.Tensor, rows: tuple[Array, Array], columns: tuple[Array, Array]) -> torch.Tensor:
         return interpolate_rows_columns(x, rows, columns)
 

@@ -10,7 +10,7 @@ HN tensor has makes a layer move data.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 BATCH = -1
@@ -80,6 +80,11 @@ class View:
         """Whether dimension 0 is the batch and nothing else."""
         return bool(self.dims) and self.dims[0] == (_BATCH_ATOM,)
 
+    @property
+    def batch_dim(self) -> int:
+        """The dimension that the batch is, alone or with others."""
+        return next(i for i, dim in enumerate(self.dims) if _BATCH_ATOM in dim)
+
 
 def arranged_view(layer: str, extent: Sequence[int], arrangement: Arrangement) -> View:
     """The view of a tensor whose source dimensions are whole HN axes; dimension 0 is the batch."""
@@ -104,6 +109,31 @@ def merge(atoms: Sequence[Atom]) -> tuple[Atom, ...]:
         else:
             out.append(atom)
     return tuple(out)
+
+
+def lift_batch(view: View) -> tuple[View, Callable[[View], View]]:
+    """The tensor with the batch as a dimension of its own, in front, and what puts it back in an operation's result.
+
+    Attention puts the batch behind (query, key and value first) or together with other dimensions (parts of a picture
+    as frames). Whatever is done to the other dimensions of such a tensor is the same for each frame.
+
+    Raises:
+        LayoutError: the batch lies inside another dimension.
+    """
+    at = view.batch_dim
+    place = view.dims[at].index(_BATCH_ATOM)
+    if place not in (0, len(view.dims[at]) - 1):
+        raise LayoutError("the batch lies inside another dimension of this tensor")
+    dims = tuple(tuple(a for a in dim if a.axis != BATCH) for dim in view.dims)
+
+    def put_back(result: View) -> View:
+        if result.rank != view.rank + 1:
+            raise LayoutError("the operation changes the rank of a tensor whose first dimension is not the batch")
+        dims = list(result.dims[1:])
+        dims[at] = (_BATCH_ATOM, *dims[at]) if place == 0 else (*dims[at], _BATCH_ATOM)
+        return replace(result, dims=tuple(dims))
+
+    return replace(view, dims=((_BATCH_ATOM,), *dims)), put_back
 
 
 def permute(view: View, order: Sequence[int]) -> View:

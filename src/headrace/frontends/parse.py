@@ -32,6 +32,7 @@ from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
 from headrace.passes.fold_through_moves import FoldThroughMoves
 from headrace.passes.fuse_activation import FuseActivation
+from headrace.passes.merge_branches import MergeBranches
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 
 Reader = Callable[["str | os.PathLike[str] | bytes"], SourceGraph]
@@ -47,10 +48,15 @@ PASSES = (
     FoldBatchNorm(),
     FoldThroughMoves(),
     DropIdentityBatchNorm(),
+    MergeBranches(),
     FuseActivation(),
     FoldAffine(),
     AbsorbPad(),
 )
+
+
+#: What the parse report tells of a pass's changes.
+_SHOWN = ("folded", "fused", "absorbed", "dropped", "merged")
 
 
 class UnsupportedNodesError(UnsupportedModelError):
@@ -196,7 +202,10 @@ def _report(
         "layers": {layer.name: {"kind": layer.kind, "original_names": list(layer.original_names)} for layer in network},
         "nodes": {o: layer.name for layer in reversed(list(network)) for o in reversed(layer.original_names)},
         "passes": [
-            {"pass": r["pass"], **{k: v for k, v in r.items() if k in ("folded", "fused", "absorbed", "dropped")}}
+            {
+                "pass": r["pass"],
+                **{k: v for k, v in r.items() if k in ("folded", "fused", "absorbed", "dropped", "merged")},
+            }
             for r in records
         ],
         "parameters": sum(int(a.size) for a in network.params.values()),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer kinds, each defined once; importing the package registers all of them."""
 
-from headrace.layers import activation, depth_space, elementwise, mac, move, pool, resize, softmax
+from headrace.layers import activation, depth_space, elementwise, mac, matmul, move, pool, resize, softmax
 from headrace.layers.base import (
     Counts,
     LayerDefinition,
@@ -30,6 +30,7 @@ __all__ = [
     "elementwise",
     "infer_shape",
     "mac",
+    "matmul",
     "move",
     "output_quantization",
     "pool",

@@ -32,6 +32,7 @@ class PoolAttributes(Attributes):
     strides: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     count_padding: bool = False  # average over the whole window instead of the covered positions
+    total: bool = False  # of an average pool: the sum over the window
 
     def __post_init__(self) -> None:
         if min(*self.kernel_shape, *self.strides) < 1 or min(self.padding) < 0:
@@ -110,13 +111,17 @@ class MaxPool(_Pool):
 class AveragePool(_Pool):
     kind = "avgpool"
     prefix = "avgpool"
-    description = "Average over a window; params (quantised): counts uint32 [n], ascending, one (M, s) column each."
+    description = (
+        "Average (or sum) over a window; params (quantised): counts uint32 [n], ascending, one (M, s) column each."
+    )
 
     @classmethod
     def divisors(cls, attributes: Any, shape: Sequence[int]) -> Array:
         """int64 ``[H, W]``: the number each output position's sum is divided by."""
         window = cls.window_of(attributes, shape)
         output = window.output_hw(shape)
+        if window.total:
+            return np.ones(output, np.int64)
         if window.count_padding:
             return np.full(output, window.kernel_shape[0] * window.kernel_shape[1], np.int64)
         return covered_counts(shape[1:3], window.kernel_shape, window.strides, window.padding, output)
@@ -126,9 +131,11 @@ class AveragePool(_Pool):
         cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         w = cls.window_of(attributes, (-1, *tuple(inputs[0].shape)[1:]))
-        return ops.window_mean(
-            inputs[0], window=w.kernel_shape, strides=w.strides, padding=w.padding, count_padding=w.count_padding
-        )
+        mean = ops.window_mean(
+            inputs[0], window=w.kernel_shape, strides=w.strides, padding=w.padding,
+            count_padding=w.count_padding or w.total,
+        )  # fmt: skip
+        return ops.affine(mean, float(w.kernel_shape[0] * w.kernel_shape[1]), 0.0) if w.total else mean
 
     @classmethod
     def forward_integer(

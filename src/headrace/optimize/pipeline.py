@@ -21,11 +21,9 @@ from headrace.optimize.snr import Comparison, measure
 from headrace.optimize.statistics import Ranges, collect, evenly_spread
 from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
-from headrace.passes.decompose_softmax import DecomposeSoftmax
-from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.passes.insert_normalization import InsertNormalization
+from headrace.passes.preparation import PREPARATION
 
-PREPARATION: tuple[Pass, ...] = (DecomposeSoftmax(), FuseElementwiseAdd())
 CHECK_FRAMES = 4
 
 

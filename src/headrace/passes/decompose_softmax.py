@@ -45,7 +45,9 @@ class DecomposeSoftmax(Pass):
         top = put("reduce_max", [source.name], {"axes": [axis]}, reduced, None)
         exponential = put("ew_sub", [source.name, top], {"activation": "exp"}, softmax.output_shape, UNIT_16)
         reciprocal = put("reciprocal_sum", [exponential], {"axes": [axis]}, reduced, UNIT_16)
-        product = put("ew_mult", [exponential, reciprocal], {}, softmax.output_shape, UNIT_8)
+        # A product of matrices behind it asks for 16 bits (passes/decompose_matmul.py).
+        wide = (softmax.quantization or {}).get("precision", {}).get("bits") == 16
+        product = put("ew_mult", [exponential, reciprocal], {}, softmax.output_shape, UNIT_16 if wide else UNIT_8)
         network[product].original_names = list(softmax.original_names)
         network.redirect(softmax.name, product)
         network.remove(softmax.name)

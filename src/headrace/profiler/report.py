@@ -15,8 +15,7 @@ from headrace.hn import Layer, Network
 from headrace.hn.archive import Archive
 from headrace.layers import definition_of
 from headrace.passes.base import run_passes
-from headrace.passes.decompose_softmax import DecomposeSoftmax
-from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
+from headrace.passes.preparation import PREPARATION
 from headrace.targets import list_targets, load_target
 from headrace.timing import estimate, flow_of
 from headrace.timing.work import is_quantized
@@ -133,7 +132,7 @@ def _prepared(network: Network) -> Network:
     if any(is_quantized(layer) for layer in network):
         return network
     prepared = network.clone()
-    run_passes(prepared, (DecomposeSoftmax(), FuseElementwiseAdd()))
+    run_passes(prepared, PREPARATION)
     return prepared
 
 

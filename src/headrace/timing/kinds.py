@@ -56,6 +56,12 @@ def _softmax(view: LayerView) -> Work:
     return view.work(Family.MOVE, controllers=4)
 
 
+@work_of("matmul")
+def _matmul(view: LayerView) -> Work:
+    # Before decomposition: the second operand's rows repeated, products, sums; one controller each.
+    return view.work(Family.MOVE, (RowRule(), RowRule()), controllers=3)
+
+
 @work_of("maxpool", "avgpool")
 def _pool(view: LayerView) -> Work:
     a: Any = view.attributes

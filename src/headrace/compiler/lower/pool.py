@@ -46,7 +46,8 @@ def average_pool(context: Context) -> Kernel:
         for i in (0, 1)
     )
     whole = window.kernel_shape[0] * window.kernel_shape[1]
-    pairs = [(n, whole if window.count_padding else n) for n in sorted({r * c for r in rows for c in columns})]
+    covering = sorted({r * c for r in rows for c in columns})
+    pairs = [(n, 1 if window.total else whole if window.count_padding else n) for n in covering]
     counts = context.quantized.param("counts", np.uint32, 1).tolist()
     missing = sorted({d for _, d in pairs} - set(counts))
     if missing or counts != sorted(set(counts)) or len(counts) != context.quantized.rq.shifts.size:

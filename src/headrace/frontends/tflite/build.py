@@ -114,7 +114,9 @@ class GraphBuilder:
         try:
             array = tensor.array()
         except DamagedError as error:
-            raise Unsupported(f"the sparse tensor {tensor.name!r} is damaged: {error}", "a valid TFLite model") from None
+            raise Unsupported(
+                f"the sparse tensor {tensor.name!r} is damaged: {error}", "a valid TFLite model"
+            ) from None
         return array.astype(np.float32) if tensor.type == "float16" else array
 
     def value(self, index: int) -> ir.Value:

@@ -6,16 +6,19 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, integer, real
+from headrace.frontends.graph import Unsupported, constant, integer, real
 from headrace.frontends.layout import (
     BATCH,
     CHANNELS,
     HEIGHT,
     WIDTH,
     Arrangement,
+    Groups,
     View,
     arrangement_axes,
+    lift_batch,
     merge,
+    permute,
     stored_order,
 )
 from headrace.frontends.to_hn.base import Builder, Result, handles
@@ -71,11 +74,44 @@ def gemm(builder: Builder, node: ir.Node) -> list[Result]:
     return [dense(builder, view, weight, builder.finite(bias, "beta × the bias"))]
 
 
+def _product(builder: Builder, left: View, right: View) -> View:
+    """The product of two computed tensors: [N, …, rows, inner] and [N, …, inner, columns], as in attention."""
+    rank = left.rank
+    if rank != right.rank or rank < 3 or left.shape[:-2] != right.shape[:-2] or left.shape[-1] != right.shape[-2]:
+        raise Unsupported(
+            f"operands of shape {list(left.shape)} and {list(right.shape)}",
+            "[N, …, rows, inner] and [N, …, inner, columns]",
+        )
+    if not (left.batch_first and right.batch_first):
+        (first, put_back), (second, _) = lift_batch(left), lift_batch(right)
+        if left.batch_dim != right.batch_dim or left.batch_dim >= rank - 2:
+            raise Unsupported("operands whose batch is not the same dimension", "the batch in front of the matrices")
+        return put_back(_product(builder, first, second))
+    groups: Groups = (list(range(1, rank - 2)), [rank - 2], [rank - 1])
+    layers = [builder.place(view, groups, vector=False) for view in (left, right)]
+    return builder.grouped(builder.emit("matmul", layers).name, groups, [*left.shape[:-1], right.shape[-1]])
+
+
+def _constant_times(builder: Builder, node: ir.Node) -> View:
+    """A constant [rows, inner] times a computed tensor [N, …, inner, columns]: (Bᵀ Aᵀ)ᵀ."""
+    view, weight = builder.view(node, 1), builder.weights(node, 0, "the weight")
+    while weight.ndim > 2 and weight.shape[0] == 1:
+        weight = weight[0]
+    if weight.ndim != 2 or view.rank < 3 or weight.shape[1] != view.shape[-2]:
+        raise Unsupported(
+            f"operands of shape {list(weight.shape)} and {list(view.shape)}", "[rows, inner] and [N, …, inner, columns]"
+        )
+    order = [*range(view.rank - 2), view.rank - 1, view.rank - 2]
+    return permute(_rows_times(builder, permute(view, order), np.ascontiguousarray(weight.T)), order)
+
+
 @handles("MatMul")
 def matmul(builder: Builder, node: ir.Node) -> list[Result]:
     value = node.inputs[1] if len(node.inputs) > 1 else None
     if value is not None and value in builder.views:
-        raise Unsupported("a product of two computed tensors is not built yet", "a constant second operand")
+        if constant(node.inputs[0]) is not None:
+            return [_constant_times(builder, node)]
+        return [_product(builder, builder.view(node, 0), builder.view(node, 1))]
     view = builder.view(node, 0)
     weight = builder.weights(node, 1, "the weight")
     while weight.ndim > 2 and weight.shape[0] == 1:
@@ -89,7 +125,15 @@ def matmul(builder: Builder, node: ir.Node) -> list[Result]:
         raise Unsupported(f"operands of shape {list(view.shape)} and {list(weight.shape)} do not fit")
     if view.rank == 2:
         return [dense(builder, view, weight, np.zeros(outputs))]
-    # Rows are positions: the same weights at each of them are a 1×1 convolution.
+    return [_rows_times(builder, view, weight)]
+
+
+def _rows_times(builder: Builder, view: View, weight: Array) -> View:
+    """[N, …, inputs] times [inputs, outputs]: rows are positions, the same weights at each are a 1×1 convolution."""
+    if not view.batch_first:
+        lifted, put_back = lift_batch(view)
+        return put_back(_rows_times(builder, lifted, weight))
+    inputs, outputs = weight.shape
     if view.rank in _ROWS:
         layer, groups = builder.arrange(view, _ROWS[view.rank], vector=False), arrangement_axes(_ROWS[view.rank])
     else:
@@ -99,4 +143,4 @@ def matmul(builder: Builder, node: ir.Node) -> list[Result]:
         "conv", [layer], {"kernel_shape": [1, 1, inputs, outputs]},
         {"kernel": weight.reshape(1, 1, inputs, outputs), "bias": np.zeros(outputs)},
     )  # fmt: skip
-    return [builder.grouped(made.name, groups, [*view.shape[:-1], outputs])]
+    return builder.grouped(made.name, groups, [*view.shape[:-1], outputs])

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.graph import Unsupported, constant, integer, name_of, real
-from headrace.frontends.layout import View, group_dimensions
+from headrace.frontends.layout import View, group_dimensions, lift_batch
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.hn import Array
 
@@ -64,6 +64,11 @@ def combine(builder: Builder, kind: str, left: View, right: View) -> View:
     if left.dims == right.dims and left.extent == right.extent:
         layers = builder.same_rank([left.layer, right.layer])
         return builder.same_layout(builder.emit(kind, layers), left)
+    if left.rank == right.rank and not (left.batch_first and right.batch_first):
+        if left.batch_dim != right.batch_dim:
+            raise Unsupported("operands whose batch is not the same dimension", "one place for the batch")
+        (first, put_back), (second, _) = lift_batch(left), lift_batch(right)
+        return put_back(combine(builder, kind, first, second))
     if left.rank != right.rank:
         raise Unsupported(
             f"operands of shape {list(left.shape)} and {list(right.shape)} have different ranks", "equal ranks"

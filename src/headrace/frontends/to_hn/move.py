@@ -19,6 +19,7 @@ from headrace.frontends.layout import (
     View,
     arrangement_axes,
     group_dimensions,
+    lift_batch,
 )
 from headrace.frontends.to_hn.activation import FLOAT_MAX
 from headrace.frontends.to_hn.base import Builder, Result, handles
@@ -59,8 +60,11 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
     """The part of a tensor with the given (start, size, step) per source dimension."""
     if all(r == (0, size, 1) for r, size in zip(ranges, view.shape, strict=True)):
         return view
-    if ranges[0] != (0, 1, 1):
+    if ranges[view.batch_dim] != (0, view.shape[view.batch_dim], 1):
         raise Unsupported("a slice of the batch", "a slice of other axes")
+    if not view.batch_first:
+        lifted, put_back = lift_batch(view)
+        return put_back(cut(builder, lifted, [(0, 1, 1), *ranges]))
     if any(size < 1 for _, size, _ in ranges):
         raise Unsupported("a slice that is empty", "at least one element")
     changed = {d: r for d, r in enumerate(ranges) if r != (0, view.shape[d], 1)}
@@ -102,7 +106,9 @@ def slice_(builder: Builder, node: ir.Node) -> list[Result]:
         *(builder.optional(node, i, what) for i, what in enumerate(("starts", "ends", "axes", "steps"), start=1)),
     ]
     frames = builder.batch if builder.batch > 0 else 1 << 30
-    if slice_ranges([frames, *view.shape[1:]], operands)[0] != (0, frames, 1):
+    batch = view.batch_dim
+    whole = [frames if i == batch and size == 1 else size for i, size in enumerate(view.shape)]
+    if slice_ranges(whole, operands)[batch] != (0, whole[batch], 1):
         raise Unsupported("a slice of the batch", "a slice of other axes")
     ranges = [(start, len(range(start, stop, step)), step) for start, stop, step in slice_ranges(view.shape, operands)]
     return [cut(builder, view, [(a, n, 1 if n == 1 and s > 0 else s) for a, n, s in ranges])]
@@ -111,7 +117,7 @@ def slice_(builder: Builder, node: ir.Node) -> list[Result]:
 @handles("Gather")
 def gather(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
-    axis = checked_axis(node, view.rank, 0)
+    axis = checked_axis(node, view, 0)
     given = builder.constant(node, 1, "the indices")
     if given.ndim > 1 or given.dtype.kind not in "iu" or given.size > MAX_INDICES:
         raise Unsupported(f"indices of shape {list(given.shape)}", "one index, or one list of indices")
@@ -126,7 +132,7 @@ def gather(builder: Builder, node: ir.Node) -> list[Result]:
 @handles("Split")
 def split(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
-    axis = checked_axis(node, view.rank, 0)
+    axis = checked_axis(node, view, 0)
     if view.shape[axis] < len(node.outputs):
         raise Unsupported(f"Split of {view.shape[axis]} into {len(node.outputs)} parts")
     results: list[Result] = []
@@ -203,7 +209,7 @@ def concat(builder: Builder, node: ir.Node) -> list[Result]:
         constant_tensor(builder, first, builder.weights(node, i, "the constant")) if fixed else builder.view(node, i)
         for i, fixed in enumerate(known)
     ]
-    axis = checked_axis(node, views[0].rank, 0)
+    axis = checked_axis(node, views[0], 0)
     return [join(builder, views, axis)]
 
 
@@ -264,6 +270,11 @@ def join(builder: Builder, views: Sequence[View], axis: int) -> View:
     rank = views[0].rank
     if any(v.rank != rank for v in views):
         raise Unsupported(f"inputs of ranks {[v.rank for v in views]}", "equal ranks")
+    if not all(v.batch_first for v in views):
+        lifted = [lift_batch(v) for v in views]
+        if len({v.batch_dim for v in views}) > 1:
+            raise Unsupported("inputs whose batch is not the same dimension", "one place for the batch")
+        return lifted[0][1](join(builder, [v for v, _ in lifted], axis + 1))
     if any(v.shape[:axis] + v.shape[axis + 1 :] != views[0].shape[:axis] + views[0].shape[axis + 1 :] for v in views):
         raise Unsupported(f"inputs of shapes {[list(v.shape) for v in views][:6]}", "equal sizes but along the axis")
     largest = max(views, key=lambda v: v.elements)

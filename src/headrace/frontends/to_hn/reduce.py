@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in
 from headrace.frontends.graph import Unsupported, integer, integer_list
-from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, View, regroup
+from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, View, lift_batch, regroup
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.frontends.to_hn.elementwise import combine, per_channel
 
@@ -60,8 +60,12 @@ def _max(builder: Builder, layer: str, axes: set[int]) -> str:
 
 def reduce_over(builder: Builder, view: View, axes: list[int], keep: bool, reduction: Reduction) -> View:
     """A reduction over source dimensions other than the batch."""
-    if 0 in axes:
+    if view.batch_dim in axes:
         raise Unsupported("a reduction over the batch mixes its frames", "other axes")
+    if not view.batch_first:
+        lifted, put_back = lift_batch(view)
+        result = put_back(reduce_over(builder, lifted, [a + 1 for a in axes], True, reduction))
+        return result if keep else regroup(result, [s for i, s in enumerate(result.shape) if i not in axes])
     sizes = [1 if i in axes else s for i, s in enumerate(view.shape)]
     active = [a for a in axes if view.shape[a] > 1]
     result = view

@@ -103,9 +103,9 @@ def drop_dimension(view: View, dim: int) -> View:
     return replace(view, dims=view.dims[:dim] + view.dims[dim + 1 :])
 
 
-def checked_axis(node: ir.Node, rank: int, default: int) -> int:
+def checked_axis(node: ir.Node, view: View, default: int) -> int:
     """The ``axis`` attribute as a dimension that is not the batch."""
-    axis = axis_in(integer(node, "axis", default), rank)
-    if axis == 0:
-        raise Unsupported("axis 0 is the batch, whose frames are computed one by one", "another axis")
+    axis = axis_in(integer(node, "axis", default), view.rank)
+    if axis == view.batch_dim:
+        raise Unsupported(f"axis {axis} is the batch, whose frames are computed one by one", "another axis")
     return axis

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in
 from headrace.frontends.graph import Unsupported, integer
-from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, regroup
+from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, lift_batch, regroup
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
 
 _LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS), 4: CHANNELS_LAST}
@@ -17,6 +17,9 @@ _LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS)
 
 def over_axis(builder: Builder, view: View, axis: int) -> View:
     """Softmax over one source dimension."""
+    if not view.batch_first:
+        lifted, put_back = lift_batch(view)
+        return put_back(over_axis(builder, lifted, axis + 1))
     found = builder.arrangement_of(view)
     if found is not None and found[axis] == CHANNELS:
         return builder.output(builder.emit("softmax", [view.layer]), found)
@@ -34,8 +37,8 @@ def over_axis(builder: Builder, view: View, axis: int) -> View:
 def softmax(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
     axis = axis_in(integer(node, "axis", -1), view.rank)
-    if axis == 0:
-        raise Unsupported("Softmax over the batch")
+    if axis == view.batch_dim:
+        raise Unsupported("Softmax over the batch", "another axis")
     if not integer(node, "flatten", 0) or view.shape[axis] == math.prod(view.shape[axis:]):
         return [over_axis(builder, view, axis)]
     flat = regroup(view, [*view.shape[:axis], math.prod(view.shape[axis:])])

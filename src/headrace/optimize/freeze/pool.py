@@ -19,6 +19,8 @@ def freeze_average(context: FreezeContext, layer: Layer) -> None:
     shape = context.network.input_shapes(layer)[0]
     counts = np.unique(definition.divisors(context.attributes(layer), shape))
     units = (x.scale / counts.astype(np.float64))[None]
+    window = definition.window_of(context.attributes(layer), shape)
     # With count_padding a divisor is the whole window, of which fewer positions may be covered: still an upper bound.
-    rq = context.requantization(layer, units, (x.magnitude * counts)[None])
+    covered = counts * (window.kernel_shape[0] * window.kernel_shape[1] if window.total else 1)
+    rq = context.requantization(layer, units, (x.magnitude * covered)[None])
     context.store(layer, rq, {"counts": counts.astype(np.uint32)})

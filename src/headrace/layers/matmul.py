@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products of two computed matrices, as in attention: one product per row of height.
+
+The device has no matrix product of two activations; a pass decomposes it into products of elements (16 bit) and their
+sums, which it has (passes/decompose_matmul.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.hn import Array
+from headrace.layers.base import Attributes, Counts, LayerDefinition, register
+from headrace.layers.shapes import need_rank, shape_error
+from headrace.numerics.ops import AnyTensor, FloatOps
+
+#: Products of elements that one layer may need per frame; each is an element of a tensor once it is decomposed.
+MAX_PRODUCTS = 1 << 27
+
+
+@dataclass(frozen=True)
+class MatmulAttributes(Attributes):
+    """[G, N, K] times [G, K, M]: height counts the matrices, width their rows, channels their columns."""
+
+
+@register
+class Matmul(LayerDefinition):
+    kind = "matmul"
+    prefix = "matmul"
+    attributes = MatmulAttributes
+    operands = (2, 2)
+    has_integer_form = False
+    description = "Products of the matrices (width × channels) of two tensors, row by row of height; decomposed."
+
+    @classmethod
+    def output_shape(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+        left, right = shapes
+        for shape in shapes:
+            need_rank(shape, 4, where)
+        if left[1] != right[1] or left[3] != right[2]:
+            raise shape_error(
+                where, "the matrices do not fit", [list(left[1:]), list(right[1:])], "[G, N, K] and [G, K, M]"
+            )
+        products = left[1] * left[2] * left[3] * right[3]
+        if products > MAX_PRODUCTS:
+            got = f"{products} of {list(left[1:])} and {list(right[1:])}"
+            raise shape_error(where, "the matrices need too many products", got, f"≤ {MAX_PRODUCTS}")
+        return (-1, left[1], left[2], right[3])
+
+    @classmethod
+    def forward_float(
+        cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+    ) -> AnyTensor:
+        return ops.matmul(inputs[0], inputs[1])
+
+    @classmethod
+    def counts(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
+        groups, rows, inner = shapes[0][1:]
+        products = groups * rows * inner * shapes[1][3]
+        return Counts(operations=2 * products, output_elements=groups * rows * shapes[1][3])

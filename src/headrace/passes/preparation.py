@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rewrites between a parsed network and one whose layers the device has: made before anything is measured."""
+
+from __future__ import annotations
+
+from headrace.passes.base import Pass
+from headrace.passes.decompose_matmul import DecomposeMatmul
+from headrace.passes.decompose_softmax import DecomposeSoftmax
+from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
+
+PREPARATION: tuple[Pass, ...] = (DecomposeMatmul(), DecomposeSoftmax(), FuseElementwiseAdd())
