@@ -16,8 +16,20 @@ from headrace.errors import InternalError
 from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
 from headrace.targets import load_target
-from headrace.timing import Allocation, Shortage, allocate, flow_of, limits_of, one_context
-from headrace.timing.sharing import Member, order_of, share
+from headrace.timing import (
+    Allocation,
+    Family,
+    Plane,
+    RowKind,
+    RowRule,
+    Shortage,
+    Work,
+    allocate,
+    flow_of,
+    limits_of,
+    one_context,
+)
+from headrace.timing.sharing import order_of, share
 from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
@@ -114,14 +126,24 @@ def test_who_may_share() -> None:
     assert shared(n - 1, 1) is None
 
 
+def window(name: str, kernel: int, *sources: Plane, table: tuple[int, ...] = ()) -> Work:
+    """A stage of four rows; ``table`` has the last row of its first operand that each row reads."""
+    rule = RowRule(RowKind.WINDOW, kernel, 1, 1, kernel // 2)
+    if table:
+        rule = RowRule(RowKind.TABLE, table=tuple((0, last) for last in table))
+    out = Plane(name, len(table) or 4, 8, 8)
+    return Work(name, "conv", Family.DENSE, sources, (rule, *(RowRule() for _ in sources[1:])), out)
+
+
 def test_the_order_of_rows_by_hand() -> None:
-    """A window of two rows feeds one of three; both end with the frame, and rows in front of the frame need nothing."""
-    first = Member("a", [("x", 4, np.array([0, 1, 2, 3]))], np.arange(4))
-    second = Member("b", [("a", 4, np.array([1, 2, 3, 3]))], np.arange(4))
+    """A window of one row feeds one of three; rows stand where the part of the frame that they need ends."""
+    x = Plane("x", 4, 8, 8)
+    first = window("a", 1, x)
+    second = window("b", 3, first.output)
     # a0 a1 b0 a2 b1 a3 b2 b3, as places in a's steps followed by b's.
     assert order_of([first, second]).tolist() == [0, 1, 4, 2, 5, 3, 6, 7]
     # Beside it a stage that reads two rows of another tensor: half of the frame with each; a step never goes back.
-    third = Member("c", [("y", 2, np.array([0, 1, 0])), ("b", 4, np.array([-1, -1, 3]))], np.arange(3))
+    third = window("c", 1, Plane("y", 2, 8, 8), table=(0, 1, 1))
     assert order_of([first, second, third]).tolist() == [0, 1, 4, 8, 2, 5, 3, 6, 7, 9, 10]
 
 

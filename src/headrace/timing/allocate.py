@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from math import floor
 
 import numpy as np
@@ -19,7 +20,7 @@ from headrace.hn import Array
 from headrace.targets import Target
 from headrace.timing.options import Option, options_of
 from headrace.timing.resources import MEMORY, RESOURCES, Use, per_cluster, total, usable
-from headrace.timing.rows import RowSchedule, buffer_units, link_frame_cycles, schedule
+from headrace.timing.rows import RowSchedule, buffer_units, latency_of, least_buffer_units, link_frame_cycles, schedule
 from headrace.timing.sharing import IN_TURN, controller_loads, share, shared_uses
 from headrace.timing.work import Flow
 
@@ -95,14 +96,14 @@ class OptionTable:
         part.cycles, part.use, part.priced = (a[first:last] for a in (self.cycles, self.use, self.priced))
         return part
 
-    @property
-    def thresholds(self) -> list[int]:
+    @cached_property
+    def thresholds(self) -> tuple[int, ...]:
         """Every frame time at which the set of usable options changes and all stages have one, ascending."""
         if not self.options:
-            return [1]
+            return (1,)
         floor = int(self.cycles.min(axis=1).max())
         values = np.unique(self.cycles[self.cycles < self.NEVER])
-        return [int(v) for v in values if v >= floor]
+        return tuple(values[np.searchsorted(values, floor) :].tolist())
 
     def choose(self, period: int, limits: Sequence[int]) -> list[int] | None:
         """An option index per stage with cycles ≤ ``period`` whose sums stay within ``limits``, or ``None``."""
@@ -248,15 +249,29 @@ class _Search:
         self.flow, self.target, self.limits, self.place, self.sharing = flow, target, limits, place, sharing
         self.table = table or OptionTable([options_of(w, target) for w in flow.works])
         self.link = link_frame_cycles(flow, target)
+        self._bounds: dict[bool, int] = {}
 
     def pick(self, chosen: Sequence[int]) -> list[Option]:
         return [row[i] for row, i in zip(self.table.options, chosen, strict=True)]
 
-    def bounding(self, roots: Sequence[int]) -> Use:
+    def bounding(self, shared: bool) -> Use:
         """Limits of the lower bound: what is shared bounds nothing."""
-        if not roots:
+        if not shared:
             return self.limits.values
         return tuple(UNLIMITED if i in IN_TURN else n for i, n in enumerate(self.limits.values))
+
+    def lower_bound(self, shared: bool) -> int:
+        """No choice has a smaller frame time, buffers left aside."""
+        if shared not in self._bounds:
+            self._bounds[shared] = max(self.table.lower_bound(self.bounding(shared)), self.link)
+        return self._bounds[shared]
+
+    @cached_property
+    def least(self) -> int:
+        """No pipeline with its buffers has a smaller frame time."""
+        buffers = np.array([least_buffer_units(w, self.target) for w in self.flow.works], np.int64)
+        found = self.table.floor(self.bounding(self.sharing), buffers)
+        return self.table.thresholds[-1] + 1 if found is None else found
 
     def choose(self, threshold: int, limits: Sequence[int]) -> tuple[list[Option], list[int]] | None:
         """Options within the limits and whose controllers they run on (empty: their own)."""
@@ -276,7 +291,9 @@ class _Search:
         return None
 
     def attempt(self, threshold: int) -> Allocation | None:
-        """A complete allocation with every stage within ``threshold``, or ``None``."""
+        """A pipeline with its buffers, every stage within ``threshold``, or ``None``."""
+        if threshold < self.least:
+            return None
         reserve = memory = 0
         for _ in range(4):
             limits = list(self.limits.values)
@@ -298,23 +315,18 @@ class _Search:
         return None
 
     def complete(self, options: list[Option], roots: list[int], period: int) -> Allocation:
-        """The pipeline of these options with its buffers, not placed."""
-        rows = schedule(self.flow, options, period, self.target, roots)
+        """The pipeline of these options with its buffers, not placed, its latency not known."""
+        rows = RowSchedule(schedule(self.flow, options, period, self.target, roots), 0)
         buffers = buffer_units(self.flow, rows.buffers, self.target)
-        bound = max(self.table.lower_bound(self.bounding(roots)), self.link)
+        bound, alternatives = self.lower_bound(bool(roots)), self.table.options
         return Allocation(
-            self.flow,
-            options,
-            self.table.options,
-            period,
-            rows,
-            buffers,
-            [],
-            bound,
-            self.limits,
-            self.link,
-            roots,
+            self.flow, options, alternatives, period, rows, buffers, [], bound, self.limits, self.link, roots
         )
+
+    def finish(self, found: Allocation) -> Allocation:
+        """With its latency, which no choice depends on."""
+        latency = latency_of(self.flow, found.options, self.target, found.roots)
+        return replace(found, rows=replace(found.rows, latency=latency))
 
     def shortage(self) -> Shortage:
         """What the most frugal choice lacks."""
@@ -325,7 +337,7 @@ class _Search:
         generous = [max(1, v) * 4096 for v in self.limits.values]
         options = self.pick(self.table.choose(never, generous) or [0] * len(self.flow.works))
         period = max((o.cycles for o in options), default=1) * SLOWER[-1] // 8
-        buffers = buffer_units(self.flow, schedule(self.flow, options, period, self.target).buffers, self.target)
+        buffers = buffer_units(self.flow, schedule(self.flow, options, period, self.target), self.target)
         uses = stage_uses(options, buffers)
         need = total(uses)
         fits = all(n <= h for n, h in zip(need, self.limits.values, strict=True))
@@ -370,7 +382,7 @@ def allocate(
     search = _Search(flow, target, limits, place, table, sharing)
     if any(not row for row in search.table.options):
         return search.shortage()
-    steps = search.table.thresholds
+    steps = list(search.table.thresholds)
     steps += [steps[-1] * factor // 8 for factor in SLOWER]
     best: Allocation | None = None
     low, high = 0, len(steps)
@@ -383,7 +395,7 @@ def allocate(
             best, high = found, middle
     if best is None:
         return search.shortage()
-    return _faster(search, steps, high, best) if thorough else best
+    return search.finish(_faster(search, steps, high, best) if thorough else best)
 
 
 def _faster(search: _Search, steps: Sequence[int], index: int, best: Allocation) -> Allocation:

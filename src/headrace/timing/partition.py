@@ -16,11 +16,11 @@ import numpy as np
 from headrace.targets import Target
 from headrace.timing.allocate import Allocation, OptionTable, Placer, Shortage, allocate, limits_of
 from headrace.timing.contexts import ContextPlan, Partition, load_cycles, switch_cycles
-from headrace.timing.options import ceil_div, options_of
+from headrace.timing.options import options_of
 from headrace.timing.resources import MEMORY
-from headrace.timing.rows import link_frame_cycles
+from headrace.timing.rows import least_buffer_units, link_frame_cycles
 from headrace.timing.sequence import Costs, cheapest
-from headrace.timing.work import Flow, Plane, RowKind, Work, accumulates
+from headrace.timing.work import Flow, Plane
 
 ALL_CUTS = 40  # works up to which every boundary is a candidate
 BINS, PER_BIN = 20, 2  # else the cheapest boundaries of each twentieth of the network's size
@@ -45,19 +45,6 @@ def segment(flow: Flow, first: int, last: int) -> Flow:
     return Flow(
         works, tuple(inputs.values()), tuple(outputs), tuple(p.tensor for p in crossing if p.tensor not in host)
     )
-
-
-def least_buffer_units(work: Work, target: Target) -> int:
-    """Memory units that the work's line buffers need at any speed."""
-    size = 0
-    for i, (plane, rule) in enumerate(zip(work.operands, work.rules, strict=True)):
-        rows = 1
-        if rule.kind is RowKind.WINDOW:
-            rows = min(plane.height, (rule.kernel - 1) * rule.dilation + 1)
-        elif rule.kind in (RowKind.GATHER, RowKind.WHOLE):
-            rows = plane.height
-        size += plane.row_bytes * (1 if i == 0 and accumulates(work) else rows)
-    return ceil_div(size, target.memory_unit_bytes)
 
 
 class _Partitioner:
@@ -292,4 +279,4 @@ def alone(
     return allocate(part, target, limits_of(target, part, shares), place(part) if place else None)
 
 
-__all__ = ["alone", "least_buffer_units", "partition", "segment"]
+__all__ = ["alone", "partition", "segment"]

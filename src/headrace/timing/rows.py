@@ -15,16 +15,17 @@ in a fixed order (:func:`headrace.timing.sharing.order_of`), which only adds edg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from headrace.hn import Array
 from headrace.targets import Target
 from headrace.timing.options import Option, ceil_div
-from headrace.timing.sharing import Member, order_of
-from headrace.timing.work import Flow, Plane, Work, accumulates, row_windows
+from headrace.timing.sharing import order_of
+from headrace.timing.work import Flow, Plane, RowKind, Steps, Work
 
 FRAMES = 3  # at first; more where a consumer lags further behind its producer
 MAX_FRAMES = 64
@@ -53,12 +54,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class RowSchedule:
-    """Result of :func:`schedule`.
+    """A pipeline's rows.
 
     Attributes:
-        buffers: one per edge, works in order, operands in order, then the host's.
-        latency: cycles from the first input row leaving the host to the last output row being there, for a frame that
-            is alone in the pipeline and whose input comes as fast as the link.
+        buffers: see :func:`schedule`.
+        latency: see :func:`latency_of`.
     """
 
     buffers: tuple[Buffer, ...]
@@ -83,86 +83,96 @@ def _arrivals(plane: Plane, period: int, frames: int, cost: int) -> tuple[Array,
     return ends - cost, ends
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """A stage's steps of one frame.
-
-    Attributes:
-        windows: per operand, (first, last) row of each step; last -1 where the step reads nothing yet.
-        cycles: of each step.
-        rows: step that starts and ends each output row.
-    """
-
-    windows: list[tuple[Array, Array]]
-    cycles: Array
-    rows: Array
+@lru_cache(maxsize=1024)
+def _ramp(count: int) -> Array:
+    """0 … count - 1, not to be written."""
+    ramp = np.arange(count, dtype=np.int64)
+    ramp.flags.writeable = False
+    return ramp
 
 
-def _steps(work: Work, option: Option) -> _Steps:
-    if not accumulates(work):
-        rows = work.output.height
-        windows = [row_windows(work, i) for i in range(len(work.operands))]
-        return _Steps(windows, np.full(rows, option.row_cycles, np.int64), np.arange(rows))
-    count = work.operands[0].height
-    step = np.arange(count, dtype=np.int64)
-    # The other operands (a fused residual) are read with the last step.
-    others = [(np.zeros_like(step), np.where(step < count - 1, -1, p.height - 1)) for p in work.operands[1:]]
+def _accumulation(steps: Steps, option: Option) -> Array:
+    """Cycles of each step of a frame that is summed up row by row."""
     taken = max(option.input_row, option.engine_row)
-    until = -(-taken * np.arange(count + 1, dtype=np.int64) // count)
-    cycles = np.diff(until)
+    cycles = np.diff(-(-taken * np.arange(steps.count + 1, dtype=np.int64) // steps.count))
     cycles[-1] += option.row_cycles - taken
-    return _Steps([(step, step), *others], cycles, np.array([count - 1]))
+    return cycles
 
 
-def _needed(plane: Plane, last: Array, frames: int) -> Array:
-    """Row of all frames that each step needs last, int64 ``[frames · steps]``; -1: none."""
-    frame = np.arange(frames, dtype=np.int64)[:, None]
-    return np.where(last < 0, -1, frame * plane.height + last).reshape(-1)
+def _ready(work: Work, produced: Mapping[str, Array], frames: int, made: Collection[str] = ()) -> Array:
+    """When the rows are there that each step of all frames needs from outside its controller."""
+    ready: Array | None = None
+    for i, plane in enumerate(work.operands):
+        # Rows of another stage on this controller are there: their steps stand before this one in its order.
+        if plane.tensor in made:
+            continue
+        rows, none = work.steps.needed(i, frames)
+        there = produced[plane.tensor][rows]
+        if none is not None:
+            there[none] = 0
+        ready = there if ready is None else np.maximum(ready, there)
+    return np.zeros(work.steps.count * frames, np.int64) if ready is None else ready
 
 
-def _run(
-    works: Sequence[Work], steps: Sequence[_Steps], produced: dict[str, Array], frames: int
-) -> list[tuple[Array, Array]]:
-    """(start, end) of every step of all frames, int64 ``[frames, steps]``, of each stage on one controller.
+@dataclass(frozen=True)
+class _Played:
+    """Ends of all steps of all frames, and starts and ends of all rows, int64."""
 
-    ``produced`` gets the end of every row.
-    """
+    ends: Array
+    row_starts: Array
+    row_ends: Array
+
+
+def _play(work: Work, option: Option, produced: dict[str, Array], frames: int) -> _Played:
+    """A stage with a controller of its own; ``produced`` gets the ends of its rows."""
+    ready = _ready(work, produced, frames)
+    if work.steps.accumulates:
+        cycles = _accumulation(work.steps, option)
+        return _rows_of(work, serve(ready, np.tile(cycles, frames)), cycles, produced, frames)
+    before = _ramp(ready.size) * option.row_cycles
+    starts = np.maximum.accumulate(ready - before) + before
+    ends = starts + option.row_cycles
+    produced[work.output.tensor] = ends
+    return _Played(ends, starts, ends)
+
+
+def _rows_of(work: Work, ends: Array, cycles: Array, produced: dict[str, Array], frames: int) -> _Played:
+    shaped, rows = ends.reshape(frames, -1), work.steps.rows
+    row_ends = shaped[:, rows]
+    row_starts = row_ends - cycles[rows]
+    produced[work.output.tensor] = row_ends.reshape(-1)
+    return _Played(ends, row_starts.reshape(-1), row_ends.reshape(-1))
+
+
+def _play_together(
+    works: Sequence[Work], options: Sequence[Option], produced: dict[str, Array], frames: int
+) -> list[_Played]:
+    """Stages on one controller; ``produced`` gets the ends of their rows."""
     made = {w.output.tensor for w in works}
-    waits: list[Array] = []
-    for work, mine in zip(works, steps, strict=True):
-        ready = np.zeros((frames, mine.cycles.size), np.int64)
-        for plane, (_, last) in zip(work.operands, mine.windows, strict=True):
-            # Rows of another stage on this controller are there: their steps stand before this one in its order.
-            if plane.tensor not in made:
-                index = _needed(plane, last, frames)
-                there = np.where(index < 0, 0, produced[plane.tensor][index])
-                ready = np.maximum(ready, there.reshape(frames, -1))
-        waits.append(ready)
-    cycles = np.concatenate([mine.cycles for mine in steps])
-    order = _order(works, steps) if len(works) > 1 else np.arange(cycles.size)
+    order = order_of(works)
+    cycles = [
+        _accumulation(w.steps, o) if w.steps.accumulates else np.full(w.steps.count, o.row_cycles, np.int64)
+        for w, o in zip(works, options, strict=True)
+    ]
+    waits = [_ready(w, produced, frames, made).reshape(frames, -1) for w in works]
     ready = np.concatenate(waits, axis=1)[:, order]
     ends = np.empty_like(ready)
-    ends[:, order] = serve(ready.reshape(-1), np.tile(cycles[order], frames)).reshape(frames, -1)
-    found: list[tuple[Array, Array]] = []
-    places = np.cumsum([mine.cycles.size for mine in steps])[:-1]
-    for work, mine, end in zip(works, steps, np.split(ends, places, axis=1), strict=True):
-        produced[work.output.tensor] = end[:, mine.rows].reshape(-1)
-        found.append((end - mine.cycles, end))
+    ends[:, order] = serve(ready.reshape(-1), np.tile(np.concatenate(cycles)[order], frames)).reshape(frames, -1)
+    found: list[_Played] = []
+    place = 0
+    for work, mine in zip(works, cycles, strict=True):
+        part = np.ascontiguousarray(ends[:, place : place + mine.size]).reshape(-1)
+        found.append(_rows_of(work, part, mine, produced, frames))
+        place += mine.size
     return found
 
 
-def _order(works: Sequence[Work], steps: Sequence[_Steps]) -> Array:
-    """The order of the steps of one frame on one controller."""
-    return order_of(
-        [
-            Member(
-                work.output.tensor,
-                [(p.tensor, p.height, last) for p, (_, last) in zip(work.operands, mine.windows, strict=True)],
-                mine.rows,
-            )
-            for work, mine in zip(works, steps, strict=True)
-        ]
-    )
+def _play_controller(
+    works: Sequence[Work], options: Sequence[Option], produced: dict[str, Array], frames: int
+) -> list[_Played]:
+    if len(works) == 1:
+        return [_play(works[0], options[0], produced, frames)]
+    return _play_together(works, options, produced, frames)
 
 
 def _controllers(flow: Flow, roots: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -174,28 +184,25 @@ def _controllers(flow: Flow, roots: Sequence[int]) -> Iterator[tuple[int, int]]:
             first = i
 
 
-def _capacity(claims: Array, first: Array, height: int, ended: Array) -> tuple[int, int]:
+def _capacity(claims: Array, keeper: Array, ends: Array, frames: int) -> tuple[int, int]:
     """Most rows of one edge alive at once, and the longest time a frame of it stays.
 
     Args:
         claims: when each row's production starts, all frames.
-        first: first row that each step of a frame reads.
-        height: rows of one frame.
-        ended: end of every step, ``[frames, steps]``.
+        keeper: see :class:`headrace.timing.work.Steps`.
+        ends: of every step, all frames.
+        frames: how many.
     """
-    # Row j leaves with the last step that may still read it or an earlier one; no row leaves out of turn.
-    least = np.minimum.accumulate(first[::-1])[::-1]
-    keeper = np.maximum(np.searchsorted(least, np.arange(height), side="right") - 1, 0)
-    freed = np.maximum.accumulate(ended[:, keeper].reshape(-1))
-    gone = np.searchsorted(freed, claims, side="right")
-    stay = freed.reshape(-1, height)[:, -1] - claims.reshape(-1, height)[:, 0]
-    return int((np.arange(1, claims.size + 1) - gone).max()) + MARGIN, int(stay.max())
+    freed = ends.reshape(frames, -1)[:, keeper]
+    gone = np.searchsorted(freed.reshape(-1), claims, side="right")
+    stay = freed[:, -1] - claims.reshape(frames, -1)[:, 0]
+    return int((_ramp(claims.size) - gone).max()) + 1 + MARGIN, int(stay.max())
 
 
 def schedule(
     flow: Flow, options: Sequence[Option], period: int, target: Target, roots: Sequence[int] = ()
-) -> RowSchedule:
-    """The row schedule with the given option per work and one frame every ``period`` cycles.
+) -> tuple[Buffer, ...]:
+    """The line buffers that the given option per work and one frame every ``period`` cycles need.
 
     Args:
         flow: the graph.
@@ -203,20 +210,23 @@ def schedule(
         period: at least the cycles of every option; larger gives smaller buffers.
         target: for the link.
         roots: the work whose controller each work runs on; empty: each has its own.
+
+    Returns:
+        One per edge, works in order, operands in order, then the host's.
     """
     frames, stay = FRAMES, 0
     while True:
-        result, stay = _schedule(flow, options, period, target, frames, roots)
+        buffers, stay = _schedule(flow, options, period, target, frames, roots)
         # Frames alive on one edge at once must all be simulated, and one more.
         needed = min(stay // period + 2, MAX_FRAMES)
         if needed <= frames:
-            return replace(result, latency=latency_of(flow, options, target, roots))
+            return buffers
         frames = needed
 
 
 def _schedule(
     flow: Flow, options: Sequence[Option], period: int, target: Target, frames: int, roots: Sequence[int]
-) -> tuple[RowSchedule, int]:
+) -> tuple[tuple[Buffer, ...], int]:
     longest = 0
     claims: dict[str, Array] = {}
     ends: dict[str, Array] = {}
@@ -226,12 +236,10 @@ def _schedule(
         claims[plane.tensor], ends[plane.tensor] = _arrivals(plane, period, frames, cost)
     for first, last in _controllers(flow, roots):
         works = flow.works[first:last]
-        steps = [_steps(w, o) for w, o in zip(works, options[first:last], strict=True)]
-        played = _run(works, steps, ends, frames)
-        for work, mine, (start, end) in zip(works, steps, played, strict=True):
-            claims[work.output.tensor] = start[:, mine.rows].reshape(-1)
+        for work, played in zip(works, _play_controller(works, options[first:last], ends, frames), strict=True):
+            claims[work.output.tensor] = played.row_starts
             for i, plane in enumerate(work.operands):
-                rows, stay = _capacity(claims[plane.tensor], mine.windows[i][0], plane.height, end)
+                rows, stay = _capacity(claims[plane.tensor], work.steps.keepers[i], played.ends, frames)
                 longest = max(longest, stay)
                 buffers.append(Buffer(plane.tensor, work.name, i, rows, rows * plane.row_bytes))
     for plane in flow.outputs:
@@ -241,15 +249,16 @@ def _schedule(
         gone = np.searchsorted(out, claims[plane.tensor], side="right")
         rows = min(int((np.arange(1, gone.size + 1) - gone).max()), 2 * plane.height + 1) + MARGIN
         buffers.append(Buffer(plane.tensor, HOST, 0, rows, rows * plane.row_bytes))
-    return RowSchedule(tuple(buffers), 0), longest
+    return tuple(buffers), longest
 
 
 def latency_of(flow: Flow, options: Sequence[Option], target: Target, roots: Sequence[int] = ()) -> int:
-    """Cycles of one frame alone in the pipeline, from the host and back to it."""
+    """Cycles from the first input row leaving the host to the last output row being there, for a frame that is alone in
+    the pipeline and whose input comes as fast as the link.
+    """
     ends = _burst(flow, target)
     for first, last in _controllers(flow, roots):
-        works = flow.works[first:last]
-        _run(works, [_steps(w, o) for w, o in zip(works, options[first:last], strict=True)], ends, 1)
+        _play_controller(flow.works[first:last], options[first:last], ends, 1)
     # All outputs share the link, in the order in which their rows are ready.
     ready = np.concatenate([ends[p.tensor] for p in flow.outputs] or [np.zeros(0, np.int64)])
     costs = [np.full(p.height, flow.link_cycles(p, p.row_bytes, target), np.int64) for p in flow.outputs]
@@ -266,6 +275,19 @@ def _burst(flow: Flow, target: Target) -> dict[str, Array]:
     costs = [flow.link_cycles(p, p.row_bytes, target) for p in flow.inputs]
     sent = sum((np.minimum(turns, p.height) * c for p, c in zip(flow.inputs, costs, strict=True)), np.zeros_like(turns))
     return {p.tensor: sent[: p.height] for p in flow.inputs}
+
+
+def least_buffer_units(work: Work, target: Target) -> int:
+    """Memory units that the work's line buffers need at any speed."""
+    size = 0
+    for i, (plane, rule) in enumerate(zip(work.operands, work.rules, strict=True)):
+        rows = 1
+        if rule.kind is RowKind.WINDOW:
+            rows = min(plane.height, (rule.kernel - 1) * rule.dilation + 1)
+        elif rule.kind in (RowKind.GATHER, RowKind.WHOLE):
+            rows = plane.height
+        size += plane.row_bytes * (1 if i == 0 and work.steps.accumulates else rows)
+    return ceil_div(size, target.memory_unit_bytes)
 
 
 def buffer_units(flow: Flow, buffers: Sequence[Buffer], target: Target) -> list[int]:

@@ -118,39 +118,26 @@ def controller_loads(options: Sequence[Option], roots: Sequence[int]) -> list[in
     return [sums[root] for root in owner]
 
 
-@dataclass(frozen=True)
-class Member:
-    """One stage of a shared controller, its steps of one frame.
-
-    Attributes:
-        output: the tensor it writes.
-        operands: of each: tensor, its rows, and the last row that each step needs (-1: none).
-        rows: the step that ends each output row.
-    """
-
-    output: str
-    operands: list[tuple[str, int, Array]]
-    rows: Array
-
-
-def order_of(members: Sequence[Member]) -> Array:
-    """The fixed order in which a controller takes the steps of a frame, as places in all members' steps put together.
+def order_of(works: Sequence[Work]) -> Array:
+    """The fixed order in which a controller takes the steps of a frame, as places in all stages' steps put together.
 
     Each step stands where the part of the frame that it needs ends: the largest share of rows of any operand, for what
-    another member makes the place of that member's step, never before the step in front of it. Ties go to the earlier
+    another of the stages makes the place of that step, never before the step in front of it. Ties go to the earlier
     stage. Shares count in ``2^20``\\ ths, rounded down; the device does the same.
     """
     made: dict[str, tuple[Array, Array]] = {}
     places: list[Array] = []
-    for member in members:
-        place = np.zeros(member.operands[0][2].size, np.int64)
-        for tensor, height, last in member.operands:
-            inside = made.get(tensor)
-            share = (
-                (last + 1) * SHARE // height if inside is None else np.where(last < 0, 0, inside[0][inside[1]][last])
-            )
+    for work in works:
+        place = np.zeros(work.steps.count, np.int64)
+        for plane, last in zip(work.operands, work.steps.last, strict=True):
+            inside = made.get(plane.tensor)
+            if inside is None:
+                share = (last + 1) * SHARE // plane.height
+            else:
+                maker, rows = inside
+                share = np.where(last < 0, 0, maker[rows][last])
             place = np.maximum(place, share)
         place = np.maximum.accumulate(place)
         places.append(place)
-        made[member.output] = (place, member.rows)
+        made[work.output.tensor] = (place, work.steps.rows)
     return np.argsort(np.concatenate(places), kind="stable")

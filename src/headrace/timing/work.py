@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
@@ -112,6 +113,47 @@ class Work:
     macs: int = 0
     controllers: int = 1
 
+    @cached_property
+    def steps(self) -> Steps:
+        """Its steps, made once: searches ask for them thousands of times."""
+        return _steps_of(self)
+
+
+class Steps:
+    """What a stage does in one frame, step by step; a step is a row of its output, or of its first operand where it
+    accumulates a whole frame into one row.
+
+    Attributes:
+        accumulates: see :func:`accumulates`.
+        count: steps of one frame.
+        last: per operand, the last row that each step needs, -1 where it needs none.
+        rows: the step that starts and ends each output row.
+        keepers: per operand, the step whose end frees each row: the last that may still read it or an earlier one; no
+            row leaves out of turn.
+    """
+
+    def __init__(self, work: Work, windows: list[tuple[Array, Array]], rows: Array) -> None:
+        self.accumulates = accumulates(work)
+        self.count = windows[0][1].size
+        self.last = [last for _, last in windows]
+        self.rows = rows
+        self.keepers: list[Array] = []
+        self._heights = [p.height for p in work.operands]
+        self._needed: dict[tuple[int, int], tuple[Array, Array | None]] = {}
+        for (first, _), height in zip(windows, self._heights, strict=True):
+            least = np.minimum.accumulate(first[::-1])[::-1]
+            self.keepers.append(np.maximum(np.searchsorted(least, np.arange(height), side="right") - 1, 0))
+
+    def needed(self, operand: int, frames: int) -> tuple[Array, Array | None]:
+        """Row of all frames that each step needs last, int64 ``[frames · steps]``; where it needs none, or ``None``."""
+        key = operand, frames
+        if key not in self._needed:
+            last = self.last[operand]
+            rows = np.arange(frames, dtype=np.int64)[:, None] * self._heights[operand] + np.maximum(last, 0)
+            none = np.tile(last < 0, frames) if (last < 0).any() else None
+            self._needed[key] = rows.reshape(-1), none
+        return self._needed[key]
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -174,6 +216,17 @@ def accumulates(work: Work) -> bool:
     height = work.operands[0].height
     gathers = work.rules[0].kind in (RowKind.WINDOW, RowKind.WHOLE, RowKind.RESHAPE)
     return gathers and work.output.height == 1 and height > 1 and row_window(work, 0, 0)[1] == height - 1
+
+
+def _steps_of(work: Work) -> Steps:
+    if not accumulates(work):
+        windows = [row_windows(work, i) for i in range(len(work.operands))]
+        return Steps(work, windows, np.arange(work.output.height))
+    count = work.operands[0].height
+    step = np.arange(count, dtype=np.int64)
+    # The other operands (a fused residual) are read with the last step.
+    others = [(np.zeros_like(step), np.where(step < count - 1, -1, p.height - 1)) for p in work.operands[1:]]
+    return Steps(work, [(step, step), *others], np.array([count - 1]))
 
 
 def row_window(work: Work, operand: int, y: int) -> tuple[int, int]:
