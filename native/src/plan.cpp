@@ -6,6 +6,7 @@
 #include <map>
 
 #include "errors.hpp"
+#include "line_tables.hpp"
 #include "plan_window.hpp"
 #include "verifier.hpp"
 
@@ -293,7 +294,8 @@ void fill_resize(Step& s, const Program& p, Budget& budget, uint64_t entry) {
   read(s.record.column_table_offset, columns, s.column_table);
 }
 
-uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& budget, uint32_t threads) {
+uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& budget, LineBudget& lines,
+                   uint32_t threads) {
   const KernelRecord& k = s.record;
   const auto row = static_cast<uint64_t>(s.out.width * s.out.channels);
   const uint64_t window = sat_mul(k.kernel_height, k.kernel_width);
@@ -319,6 +321,7 @@ uint64_t plan_step(Step& s, const Program& p, const KernelSet& kernels, Budget& 
       const uint64_t blocks = static_cast<uint64_t>(w.groups * w.group_blocks);
       fill_requantise(s, p, budget, blocks * kColumns, [&](uint64_t lane) { return channel_of_lane(w, lane); });
       fill_table(s, p, budget);
+      if (kernels.line_tables) fit_lines(s, budget, lines);
       if (s.in.size() == 2) s.q.residual_zero = s.in[1].zero;
       s.window.q = s.q;
       s.run = depthwise ? run_depthwise : run_convolution;
@@ -388,6 +391,7 @@ Plan make_plan(const Program& program, const KernelSet& kernels, uint32_t thread
   Plan plan;
   plan.lanes.emplace_back();
   Lane& lane = plan.lanes[0];
+  LineBudget lines;
   const std::vector<uint64_t> at = place_tensors(program, plan.arena_bytes);
   lane.arena = AlignedBytes(budget, plan.arena_bytes, "tensors");
   for (size_t i = 0; i < program.tensors.size(); ++i) {
@@ -399,7 +403,7 @@ Plan make_plan(const Program& program, const KernelSet& kernels, uint32_t thread
     step->record = record;
     for (uint32_t j = 0; j < record.operand_count; ++j) step->in.push_back(lane.tensors[program.operand(record, j)]);
     step->out = lane.tensors[record.output];
-    const uint64_t scratch = plan_step(*step, program, kernels, budget, threads);
+    const uint64_t scratch = plan_step(*step, program, kernels, budget, lines, threads);
     plan.scratch_bytes = std::max(plan.scratch_bytes, (scratch + kSlack + 63) / 64 * 64);
     plan.work = sat_add(plan.work, step->work);
     lane.steps.push_back(std::move(step));

@@ -82,7 +82,7 @@ struct Step {
   WindowOp window{};
   ElementwiseOp elementwise{};
   // Owned constants; `q`, `window` and `elementwise` point into them.
-  AlignedBytes multipliers, shifts, bias, weights, row_weights, table, table_bases;
+  AlignedBytes multipliers, shifts, bias, weights, row_weights, table, table_bases, line_tables;
   std::vector<int64_t> segment_offset;
   // POOL_SUM: class of each output row and column by covered elements, and the requantisation of each pair.
   std::vector<uint32_t> row_class, column_class, pair_entry;

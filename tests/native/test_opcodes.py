@@ -76,13 +76,25 @@ def geometry(rng: np.random.Generator, x: tuple[int, int, int]) -> tuple[dict[st
     return fields, (out[0], out[1])
 
 
+def curve(rng: np.random.Generator, bits: int) -> np.ndarray[Any, Any]:
+    """A table as an activation gives it: x * sigmoid(x) or tanh, saturating at either end or not."""
+    x = np.linspace(-rng.uniform(2, 12), rng.uniform(1, 20), 1 << bits)
+    y = x / (1 + np.exp(-x)) if rng.integers(0, 4) else np.tanh(x)
+    return np.clip(np.rint(rng.uniform(2, 400) * y + rng.integers(0, 60)), 0, 255).astype(np.uint8)
+
+
 def own_tables(rng: np.random.Generator, fields: dict[str, Any], channels: int) -> dict[str, Any]:
-    """Now and then several tables instead of the one, and each channel's choice."""
-    if not fields.get("table_bits") or rng.integers(0, 2):
+    """Now and then a smooth table, or several instead of the one and each channel's choice."""
+    bits = fields.get("table_bits", 0)
+    smooth = bits and rng.integers(0, 3)  # fast kernels know tables that are lines
+    if smooth:
+        fields["table"] = curve(rng, bits)
+    if not bits or rng.integers(0, 2):
         return {}
     count = int(rng.integers(1, 9))
+    tables = [curve(rng, bits) if smooth else rng.integers(0, 256, 1 << bits) for _ in range(count)]
     return {
-        "table": rng.integers(0, 256, count << fields["table_bits"]).astype(np.uint8),
+        "table": np.concatenate(tables).astype(np.uint8),
         "table_count": count,
         "channel_table": rng.integers(0, count, channels).astype(np.uint8),
     }
@@ -112,7 +124,7 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, **fi
         max(reach / 8, 255.0),
         cout if rng.integers(0, 2) else 1,
         len(inputs),
-        table_bits=int(rng.choice([0, 0, 9, 12])),
+        table_bits=int(rng.choice([0, 0, 9, 10, 11, 12, 14])),
     )
     fields |= own_tables(rng, fields, cout)
     limit = int(2**61 / (reach + 255))

@@ -3,7 +3,7 @@
 
 namespace headrace {
 
-const KernelSet kAvx2Kernels = {"avx2",           kStep,          sizeof(BandElement), sizeof(WeightElement), false, 0,
+const KernelSet kAvx2Kernels = {"avx2",           kStep,          sizeof(BandElement), sizeof(WeightElement), false, false, 0,
                                 convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

@@ -158,10 +158,10 @@ void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int p
 }
 
 // A run's sums to codes, the convolution's last step.
-template <Second kSecond, bool kTable, int kBlocks, int kPixels>
+template <Second kSecond, int kBlocks, int kPixels>
 HEADRACE_INLINE inline void store_run(const Sums<kBlocks, kPixels>& sums, const Scaling* scalings, const Target& to) {
   repeat<kBlocks>([&](auto b) HEADRACE_INLINE {
-    const FourPixels<kSecond, kTable> codes(scalings[b]);
+    const FourPixels<kSecond, kCode> codes(scalings[b]);
     const int columns = b + 1 < kBlocks ? kColumns : to.last_columns;
     repeat<(kPixels + 3) / 4>([&](auto quad) HEADRACE_INLINE {
       constexpr int kFirst = 4 * quad, kLast = kPixels - 1;
@@ -182,11 +182,9 @@ void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement*
   inner_product(op, a, w, bias, sums);
   switch (scalings->in_registers) {
     case Scaling::InRegisters::kPlain:
-      return store_run<kNone, false>(sums, scalings, to);
+      return store_run<kNone>(sums, scalings, to);
     case Scaling::InRegisters::kAdds:
-      return store_run<kResidual, false>(sums, scalings, to);
-    case Scaling::InRegisters::kLooksUp:
-      return store_run<kNone, true>(sums, scalings, to);
+      return store_run<kResidual>(sums, scalings, to);
     default:
       break;
   }

@@ -90,9 +90,78 @@ inline LookUp look_up_of(int64_t most) {
                        : look_up<5>;
 }
 constexpr int64_t kMostPermuted = 4096;  // entries
+constexpr int kMostLongTables = 4;       // of 256 lines in a block; with more the gather is faster (measured on Zen 4)
+
+// Lines (see kernels.hpp) of the tables of a block's channels: three permutes for each table of the block, whatever its
+// length.
+struct LineLookUp {
+  Lines lines;
+  int tables;
+  const uint8_t* parts[kColumns];
+  __mmask64 channels[kColumns];  // where, among the narrowed codes of four pixels, each table's channels lie
+
+  void prepare(const Requantise& q) {
+    lines = q.lines;
+    tables = 0;
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t number = q.table_base ? q.table_base[c] / (int64_t{lines.segments} << lines.step) : 0;
+      const uint8_t* from = lines.parts + number * 3 * lines.segments;
+      int t = 0;
+      while (t < tables && parts[t] != from) ++t;
+      if (t == tables) {
+        parts[tables] = from;
+        channels[tables++] = 0;
+      }
+      channels[t] |= __mmask64{0x1111} << (16 * (c / 4) + c % 4);
+    }
+  }
+
+  template <bool kLong>
+  static __m512i part(const uint8_t* from, __m512i segment) {
+    const __m512i first = _mm512_permutex2var_epi8(load(from), segment, load(from + 64));
+    if (!kLong) return first;
+    const __m512i second = _mm512_permutex2var_epi8(load(from + 128), segment, load(from + 192));
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(segment), first, second);
+  }
+
+  // Codes of 64 indices in 16-bit lanes, narrowed as by packus.
+  template <bool kLong>
+  __m512i codes(__m512i first, __m512i second) const {
+    const __m128i step = _mm_cvtsi32_si128(lines.step), shift = _mm_cvtsi32_si128(lines.shift);
+    const __m512i inside = _mm512_set1_epi16(static_cast<int16_t>((1 << lines.step) - 1));
+    const __m512i offset = _mm512_set1_epi16(static_cast<int16_t>(lines.offset));
+    first = _mm512_subs_epu16(first, offset);
+    second = _mm512_subs_epu16(second, offset);
+    const __m512i segment = _mm512_packus_epi16(_mm512_srl_epi16(first, step), _mm512_srl_epi16(second, step));
+    const int64_t segments = kLong ? 256 : 128;
+    __m512i low = part<kLong>(parts[0], segment), high = part<kLong>(parts[0] + segments, segment);
+    __m512i slope = part<kLong>(parts[0] + 2 * segments, segment);
+    for (int t = 1; t < tables; ++t) {
+      low = _mm512_mask_mov_epi8(low, channels[t], part<kLong>(parts[t], segment));
+      high = _mm512_mask_mov_epi8(high, channels[t], part<kLong>(parts[t] + segments, segment));
+      slope = _mm512_mask_mov_epi8(slope, channels[t], part<kLong>(parts[t] + 2 * segments, segment));
+    }
+    const __m512i zero = _mm512_setzero_si512();
+    const auto value = [&](__m512i index, __m512i slopes, __m512i base) {
+      const __m512i rise = _mm512_maddubs_epi16(_mm512_and_si512(index, inside), slopes);
+      return _mm512_srl_epi16(_mm512_add_epi16(base, rise), shift);
+    };
+    return _mm512_packus_epi16(value(first, _mm512_unpacklo_epi8(slope, zero), _mm512_unpacklo_epi8(low, high)),
+                               value(second, _mm512_unpackhi_epi8(slope, zero), _mm512_unpackhi_epi8(low, high)));
+  }
+};
 #else
 constexpr int64_t kMostPermuted = 0;
+constexpr int kMostLongTables = 0;
+struct LineLookUp {
+  int tables = 0;
+  void prepare(const Requantise&) {}
+};
 #endif
+
+// How a requantised value becomes a code: it is one, or an index into a table that is looked up by a tree of permutes,
+// or as 128 or 256 lines.
+enum Form { kCode, kTree, kLines, kLongLines };
 
 // Every shift is at most 50 and the zero point small (Requantise::high_half): zero and rounding are one addend, and
 // only the upper half of each 64-bit sum is needed; it stays below 2^31, and the narrowing to 16 and 8 bits saturates.
@@ -140,9 +209,10 @@ struct Scaling {
   using Rows = void (*)(const Scaling&, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                         uint8_t* out, ptrdiff_t out_stride, int pixels, int columns);
   // The forms that a convolution computes without storing its sums.
-  enum class InRegisters { kNo, kPlain, kAdds, kLooksUp };
+  enum class InRegisters { kNo, kPlain, kAdds };
 
   HighHalf high_half;
+  LineLookUp lines;
   Requantise q;
   InRegisters in_registers;
   Rows rows;
@@ -152,13 +222,14 @@ struct Scaling {
 
 // The codes of four pixels, in four lanes of 128 bits. Constants are copied: stores of codes might otherwise change
 // them, for all the compiler knows.
-template <Second kSecond, bool kTable>
+template <Second kSecond, Form kForm>
 struct FourPixels {
   const HighHalf high_half;
   const __m512i low, high;
   const uint8_t* const table;
 #if defined(HEADRACE_VBMI)
   const LookUp look;
+  const LineLookUp& lines;
 #endif
 
   explicit FourPixels(const Scaling& s)
@@ -168,7 +239,8 @@ struct FourPixels {
         table(s.q.table)
 #if defined(HEADRACE_VBMI)
         ,
-        look(kTable ? look_up_of(s.q.high) : nullptr)
+        look(kForm == kTree ? look_up_of(s.q.high) : nullptr),
+        lines(s.lines)
 #endif
   {
   }
@@ -187,7 +259,11 @@ struct FourPixels {
     second = _mm512_min_epi16(_mm512_max_epi16(second, low), high);
     __m512i codes;
 #if defined(HEADRACE_VBMI)
-    if (kTable) {
+    if (kForm == kLines) {
+      codes = lines.codes<false>(first, second);
+    } else if (kForm == kLongLines) {
+      codes = lines.codes<true>(first, second);
+    } else if (kForm == kTree) {
       const __m512i byte = _mm512_set1_epi16(0xFF);
       codes = look(table, _mm512_packus_epi16(_mm512_and_si512(first, byte), _mm512_and_si512(second, byte)),
                    _mm512_packus_epi16(_mm512_srli_epi16(first, 8), _mm512_srli_epi16(second, 8)));
@@ -208,10 +284,10 @@ inline void store_four(uint8_t* to, ptrdiff_t stride, __m512i codes, int left, i
   if (left > 3) store_row(to + 3 * stride, _mm512_extracti32x4_epi32(codes, 3), columns);
 }
 
-template <Second kSecond, bool kTable>
+template <Second kSecond, Form kForm>
 void requantise_high(const Scaling& s, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                      uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
-  const FourPixels<kSecond, kTable> codes(s);
+  const FourPixels<kSecond, kForm> codes(s);
   for (int p = 0; p < pixels; p += 4) {
     const int left = pixels - p;
     const auto sums = [&](int i) { return load(a + (p + (i < left ? i : left - 1)) * a_stride); };
@@ -269,10 +345,18 @@ void requantise_any(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride
 
 void Scaling::prepare(const Requantise& requantise, bool residual) {
   static const Rows any[] = {requantise_any<kNone>, requantise_any<kResidual>, requantise_any<kNegative>};
-  static const Rows high[][3] = {
-      {requantise_high<kNone, false>, requantise_high<kNone, true>, requantise_gathered<kNone>},
-      {requantise_high<kResidual, false>, requantise_high<kResidual, true>, requantise_gathered<kResidual>},
-      {requantise_high<kNegative, false>, requantise_high<kNegative, true>, requantise_gathered<kNegative>}};
+#if defined(HEADRACE_VBMI)
+#define HEADRACE_FORMS(second)                                                                  \
+  {requantise_high<second, kCode>, requantise_gathered<second>, requantise_high<second, kTree>, \
+   requantise_high<second, kLines>, requantise_high<second, kLongLines>}
+#else
+#define HEADRACE_FORMS(second)                                  \
+  {                                                             \
+    requantise_high<second, kCode>, requantise_gathered<second> \
+  }
+#endif
+  static const Rows high[][5] = {HEADRACE_FORMS(kNone), HEADRACE_FORMS(kResidual), HEADRACE_FORMS(kNegative)};
+#undef HEADRACE_FORMS
   q = requantise;
   const Second second = second_of(q, residual);
   in_registers = InRegisters::kNo;
@@ -281,11 +365,16 @@ void Scaling::prepare(const Requantise& requantise, bool residual) {
     return;
   }
   high_half.prepare(q, second);
-  const int table = !q.table ? 0 : !q.table_base && q.high < kMostPermuted ? 1 : 2;
-  rows = high[second][table];
-  if (table == 0 && second == kNone) in_registers = InRegisters::kPlain;
-  if (table == 0 && second == kResidual) in_registers = InRegisters::kAdds;
-  if (table == 1 && second == kNone) in_registers = InRegisters::kLooksUp;
+  int form = q.table ? 1 : 0;
+  if (q.table && q.lines.parts && kMostPermuted) {
+    lines.prepare(q);
+    form = q.lines.segments == 128 ? 3 : lines.tables <= kMostLongTables ? 4 : 1;
+  } else if (q.table && !q.table_base && q.high < kMostPermuted) {
+    form = 2;
+  }
+  rows = high[second][form];
+  if (form == 0 && second == kNone) in_registers = InRegisters::kPlain;
+  if (form == 0 && second == kResidual) in_registers = InRegisters::kAdds;
 }
 
 inline void requantise_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,

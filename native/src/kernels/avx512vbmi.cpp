@@ -5,7 +5,7 @@
 namespace headrace {
 
 const KernelSet kAvx512VbmiKernels = {
-    "avx512vbmi",     kStep,          sizeof(BandElement), sizeof(WeightElement), true, 0,
+    "avx512vbmi",     kStep,          sizeof(BandElement), sizeof(WeightElement), true, true, 0,
     convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

@@ -4,7 +4,7 @@
 namespace headrace {
 
 const KernelSet kAvx512VnniKernels = {
-    "avx512vnni",     kStep,          sizeof(BandElement), sizeof(WeightElement), false, 0,
+    "avx512vnni",     kStep,          sizeof(BandElement), sizeof(WeightElement), false, false, 0,
     convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

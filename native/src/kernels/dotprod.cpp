@@ -42,7 +42,7 @@ void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* of
 namespace headrace {
 
 const KernelSet kDotprodKernels = {
-    "dotprod",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, 128,
+    "dotprod",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, false, 128,
     convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

@@ -66,7 +66,7 @@ namespace headrace {
 
 extern const KernelSet kGenericKernels;
 const KernelSet kGenericKernels = {
-    "generic",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, 0,
+    "generic",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, false, 0,
     convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
 
 }  // namespace headrace

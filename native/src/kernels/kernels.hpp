@@ -13,6 +13,14 @@ constexpr int kColumns = 16;      // output channels of one packed block
 constexpr int kBlockPixels = 16;  // most pixels handed to one requantise call
 constexpr int kSlack = 64;        // bytes that may be read past the end of a tensor, band or packed block
 
+// Tables as straight lines. Entry i is min(255, (base[k / 2^step] + slope[k / 2^step] (k mod 2^step)) >> shift) with
+// k = max(0, i - offset).
+struct Lines {
+  const uint8_t* parts;  // [table][3][segments]: low bytes of the bases, high bytes, slopes (int8); null: no lines
+  int32_t segments;      // 128 or 256
+  int32_t step, shift, offset;
+};
+
 // y = clamp(zero + ((a M0 + (r - residual_zero) M1 + 2^(s-1)) >> s), low, high), optionally through a table.
 // The per-channel arrays are padded to whole blocks of kColumns (M = 0, s = 1); M1 is null for one term. Where there is
 // an M1 but no r, the second term is the negative part, min(a, 0) M1: requantisation by sign.
@@ -24,6 +32,7 @@ struct Requantise {
   int64_t zero, low, high;
   const uint8_t* table;       // null: none; readable kSlack bytes past its end
   const int32_t* table_base;  // null: one table for all channels; else table_bytes is 1
+  Lines lines;                // the tables once more, where lines give them exactly and the kernel set uses them
   int32_t table_bytes;        // 1 or 2, also the output's element size when there is a table
   int32_t out_bytes;
   int32_t residual_zero;
@@ -96,6 +105,7 @@ struct KernelSet {
   int band_bytes;    // element size of a band (1: uint8, 2: int16)
   int weight_bytes;  // element size of a packed weight
   bool row_groups;   // depthwise reads WindowOp::row_weights where it is set
+  bool line_tables;  // tables are looked up as lines (Requantise::lines)
   int input_offset;  // what the inner product takes off each code; the packed bias gives it back
   // One tile: output rows row_tile * tile_rows .., blocks column_tile * tile_blocks ..
   void (*convolution)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
