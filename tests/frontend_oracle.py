@@ -45,7 +45,7 @@ class NumpyOps:
     def constant(self, value, like):
         return value.astype(np.float64)
 
-    add, subtract, multiply, exp, tanh = np.add, np.subtract, np.multiply, np.exp, np.tanh
+    add, subtract, multiply, exp, tanh, sin = np.add, np.subtract, np.multiply, np.exp, np.tanh, np.sin
 
     def log(self, x):
         with np.errstate(all="ignore"):

@@ -490,3 +490,58 @@ def test_prelu():
         return m, m.op("PRELU", [x, m.constant(np.array([[[0.1, 0.5, -0.25]]], np.float32))], [1, 4, 6, 3])
 
     later(build)
+
+
+# --- normalisations, and what only folds ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (1, 4, 5, 6)])
+def test_unit_length(shape):
+    m = SmallModel()
+    x = m.input(*shape)
+    check(m, m.op("L2_NORMALIZATION", [x], shape))
+
+
+def test_local_response():
+    m = SmallModel()
+    x = m.input(1, 4, 5, 8)
+    more = {"radius": 2, "bias": 1.5, "alpha": 0.3, "beta": 0.75}
+    check(m, m.op("LOCAL_RESPONSE_NORMALIZATION", [x], [1, 4, 5, 8], **more))
+
+
+def test_reverse():
+    m = SmallModel()
+    x = m.input(1, 4, 5, 6)
+    check(m, m.op("REVERSE_V2", [x, m.ints([2])], [1, 4, 5, 6]))
+
+
+def test_log_softmax():
+    m = SmallModel()
+    x = m.input(1, 10)
+    check(m, m.op("LOG_SOFTMAX", [x], [1, 10]), low=-5.0, high=5.0)
+
+
+@pytest.mark.parametrize("known", ["SELECT", "SELECT_V2"])
+def test_select_by_a_constant(known):
+    m = SmallModel()
+    x = m.input(1, 4, 5, 6)
+    y = m.op("TANH", [x], [1, 4, 5, 6])
+    mask = np.random.default_rng(0).uniform(0, 1, (1, 4, 5, 6)) < 0.5
+    check(m, m.op(known, [m.constant(mask), x, y], [1, 4, 5, 6]))
+
+
+def test_integer_arithmetic_folds():
+    """Shape arithmetic as converters write it: every result is a constant and gives a size."""
+    m = SmallModel()
+    x = m.input(1, 4, 6, 2)
+    half = m.op("FLOOR_DIV", [m.ints([5]), m.ints([2])], [1], "int32")
+    rest = m.op("FLOOR_MOD", [m.ints([7]), m.ints([4])], [1], "int32")
+    rank = m.op("RANK", [x], [], "int32")
+    same = m.op("NOT_EQUAL", [half, rest], [1], "bool")
+    ones = m.op("FILL", [m.ints([1]), m.constant(np.int32(1))], [1], "int32")
+    third = m.op("SELECT_V2", [same, m.op("MUL", [half, m.ints([12])], [1], "int32"), ones], [1], "int32")
+    sizes = m.op("CONCATENATION", [ones, third, half], [3], "int32", axis=0)
+    picked = m.op("ADD", [sizes, m.op("ZEROS_LIKE", [sizes], [3], "int32")], [3], "int32")
+    y = m.op("RESHAPE", [x, picked], [1, 24, 2])
+    m.op("SUB", [rank, rank], [], "int32")
+    check(m, m.op("TANH", [y], [1, 24, 2]))

@@ -146,6 +146,9 @@ class TorchFloatOps(TorchMoves):
     def erf(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.erf(x)
 
+    def sin(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x)
+
     def sigmoid(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(x)
 

@@ -27,29 +27,33 @@ from headrace.frontends.graph import (
 )
 from headrace.hn import Array
 
-MAX_ELEMENTS = 1 << 24
-MAX_TOTAL_ELEMENTS = 1 << 26
+#: One constant that is made: enough for the largest dense layer of VGG (25,088 × 4,096 floats, 392 MiB).
+MAX_BYTES = 512 << 20
+#: All of one file together.
+MAX_TOTAL_BYTES = 768 << 20
 Operands = Sequence["Array | None"]
 Evaluator = Callable[[ir.Node, Operands, "Budget"], list[Array]]
 EVALUATORS: dict[str, Evaluator] = {}
 
 
 class Budget:
-    """How many elements may still be created by growing operations."""
+    """How many bytes may still be created by growing operations."""
 
     def __init__(self) -> None:
-        self.left = MAX_TOTAL_ELEMENTS
+        self.left = MAX_TOTAL_BYTES
 
-    def take(self, shape: Sequence[int]) -> None:
-        """Announce a result; refuses what is too large."""
+    def take(self, shape: Sequence[int], dtype: np.dtype[Any] | None = None) -> None:
+        """Announce a result, of 8 bytes an element where its type is not known; refuses what is too large."""
         if any(int(d) < 0 for d in shape):
             raise Unsupported("the constant would have a negative size")
-        size = math.prod(int(d) for d in shape)
-        self.left -= size
-        if size > MAX_ELEMENTS or self.left < 0:
+        size = math.prod(int(d) for d in shape) * (8 if dtype is None else dtype.itemsize)
+        if size > MAX_BYTES or size > self.left:
             raise Unsupported(
-                f"the constant would have {size} elements", f"at most {MAX_ELEMENTS}, and {MAX_TOTAL_ELEMENTS} in all"
+                f"the constant of shape {[int(d) for d in shape]} would need {size >> 20} MiB",
+                f"at most {MAX_BYTES >> 20} MiB, and {MAX_TOTAL_BYTES >> 20} MiB for all that the file makes",
+                ("export with the constants stored as weights (initializers)",),
             )
+        self.left -= size
 
 
 def evaluates(*names: str) -> Callable[[Evaluator], Evaluator]:
@@ -176,7 +180,7 @@ def _size(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 def _gather(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data, indices = operand(operands, 0), operand(operands, 1)
     axis = axis_in(integer(node, "axis", 0), data.ndim)
-    budget.take([*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]])
+    budget.take([*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]], data.dtype)
     return [np.take(data, indices.astype(np.int64), axis=axis, mode="raise")]
 
 
@@ -213,7 +217,7 @@ def split_sizes(node: ir.Node, size: int, given: Array | None) -> list[int]:
 @evaluates("Concat")
 def _concat(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     arrays = [operand(operands, i) for i in range(len(operands))]
-    budget.take([sum(a.size for a in arrays)])
+    budget.take([sum(a.size for a in arrays)], max((a.dtype for a in arrays), key=lambda d: d.itemsize))
     return [np.concatenate(arrays, axis=integer(node, "axis", 0))]
 
 
@@ -252,7 +256,6 @@ def _transpose(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]
 @evaluates("ConstantOfShape")
 def _constant_of_shape(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     shape = integer_list(operand(operands, 0), "the shape")
-    budget.take(shape)
     raw = node.attributes.get("value")
     value = (
         raw.value.numpy().reshape(-1)
@@ -261,6 +264,7 @@ def _constant_of_shape(node: ir.Node, operands: Operands, budget: Budget) -> lis
     )
     if value.size != 1:
         raise Unsupported("the value of ConstantOfShape is not one number")
+    budget.take(shape, value.dtype)
     return [np.full(shape, value[0], value.dtype)]
 
 
@@ -268,7 +272,7 @@ def _constant_of_shape(node: ir.Node, operands: Operands, budget: Budget) -> lis
 def _expand(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data = operand(operands, 0)
     shape = np.broadcast_shapes(data.shape, tuple(integer_list(operand(operands, 1), "the shape")))
-    budget.take(shape)
+    budget.take(shape, data.dtype)
     return [np.broadcast_to(data, shape)]
 
 
@@ -277,7 +281,7 @@ def _tile(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data, repeats = operand(operands, 0), integer_list(operand(operands, 1), "repeats")
     if len(repeats) != data.ndim:
         raise Unsupported("Tile needs one repeat per axis")
-    budget.take([s * r for s, r in zip(data.shape, repeats, strict=True)])
+    budget.take([s * r for s, r in zip(data.shape, repeats, strict=True)], data.dtype)
     return [np.tile(data, repeats)]
 
 
@@ -311,10 +315,12 @@ _BINARY: dict[str, Callable[[Array, Array], Any]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide, "Equal": np.equal, "Greater": np.greater,
     "Less": np.less, "GreaterOrEqual": np.greater_equal, "LessOrEqual": np.less_equal, "And": np.logical_and,
     "Or": np.logical_or, "Max": np.maximum, "Min": np.minimum, "Mod": np.mod, "Pow": np.power,
+    "Sum": np.add, "Xor": np.logical_xor,
 }  # fmt: skip
 _UNARY: dict[str, Callable[[Array], Any]] = {
     "Neg": np.negative, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Abs": np.abs, "Floor": np.floor, "Ceil": np.ceil,
-    "Not": np.logical_not, "Exp": np.exp, "Log": np.log, "Relu": lambda x: np.maximum(x, 0), "Sign": np.sign,
+    "Not": np.logical_not, "Round": np.rint, "Sin": np.sin, "Cos": np.cos, "Tanh": np.tanh,
+    "Exp": np.exp, "Log": np.log, "Relu": lambda x: np.maximum(x, 0), "Sign": np.sign,
 }  # fmt: skip
 
 
@@ -350,6 +356,60 @@ def _reduce(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     return [
         np.asarray(reduce[node.op_type](data, axis=over, keepdims=integer(node, "keepdims", 1) == 1)).astype(data.dtype)
     ]
+
+
+@evaluates("IsNaN", "IsInf")
+def _is_finite(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    return [(np.isnan if node.op_type == "IsNaN" else np.isinf)(operand(operands, 0))]
+
+
+@evaluates("CastLike")
+def _cast_like(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    return [operand(operands, 0).astype(operand(operands, 1).dtype)]
+
+
+@evaluates("Clip")
+def _clip(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data, low, high = operand(operands, 0), optional(operands, 1), optional(operands, 2)
+    data = data if low is None else np.maximum(data, low)
+    return [data if high is None else np.minimum(data, high)]
+
+
+@evaluates("CumSum")
+def _cumulate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    if integer(node, "exclusive", 0) or integer(node, "reverse", 0):
+        raise Unsupported("CumSum that is exclusive or reversed", "neither")
+    data = operand(operands, 0)
+    return [
+        np.cumsum(data, axis=axis_in(integer_list(operand(operands, 1), "the axis")[0], data.ndim)).astype(data.dtype)
+    ]
+
+
+@evaluates("Trilu")
+def _triangle(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    offset = optional(operands, 1)
+    k = 0 if offset is None else integer_list(offset, "k")[0]
+    return [(np.triu if integer(node, "upper", 1) else np.tril)(operand(operands, 0), k)]
+
+
+@evaluates("DequantizeLinear")
+def _dequantize(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    """Weights stored as integers, with one scale or one per index of an axis."""
+    codes, scale, zero = operand(operands, 0), operand(operands, 1), optional(operands, 2)
+    if integer(node, "block_size", 0) or scale.ndim > 1 or scale.dtype != np.float32:
+        raise Unsupported(
+            "DequantizeLinear with blocks, or scales that are not float32", "one scale, or one per channel"
+        )
+    shape = [1] * codes.ndim
+    if scale.size > 1:
+        shape[axis_in(integer(node, "axis", 1), codes.ndim)] = scale.size
+    budget.take(codes.shape, scale.dtype)
+    centred = (
+        codes.astype(np.int32)
+        if zero is None
+        else codes.astype(np.int32) - zero.astype(np.int32).reshape(shape if zero.size > 1 else ())
+    )
+    return [centred.astype(np.float32) * scale.reshape(shape if scale.size > 1 else ())]
 
 
 @evaluates("BatchNormalization")

@@ -109,7 +109,8 @@ def parse_source(
     """Everything between reading and HN clean-up; the report so far comes with the translation."""
     broken = source.broken if _format(source) == "TFLITE" else normalise(source)
     count = len(source.operators) or len(list(source.graph))
-    fold_constants(source, Budget())
+    budget = Budget()
+    fold_constants(source, budget)
     if end:
         cut_ends(source, end)
     if start:
@@ -124,7 +125,7 @@ def parse_source(
             raise UnsupportedNodesError([*_diagnostics(unknown, source), *error.diagnostics], []) from None
         raise
     fused, near = apply_patterns(source, PATTERNS)
-    state = translate(source, name, broken, progress)
+    state = translate(source, name, broken, progress, budget)
     return state, {"source_nodes": count, "patterns": fused, "near_misses": near}
 
 

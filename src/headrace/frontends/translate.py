@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.fold import EVALUATORS, evaluate
+from headrace.frontends.fold import EVALUATORS, Budget, evaluate
 from headrace.frontends.graph import (
     Progress,
     SourceGraph,
@@ -193,7 +193,7 @@ def _output(builder: Builder, value: ir.Value) -> str:
 
 
 def translate(
-    source: SourceGraph, name: str, broken: dict[ir.Node, Unsupported], progress: Progress | None
+    source: SourceGraph, name: str, broken: dict[ir.Node, Unsupported], progress: Progress | None, budget: Budget
 ) -> Translation:
     """Walk the graph once.
 
@@ -202,8 +202,9 @@ def translate(
         name: network name.
         broken: nodes that an earlier step found unusable.
         progress: called with nodes done and nodes in all.
+        budget: what folding constants left for more.
     """
-    state = Translation(Builder(source, name))
+    state = Translation(Builder(source, name, budget))
     for value in source.graph.inputs:
         reason = input_problem(value)
         try:

@@ -208,6 +208,13 @@ _PLAIN: dict[str, Function] = {
     ),
     "exp": Function(lambda o, p, x: o.exp(x), lambda p, x: x.exp()),
     "abs": Function(lambda o, p, x: _abs(o, x), lambda p, x: abs(x)),
+    "cos": Function(
+        lambda o, p, x: o.sin(o.affine(x, 1.0, math.pi / 2)),
+        lambda p, x: tables.sin(x + tables.PI / 2),
+        range=lambda p: (-1.0, 1.0),
+    ),
+    "erf": Function(lambda o, p, x: o.erf(x), lambda p, x: tables.erf(x), range=lambda p: (-1.0, 1.0)),
+    "sin": Function(lambda o, p, x: o.sin(x), lambda p, x: tables.sin(x), range=lambda p: (-1.0, 1.0)),
     "celu": Function(
         lambda o, p, x: _exponential(o, x, 1.0 / p["alpha"], p["alpha"], 1.0), _celu_decimal, params={"alpha": 1.0}
     ),

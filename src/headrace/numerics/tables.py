@@ -58,6 +58,23 @@ def erf(x: Decimal) -> Decimal:
 _NEGLIGIBLE = Decimal("1e-32")
 
 
+def sin(x: Decimal) -> Decimal:
+    """The sine: the argument brought to -π … π, then its series."""
+    turn = 2 * PI
+    x -= (x / turn).to_integral_value(rounding=ROUND_HALF_EVEN) * turn
+    term = total = x
+    n = 1
+    while abs(term) > _TINY:
+        term = -term * x * x / ((n + 1) * (n + 2))
+        n += 2
+        total += term
+    return total
+
+
+#: Below what the roundings of DIGITS digits leave uncertain.
+_TINY = Decimal("1e-38")
+
+
 def build_table(
     function: Callable[[Decimal], Decimal],
     index: TensorQuantization,

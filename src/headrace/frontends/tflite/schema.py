@@ -116,6 +116,10 @@ OPTIONS: dict[str, Options] = {
     "MAX_POOL_2D": _POOL,
     "AVERAGE_POOL_2D": _POOL,
     "L2_POOL_2D": _POOL,
+    "L2_NORMALIZATION": Options(12, _ARITHMETIC),
+    "LOCAL_RESPONSE_NORMALIZATION": Options(
+        13, _fields(radius=(0, "i32"), bias=(1, "f32"), alpha=(2, "f32"), beta=(3, "f32"))
+    ),
     "CONCATENATION": Options(10, _fields(axis=(0, "i32"), activation=(1, _ACTIVATION))),
     "SOFTMAX": Options(9, _fields(beta=(0, "f32"))),
     "RESHAPE": Options(17, _fields(new_shape=(0, "i32s"))),

@@ -10,7 +10,7 @@ from headrace.frontends.graph import Unsupported, constant, integer, real
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.activation import FLOAT_MAX, clipped
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
-from headrace.frontends.to_hn.elementwise import combine
+from headrace.frontends.to_hn.elementwise import combine, per_channel
 
 
 def applied(builder: Builder, view: View, name: str, **params: float) -> View:
@@ -75,6 +75,24 @@ def power(builder: Builder, node: ir.Node) -> list[Result]:
             raise Unsupported(f"the exponent {exponent.reshape(-1)[:4].tolist()}", "1, 2, 3, 0.5, -0.5 or -1")
 
 
+@handles("Where")
+def where(builder: Builder, node: ir.Node) -> list[Result]:
+    """With a condition that is known: ``c·a + (1 - c)·b``, where a or b may be constants."""
+    condition = builder.constant(node, 0, "the condition")
+    if condition.dtype.kind != "b":
+        raise Unsupported(f"the condition has type {condition.dtype}", "bool")
+    mask, parts, offset = condition.astype(np.float64), [], np.zeros(())
+    for index, chosen in ((1, mask), (2, 1.0 - mask)):
+        if constant(node.inputs[index]) is None:
+            parts.append(per_channel(builder, builder.view(node, index), chosen, np.zeros(())))
+        else:
+            offset = offset + builder.weights(node, index, "the value") * chosen
+    if not parts:
+        raise Unsupported("both of its values are constants")
+    result = parts[0] if len(parts) == 1 else combine(builder, "ew_add", parts[0], parts[1])
+    return [per_channel(builder, result, np.ones(()), offset)] if np.any(offset) else [result]
+
+
 #: The convolution that sums neighbouring channels has the square of this many weights.
 MAX_LRN_CHANNELS = 2048
 
@@ -104,6 +122,6 @@ def local_response_normalization(builder: Builder, node: ir.Node) -> list[Result
     return [builder.output(builder.emit("ew_mult", [layer, factor.name]), IMAGE)]
 
 
-@handles("Reciprocal", "Sqrt", "Abs", "Exp", "Log", "Softplus", "Softsign")
+@handles("Reciprocal", "Sqrt", "Abs", "Exp", "Log", "Softplus", "Softsign", "Sin", "Cos", "Erf")
 def unary(builder: Builder, node: ir.Node) -> list[Result]:
     return [applied(builder, builder.view(node, 0), node.op_type.lower())]

@@ -34,6 +34,8 @@ from headrace.layers import infer_shape
 
 #: A per-channel constant is spread over this many channels at most.
 MAX_CHANNELS = 1 << 20
+#: Parameters of a network; a small file may name one large constant many times.
+MAX_PARAMETERS = 1 << 28
 #: What a source value is: known now, or a tensor of the device.
 Result = View | Array
 Handler = Callable[["Builder", ir.Node], Sequence[Result]]
@@ -62,14 +64,15 @@ class Builder:
         views: source value → the HN tensor it is.
     """
 
-    def __init__(self, source: SourceGraph, name: str) -> None:
+    def __init__(self, source: SourceGraph, name: str, budget: Budget) -> None:
         self.network = Network(name)
         self.source = source
-        self.budget = Budget()
+        self.budget = budget
         self.views: dict[ir.Value, View] = {}
         self.origins: list[str] = []
         self._moves: dict[tuple[Any, ...], str] = {}
         self._count = 0
+        self._parameters = 0
 
     @property
     def batch(self) -> int:
@@ -158,6 +161,12 @@ class Builder:
         if math.prod(layer.output_shape[1:]) > MAX_TENSOR_ELEMENTS:
             raise Unsupported(
                 f"its output {list(layer.output_shape)} is too large", f"≤ {MAX_TENSOR_ELEMENTS} elements per frame"
+            )
+        self._parameters += sum(int(a.size) for a in (params or {}).values())
+        if self._parameters > MAX_PARAMETERS:
+            raise Unsupported(
+                f"with it the network has {self._parameters} parameters, weights that layers share counted for each",
+                f"≤ {MAX_PARAMETERS}",
             )
         return self.network.add(layer, params)
 

@@ -11,7 +11,7 @@ from headrace.frontends.layout import View, group_dimensions, lift_batch
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.hn import Array
 
-_KINDS = {"Add": "ew_add", "Sum": "ew_add", "Sub": "ew_sub", "Mul": "ew_mult"}
+_KINDS = {"Add": "ew_add", "Sum": "ew_add", "Mean": "ew_add", "Sub": "ew_sub", "Mul": "ew_mult"}
 
 
 def per_channel(builder: Builder, view: View, scale: Array, offset: Array) -> View:
@@ -43,7 +43,7 @@ def _with_constant(builder: Builder, node: ir.Node, view: View, index: int) -> V
     one, zero = np.ones(()), np.zeros(())
     first = index == 0
     match node.op_type:
-        case "Add" | "Sum":
+        case "Add" | "Sum" | "Mean":
             return per_channel(builder, view, one, array)
         case "Sub":
             return per_channel(builder, view, -one, array) if first else per_channel(builder, view, one, -array)
@@ -87,10 +87,10 @@ def combine(builder: Builder, kind: str, left: View, right: View) -> View:
     return builder.grouped(builder.emit(kind, layers).name, groups, sizes)
 
 
-@handles("Add", "Sub", "Mul", "Div", "Sum")
+@handles("Add", "Sub", "Mul", "Div", "Sum", "Mean")
 def binary(builder: Builder, node: ir.Node) -> list[Result]:
     operands = [i for i, v in enumerate(node.inputs) if v is not None]
-    if len(operands) < 2 and node.op_type != "Sum":
+    if len(operands) < 2 and node.op_type not in ("Sum", "Mean"):
         raise Unsupported("it has fewer than two inputs")
     result: View | None = None
     tensors = [i for i in operands if constant(node.inputs[i]) is None]
@@ -109,6 +109,8 @@ def binary(builder: Builder, node: ir.Node) -> list[Result]:
     for index in operands:
         if index not in tensors:
             result = _with_constant(builder, node, result, index)
+    if node.op_type == "Mean" and len(operands) > 1:
+        result = per_channel(builder, result, np.full((), 1.0 / len(operands)), np.zeros(()))
     return [result]
 
 

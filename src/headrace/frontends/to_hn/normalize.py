@@ -15,6 +15,7 @@ from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.frontends.to_hn.elementwise import combine, per_channel
 from headrace.frontends.to_hn.reduce import reduce_over, spatial_mean
 from headrace.hn import Array
+from headrace.layers.activation import OUTPUT_SCALE
 
 
 def _wide(builder: Builder, view: View) -> View:
@@ -76,6 +77,33 @@ def layer_normalization(builder: Builder, node: ir.Node) -> list[Result]:
     axis = axis_in(integer(node, "axis", -1), view.rank)
     result, mean, inverse = normalised(builder, view, range(axis, view.rank), real(node, "epsilon", 1e-5))
     return [_affine(builder, node, result, view.shape[axis:]), mean, inverse]
+
+
+@handles("LpNormalization")
+def unit_length(builder: Builder, node: ir.Node) -> list[Result]:
+    """``x / Σ|x|`` or ``x / √Σx²`` along one axis; a tensor of zeros gives zeros."""
+    view, power = builder.view(node, 0), integer(node, "p", 2)
+    axis = axis_in(integer(node, "axis", -1), view.rank)
+    if power not in (1, 2):
+        raise Unsupported(f"the norm of order {power}", "order 1 or 2")
+    if power == 2:
+        return [divided_by_root(builder, view, axis, 1e-24)]
+    size = builder.same_layout(builder.emit("activation", [view.layer], {"activation": "abs"}), view)
+    total = reduce_over(builder, _wide(builder, size), [axis], True, pooled_mean)
+    attributes = {"activation": "power", "activation_params": {"exponent": -1.0, "offset": 1e-24}}
+    inverse = builder.same_layout(builder.emit("activation", [_wide(builder, total).layer], attributes), total)
+    scale = np.full((), 1.0 / view.shape[axis])
+    return [per_channel(builder, combine(builder, "ew_mult", view, _wide(builder, inverse)), scale, np.zeros(()))]
+
+
+def divided_by_root(builder: Builder, view: View, axis: int, least: float) -> View:
+    """``x / √(Σx² + least)`` along one source dimension."""
+    square = _wide(builder, combine(builder, "ew_mult", view, view))
+    mean = _wide(builder, reduce_over(builder, square, [axis], True, pooled_mean))
+    count = view.shape[axis]
+    params = {"exponent": -0.5, "offset": least / count, OUTPUT_SCALE: count**-0.5}
+    made = builder.emit("activation", [mean.layer], {"activation": "power", "activation_params": params})
+    return combine(builder, "ew_mult", view, _wide(builder, builder.same_layout(made, mean)))
 
 
 @handles("GroupNormalization")

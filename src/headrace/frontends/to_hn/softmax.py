@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Softmax; HN takes it over channels, so its axis is brought there."""
+"""Softmax and its logarithm; HN takes it over channels, so its axis is brought there."""
 
 from __future__ import annotations
 
@@ -33,13 +33,34 @@ def over_axis(builder: Builder, view: View, axis: int) -> View:
     return builder.output(builder.emit("softmax", [builder.arrange(view, arrangement)]), arrangement)
 
 
-@handles("Softmax")
+def logarithm_over_axis(builder: Builder, view: View, axis: int) -> View:
+    """``d - log Σ exp(d)`` with ``d = x - max x`` over one source dimension; the exponentials have 16 bits."""
+    if not view.batch_first:
+        lifted, put_back = lift_batch(view)
+        return put_back(logarithm_over_axis(builder, lifted, axis + 1))
+    layer, groups = builder.innermost(view, axis)
+    layer = builder.as_image(layer)
+    height, width, channels = builder.extent(layer)
+    top = builder.emit("reduce_max", [layer], {"axes": [2]})
+    below = builder.emit("ew_sub", [layer, top.name])
+    exponential = builder.emit("ew_sub", [layer, top.name], {"activation": "exp"})
+    exponential.quantization = {"precision": {"bits": 16, "range": [0.0, 1.0]}}
+    rows = builder.emit("reshape", [exponential.name], {"shape": [height * width, channels, 1]})
+    total = builder.emit("avgpool", [rows.name], {"kernel_shape": [1, channels], "total": True})
+    total.quantization = {"precision": {"bits": 16}}
+    column = builder.emit("reshape", [total.name], {"shape": [height, width, 1]})
+    logarithm = builder.emit("activation", [column.name], {"activation": "log"})
+    return builder.grouped(builder.emit("ew_sub", [below.name, logarithm.name]).name, groups, view.shape)
+
+
+@handles("Softmax", "LogSoftmax")
 def softmax(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
+    over = over_axis if node.op_type == "Softmax" else logarithm_over_axis
     axis = axis_in(integer(node, "axis", -1), view.rank)
     if axis == view.batch_dim:
-        raise Unsupported("Softmax over the batch", "another axis")
+        raise Unsupported(f"{node.op_type} over the batch", "another axis")
     if not integer(node, "flatten", 0) or view.shape[axis] == math.prod(view.shape[axis:]):
-        return [over_axis(builder, view, axis)]
+        return [over(builder, view, axis)]
     flat = regroup(view, [*view.shape[:axis], math.prod(view.shape[axis:])])
-    return [regroup(over_axis(builder, flat, axis), view.shape)]
+    return [regroup(over(builder, flat, axis), view.shape)]

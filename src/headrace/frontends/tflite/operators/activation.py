@@ -63,6 +63,24 @@ def prelu(operation: Operation) -> None:
     operation.done_image(operation.emit("PRelu", [operation.image(0), operation.make(np.ascontiguousarray(slope))]))
 
 
+@converts("L2_NORMALIZATION")
+def unit_length(operation: Operation) -> None:
+    made = operation.emit("LpNormalization", [operation.value(0)], {"axis": -1, "p": 2})
+    operation.done(operation.activated(made))
+
+
+@converts("LOCAL_RESPONSE_NORMALIZATION")
+def local_response(operation: Operation) -> None:
+    """TFLite's alpha is for each neighbour, ONNX's for all of them."""
+    radius = operation.integer("radius")
+    if not 0 <= radius <= 1 << 16:
+        raise Unsupported(f"radius {radius}", "0 to 65536")
+    size = 2 * radius + 1
+    attributes: dict[str, int | float] = {"size": size, "alpha": operation.real("alpha") * size}
+    attributes |= {key: operation.real(key) for key in ("bias", "beta")}
+    operation.done_image(operation.emit("LRN", [operation.image(0)], attributes))
+
+
 @converts("SOFTMAX")
 def softmax(operation: Operation) -> None:
     value, beta = operation.value(0), operation.real("beta")

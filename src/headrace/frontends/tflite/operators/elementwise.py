@@ -32,6 +32,28 @@ def binary(operation: Operation) -> None:
     operation.done(operation.activated(operation.emit(_BINARY[operation.name], inputs)))
 
 
+@converts("NOT_EQUAL")
+def differ(operation: Operation) -> None:
+    operation.done(operation.emit("Not", [operation.emit("Equal", _aligned(operation))]))
+
+
+@converts("FLOOR_MOD")
+def remainder(operation: Operation) -> None:
+    operation.done(operation.emit("Mod", _aligned(operation)))
+
+
+@converts("FLOOR_DIV")
+def whole_quotient(operation: Operation) -> None:
+    """(a - a mod b) / b, which is a whole number for integers and floats alike."""
+    a, b = _aligned(operation)
+    operation.done(operation.emit("Div", [operation.emit("Sub", [a, operation.emit("Mod", [a, b])]), b]))
+
+
+@converts("ZEROS_LIKE")
+def zeros(operation: Operation) -> None:
+    operation.done(operation.emit("Sub", [operation.value(0), operation.value(0)]))
+
+
 @converts("ADD_N")
 def add_n(operation: Operation) -> None:
     operation.done(operation.emit("Sum", [operation.value(i) for i in range(len(operation.record.inputs))]))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -16,6 +17,8 @@ _TYPES = {
     "uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8, "int16": onnx.TensorProto.INT16,
     "bfloat16": onnx.TensorProto.FLOAT,
 }  # fmt: skip
+
+_FAR = int(np.iinfo(np.int64).max)
 
 
 def _turned(operation: Operation) -> bool:
@@ -79,6 +82,23 @@ def shape_of(operation: Operation) -> None:
 @converts("BROADCAST_TO")
 def broadcast(operation: Operation) -> None:
     operation.done(operation.emit("Expand", [operation.value(0), operation.shape_value(1)]))
+
+
+@converts("FILL")
+def fill(operation: Operation) -> None:
+    operation.done(operation.emit("Expand", [operation.value(1), operation.shape_value(0)]))
+
+
+@converts("RANK")
+def rank(operation: Operation) -> None:
+    operation.done(operation.make(np.array(len(operation.tensor(0).shape), np.int32)))
+
+
+@converts("REVERSE_V2")
+def reverse(operation: Operation) -> None:
+    axes = operation.integers(1, "the axes")
+    edges = ([-1] * len(axes), [-_FAR] * len(axes), axes, [-1] * len(axes))
+    operation.done(operation.emit("Slice", [operation.value(0), *(operation.list(e) for e in edges)]))
 
 
 @converts("TILE")

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators beside those of the zoo: against onnxruntime on models of a few nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx_ir")
+pytest.importorskip("onnxruntime")
+from onnx import helper  # noqa: E402
+
+from frontend_oracle import compare, i64, kinds, model, one  # noqa: E402
+from headrace.errors import UnsupportedModelError  # noqa: E402
+from headrace.frontends import parse_onnx  # noqa: E402
+
+
+def node(op, inputs, output="y", **attributes):
+    return helper.make_node(op, inputs, [output], output, **attributes)
+
+
+def network(nodes, constants, shape=("N", 4, 5, 6), opset=13):
+    return model(nodes, [("x", list(shape))], [("y", None)], constants, opset).SerializeToString()
+
+
+@pytest.mark.parametrize("op", ["Sin", "Cos", "Erf"])
+def test_tables_of_their_own(op):
+    assert kinds(one(op, [1, 4, 3, 5], options={"low": -9, "high": 9})) == ["activation"]
+
+
+@pytest.mark.parametrize(("shape", "axis"), [([1, 7], 1), ([1, 4, 3, 5], 1), ([1, 4, 3, 5], 3), ([1, 6, 9], 2)])
+@pytest.mark.parametrize("opset", [11, 13])
+def test_log_softmax(shape, axis, opset):
+    one("LogSoftmax", shape, opset=opset, axis=axis, options={"low": -8, "high": 8})
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize(("shape", "axis"), [([1, 7], 1), ([1, 4, 3, 5], 1), ([1, 4, 3, 5], -1)])
+def test_unit_length(p, shape, axis):
+    one("LpNormalization", shape, p=p, axis=axis)
+
+
+def test_mean_of_tensors():
+    nodes = [node("Relu", ["x"], "a"), node("Mean", ["x", "a", "k"])]
+    compare(network(nodes, {"k": np.float32([[[[0.5]], [[1]], [[2]], [[-1]]]])}), batch=2)
+    compare(network([node("Mean", ["x"])], {}), batch=2)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (1, 1, 5, 6), (4, 5, 6), (1,)])
+@pytest.mark.parametrize("other", ["tensor", "number", "tensor and number"])
+def test_where_with_a_known_condition(shape, other):
+    condition = np.random.default_rng(0).uniform(0, 1, shape) < 0.5
+    condition.reshape(-1)[0] = True
+    second = {"tensor": "a", "number": "k", "tensor and number": "k"}[other]
+    nodes = [node("Tanh", ["x"], "a"), node("Where", ["c", "x", second] if other != "number" else ["c", second, "x"])]
+    compare(network(nodes, {"c": condition, "k": np.float32(0.25)}), batch=2)
+
+
+def test_where_with_a_computed_condition_is_refused():
+    nodes = [node("Greater", ["x", "k"], "c"), node("Where", ["c", "x", "k"])]
+    with pytest.raises(UnsupportedModelError):
+        parse_onnx(network(nodes, {"k": np.float32(0)}))
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+@pytest.mark.parametrize("zero", [False, True])
+def test_weights_stored_as_integers(axis, zero):
+    rng = np.random.default_rng(0)
+    size = {None: (), 0: (3,), 1: (4,)}[axis]
+    constants = {
+        "q": rng.integers(-127, 128, (3, 4, 1, 1)).astype(np.int8),
+        "s": rng.uniform(0.01, 0.02, size).astype(np.float32),
+        "z": rng.integers(-5, 5, size).astype(np.int8),
+    }
+    inputs = ["q", "s", "z"] if zero else ["q", "s"]
+    nodes = [
+        node("DequantizeLinear", inputs, "w", **({} if axis is None else {"axis": axis})),
+        node("Conv", ["x", "w"]),
+    ]
+    assert kinds(compare(network(nodes, constants), batch=2)) == ["conv"]
+
+
+def test_a_quantised_network_is_still_refused():
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], "q"),
+        node("DequantizeLinear", ["q", "s", "z"], "d"),
+        node("Relu", ["d"]),
+    ]
+    with pytest.raises(UnsupportedModelError, match="quantised"):
+        parse_onnx(network(nodes, {"s": np.float32(0.1), "z": np.int8(0)}))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([node("CumSum", ["k", "i"], "m")], {"i": np.array(0, np.int64)}),
+        ([node("Round", ["k"], "m")], {}),
+        ([node("Sin", ["k"], "s"), node("Cos", ["s"], "c"), node("Tanh", ["c"], "m")], {}),
+        ([node("Sum", ["k", "k"], "m")], {}),
+        ([node("Clip", ["k", "i"], "m")], {"i": np.float32(0.5)}),
+        ([node("IsNaN", ["k"], "n"), node("Cast", ["n"], "m", to=1)], {}),
+        (
+            [node("Reshape", ["k", "i"], "t"), node("Trilu", ["t"], "u", upper=0), node("Reshape", ["u", "j"], "m")],
+            {"i": i64(2, 2), "j": i64(4)},
+        ),
+    ],
+    ids=str,
+)
+def test_folded(nodes, constants):
+    k = np.array([0.3, 1.7, -2.4, 5.0], np.float32)
+    nodes = [*nodes, node("Reshape", ["m", "image"], "r"), node("Add", ["x", "r"])]
+    built = network(nodes, {"k": k, "image": i64(1, 4, 1, 1), **constants}, opset=14)
+    assert kinds(compare(built, batch=2)) in (["batch_norm"], [])
