@@ -112,3 +112,59 @@ def test_folded(nodes, constants):
     nodes = [*nodes, node("Reshape", ["m", "image"], "r"), node("Add", ["x", "r"])]
     built = network(nodes, {"k": k, "image": i64(1, 4, 1, 1), **constants}, opset=14)
     assert kinds(compare(built, batch=2)) in (["batch_norm"], [])
+
+
+@pytest.mark.parametrize("batch", ["N", 1])
+@pytest.mark.parametrize("axis", [0, 1, 4])
+@pytest.mark.parametrize("reduction", ["ReduceSum", "ReduceMax"])
+def test_stack_and_reduce(batch, axis, reduction):
+    """torch.stack([...]).sum(0): the new dimension stands before the batch (feature pyramids)."""
+    nodes = [node("Tanh", ["x"], "a"), node("Relu", ["x"], "b")]
+    nodes += [node("Unsqueeze", [n, "axis"], f"{n}1") for n in "abx"]
+    nodes.append(node("Concat", ["a1", "b1", "x1"], "s", axis=axis))
+    if reduction == "ReduceSum":
+        nodes.append(node(reduction, ["s", "axis"], keepdims=0))
+    else:
+        nodes.append(node(reduction, ["s"], axes=[axis], keepdims=0))
+    compare(network(nodes, {"axis": i64(axis)}, (batch, 4, 5, 6)), batch=2 if batch == "N" else 1)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+def test_padding_behind_a_batch_that_is_not_first(mode):
+    nodes = [
+        node("Transpose", ["x"], "t", perm=[1, 0, 2, 3]),
+        node("Pad", ["t", "pads"], "p", mode=mode),
+        node("Transpose", ["p"], perm=[1, 0, 2, 3]),
+    ]
+    compare(network(nodes, {"pads": i64(0, 0, 1, 0, 0, 0, 2, 1)}), batch=2)
+
+
+@pytest.mark.parametrize("axes", [[0], [2], None])
+def test_squeeze_and_back(axes):
+    nodes = [
+        node("ReduceMean", ["x"], "m", axes=[2]),
+        node("Squeeze", ["m"] if axes is None else ["m", "axes"], "s"),
+        node("Tanh", ["s"], "t"),
+        node("Reshape", ["t", "shape"], "r"),
+        node("Conv", ["r", "w"]),
+    ]
+    constants = {"shape": i64(1, 4, 1, 6), "w": np.random.default_rng(0).normal(0, 1, (3, 4, 1, 1)).astype(np.float32)}
+    if axes is not None:
+        constants["axes"] = i64(*axes)
+    compare(network(nodes, constants, (1, 4, 5, 6)))
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize(("size", "dilation", "pad"), [((6, 8), 2, 2), ((9, 12), 3, 0), ((6, 8), 2, 0)])
+def test_dilated_pool(op, size, dilation, pad):
+    nodes = [node(op, ["x"], kernel_shape=[3, 3], dilations=[dilation] * 2, pads=[pad] * 4)]
+    nodes[0].attribute.extend([helper.make_attribute("count_include_pad", 1)] if op == "AveragePool" else [])
+    compare(network(nodes, {}, ("N", 4, *size), opset=19), batch=2)
+
+
+@pytest.mark.parametrize(
+    "more", [{"dilations": [2, 1]}, {"dilations": [4, 4]}, {"dilations": [2, 2], "strides": [2, 2]}]
+)
+def test_dilated_pools_that_are_refused(more):
+    with pytest.raises(UnsupportedModelError, match="dilations"):
+        parse_onnx(network([node("MaxPool", ["x"], kernel_shape=[2, 2], **more)], {}, ("N", 4, 6, 6)))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from frontend_oracle import compare, model
+from frontend_oracle import compare, i64, model
+from headrace.errors import UnsupportedModelError
 from headrace.frontends import parse_onnx
-from headrace.frontends.parse import UnsupportedNodesError
 
 RNG = np.random.default_rng(7)
 
@@ -85,13 +85,6 @@ def test_bilinear(coordinate, sizes):
     compare(data)
 
 
-def test_what_resize_cannot_do_is_named():
-    cubic = _one("Resize", [1, 1, 4, 4], [1, 1, 8, 8], {"s": np.array([1, 1, 8, 8], np.int64)}, extra=["", "", "s"],
-                 mode="cubic")  # fmt: skip
-    with pytest.raises(UnsupportedNodesError, match="cubic"):
-        parse_onnx(cubic)
-
-
 @pytest.mark.parametrize("scale", [2.0, 0.5])
 def test_resize_before_operator_set_11(scale):
     initializers = {"s": np.array([1, 1, scale, scale], np.float32)}
@@ -125,3 +118,40 @@ def test_clip_on_one_side(names):
     node = helper.make_node("Clip", names, ["y"])
     data = model([node], [("x", [1, 4, 3, 3])], [("y", [1, 4, 3, 3])], {"b": np.float32(0.25)}, opset=13)
     compare(data.SerializeToString())
+
+
+# --- cubic -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coordinates", ["half_pixel", "pytorch_half_pixel", "asymmetric"])
+@pytest.mark.parametrize("factor", [2, 3, 4, 0.5, 1 / 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cubic_by_whole_factors(coordinates, factor, channels):
+    size = (6, 9) if factor > 1 or factor == 1 / 3 else (6, 8)
+    out = [round(s * factor) for s in size]
+    nodes = [
+        helper.make_node(
+            "Resize", ["x", "", "", "sizes"], ["y"], mode="cubic", coordinate_transformation_mode=coordinates,
+            cubic_coeff_a=-0.75,
+        )
+    ]  # fmt: skip
+    built = model(nodes, [("x", ["N", channels, *size])], [("y", None)], {"sizes": i64(2, channels, *out)})
+    compare(built.SerializeToString(), batch=2)
+
+
+@pytest.mark.parametrize(
+    ("out", "more"),
+    [
+        ((9, 13), {}),
+        ((12, 27), {}),
+        ((12, 18), {"coordinate_transformation_mode": "align_corners"}),
+        ((12, 18), {"exclude_outside": 1}),
+        ((600, 900), {}),
+    ],
+)
+def test_cubic_otherwise_is_refused(out, more):
+    nodes = [helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], "r", mode="cubic", **more)]
+    built = model(nodes, [("x", ["N", 2, 6, 9])], [("y", None)], {"sizes": i64(1, 2, *out)})
+    with pytest.raises(UnsupportedModelError, match="cubic") as caught:
+        parse_onnx(built.SerializeToString())
+    assert "'r'" in str(caught.value)

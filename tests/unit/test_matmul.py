@@ -82,6 +82,14 @@ def test_parts_of_a_picture_as_frames():
     compare(model(nodes, [("x", [1, 20, 6])], [("y", None)], constants).SerializeToString())
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+def test_one_matrix_for_all_heads(heads):
+    """Multi-query attention (MobileNetV4): the heads share key and value."""
+    nodes = [node("Relu", ["a"], "ra"), node("Tanh", ["b"], "rb"), node("MatMul", ["ra", "rb"], "y")]
+    built = model(nodes, [("a", ["N", heads, 5, 4]), ("b", ["N", 1, 4, 6])], [("y", None)])
+    compare(built.SerializeToString(), batch=2)
+
+
 def test_constant_times_computed():
     nodes = [node("MatMul", ["w", "x"], "y")]
     for shape in ([3, 5], [1, 3, 5]):
@@ -95,7 +103,7 @@ def test_constant_times_computed():
     ("a", "b", "word"),
     [
         ([1, 4], [1, 4], "rows"),  # the frames of the batch are its rows
-        ([1, 2, 4, 3], [1, 1, 3, 4], "shape"),  # one matrix for several
+        ([1, 1, 4, 3], [1, 2, 3, 4], "shape"),  # one matrix in front of several
         ([1, 4096, 64], [1, 64, 4096], "too many products"),
     ],
 )

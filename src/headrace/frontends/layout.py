@@ -274,7 +274,10 @@ def plan(view: View, axes: Sequence[Sequence[int]]) -> Move:
         LayoutError: the batch is not dimension 0 alone, or more than six groups of elements change places.
     """
     if not view.batch_first:
-        raise LayoutError("the batch is not dimension 0 of this tensor")
+        raise LayoutError(
+            f"the batch is not dimension 0 of this tensor of shape {list(view.shape)}: it has parts of one frame as if "
+            "they were frames"
+        )
     used = [index for group in axes for index in group]
     left = [i for i in range(1, view.rank) if i not in used and view.shape[i] > 1]
     if left:

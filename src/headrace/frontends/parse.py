@@ -21,7 +21,14 @@ from headrace.frontends.onnx.opset import normalise
 from headrace.frontends.onnx.read import read_model
 from headrace.frontends.patterns import PATTERNS, apply_patterns
 from headrace.frontends.tflite.graph import read_tflite
-from headrace.frontends.translate import Problem, Translation, recommended_end_nodes, translate, unknown_operators
+from headrace.frontends.translate import (
+    Problem,
+    Translation,
+    ends_before,
+    recommended_end_nodes,
+    translate,
+    unknown_operators,
+)
 from headrace.hn import Network
 from headrace.layers import definition_of
 from headrace.layers.base import check_network
@@ -55,6 +62,9 @@ PASSES = (
 )
 
 
+_MAX_RETREATS = 6
+#: Nodes with one and the same problem that are listed one by one.
+_MAX_ALIKE = 4
 #: What the parse report tells of a pass's changes.
 _SHOWN = ("folded", "fused", "absorbed", "dropped", "merged")
 
@@ -135,21 +145,28 @@ def _format(source: SourceGraph) -> str:
 
 
 def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
-    """One diagnostic per problem, operators called as their file calls them."""
+    """One diagnostic per problem, operators called as their file calls them; one for many nodes that are alike."""
     made: list[Diagnostic] = []
+    alike: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         operator = source.operators.get(problem.node, problem.op_type)
-        made.append(
-            Diagnostic(
-                f"E-{_format(source)}-UNSUPPORTED",
-                f"{source.where}, node {problem.node!r}",
-                f"{operator} cannot be translated: {problem.reason}",
-                operator,
-                problem.need,
-                problem.levers,
-            )
-        )
+        alike.setdefault((operator, problem.reason), []).append(problem)
+    for (operator, reason), group in alike.items():
+        shown = group if len(group) <= _MAX_ALIKE else group[:1]
+        others = "" if len(shown) == len(group) else f" and {len(group) - 1} more nodes"
+        made += [_diagnostic(problem, source, operator, reason, others) for problem in shown]
     return made
+
+
+def _diagnostic(problem: Problem, source: SourceGraph, operator: str, reason: str, others: str) -> Diagnostic:
+    return Diagnostic(
+        f"E-{_format(source)}-UNSUPPORTED",
+        f"{source.where}, node {problem.node!r}{others}",
+        f"{operator} cannot be translated: {reason}",
+        operator,
+        problem.need,
+        problem.levers,
+    )
 
 
 def _failure(state: Translation, recommended: Sequence[str]) -> UnsupportedNodesError:
@@ -295,15 +312,22 @@ def _verified(
     shapes: InputShapes,
     ends: list[str],
 ) -> list[str]:
-    """The recommendation, if the network cut there does translate; nothing otherwise."""
-    if not ends:
-        return []
-    try:
-        state, _ = parse_source(read(source), name, start, ends, shapes, None)
-    except HeadraceError:
-        return []
-    computes = any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
-    return ends if not state.problems and computes else []
+    """The recommendation, if the network cut there does translate; nothing otherwise.
+
+    Ends whose tensors cannot leave the network (parts of one frame as frames) are moved towards the input, a little.
+    """
+    for _ in range(_MAX_RETREATS):
+        if not ends:
+            return []
+        try:
+            state, _ = parse_source(read(source), name, start, ends, shapes, None)
+        except HeadraceError:
+            return []
+        if not state.problems:
+            computes = any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
+            return ends if computes else []
+        ends = ends_before(state)
+    return []
 
 
 __all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_onnx", "parse_tflite"]

@@ -309,4 +309,28 @@ def recommended_end_nodes(state: Translation) -> list[str]:
     return list(names)
 
 
-__all__ = ["Problem", "Translation", "recommended_end_nodes", "translate", "unknown_operators"]
+def ends_before(state: Translation) -> list[str]:
+    """The ends of a cut, those whose tensors cannot leave the network replaced by what feeds them.
+
+    Empty where something else is wrong with it.
+    """
+    source = state.builder.source
+    failed = {p.node for p in state.problems if p.op_type == "output"}
+    if len(failed) < len(state.problems):
+        return []
+    names: dict[str, None] = {}
+    for value in source.graph.outputs:
+        waiting = [value]
+        while waiting:
+            node = waiting.pop().producer()
+            if node is None:
+                continue  # an input of the network
+            keeps = name_of(value) not in failed or value not in node.outputs
+            if keeps and (not source.operators or label(node) in source.operators):
+                names[label(node)] = None
+            else:
+                waiting += [v for v in node.inputs if v is not None and constant(v) is None]
+    return list(names)
+
+
+__all__ = ["Problem", "Translation", "ends_before", "recommended_end_nodes", "translate", "unknown_operators"]

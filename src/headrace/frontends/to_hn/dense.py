@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -77,7 +79,9 @@ def gemm(builder: Builder, node: ir.Node) -> list[Result]:
 def _product(builder: Builder, left: View, right: View) -> View:
     """The product of two computed tensors: [N, …, rows, inner] and [N, …, inner, columns], as in attention."""
     rank = left.rank
-    if rank != right.rank or rank < 3 or left.shape[:-2] != right.shape[:-2] or left.shape[-1] != right.shape[-2]:
+    one_for_all = right.elements == math.prod(right.shape[-2:])
+    fits = rank == right.rank >= 3 and left.shape[-1] == right.shape[-2]
+    if not fits or (left.shape[:-2] != right.shape[:-2] and not one_for_all):
         raise Unsupported(
             f"operands of shape {list(left.shape)} and {list(right.shape)}",
             "[N, …, rows, inner] and [N, …, inner, columns]",
@@ -88,6 +92,12 @@ def _product(builder: Builder, left: View, right: View) -> View:
             raise Unsupported("operands whose batch is not the same dimension", "the batch in front of the matrices")
         return put_back(_product(builder, first, second))
     groups: Groups = (list(range(1, rank - 2)), [rank - 2], [rank - 1])
+    if one_for_all:  # all rows are rows of one matrix
+        groups = ([], list(range(1, rank - 1)), [rank - 1])
+        layers = [builder.place(left, groups, vector=False)]
+        layers.append(builder.place(right, ([], [rank - 2], [rank - 1]), vector=False))
+        made = builder.emit("matmul", layers)
+        return builder.grouped(made.name, groups, [*left.shape[:-1], right.shape[-1]])
     layers = [builder.place(view, groups, vector=False) for view in (left, right)]
     return builder.grouped(builder.emit("matmul", layers).name, groups, [*left.shape[:-1], right.shape[-1]])
 

@@ -169,12 +169,20 @@ def pad(builder: Builder, node: ir.Node) -> list[Result]:
         before[axis], after[axis] = amounts[i], amounts[len(axes) + i]
     if not any(amounts):
         return [view]
-    if before[0] or after[0]:
+    if before[view.batch_dim] or after[view.batch_dim]:
         raise Unsupported("padding of the batch", "padding of other axes")
+    if not view.batch_first:
+        lifted, put_back = lift_batch(view)
+        return [put_back(_padded(builder, lifted, [0, *before], [0, *after], mode, value))]
+    return [_padded(builder, view, before, after, mode, value)]
+
+
+def _padded(builder: Builder, view: View, before: Sequence[int], after: Sequence[int], mode: str, value: float) -> View:
+    """The tensor continued by the given sizes before and after each dimension."""
     if mode != "constant":
         for dim in range(1, view.rank):
-            view = pick(builder, view, dim, _continued(view.shape[dim], before[dim], after[dim], mode == "reflect"))
-        return [view]
+            view = pick(builder, view, dim, continued(view.shape[dim], before[dim], after[dim], mode == "reflect"))
+        return view
     if value:  # zero around x - value, then value everywhere
         view = per_channel(builder, view, np.ones(()), np.full((), -value))
     padded = [d for d in range(1, view.rank) if before[d] or after[d]]
@@ -187,10 +195,10 @@ def pad(builder: Builder, node: ir.Node) -> list[Result]:
     }
     sizes = [size + before[d] + after[d] for d, size in enumerate(view.shape)]
     result = builder.grouped(builder.emit("external_pad", [layer], attributes).name, groups, sizes)
-    return [per_channel(builder, result, np.ones(()), np.full((), value)) if value else result]
+    return per_channel(builder, result, np.ones(()), np.full((), value)) if value else result
 
 
-def _continued(size: int, before: int, after: int, reflect: bool) -> list[int]:
+def continued(size: int, before: int, after: int, reflect: bool = False) -> list[int]:
     """Which element stands at each position of an axis that is continued beyond its ends."""
     if not reflect:
         return [min(max(i, 0), size - 1) for i in range(-before, size + after)]

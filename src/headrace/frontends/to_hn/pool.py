@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from headrace.frontends.graph import Unsupported, integer, integers
@@ -24,12 +26,14 @@ def window_pool(builder: Builder, node: ir.Node) -> list[Result]:
     view, shown = as_image(source), widened(node, source.rank)
     kernel = pair(integers(shown, "kernel_shape", None) or [], "kernel_shape")
     strides = pair(integers(shown, "strides", [1, 1]) or [], "strides")
-    dilations = integers(shown, "dilations", [1, 1])
-    if dilations != [1, 1]:
-        raise Unsupported(f"a pool with dilations {dilations}", "dilations of 1")
+    dilations = pair(integers(shown, "dilations", [1, 1]) or [], "dilations")
     if integer(node, "storage_order", 0):
         raise Unsupported("storage_order 1", "storage_order 0")
-    padding = padding_of(shown, view.shape[2:], kernel, strides, (1, 1))
+    padding = padding_of(shown, view.shape[2:], kernel, strides, dilations)
+    block = max(dilations)
+    if block > 1:
+        _check_dilated(view, dilations, strides, padding)
+        padding = [p // block for p in padding]
     ceil = integer(node, "ceil_mode", 0) == 1
     average = node.op_type == "AveragePool"
     count_padding = average and integer(node, "count_include_pad", 0) == 1 and any(padding)
@@ -44,8 +48,24 @@ def window_pool(builder: Builder, node: ir.Node) -> list[Result]:
     attributes: dict[str, object] = {"kernel_shape": list(kernel), "strides": list(strides), "padding": padding}
     if average:
         attributes["count_padding"] = count_padding
-    made = builder.emit("avgpool" if average else "maxpool", [builder.image(view)], attributes)
+    layer = builder.image(view)
+    if block > 1:  # the pixels that one window reads stand together in one of block × block smaller pictures
+        layer = builder.emit("space_to_depth", [layer], {"block": block, "mode": "DCR"}).name
+    made = builder.emit("avgpool" if average else "maxpool", [layer], attributes)
+    if block > 1:
+        made = builder.emit("depth_to_space", [made.name], {"block": block, "mode": "DCR"})
     return [_narrow(builder.output(made, IMAGE), source.rank)]
+
+
+def _check_dilated(view: View, dilations: Sequence[int], strides: Sequence[int], padding: Sequence[int]) -> None:
+    block = max(dilations)
+    fits = not any(n % block for n in (*view.shape[2:], *padding))
+    if min(dilations) != block or max(strides) > 1 or not fits:
+        raise Unsupported(
+            f"a pool with dilations {list(dilations)}, strides {list(strides)}, padding {list(padding)} of "
+            f"{list(view.shape[2:])}",
+            "dilations of 1, or one dilation that divides height, width and padding, with strides of 1",
+        )
 
 
 @handles("GlobalAveragePool", "GlobalMaxPool")

@@ -7,9 +7,10 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import Unsupported, integer, integer_list, integers, text
+from headrace.frontends.graph import Unsupported, integer, integer_list, integers, real, text
 from headrace.frontends.layout import CHANNELS_LAST, Arrangement, View
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
+from headrace.frontends.to_hn.cubic import cubic
 from headrace.layers.resize import COORDINATES, ROUNDINGS
 
 _MAX_OUTPUT = 1 << 16
@@ -43,8 +44,13 @@ def _target(builder: Builder, node: ir.Node, view: View) -> tuple[list[int], lis
 def _modes(node: ir.Node) -> tuple[str, str, str]:
     """(mode, coordinates, rounding), each one that the device has."""
     mode = text(node, "mode", "nearest") or "nearest"
-    if mode not in ("nearest", "linear") or integer(node, "antialias", 0):
-        raise Unsupported(f"Resize with mode {mode!r}, antialias {integer(node, 'antialias', 0)}", "nearest or linear")
+    if mode not in ("nearest", "linear", "cubic") or integer(node, "antialias", 0):
+        raise Unsupported(
+            f"Resize with mode {mode!r}, antialias {integer(node, 'antialias', 0)}",
+            "nearest, linear or cubic without antialias",
+        )
+    if mode == "cubic" and integer(node, "exclude_outside", 0):
+        raise Unsupported("cubic Resize that leaves out what is outside", "exclude_outside 0")
     coordinates = text(node, "coordinate_transformation_mode", "half_pixel") or "half_pixel"
     rounding = (
         (text(node, "nearest_mode", "round_prefer_floor") or "round_prefer_floor") if mode == "nearest" else "floor"
@@ -82,6 +88,10 @@ def resize(builder: Builder, node: ir.Node) -> list[Result]:
         raise Unsupported(
             f"aligned corners with scales {factors}", "scales that give whole sizes: runtimes disagree on others"
         )
+    if mode == "cubic":
+        if len(spatial) == 1:
+            raise Unsupported("cubic Resize of one dimension", "height and width")
+        return [cubic(builder, view, arrangement, spatial, factors, coordinates, real(node, "cubic_coeff_a", -0.75))]
     layer = builder.arrange(view, arrangement, vector=False)
     if len(spatial) == 1:
         sizes, factors = [1, *sizes], [1.0, *factors]

@@ -68,11 +68,14 @@ def flatten(builder: Builder, node: ir.Node) -> list[Result]:
 def squeeze(builder: Builder, node: ir.Node) -> list[Result]:
     view, given = builder.view(node, 0), builder.optional(node, 1, "axes")
     shape = squeezed(view.shape, None if given is None else integer_list(given, "axes"))
+    if given is not None:
+        gone = [axis_in(a, view.rank) for a in integer_list(given, "axes")]
+    else:
+        gone = [i for i, size in enumerate(view.shape) if size == 1 and (builder.batch == 1 or not view.dims[i])]
+    if not any(view.dims[a] for a in gone):
+        return [replace(view, dims=tuple(d for i, d in enumerate(view.dims) if i not in gone))]
     if builder.batch != 1:
-        axes = [axis_in(a, view.rank) for a in integer_list(given, "axes")] if given is not None else []
-        if any(view.dims[a] for a in axes):
-            raise Unsupported("Squeeze of the batch", "other axes")
-        return [replace(view, dims=tuple(d for i, d in enumerate(view.dims) if (i not in axes if axes else d)))]
+        raise Unsupported("Squeeze of the batch", "other axes")
     return [regroup(view, shape)]
 
 
@@ -81,8 +84,8 @@ def unsqueeze(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
     axes = integer_list(builder.constant(node, 1, "axes"), "axes")
     shape = unsqueezed(view.shape, axes)
-    if builder.batch == 1:
-        return [regroup(view, shape)]
+    if builder.batch == 1 and len(view.dims[view.batch_dim]) > 1:
+        return [regroup(view, shape)]  # the batch was squeezed away, and this may be where it comes back
     places = {axis_in(a, len(shape)) for a in axes}
     rest = iter(view.dims)
     return [replace(view, dims=tuple(() if i in places else next(rest) for i in range(len(shape))))]

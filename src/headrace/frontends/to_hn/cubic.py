@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cubic interpolation by whole factors: its weights repeat from pixel to pixel, so it is a convolution of each channel.
+
+Growing by s gives every pixel s·s weighted sums of its neighbours, which depth_to_space lays out; shrinking by s is the
+same with a stride. Beyond the borders the outermost pixels continue, as the operator says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from headrace.frontends.graph import Unsupported
+from headrace.frontends.layout import Arrangement, View
+from headrace.frontends.to_hn.base import Builder
+from headrace.frontends.to_hn.move import continued, pick
+from headrace.hn import Array
+
+_MAX_FACTOR = 16
+_COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
+_LEVERS = ("export with mode 'linear' or 'nearest'", "end the network before it and resize on the host")
+
+
+def _factor(value: float) -> tuple[int, int]:
+    """(growth, shrinkage) of an axis, one of them 1."""
+    for number, pair in ((value, (round(value), 1)), (1.0 / value, (1, round(1.0 / value)))):
+        if 1 <= round(number) <= _MAX_FACTOR and math.isclose(number, round(number), rel_tol=1e-6):
+            return pair
+    raise Unsupported(
+        f"cubic Resize by {value:g}", f"a whole factor, or one over one, up to {_MAX_FACTOR}: only these have weights "
+        "that repeat", _LEVERS,
+    )  # fmt: skip
+
+
+def _weights(distance: float, coefficient: float) -> list[float]:
+    """Of the four pixels from one before to two behind the one ``distance`` to the left."""
+
+    def cubic(x: float) -> float:
+        a, x = coefficient, abs(x)
+        if x <= 1:
+            return ((a + 2) * x - (a + 3)) * x * x + 1
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return [cubic(distance + 1), cubic(distance), cubic(1 - distance), cubic(2 - distance)]
+
+
+def _taps(growth: int, shrinkage: int, coordinates: str, coefficient: float) -> tuple[int, Array]:
+    """The first pixel read, counted from the output's own, and ``[growth, taps]`` weights."""
+    places: list[float] = []
+    for phase in range(growth):
+        centred = (phase + 0.5) / growth * shrinkage - 0.5
+        places.append(phase / growth * shrinkage if coordinates == "asymmetric" else centred)
+    first = min(math.floor(p) for p in places) - 1
+    last = max(math.floor(p) for p in places) + 2
+    rows = np.zeros((growth, last - first + 1))
+    for phase, place in enumerate(places):
+        start = math.floor(place) - 1 - first
+        rows[phase, start : start + 4] = _weights(place - math.floor(place), coefficient)
+    return first, rows
+
+
+def cubic(
+    builder: Builder, view: View, arrangement: Arrangement, spatial: Sequence[int], factors: Sequence[float],
+    coordinates: str, coefficient: float,
+) -> View:  # fmt: skip
+    """Resize the two ``spatial`` dimensions of a tensor of rank 4 by ``factors``."""
+    if coordinates not in _COORDINATES:
+        raise Unsupported(f"cubic Resize with coordinates {coordinates!r}", ", ".join(_COORDINATES), _LEVERS)
+    pairs = [_factor(f) for f in factors]
+    (growth, shrinkage), other = pairs
+    if other != (growth, shrinkage):
+        raise Unsupported(f"cubic Resize by {factors[0]:g} and {factors[1]:g}", "one factor for both", _LEVERS)
+    if growth == 1 and any(view.shape[d] % shrinkage for d in spatial):
+        raise Unsupported(f"cubic Resize of {[view.shape[d] for d in spatial]} by {factors[0]:g}", "a divisor", _LEVERS)
+    first, rows = _taps(growth, shrinkage, coordinates, coefficient)
+    count = rows.shape[1]
+    for dim in spatial:
+        size = view.shape[dim]
+        after = max((size // shrinkage - 1) * shrinkage + first + count - size, 0)
+        view = pick(builder, view, dim, continued(size, max(-first, 0), after))
+    layer = builder.arrange(view, arrangement, vector=False)
+    channels = builder.extent(layer)[2]
+    phases = np.einsum("pi,qj->ijpq", rows, rows).reshape(count, count, 1, growth * growth)
+    attributes = {
+        "kernel_shape": [count, count, 1, channels * growth * growth], "groups": channels,
+        "strides": [shrinkage, shrinkage],
+    }  # fmt: skip
+    params = {"kernel": np.tile(phases, (1, 1, 1, channels)), "bias": np.zeros(channels * growth * growth)}
+    made = builder.emit("dw" if growth == 1 and channels > 1 else "conv", [layer], attributes, params)
+    if growth > 1:
+        made = builder.emit("depth_to_space", [made.name], {"block": growth, "mode": "CRD"})
+    return builder.output(made, arrangement)
