@@ -360,6 +360,12 @@ void Scaling::prepare(const Requantise& requantise, bool residual) {
   q = requantise;
   const Second second = second_of(q, residual);
   in_registers = InRegisters::kNo;
+  if (q.out_bytes != 1) {
+    rows = [](const Scaling& s, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+              uint8_t* out, ptrdiff_t out_stride, int pixels,
+              int columns) { requantise_wide(s.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns); };
+    return;
+  }
   if (!q.high_half) {
     rows = any[second];
     return;

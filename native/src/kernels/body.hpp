@@ -16,7 +16,10 @@ struct Scaling {
 
 inline void requantise_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
                             ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
-  requantise_block(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+  if (scaling.q.out_bytes == 1)
+    requantise_block(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+  else
+    requantise_wide(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
 }
 
 }  // namespace
@@ -123,7 +126,8 @@ void convolution_rows(const WindowOp& op, const BandElement* base, int64_t pitch
     for (int64_t part = 0; part < parts; ++part) {  // runs of nearly equal length
       const int64_t n = (op.out_width - x + (parts - part) - 1) / (parts - part);
       const int64_t at = (y * op.out_width + x) * op.out_channels + channel;
-      const Target to = {op.residual ? op.residual + at : nullptr, op.y + at, op.out_channels, last_columns};
+      const Target to = {op.residual ? op.residual + at : nullptr, op.y + at * op.q.out_bytes, op.out_channels,
+                         last_columns, op.q.out_bytes};
       runs[n](op, row + x * op.pixel_stride, weights, bias, scalings, to);
       x += n;
     }
@@ -186,8 +190,8 @@ void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, u
         const int n = static_cast<int>(smaller(kBlockPixels, op.out_width - x));
         depthwise_pixels(op, block, row + x * op.pixel_stride, n, sums);
         const int64_t at = (y * op.out_width + x) * op.out_channels + c;
-        requantise_rows(scaling, sums, kColumns, op.residual ? op.residual + at : nullptr, op.out_channels, op.y + at,
-                        op.out_channels, n, columns);
+        requantise_rows(scaling, sums, kColumns, op.residual ? op.residual + at : nullptr, op.out_channels,
+                        op.y + at * op.q.out_bytes, op.out_channels, n, columns);
       }
     }
   }

@@ -48,8 +48,9 @@ using RequantiseBlock = void (*)(const Requantise& q, const int32_t* a, ptrdiff_
 struct Target {
   const uint8_t* residual;  // null: none; laid out as `out`
   uint8_t* out;
-  int64_t stride;    // from pixel to pixel
+  int64_t stride;    // elements from pixel to pixel
   int last_columns;  // of the last block
+  int out_bytes;     // of one code
 };
 
 // A window kernel over rows of the output (convolution, depthwise).

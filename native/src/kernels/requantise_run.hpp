@@ -13,7 +13,7 @@ inline void requantise_run(const int32_t* sums, const Scaling* scalings, const T
   for (int b = 0; b < kBlocks; ++b) {
     const int64_t at = b * kColumns;
     requantise_rows(scalings[b], sums + at, kBlocks * kColumns, to.residual ? to.residual + at : nullptr, to.stride,
-                    to.out + at, to.stride, kPixels, b + 1 < kBlocks ? kColumns : to.last_columns);
+                    to.out + at * to.out_bytes, to.stride, kPixels, b + 1 < kBlocks ? kColumns : to.last_columns);
   }
 }
 

@@ -26,9 +26,10 @@ namespace {
   return static_cast<uint32_t>(q.table[2 * value] | (q.table[2 * value + 1] << 8));
 }
 
-[[maybe_unused]] void requantise_scalar(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
-                                        ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels,
-                                        int columns) {
+// Code is uint8_t or uint16_t; strides count elements.
+template <class Code>
+[[maybe_unused]] void requantise_to(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+                                    ptrdiff_t r_stride, Code* out, ptrdiff_t out_stride, int pixels, int columns) {
   for (int p = 0; p < pixels; ++p) {
     for (int c = 0; c < columns; ++c) {
       const int64_t first = a[p * a_stride + c];
@@ -39,9 +40,21 @@ namespace {
         sum += first * q.multiplier1[c];
       int64_t value = requantise_value(sum, q.shift[c], q.zero, q.low, q.high);
       if (q.table_base) value += q.table_base[c];
-      out[p * out_stride + c] = static_cast<uint8_t>(code_of(q, value));
+      out[p * out_stride + c] = static_cast<Code>(code_of(q, value));
     }
   }
+}
+
+[[maybe_unused]] void requantise_scalar(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+                                        ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels,
+                                        int columns) {
+  requantise_to(q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+}
+
+// Codes of 16 bits are graph outputs and what softmax reads: few, and computed one by one. Strides count elements.
+[[maybe_unused]] void requantise_wide(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+                                      ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
+  requantise_to(q, a, a_stride, r, r_stride, reinterpret_cast<uint16_t*>(out), out_stride, pixels, columns);
 }
 
 }  // namespace
