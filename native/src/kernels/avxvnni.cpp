@@ -4,8 +4,8 @@
 
 namespace headrace {
 
-const KernelSet kAvxVnniKernels = {
-    "avxvnni",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, false, 0,
-    convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
+const KernelSet kAvxVnniKernels = {"avxvnni",       kStep, sizeof(BandElement), sizeof(WeightElement), false,
+                                   false,           0,     convolution_tile,    depthwise_tile,        elementwise_row,
+                                   requantise_block};
 
 }  // namespace headrace

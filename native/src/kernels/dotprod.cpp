@@ -41,8 +41,8 @@ void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* of
 
 namespace headrace {
 
-const KernelSet kDotprodKernels = {
-    "dotprod",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, false, 128,
-    convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
+const KernelSet kDotprodKernels = {"dotprod",       kStep, sizeof(BandElement), sizeof(WeightElement), false,
+                                   false,           128,   convolution_tile,    depthwise_tile,        elementwise_row,
+                                   requantise_block};
 
 }  // namespace headrace

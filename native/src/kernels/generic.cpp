@@ -65,8 +65,8 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
 namespace headrace {
 
 extern const KernelSet kGenericKernels;
-const KernelSet kGenericKernels = {
-    "generic",        kStep,          sizeof(BandElement), sizeof(WeightElement), false, false, 0,
-    convolution_tile, depthwise_tile, elementwise_row,     requantise_block};
+const KernelSet kGenericKernels = {"generic",       kStep, sizeof(BandElement), sizeof(WeightElement), false,
+                                   false,           0,     convolution_tile,    depthwise_tile,        elementwise_row,
+                                   requantise_block};
 
 }  // namespace headrace
