@@ -18,7 +18,7 @@ from headrace.hef.container import read_hef
 from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
 from headrace.targets import Target, load_target
-from headrace.timing import Shortage, allocate, flow_of, limits_of, partition, segment
+from headrace.timing import Allocation, Shortage, allocate, flow_of, limits_of, partition, segment
 from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
@@ -117,7 +117,14 @@ def brute_force(network: Network, target: Target, batch: int) -> int:
         """(run, streams, weights, bytes left free), or None."""
         if (first, last) not in memory:
             part = segment(flow, first, last)
-            found = allocate(part, target, limits_of(target, part))
+            others = load(sum(w.weight_bytes for w in (*flow.works[:first], *flow.works[last:])))
+
+            def cost(a: Allocation) -> int:
+                room = target.clusters * target.memory_units_per_cluster - a.totals[2]
+                late = max(0, others - load(room * target.memory_unit_bytes))
+                return a.rows.latency + (batch - 1) * a.period + late
+
+            found = allocate(part, target, limits_of(target, part), cost=cost)
             memory[first, last] = None
             if not isinstance(found, Shortage):
                 units = target.clusters * target.memory_units_per_cluster - sum(u[2] for u in found.uses)

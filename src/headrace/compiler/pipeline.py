@@ -26,9 +26,10 @@ from headrace.timing import (
     alone,
     limits_of,
     one_context,
+    options_of,
     partition,
 )
-from headrace.timing.allocate import Placer
+from headrace.timing.allocate import OptionTable, Placer
 from headrace.timing.partition import FlowPlacer
 
 Progress = Callable[[int, int, str], None]  # done, total, what
@@ -149,13 +150,17 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
         return lambda uses, roots: place(uses, flow, target, roots)
 
     flow, shares = lowered.flow, options.shares
-    result = one_context(flow, target, limits_of(target, flow, shares), placer(flow))
+    table = OptionTable([options_of(w, target) for w in flow.works])
+    result = one_context(flow, target, limits_of(target, flow, shares), placer(flow), table)
     if isinstance(result, Allocation):
         return lowered, _faster(lowered, result, target, options, placer), []
     whole = result
-    lowered, decisions = split_oversized(lowered, target, shares)
+    lowered, decisions = split_oversized(lowered, target, shares, table)
+    known = None if decisions else table
     weights_of = [constant_bytes(k) for k in lowered.kernels]
-    plan = partition(lowered.flow, target, batch=options.batch, shares=shares, weights=weights_of, place=placer)
+    plan = partition(
+        lowered.flow, target, batch=options.batch, shares=shares, weights=weights_of, place=placer, table=known
+    )
     if plan is None:
         failing: dict[str, Shortage] = {}
         for i, work in enumerate(lowered.flow.works):

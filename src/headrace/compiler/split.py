@@ -21,6 +21,7 @@ from headrace.hef.microcode import Opcode
 from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import Target
 from headrace.timing import Family, Flow, Plane, RowRule, Shortage, Work, alone
+from headrace.timing.allocate import OptionTable
 from headrace.timing.options import ceil_div
 from headrace.timing.resources import MEMORY
 
@@ -38,17 +39,19 @@ class _Piece:
     work: Work
 
 
-def split_oversized(lowered: Lowered, target: Target, shares: Shares) -> tuple[Lowered, list[dict[str, Any]]]:
+def split_oversized(
+    lowered: Lowered, target: Target, shares: Shares, table: OptionTable | None = None
+) -> tuple[Lowered, list[dict[str, Any]]]:
     """The network with every layer that exceeds a context split, and a record of each decision.
 
-    Layers that no split helps are left as they are.
+    Layers that no split helps are left as they are. ``table`` has the options of all works, where they are known.
     """
     kernels: list[Kernel] = []
     works: list[Work] = []
     decisions: list[dict[str, Any]] = []
     scales = {s.tensor: s.quantization for s in lowered.inputs} | {k.name: k.output for k in lowered.kernels}
     for i, (kernel, work) in enumerate(zip(lowered.kernels, lowered.flow.works, strict=True)):
-        found = _split(kernel, work, alone(lowered.flow, i, target, shares), target, shares, scales)
+        found = _split(kernel, work, alone(lowered.flow, i, target, shares, table=table), target, shares, scales)
         if found is None:
             kernels.append(kernel)
             works.append(work)

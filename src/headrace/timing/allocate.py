@@ -39,6 +39,9 @@ SLOWER = (9, 10, 11, 12, 14, 16, 20, 24, 32, 48, 64, 128, 512, 2048)
 Placer = Callable[[Sequence[Use], Sequence[int]], list[int] | None]  # uses, and whose controller each runs on
 
 
+Cost = Callable[["Allocation"], int]
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a context may use of the whole device; the host's side already taken off."""
@@ -102,16 +105,23 @@ class OptionTable:
         if not self.options:
             return (1,)
         floor = int(self.cycles.min(axis=1).max())
-        values = np.unique(self.cycles[self.cycles < self.NEVER])
-        return tuple(values[np.searchsorted(values, floor) :].tolist())
+        return tuple(v for v in self.values if v >= floor)
+
+    @cached_property
+    def values(self) -> tuple[int, ...]:
+        """The cycles of all options, ascending."""
+        return tuple(np.unique(self.cycles[self.cycles < self.NEVER]).tolist())
 
     def choose(self, period: int, limits: Sequence[int]) -> list[int] | None:
-        """An option index per stage with cycles ≤ ``period`` whose sums stay within ``limits``, or ``None``."""
+        """An option index per stage whose sums stay within ``limits``, or ``None``.
+
+        Each has cycles ≤ ``period``; a stage that has no such option takes its fastest.
+        """
         if not self.options:
             return []
         if min(limits) <= 0:
             return None
-        usable = self.cycles <= period
+        usable = self.cycles <= np.maximum(period, self.cycles.min(axis=1))[:, None]
         ceiling = np.array(limits, np.float64)
         weights = np.ones(len(RESOURCES))
         rows = np.arange(len(self.options))
@@ -130,7 +140,7 @@ class OptionTable:
             weights = np.maximum(weights / weights.max(), 1e-9)
         return None
 
-    def floor(self, limits: Sequence[int], buffers: Array | None = None) -> int | None:
+    def floor(self, limits: Sequence[int], buffers: Array | None = None, steps: Sequence[int] = ()) -> int | None:
         """No choice has a smaller frame time, or ``None``: no choice exists.
 
         Each resource alone, and every equally weighted sum of several, bounds the choices: if even the least sum of
@@ -139,8 +149,10 @@ class OptionTable:
         Args:
             limits: of all resources.
             buffers: int64 ``[stages]``, memory units that each stage needs whatever its option.
+            steps: frame times to look at, ascending; below its fastest option a stage takes that. By default, those
+                from which all stages have an option.
         """
-        steps = self.thresholds
+        steps = steps or self.thresholds
         if min(limits) < 0 or not steps:
             return None
         use = self.priced
@@ -153,8 +165,10 @@ class OptionTable:
         costs = use @ prices.T
         ceilings = prices @ np.array(limits, np.int64)
 
+        fastest = self.cycles.min(axis=1)[:, None]
+
         def possible(period: int) -> bool:
-            usable = (self.cycles <= period)[:, :, None]
+            usable = (self.cycles <= np.maximum(period, fastest))[:, :, None]
             return bool((np.where(usable, costs, self.NEVER // 4096).min(axis=1).sum(axis=0) <= ceilings).all())
 
         low, high = 0, len(steps)
@@ -267,10 +281,14 @@ class _Search:
         return self._bounds[shared]
 
     @cached_property
+    def buffers(self) -> Array:
+        """Memory units that each work's buffers need at any speed, int64."""
+        return np.array([least_buffer_units(w, self.target) for w in self.flow.works], np.int64)
+
+    @cached_property
     def least(self) -> int:
         """No pipeline with its buffers has a smaller frame time."""
-        buffers = np.array([least_buffer_units(w, self.target) for w in self.flow.works], np.int64)
-        found = self.table.floor(self.bounding(self.sharing), buffers)
+        found = self.table.floor(self.bounding(self.sharing), self.buffers)
         return self.table.thresholds[-1] + 1 if found is None else found
 
     def choose(self, threshold: int, limits: Sequence[int]) -> tuple[list[Option], list[int]] | None:
@@ -292,8 +310,10 @@ class _Search:
 
     def attempt(self, threshold: int) -> Allocation | None:
         """A pipeline with its buffers, every stage within ``threshold``, or ``None``."""
-        if threshold < self.least:
-            return None
+        return None if threshold < self.least else self.balance(threshold)
+
+    def balance(self, threshold: int) -> Allocation | None:
+        """The same, but a stage that has no option within ``threshold`` takes its fastest."""
         reserve = memory = 0
         for _ in range(4):
             limits = list(self.limits.values)
@@ -349,14 +369,25 @@ def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
     return _Search(flow, target, limits, None).shortage()
 
 
-def one_context(flow: Flow, target: Target, limits: Limits, place: Placer | None = None) -> Allocation | Shortage:
+def one_context(
+    flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
+) -> Allocation | Shortage:
     """The whole flow as one context; controllers are shared where that makes it fit, or faster."""
-    table = OptionTable([options_of(w, target) for w in flow.works])
+    table = table or OptionTable([options_of(w, target) for w in flow.works])
     result = allocate(flow, target, limits, place, table, thorough=True)
     shared = allocate(flow, target, limits, place, table, sharing=True, thorough=True)
     if isinstance(shared, Allocation) and (isinstance(result, Shortage) or shared.period < result.period):
         return shared
     return result
+
+
+def frugal(
+    flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
+) -> Allocation | Shortage:
+    """Some pipeline that fits, or why there is none."""
+    search = _Search(flow, target, limits, place, table)
+    found = search.attempt(search.table.thresholds[-1]) if all(search.table.options) else None
+    return allocate(flow, target, limits, place, table) if found is None else search.finish(found)
 
 
 def allocate(
@@ -367,6 +398,7 @@ def allocate(
     table: OptionTable | None = None,
     sharing: bool = False,
     thorough: bool = False,
+    cost: Cost | None = None,
 ) -> Allocation | Shortage:
     """The fastest pipeline that fits, or why there is none.
 
@@ -378,6 +410,7 @@ def allocate(
         table: the options of the flow's works, where they are known already.
         sharing: small stages may share a controller where there are too few.
         thorough: look on below the frame time that halving finds.
+        cost: of pipelines of one frame time, the one for which this is least; without it, the most frugal.
     """
     search = _Search(flow, target, limits, place, table, sharing)
     if any(not row for row in search.table.options):
@@ -395,7 +428,32 @@ def allocate(
             best, high = found, middle
     if best is None:
         return search.shortage()
-    return search.finish(_faster(search, steps, high, best) if thorough else best)
+    best = search.finish(_faster(search, steps, high, best) if thorough else best)
+    return best if cost is None else _quicker(search, best, cost)
+
+
+def _quicker(search: _Search, best: Allocation, cost: Cost) -> Allocation:
+    """What is left over spent on the stages beside the slowest: the frame time stays, a frame is through earlier.
+
+    Halving over the cycles that all other stages may take; of what fits, the cheapest by ``cost``.
+    """
+    steps = [t for t in search.table.values if t < best.period]
+    hopeless = search.table.floor(search.limits.values, search.buffers, steps) if steps else None
+    if hopeless is None:
+        return best
+    least = cost(best)
+    low, high = steps.index(hopeless), len(steps)
+    while low < high:
+        middle = (low + high) // 2
+        found = search.balance(steps[middle])
+        if found is None or found.period > best.period:
+            low = middle + 1
+            continue
+        high = middle
+        found = search.finish(found)
+        if cost(found) < least:
+            best, least = found, cost(found)
+    return best
 
 
 def _faster(search: _Search, steps: Sequence[int], index: int, best: Allocation) -> Allocation:

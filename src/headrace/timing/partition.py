@@ -14,17 +14,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from headrace.targets import Target
-from headrace.timing.allocate import Allocation, OptionTable, Placer, Shortage, allocate, limits_of
+from headrace.timing.allocate import Allocation, OptionTable, Placer, Shortage, allocate, frugal, limits_of
 from headrace.timing.contexts import ContextPlan, Partition, load_cycles, switch_cycles
 from headrace.timing.options import options_of
 from headrace.timing.resources import MEMORY
-from headrace.timing.rows import least_buffer_units, link_frame_cycles
-from headrace.timing.sequence import Costs, cheapest
+from headrace.timing.rows import latency_of, least_buffer_units, least_latencies, link_frame_cycles
+from headrace.timing.sequence import MOST, Costs, cheapest
 from headrace.timing.work import Flow, Plane
 
 ALL_CUTS = 40  # works up to which every boundary is a candidate
 BINS, PER_BIN = 20, 2  # else the cheapest boundaries of each twentieth of the network's size
-MOST_EVALUATIONS, MOST_WORKS = 64, 6000  # exact allocations of one partition; works in all of them, about
+MOST_EVALUATIONS, MOST_WORKS = 64, 6000
 
 FlowPlacer = Callable[[Flow], Placer | None]
 
@@ -56,9 +56,10 @@ class _Partitioner:
         batch: int,
         weights: Sequence[int],
         place: FlowPlacer | None,
+        table: OptionTable | None,
     ) -> None:
         self.flow, self.target, self.shares, self.batch, self.place = flow, target, shares, batch, place
-        self.table = OptionTable([options_of(w, target) for w in flow.works])
+        self.table = table or OptionTable([options_of(w, target) for w in flow.works])
         unusable = self.table.cycles >= OptionTable.NEVER
         units = np.where(unusable, OptionTable.NEVER, self.table.use[:, :, MEMORY])
         self.least_units = units.min(axis=1, initial=OptionTable.NEVER)
@@ -66,6 +67,8 @@ class _Partitioner:
         self.weights = np.concatenate([[0], np.cumsum(np.array(weights, np.int64))])
         self.switch = switch_cycles(target)
         self.exact: dict[tuple[int, int], ContextPlan | None] = {}
+        self.estimates: dict[tuple[int, int], int] = {}
+        self.fills: dict[int, list[int]] = {}
 
     def weight_bytes(self, first: int, last: int) -> int:
         return int(self.weights[last] - self.weights[first])
@@ -88,11 +91,33 @@ class _Partitioner:
         link = link_frame_cycles(part, self.target)
         used = int(np.maximum(1, self.least_units[first:last] + self.buffers[first:last]).sum())
         return (
-            self.batch * max(period, link),
+            max(self.batch * link, (self.batch - 1) * max(period, link) + max(period, self.fill(first, last))),
             self.batch * link,
             self.reload(first, last),
             self.free(used),
         )
+
+    def fill(self, first: int, last: int) -> int:
+        """Cycles in which no allocation of a run has a frame through."""
+        if first not in self.fills:
+            options = [row[0] for row in self.table.options[first:]]
+            self.fills[first] = least_latencies(self.flow.works[first:], options)
+        return self.fills[first][last - first - 1]
+
+    def estimate(self, first: int, last: int) -> int:
+        """About how long a run will take, from sums alone: neither buffers' true sizes nor places are looked at."""
+        key = (first, last)
+        if key not in self.estimates:
+            part, table = segment(self.flow, first, last), self.table.part(first, last)
+            limits = list(limits_of(self.target, part, self.shares).values)
+            limits[MEMORY] -= int(self.buffers[first:last].sum())
+            chosen = _quickest(table, limits)
+            self.estimates[key] = int(MOST)
+            if chosen is not None:
+                options = [row[i] for row, i in zip(table.options, chosen, strict=True)]
+                period = max(*(o.cycles for o in options), link_frame_cycles(part, self.target))
+                self.estimates[key] = latency_of(part, options, self.target) + (self.batch - 1) * period
+        return self.estimates[key]
 
     def plan(self, first: int, last: int) -> ContextPlan | None:
         """The exact context of a run, or ``None`` when it does not fit."""
@@ -101,9 +126,21 @@ class _Partitioner:
             part = segment(self.flow, first, last)
             limits = limits_of(self.target, part, self.shares)
             placer = self.place(part) if self.place else None
-            result = allocate(part, self.target, limits, placer, self.table.part(first, last))
+            result = allocate(
+                part, self.target, limits, placer, self.table.part(first, last), cost=self.cost(first, last)
+            )
             self.exact[key] = None if isinstance(result, Shortage) else self._context(first, last, result)
         return self.exact[key]
+
+    def cost(self, first: int, last: int) -> Callable[[Allocation], int]:
+        """What a pipeline of a run costs: its cycles, and the loading ahead that it takes the room from."""
+        others = self.reload(0, first) + self.reload(last, len(self.flow.works))
+
+        def cycles(found: Allocation) -> int:
+            run = found.rows.latency + (self.batch - 1) * found.period
+            return run + max(0, others - self.free(found.totals[MEMORY]))
+
+        return cycles
 
     def _context(self, first: int, last: int, allocation: Allocation) -> ContextPlan:
         part = allocation.flow
@@ -154,6 +191,28 @@ class _Partitioner:
         return [int(v) for v in np.cumsum(delta)]
 
 
+def _quickest(table: OptionTable, limits: Sequence[int]) -> list[int] | None:
+    """An option per work, all within about the fewest cycles for which the sums fit (or the fastest)."""
+    steps = table.values
+    least = table.floor(limits, None, steps) if min(limits) > 0 else None
+    if least is None:
+        return None
+    low = at = steps.index(least)
+    # The bound is most often reached; else look further and further on, then halve.
+    chosen = table.choose(steps[at], limits)
+    while chosen is None and at < len(steps) - 1:
+        low, at = at + 1, min(2 * at - low + 2, len(steps) - 1)
+        chosen = table.choose(steps[at], limits)
+    while chosen is not None and low < at:
+        middle = (low + at) // 2
+        found = table.choose(steps[middle], limits)
+        if found is None:
+            low = middle + 1
+        else:
+            chosen, at = found, middle
+    return chosen
+
+
 class _Search:
     """Exact costs where they are known, bounds elsewhere, and the cheapest complete path so far."""
 
@@ -179,13 +238,8 @@ class _Search:
                         break
         return bounds
 
-    def stretch(self) -> int:
-        """Median of exact run time over its bound, in 1/1024; the filling of pipelines is what it makes up for."""
-        known = ((run, plan) for run, plan in self.work.exact.items() if plan is not None and run in self.bounds)
-        ratios = sorted(p.run_cycles(self.work.batch) * 1024 // max(1, self.bounds[r][0]) for r, p in known)
-        return max(1024, ratios[len(ratios) // 2]) if ratios else 1024
-
-    def costs(self, stretch: int) -> Costs:
+    def costs(self, anticipate: bool) -> Costs:
+        """Of all runs: exact where they are known; else estimates where there are any, and bounds."""
         costs = Costs.empty(len(self.points), self.work.switch)
         batch = self.work.batch
         for run, bound in self.bounds.items():
@@ -195,8 +249,10 @@ class _Search:
                 continue
             if isinstance(plan, ContextPlan):
                 costs.set(at, plan.run_cycles(batch), plan.stream_cycles(batch), plan.reload_cycles, plan.free_cycles)
+            elif anticipate and run in self.work.estimates:
+                costs.set(at, max(bound[0], self.work.estimates[run]), *bound[1:])
             else:
-                costs.set(at, bound[0] * stretch // 1024, *bound[1:])
+                costs.set(at, *bound)
         whole = self.points[0], self.points[-1]
         if whole in self.bounds:
             plan = self.work.exact.get(whole)
@@ -207,11 +263,16 @@ class _Search:
         """Make the cheapest path exact, again and again; whether it ended by itself within ``most`` allocations."""
         spent = 0
         while True:
-            found = cheapest(self.costs(self.stretch() if anticipate else 1024))
+            found = cheapest(self.costs(anticipate))
             if found is None:
                 return True
             path = [(self.points[a], self.points[b]) for a, b in found[1]]
             unknown = [run for run in path if run not in self.work.exact]
+            fresh = [run for run in unknown if run not in self.work.estimates] if anticipate else []
+            for run in fresh:
+                self.work.estimate(*run)
+            if fresh:
+                continue
             if unknown and spent >= most and (self.best is not None or spent >= 4 * most):
                 return False
             for run in unknown:
@@ -229,7 +290,7 @@ class _Search:
 def _search(work: _Partitioner, points: Sequence[int]) -> Partition | None:
     before = len(work.exact)
     search = _Search(work, points)
-    least = cheapest(search.costs(1024))
+    least = cheapest(search.costs(False))
     # First towards a good answer, with bounds stretched to what costs turn out to be; then the proof.
     most = max(16, min(MOST_EVALUATIONS, MOST_WORKS // len(work.flow.works)))
     search.explore(True, most // 3)
@@ -249,6 +310,7 @@ def partition(
     shares: tuple[float, float, float] = (1.0, 1.0, 1.0),
     weights: Sequence[int] | None = None,
     place: FlowPlacer | None = None,
+    table: OptionTable | None = None,
 ) -> Partition | None:
     """The cheapest sequence of contexts, or ``None`` when there is none (a single work does not fit).
 
@@ -259,9 +321,10 @@ def partition(
         shares: ceilings of control, compute and memory of every context.
         weights: bytes loaded with each work; by default its parameters.
         place: gives the placer of a part of the flow.
+        table: the options of its works, where they are known already.
     """
     sizes = [w.weight_bytes for w in flow.works] if weights is None else weights
-    work = _Partitioner(flow, target, shares, batch, sizes, place)
+    work = _Partitioner(flow, target, shares, batch, sizes, place, table)
     if any(not options for options in work.table.options):
         return None
     points = work.candidates()
@@ -272,11 +335,17 @@ def partition(
 
 
 def alone(
-    flow: Flow, index: int, target: Target, shares: tuple[float, float, float], place: FlowPlacer | None = None
+    flow: Flow,
+    index: int,
+    target: Target,
+    shares: tuple[float, float, float],
+    place: FlowPlacer | None = None,
+    table: OptionTable | None = None,
 ) -> Allocation | Shortage:
-    """One work as a context of its own."""
+    """Some pipeline of one work as a context of its own, or why there is none."""
     part = segment(flow, index, index + 1)
-    return allocate(part, target, limits_of(target, part, shares), place(part) if place else None)
+    mine = table.part(index, index + 1) if table else None
+    return frugal(part, target, limits_of(target, part, shares), place(part) if place else None, mine)
 
 
 __all__ = ["alone", "partition", "segment"]

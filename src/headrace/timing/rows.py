@@ -268,6 +268,20 @@ def latency_of(flow: Flow, options: Sequence[Option], target: Target, roots: Seq
     return max((*finished, int(back.max(initial=0)), link_frame_cycles(flow, target)), default=0)
 
 
+def least_latencies(works: Sequence[Work], options: Sequence[Option]) -> list[int]:
+    """For each run of works from the first on, cycles in which no frame is through it faster with these options or
+    slower ones: what comes from outside is there at once, the host's link costs nothing.
+    """
+    ends: dict[str, Array] = {}
+    found: list[int] = []
+    for work, option in zip(works, options, strict=True):
+        for plane in work.operands:
+            ends.setdefault(plane.tensor, np.zeros(plane.height, np.int64))
+        last = int(_play(work, option, ends, 1).ends[-1])
+        found.append(max(last, found[-1] if found else 0))
+    return found
+
+
 def _burst(flow: Flow, target: Target) -> dict[str, Array]:
     """End of each input row when the host sends one frame of every input at once, one row of each in turn."""
     tallest = max((p.height for p in flow.inputs), default=0)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the search for contexts goes by: bounds that nothing betters, estimates that come near, resources left over
+that make frames earlier."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from itertools import combinations
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compiler_support import random_network, resnet
+from headrace.targets import load_target
+from headrace.timing import Allocation, Flow, allocate, flow_of, limits_of
+from headrace.timing.rows import latency_of, least_latencies
+
+HAILO8L = load_target("hailo8l")
+SMALL = replace(HAILO8L, name="small", clusters=1, memory_unit_bytes=1024)
+search: Any = import_module("headrace.timing.partition")  # the package has a function of this name
+
+
+def partitioner(flow: Flow, batch: int) -> Any:
+    return search._Partitioner(flow, SMALL, (1.0, 1.0, 1.0), batch, [w.weight_bytes for w in flow.works], None, None)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_run_betters_its_bound(seed: int) -> None:
+    """Every run of works of random networks: time, streams, weights and free memory."""
+    work = partitioner(flow_of(random_network(seed, 10)), 1 + 3 * (seed % 2))
+    ratios: list[float] = []
+    for run in combinations(range(len(work.flow.works) + 1), 2):
+        plan, bound = work.plan(*run), work.bound(*run)
+        if plan is None:
+            continue
+        assert bound is not None
+        assert bound[0] <= plan.run_cycles(work.batch)
+        assert bound[1:3] == (plan.stream_cycles(work.batch), plan.reload_cycles)
+        assert bound[3] >= plan.free_cycles
+        ratios.append(work.estimate(*run) / plan.run_cycles(work.batch))
+    assert len(ratios) > 10
+    assert median(ratios) == pytest.approx(1, rel=0.02)
+    assert all(0.5 < r < 2 for r in ratios)
+
+
+def test_slower_options_never_bring_a_frame_through_earlier() -> None:
+    flow = flow_of(resnet(2, 8, 16))
+    table = [list(row) for row in partitioner(flow, 1).table.options]
+    rng = np.random.default_rng(0)
+    least = least_latencies(flow.works, [row[0] for row in table])
+    assert least == sorted(least)
+    for _ in range(20):
+        options = [row[int(rng.integers(len(row)))] for row in table]
+        assert latency_of(flow, options, HAILO8L) >= least[-1]
+        assert all(a <= b for a, b in zip(least, least_latencies(flow.works, options), strict=True))
+
+
+def test_what_is_left_over_brings_frames_through_earlier() -> None:
+    """The frame time stays what it is; the latency falls; everything still fits; without a cost nothing changes."""
+    flow = flow_of(resnet(1))
+    hailo8 = load_target("hailo8")
+    limits = limits_of(hailo8, flow)
+    frugal = allocate(flow, hailo8, limits)
+    quick = allocate(flow, hailo8, limits, cost=lambda a: a.rows.latency)
+    assert isinstance(frugal, Allocation) and isinstance(quick, Allocation)
+    assert quick.period == frugal.period
+    assert quick.rows.latency < 0.95 * frugal.rows.latency
+    assert all(need <= have for need, have in zip(quick.totals, limits.values, strict=True))
+    # A cost that counts memory only finds nothing better than the frugal choice.
+    same = allocate(flow, hailo8, limits, cost=lambda a: a.totals[2])
+    assert isinstance(same, Allocation) and same.options == frugal.options
