@@ -29,6 +29,7 @@ inline __m256i add_products(__m256i sum, __m256i codes, __m256i weights) {
 }
 #endif
 constexpr int kMaxBlocks = 1;
+constexpr int kHalfBlock = 0;
 constexpr int kMaxPixels(int) { return 6; }
 
 template <class T>

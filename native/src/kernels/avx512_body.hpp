@@ -19,6 +19,7 @@ using BandElement = uint8_t;
 using WeightElement = int8_t;
 constexpr int kStep = 4;
 constexpr int kMaxBlocks = 4;
+constexpr int kHalfBlock = kColumns / 2;  // so many channels take half the time of a block
 constexpr int kMaxPixels(int blocks) { return blocks == 4 ? 6 : blocks == 2 ? 12 : 16; }
 
 inline int32_t load_four(const uint8_t* p) {
@@ -27,18 +28,32 @@ inline int32_t load_four(const uint8_t* p) {
   return value;
 }
 
-// The sums of a run stay in registers until they are codes.
-template <int kBlocks, int kPixels>
-struct Sums {
-  __m512i at[kPixels][kBlocks];
+// A block's channels, and the first half of them: 256-bit operations take half the time where 512-bit ones are two.
+struct WholeBlock {
+  using Vector = __m512i;
+  static Vector load(const void* from) { return _mm512_loadu_si512(from); }
+  static Vector spread(int32_t codes) { return _mm512_set1_epi32(codes); }
+  static Vector add_products(Vector sums, Vector codes, Vector w) { return _mm512_dpbusd_epi32(sums, codes, w); }
+};
+struct HalfBlock {
+  using Vector = __m256i;
+  static Vector load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+  static Vector spread(int32_t codes) { return _mm256_set1_epi32(codes); }
+  static Vector add_products(Vector sums, Vector codes, Vector w) { return _mm256_dpbusd_epi32(sums, codes, w); }
 };
 
-template <int kBlocks, int kPixels>
+// The sums of a run stay in registers until they are codes.
+template <int kBlocks, int kPixels, class Block = WholeBlock>
+struct Sums {
+  typename Block::Vector at[kPixels][kBlocks];
+};
+
+template <int kBlocks, int kPixels, class Block>
 HEADRACE_INLINE inline void inner_product(const WindowOp& op, const BandElement* a, const WeightElement* w,
-                                          const int32_t* bias, Sums<kBlocks, kPixels>& sums) {
+                                          const int32_t* bias, Sums<kBlocks, kPixels, Block>& sums) {
   const int64_t stride = op.pixel_stride, length = op.segment_padded, block_elements = op.block_elements;
   repeat<kBlocks>([&](auto b) HEADRACE_INLINE {
-    const __m512i start = load(bias + b * kColumns);
+    const auto start = Block::load(bias + b * kColumns);
     repeat<kPixels>([&](auto p) HEADRACE_INLINE { sums.at[p][b] = start; });
   });
   // An address is a base and no, one or two strides: what one instruction can add up.
@@ -47,12 +62,12 @@ HEADRACE_INLINE inline void inner_product(const WindowOp& op, const BandElement*
     const BandElement* bases[kBases];
     repeat<kBases>([&](auto g) HEADRACE_INLINE { bases[g] = a + op.segment_offset[s] + 3 * g * stride; });
     for (int64_t k = 0; k < length; k += kStep, w += kStep * kColumns) {
-      __m512i weights[kBlocks];
-      repeat<kBlocks>([&](auto b) HEADRACE_INLINE { weights[b] = load(w + b * block_elements); });
+      typename Block::Vector weights[kBlocks];
+      repeat<kBlocks>([&](auto b) HEADRACE_INLINE { weights[b] = Block::load(w + b * block_elements); });
       repeat<kPixels>([&](auto p) HEADRACE_INLINE {
-        const __m512i x = _mm512_set1_epi32(load_four(bases[p / 3] + p % 3 * stride));
+        const auto x = Block::spread(load_four(bases[p / 3] + p % 3 * stride));
         repeat<kBlocks>([&](auto b)
-                            HEADRACE_INLINE { sums.at[p][b] = _mm512_dpbusd_epi32(sums.at[p][b], x, weights[b]); });
+                            HEADRACE_INLINE { sums.at[p][b] = Block::add_products(sums.at[p][b], x, weights[b]); });
       });
       repeat<kBases>([&](auto g) HEADRACE_INLINE {
         bases[g] += kStep;
@@ -176,10 +191,7 @@ HEADRACE_INLINE inline void store_run(const Sums<kBlocks, kPixels>& sums, const 
 }
 
 template <int kBlocks, int kPixels>
-void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement* w, const int32_t* bias,
-                  const Scaling* scalings, const Target& to) {
-  Sums<kBlocks, kPixels> sums;
-  inner_product(op, a, w, bias, sums);
+HEADRACE_INLINE inline void finish_run(const Sums<kBlocks, kPixels>& sums, const Scaling* scalings, const Target& to) {
   switch (scalings->in_registers) {
     case Scaling::InRegisters::kPlain:
       return store_run<kNone>(sums, scalings, to);
@@ -194,6 +206,31 @@ void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement*
                         HEADRACE_INLINE { _mm512_store_si512(stored + (p * kBlocks + b) * kColumns, sums.at[p][b]); });
   });
   requantise_run<kBlocks, kPixels>(stored, scalings, to);
+}
+
+// Not inlined: where its sums and those of a whole block meet, both would be copied from register to register.
+template <int kPixels>
+__attribute__((noinline)) void convolve_half_block(const WindowOp& op, const BandElement* a, const WeightElement* w,
+                                                   const int32_t* bias, const Scaling* scalings, const Target& to) {
+  Sums<1, kPixels, HalfBlock> half;
+  inner_product(op, a, w, bias, half);
+  Sums<1, kPixels> sums;
+  repeat<kPixels>([&](auto p) HEADRACE_INLINE {
+    asm("" : "+v"(half.at[p][0]));  // else they are copied from register to register in every step
+    sums.at[p][0] = _mm512_castsi256_si512(half.at[p][0]);
+  });
+  finish_run(sums, scalings, to);
+}
+
+template <int kBlocks, int kPixels>
+void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement* w, const int32_t* bias,
+                  const Scaling* scalings, const Target& to) {
+  if (kBlocks == 1 && to.last_columns <= kHalfBlock) {
+    return convolve_half_block<kPixels>(op, a, w, bias, scalings, to);
+  }
+  Sums<kBlocks, kPixels> sums;
+  inner_product(op, a, w, bias, sums);
+  finish_run(sums, scalings, to);
 }
 
 }  // namespace

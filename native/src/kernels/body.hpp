@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of a kernel set that do not depend on the instruction set, included once by each kernel file after it has
-// defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxPixels(blocks), depthwise_pixels,
-// requantise_block, and inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling, requantise_rows and
-// convolve_run<blocks, pixels>. Internal linkage throughout (see kernels.hpp).
+// defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxBlocks, kHalfBlock, kMaxPixels(blocks),
+// depthwise_pixels, requantise_block, and inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling,
+// requantise_rows and convolve_run<blocks, pixels>. Internal linkage throughout (see kernels.hpp).
 
 #if !defined(HEADRACE_OWN_RUNS)
 namespace headrace {
@@ -154,7 +154,10 @@ void convolution_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile,
     const int64_t group = block / op.group_blocks;
     const int64_t inside = block % op.group_blocks;
     const int64_t channel = group * op.group_out + inside * kColumns;
-    const int64_t left = smaller(op.group_blocks - inside, stop - block);
+    int64_t left = smaller(op.group_blocks - inside, stop - block);
+    // A last block of few channels is faster by itself, where a kernel set says so.
+    const int64_t last_columns = op.group_out - (inside + left - 1) * kColumns;
+    if (left > 1 && last_columns <= kHalfBlock) --left;
     const int64_t together = left >= kMaxBlocks ? kMaxBlocks : left >= 2 && kMaxBlocks >= 2 ? 2 : 1;
     const auto rows = together == kMaxBlocks ? convolution_rows<kMaxBlocks>
                       : together == 2        ? convolution_rows<(kMaxBlocks >= 2 ? 2 : 1)>

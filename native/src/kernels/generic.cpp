@@ -12,6 +12,7 @@ using BandElement = uint8_t;
 using WeightElement = int16_t;
 constexpr int kStep = 1;
 constexpr int kMaxBlocks = 1;
+constexpr int kHalfBlock = 0;
 constexpr int kMaxPixels(int) { return 4; }
 
 // sums[pixel][kColumns] = bias + sum over k of a * w. Sums wrap modulo 2^32; the verifier proved that the result fits.

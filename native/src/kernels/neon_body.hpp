@@ -12,6 +12,7 @@ namespace headrace {
 namespace {
 
 constexpr int kMaxBlocks = 1;
+constexpr int kHalfBlock = 0;
 constexpr int kMaxPixels(int) { return 6; }
 
 template <int kPixels>
