@@ -233,6 +233,38 @@ void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement*
   finish_run(sums, scalings, to);
 }
 
+// Element-wise results without storing sums. The second operand of an addition is the requantisation's residual.
+template <Second kSecond, bool kMultiply>
+void elementwise_run(const ElementwiseOp& op, const Scaling& scaling, const uint8_t* x, int64_t x_pixel,
+                     const uint8_t* y, int64_t y_pixel, uint8_t* out, int64_t stride, int64_t pixels, int columns) {
+  const FourPixels<kSecond, kCode> codes(scaling);
+  const __m512i x_zero = _mm512_set1_epi32(op.x_zero), y_zero = _mm512_set1_epi32(op.y_zero);
+  const __m512i lower_half = _mm512_set1_epi32(0xFFFF);
+  const auto centred = [](const uint8_t* from, __m512i zero) {
+    return _mm512_sub_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))), zero);
+  };
+  for (int64_t p = 0; p < pixels; p += 4) {
+    const int left = pixels - p < 4 ? static_cast<int>(pixels - p) : 4;
+    const auto sum = [&](int i) {
+      const int64_t at = p + (i < left ? i : left - 1);
+      const __m512i value = centred(x + at * x_pixel, x_zero);
+      if (!kMultiply) return value;
+      // Both fit 16 bits: a multiply-add of 16-bit halves with the upper half of one zero is their product.
+      return _mm512_madd_epi16(_mm512_and_si512(value, lower_half), centred(y + at * y_pixel, y_zero));
+    };
+    const __m512i four =
+        codes(sum(0), sum(1), sum(2), sum(3), kSecond == kResidual ? y + p * y_pixel : nullptr, y_pixel, left);
+    store_four(out + p * stride, stride, four, left, columns);
+  }
+}
+
+inline ElementwiseRun elementwise_in_registers(const ElementwiseOp& op, const Scaling& scaling) {
+  if (op.x_channel != 1 || (op.y && op.y_channel != 1)) return nullptr;
+  if (scaling.in_registers == Scaling::InRegisters::kAdds) return elementwise_run<kResidual, false>;
+  if (scaling.in_registers != Scaling::InRegisters::kPlain) return nullptr;
+  return op.multiply ? elementwise_run<kNone, true> : elementwise_run<kNone, false>;
+}
+
 }  // namespace
 }  // namespace headrace
 

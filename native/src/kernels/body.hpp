@@ -2,7 +2,8 @@
 // The parts of a kernel set that do not depend on the instruction set, included once by each kernel file after it has
 // defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxBlocks, kHalfBlock, kMaxPixels(blocks),
 // depthwise_pixels, requantise_block, and inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling,
-// requantise_rows and convolve_run<blocks, pixels>. Internal linkage throughout (see kernels.hpp).
+// requantise_rows, convolve_run<blocks, pixels> and elementwise_in_registers. Internal linkage throughout (see
+// kernels.hpp).
 
 #if !defined(HEADRACE_OWN_RUNS)
 namespace headrace {
@@ -13,7 +14,6 @@ struct Scaling {
   Requantise q;
   void prepare(const Requantise& requantise, bool /*residual*/) { q = requantise; }
 };
-
 inline void requantise_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
                             ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   if (scaling.q.out_bytes == 1)
@@ -88,6 +88,8 @@ void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement*
                                   op.block_elements, bias, sums);
   requantise_run<kBlocks, kPixels>(sums, scalings, to);
 }
+
+inline ElementwiseRun elementwise_in_registers(const ElementwiseOp&, const Scaling&) { return nullptr; }
 #endif
 
 using Run = void (*)(const WindowOp&, const BandElement*, const WeightElement*, const int32_t*, const Scaling*,
@@ -239,6 +241,10 @@ void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
     const int columns = static_cast<int>(smaller(kColumns, channels - c));
     Scaling scaling;
     scaling.prepare(op.per_channel ? block_of(op.q, c / kColumns) : op.q, second);
+    if (const ElementwiseRun run = elementwise_in_registers(op, scaling)) {
+      run(op, scaling, x + c, x_pixel, y ? y + c : y, y_pixel, out + c, channels, width, columns);
+      continue;
+    }
     for (int64_t p = 0; p < width; p += kBlockPixels) {
       const int n = static_cast<int>(smaller(kBlockPixels, width - p));
       const uint8_t* yb = y ? y + p * y_pixel + c * op.y_channel : nullptr;

@@ -8,6 +8,11 @@
 namespace headrace {
 namespace {
 
+// Element-wise results of `pixels` by `columns` codes; null where a kernel set has no such way for an operation.
+using ElementwiseRun = void (*)(const ElementwiseOp&, const Scaling&, const uint8_t* x, int64_t x_pixel,
+                                const uint8_t* y, int64_t y_pixel, uint8_t* out, int64_t stride, int64_t pixels,
+                                int columns);
+
 template <int kBlocks, int kPixels>
 inline void requantise_run(const int32_t* sums, const Scaling* scalings, const Target& to) {
   for (int b = 0; b < kBlocks; ++b) {
