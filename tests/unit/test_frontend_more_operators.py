@@ -168,3 +168,47 @@ def test_dilated_pool(op, size, dilation, pad):
 def test_dilated_pools_that_are_refused(more):
     with pytest.raises(UnsupportedModelError, match="dilations"):
         parse_onnx(network([node("MaxPool", ["x"], kernel_shape=[2, 2], **more)], {}, ("N", 4, 6, 6)))
+
+
+def test_an_input_without_a_batch():
+    """torchvision's detectors take one picture C×H×W, normalise it, and make it a batch of one."""
+    from frontend_oracle import run_network, session
+
+    nodes = [
+        node("Sub", ["x", "mean"], "a"),
+        node("Div", ["a", "std"], "b"),
+        node("Unsqueeze", ["b", "zero"], "c"),
+        node("Resize", ["c", "", "", "sizes"], "d", mode="linear", coordinate_transformation_mode="half_pixel"),
+        node("Gather", ["d", "first"], "e", axis=0),
+        node("Unsqueeze", ["e", "zero"], "f"),
+        node("Concat", ["f"], "g", axis=0),
+        node("Conv", ["g", "w"]),
+    ]
+    rng = np.random.default_rng(0)
+    constants = {
+        "mean": rng.normal(0, 1, (3, 1, 1)).astype(np.float32), "std": rng.uniform(1, 2, (3, 1, 1)).astype(np.float32),
+        "zero": i64(0), "first": np.array(0, np.int64), "sizes": i64(1, 3, 8, 10),
+        "w": rng.normal(0, 1, (4, 3, 3, 3)).astype(np.float32),
+    }  # fmt: skip
+    data = network(nodes, constants, (3, 4, 5))
+    parsed = parse_onnx(data).network
+    assert parsed.input_layers[0].output_shape == (-1, 4, 5, 3)
+    x = rng.normal(0, 1, (2, 3, 4, 5)).astype(np.float32)
+    want = np.concatenate([session(data).run(None, {"x": frame})[0] for frame in x])
+    assert np.abs(run_network(parsed, {"x": x})["y"] - want).max() < 1e-4
+
+
+def test_a_sequence_is_no_picture_without_a_batch():
+    """Of the same rank, but a convolution over time reads it: its first dimension is the batch."""
+    nodes = [node("Conv", ["x", "w"], "a"), node("Unsqueeze", ["x", "zero"], "b"), node("Relu", ["b"], "z"),
+             node("Relu", ["a"])]  # fmt: skip
+    constants = {"w": np.ones((2, 3, 3), np.float32), "zero": i64(0)}
+    built = model(nodes, [("x", [1, 3, 9])], [("y", None), ("z", None)], constants)
+    assert parse_onnx(built.SerializeToString()).network.input_layers[0].attributes["source_shape"] == [-1, 3, 9]
+
+
+@pytest.mark.parametrize("op", ["ArgMax", "NonZero", "Hardmax"])
+def test_post_processing_is_called_that(op):
+    with pytest.raises(UnsupportedModelError, match="post-processing") as caught:
+        parse_onnx(network([node("Relu", ["x"], "a"), node(op, ["a"])], {}))
+    assert "--end-node-names a" in str(caught.value)

@@ -17,6 +17,9 @@ from headrace.hn import Array
 #: No tensor of a frame may have more elements than this; real ones stay far below, hostile ones do not.
 MAX_TENSOR_ELEMENTS = 1 << 28
 Progress = Callable[[int, int], None]
+#: Why and what instead, of operators of post-processing.
+CHOOSES = "it chooses elements by their values, which is post-processing and not done on the device"
+ENDS_BEFORE = "a network that ends before it; the rest runs on the host"
 
 
 class Unsupported(Exception):
@@ -41,6 +44,7 @@ class SourceGraph:
         channels_last: images in it have their channels last, where nothing else tells.
         operators: node label → operator in the source's own words, where these are not ONNX's.
         broken: nodes that reading found unusable, and why.
+        single: inputs without a dimension for the batch: one picture, C×H×W.
     """
 
     graph: ir.Graph
@@ -54,6 +58,7 @@ class SourceGraph:
     channels_last: bool = False
     operators: dict[str, str] = field(default_factory=dict)
     broken: dict[ir.Node, Unsupported] = field(default_factory=dict)
+    single: set[ir.Value] = field(default_factory=set)
 
 
 def name_of(value: ir.Value | None) -> str:
@@ -221,8 +226,10 @@ def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list
                 source.warnings.append(
                     f"input {name!r}: sizes that the file fixes were replaced ({', '.join(changed)})"
                 )
-        if not shape or any(not isinstance(d, int) or d < 1 for d in shape[1:]):
-            example = ",".join(["1", *(str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in shape[1:])])
+        free = 0 if value in source.single else 1  # dimensions that may be open
+        if not shape or any(not isinstance(d, int) or d < 1 for d in shape[free:]):
+            known = [str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in shape[free:]]
+            example = ",".join(["1", *known] if free else known)
             missing.append(
                 Diagnostic(
                     "E-PARSE-SHAPES",
@@ -234,7 +241,7 @@ def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list
                 )
             )
             continue
-        sizes = [int(d) for d in shape[1:]]
+        sizes = [int(d) for d in (shape if value in source.single else shape[1:])]
         if math.prod(sizes) > MAX_TENSOR_ELEMENTS or len(sizes) > 8:
             missing.append(
                 Diagnostic(
@@ -242,10 +249,35 @@ def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list
                 )
             )
             continue
-        source.batch_sizes[name] = int(shape[0]) if isinstance(shape[0], int) and shape[0] > 0 else -1
+        whole = value in source.single
+        source.batch_sizes[name] = 1 if whole else int(shape[0]) if isinstance(shape[0], int) and shape[0] > 0 else -1
         source.input_shapes[name] = [1, *sizes]
     if missing:
         raise UsageError(missing)
+
+
+_ONE_BY_ONE = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Identity", "Clip"})
+
+
+def find_single_inputs(source: SourceGraph) -> None:
+    """Inputs that are one picture each: of rank 3, and nothing but made a batch of one (torchvision's detectors)."""
+    for value in source.graph.inputs:
+        declared = declared_shape(value)
+        if declared is None or len(declared) != 3:
+            continue
+        batched, others, seen, waiting = False, False, {value}, [value]
+        while waiting:
+            for node in live_uses(waiting.pop()):
+                axes = constant(node.inputs[1]) if node.op_type == "Unsqueeze" and len(node.inputs) > 1 else None
+                if axes is not None and axes.reshape(-1).tolist() == [0]:
+                    batched = True
+                elif node.op_type in _ONE_BY_ONE and not node.domain:
+                    waiting += [v for v in node.outputs if v not in seen]
+                    seen.update(node.outputs)
+                elif node.op_type not in ("Shape", "Size"):
+                    others = True
+        if batched and not others:
+            source.single.add(value)
 
 
 def input_problem(value: ir.Value) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, UsageError
 from headrace.frontends.cut import check_outputs, cut_ends, cut_starts, drop_unreachable
 from headrace.frontends.fold import Budget, fold_constants
-from headrace.frontends.graph import Progress, SourceGraph, resolve_input_shapes
+from headrace.frontends.graph import Progress, SourceGraph, find_single_inputs, resolve_input_shapes
 from headrace.frontends.onnx.opset import normalise
 from headrace.frontends.onnx.read import read_model
 from headrace.frontends.patterns import PATTERNS, apply_patterns
@@ -127,6 +127,7 @@ def parse_source(
         cut_starts(source, start)
     check_outputs(source)
     drop_unreachable(source)
+    find_single_inputs(source)
     try:
         resolve_input_shapes(source, shapes)
     except UsageError as error:

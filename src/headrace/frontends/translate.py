@@ -11,6 +11,8 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import EVALUATORS, Budget, evaluate
 from headrace.frontends.graph import (
+    CHOOSES,
+    ENDS_BEFORE,
     Progress,
     SourceGraph,
     Unsupported,
@@ -29,6 +31,7 @@ from headrace.frontends.layout import (
     View,
     arranged_view,
     canonical,
+    regroup,
     source_permutation,
     source_shape,
 )
@@ -47,6 +50,13 @@ _QUANTISED = frozenset(
 )
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+_CHOOSING = frozenset(
+    {
+        "TopK", "NonMaxSuppression", "ArgMax", "ArgMin", "NonZero", "GatherND", "GatherElements", "ScatterND",
+        "Scatter", "ScatterElements", "RoiAlign", "OneHot", "Unique", "Compress", "Hardmax",
+    }
+)  # fmt: skip
+_COMPARING = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Xor", "Not"})
 
 
 @dataclass
@@ -90,6 +100,10 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
     if node.op_type in _RECURRENT:
         return Unsupported("recurrent layers are not supported", "a network without recurrence")
+    if node.op_type in _CHOOSING:
+        return Unsupported(CHOOSES, ENDS_BEFORE)
+    if node.op_type in _COMPARING:
+        return Unsupported("comparisons of computed tensors are not supported", "operands that are known")
     # A misspelt operator deserves a hint; another operator with a like name (Crop, Dropout) would only mislead.
     close = difflib.get_close_matches(node.op_type, sorted(HANDLERS), 1, cutoff=0.85)
     levers = tuple(f"did you mean {name}?" for name in close)
@@ -210,7 +224,9 @@ def translate(
         try:
             if reason or "kind" in value.meta:
                 raise Unsupported(reason or f"the input is a {value.meta['kind']}", "a float tensor")
-            state.builder.views[value] = _input_view(state.builder, value, source.input_shapes[name_of(value)])
+            shape = source.input_shapes[name_of(value)]
+            view = _input_view(state.builder, value, shape)
+            state.builder.views[value] = regroup(view, shape[1:]) if value in source.single else view
         except (Unsupported, LayoutError) as problem:
             state.problems.append(Problem(name_of(value), "input", str(problem), getattr(problem, "need", "")))
             state.tainted.add(id(value))

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UnsupportedModelError
-from headrace.frontends.graph import SourceGraph, Unsupported, set_constant
+from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, set_constant
 from headrace.frontends.tflite import operators
 from headrace.frontends.tflite.build import CONVERTERS, GraphBuilder, Operation
 from headrace.frontends.tflite.dilation import find_dilations
@@ -21,6 +21,12 @@ from headrace.hn import Array
 _CONTROL = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
 _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
 _TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
+_CHOOSING = frozenset(
+    {
+        "TOPK_V2", "ARG_MAX", "ARG_MIN", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "WHERE", "GATHER_ND",
+        "SCATTER_ND", "ONE_HOT", "UNIQUE", "CUSTOM:TFLite_Detection_PostProcess",
+    }
+)  # fmt: skip
 _INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "uint16", "int32", "int64"})
 _SHOWN = 8
 _BUILTIN = "TFLite built-in operators"
@@ -29,6 +35,8 @@ _FLOAT_MODEL = "the float model: convert without optimizations (or with float16 
 
 def _why_unknown(record: Operator) -> Unsupported:
     name = record.name
+    if name in _CHOOSING:
+        return Unsupported(CHOOSES, ENDS_BEFORE)
     if name.startswith("CUSTOM:Flex"):
         lever = "convert with target_spec.supported_ops = [TFLITE_BUILTINS]"
         return Unsupported(f"{name[7:]} is a TensorFlow operator, not one of TFLite (Flex)", _BUILTIN, (lever,))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, slice_ranges, split_sizes
-from headrace.frontends.graph import Unsupported, constant, integer_list, text
+from headrace.frontends.graph import Unsupported, constant, integer, integer_list, text
 from headrace.frontends.layout import (
     CHANNELS,
     HEIGHT,
@@ -20,6 +20,7 @@ from headrace.frontends.layout import (
     arrangement_axes,
     group_dimensions,
     lift_batch,
+    regroup,
 )
 from headrace.frontends.to_hn.activation import FLOAT_MAX
 from headrace.frontends.to_hn.base import Builder, Result, handles
@@ -117,8 +118,11 @@ def slice_(builder: Builder, node: ir.Node) -> list[Result]:
 @handles("Gather")
 def gather(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
-    axis = checked_axis(node, view, 0)
     given = builder.constant(node, 1, "the indices")
+    of_batch = axis_in(integer(node, "axis", 0), view.rank) == view.batch_dim and builder.batch == 1
+    if of_batch and given.tolist() in (0, -1) and view.shape[view.batch_dim] == 1:  # the one frame of the batch
+        return [regroup(view, [s for i, s in enumerate(view.shape) if i != view.batch_dim])]
+    axis = checked_axis(node, view, 0)
     if given.ndim > 1 or given.dtype.kind not in "iu" or given.size > MAX_INDICES:
         raise Unsupported(f"indices of shape {list(given.shape)}", "one index, or one list of indices")
     size = view.shape[axis]
@@ -217,7 +221,7 @@ def concat(builder: Builder, node: ir.Node) -> list[Result]:
         constant_tensor(builder, first, builder.weights(node, i, "the constant")) if fixed else builder.view(node, i)
         for i, fixed in enumerate(known)
     ]
-    axis = checked_axis(node, views[0], 0)
+    axis = checked_axis(node, views[0], 0) if len(views) > 1 else 0
     return [join(builder, views, axis)]
 
 
