@@ -249,16 +249,6 @@ def test_things_that_are_not_tensors():
     assert "sparse" in str(error_of(built, UnsupportedModelError))
 
 
-def test_local_functions_are_reported():
-    function = helper.make_function(
-        "my", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 13)]
-    )
-    built = model(
-        [helper.make_node("F", ["x"], ["y"], domain="my")], [("x", [1, 3])], [("y", None)], functions=[function]
-    )
-    assert "defines itself" in str(error_of(built, UnsupportedModelError))
-
-
 def test_an_output_that_is_a_constant_or_an_input():
     nodes = [helper.make_node("Add", ["k", "k"], ["y"])]
     error_of(model(nodes, [("x", [1, 3])], [("y", None)], {"k": np.ones(3, np.float32)}), UnsupportedModelError)

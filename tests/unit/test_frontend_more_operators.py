@@ -212,3 +212,74 @@ def test_post_processing_is_called_that(op):
     with pytest.raises(UnsupportedModelError, match="post-processing") as caught:
         parse_onnx(network([node("Relu", ["x"], "a"), node(op, ["a"])], {}))
     assert "--end-node-names a" in str(caught.value)
+
+
+@pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("first", ["half of x", "half of the gate"])
+def test_gelu_by_tanh_written_out(power, first):
+    if power:
+        nodes = [node("Pow", ["x", "three"], "cube"), node("Mul", ["cube", "k"], "term")]
+    else:
+        nodes = [node("Mul", ["x", "x"], "square"), node("Mul", ["square", "x"], "cube")]
+        nodes.append(node("Mul", ["k", "cube"], "term"))
+    nodes += [
+        node("Add", ["x", "term"], "sum"), node("Mul", ["sum", "root"], "argument"), node("Tanh", ["argument"], "t"),
+        node("Add", ["t", "one"], "gate"),
+    ]  # fmt: skip
+    if first == "half of x":
+        nodes += [node("Mul", ["x", "half"], "h"), node("Mul", ["h", "gate"])]
+    else:
+        nodes += [node("Mul", ["gate", "half"], "h"), node("Mul", ["x", "h"])]
+    numbers = {"three": 3.0, "k": 0.044715, "root": (2 / np.pi) ** 0.5, "one": 1.0, "half": 0.5}
+    result = compare(network(nodes, {k: np.float32(v) for k, v in numbers.items()}), batch=2, low=-4, high=4)
+    (activation,) = result.network.of_kind("activation")
+    assert activation.attributes["activation"] == "gelu_tanh" and kinds(result) == ["activation"]
+
+
+@pytest.mark.parametrize("wrong", ["k", "root", "one", "half", "three"])
+def test_almost_gelu_stays_as_written(wrong):
+    nodes = [
+        node("Pow", ["x", "three"], "cube"), node("Mul", ["cube", "k"], "term"), node("Add", ["x", "term"], "sum"),
+        node("Mul", ["sum", "root"], "argument"), node("Tanh", ["argument"], "t"), node("Add", ["t", "one"], "gate"),
+        node("Mul", ["gate", "half"], "h"), node("Mul", ["x", "h"]),
+    ]  # fmt: skip
+    numbers = {"three": 3.0, "k": 0.044715, "root": (2 / np.pi) ** 0.5, "one": 1.0, "half": 0.5}
+    numbers[wrong] = 2.0
+    result = compare(network(nodes, {k: np.float32(v) for k, v in numbers.items()}), batch=2)
+    assert "gelu_tanh" not in [layer.attributes.get("activation") for layer in result.network]
+
+
+def by_sign(above, below, numbers=(), comparison=("Greater", "x", "zero")):
+    operator, *operands = comparison
+    nodes = [
+        node(operator, operands, "c"), node("Exp", ["x"], "e"), node("Sub", ["e", "one"], "m"),
+        node("Elu", ["x"], "elu"), node("Mul", ["m", "a"], "ma"), node("Mul", ["b", "x"], "xb"),
+        node("Mul", ["elu", "a"], "ea"), node("Mul", ["x", "a"], "xa"), node("Where", ["c", above, below]),
+    ]  # fmt: skip
+    constants = {"zero": 0.0, "one": 1.0, "a": 1.7580993, "b": 1.0507009, **dict(numbers)}
+    return network(nodes, {k: np.float32(v) for k, v in constants.items()}, opset=16)
+
+
+@pytest.mark.parametrize(
+    "comparison", [("Greater", "x", "zero"), ("Less", "zero", "x"), ("GreaterOrEqual", "x", "zero")]
+)
+@pytest.mark.parametrize(
+    ("above", "below", "name"),
+    [("xb", "ma", "selu"), ("x", "m", "elu"), ("elu", "ea", "elu"), ("x", "ma", "elu"), ("x", "xa", "leaky_relu")],
+)
+def test_chosen_by_sign(above, below, name, comparison):
+    """SELU and ELU in a TFLite file are SELECT by GREATER."""
+    result = compare(by_sign(above, below, comparison=comparison), batch=2, low=-4, high=4)
+    assert kinds(result) == ["activation"]
+    assert result.network.of_kind("activation")[0].attributes["activation"] == name
+
+
+@pytest.mark.parametrize(("above", "below"), [("ma", "xb"), ("xb", "xa"), ("m", "x")])
+def test_other_choices_by_sign_are_refused(above, below):
+    with pytest.raises(UnsupportedModelError, match="comparisons of computed tensors"):
+        parse_onnx(by_sign(above, below))
+
+
+def test_a_threshold_other_than_zero_is_refused():
+    with pytest.raises(UnsupportedModelError, match="comparisons of computed tensors"):
+        parse_onnx(by_sign("xb", "ma", {"zero": 0.5}))

@@ -545,3 +545,15 @@ def test_integer_arithmetic_folds():
     y = m.op("RESHAPE", [x, picked], [1, 24, 2])
     m.op("SUB", [rank, rank], [], "int32")
     check(m, m.op("TANH", [y], [1, 24, 2]))
+
+
+def test_selu_as_the_converter_writes_it():
+    m = SmallModel()
+    x = m.input(1, 4, 5, 6)
+    number = lambda v: m.constant(np.float32(v))  # noqa: E731
+    above = m.op("MUL", [x, number(1.0507009)], [1, 4, 5, 6])
+    below = m.op("SUB", [m.op("EXP", [x], [1, 4, 5, 6]), number(1.0)], [1, 4, 5, 6])
+    below = m.op("MUL", [below, number(1.7580993)], [1, 4, 5, 6])
+    positive = m.op("GREATER", [x, number(0.0)], [1, 4, 5, 6], "bool")
+    network = check(m, m.op("SELECT_V2", [positive, above, below], [1, 4, 5, 6]), kinds=["activation"], low=-3.0)
+    assert network["net/activation1"].attributes["activation"] == "selu"

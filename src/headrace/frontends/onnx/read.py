@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.graph import SourceGraph, set_constant
+from headrace.frontends.onnx.functions import inlined
 from headrace.hn import Array
 from headrace.hn.files import read_bytes
 
@@ -343,7 +344,7 @@ def read_model(source: str | os.PathLike[str] | bytes) -> SourceGraph:
     else:
         path = Path(source)
         data, where, folder = read_bytes(path, "ONNX model", MAX_MODEL_BYTES), path.name, path.parent
-    model = _parse_proto(data, where)
+    model = inlined(_parse_proto(data, where), where, MAX_NODES)
     try:
         return _build(model, _Reader(where, folder))
     except (

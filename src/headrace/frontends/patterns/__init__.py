@@ -2,7 +2,9 @@
 """Operations recognised in source graphs that write them out, one pattern per file."""
 
 from headrace.frontends.patterns.base import Match, NoMatch, Pattern, apply_patterns
+from headrace.frontends.patterns.by_sign import BySign
 from headrace.frontends.patterns.gelu import GELU
+from headrace.frontends.patterns.gelu_tanh import GELUTanh
 from headrace.frontends.patterns.hard_sigmoid import HardSigmoid
 from headrace.frontends.patterns.hard_swish import HardSwish
 from headrace.frontends.patterns.mish import Mish
@@ -10,6 +12,6 @@ from headrace.frontends.patterns.silu import SiLU
 from headrace.frontends.patterns.softplus import Softplus
 
 #: In order of trial at each node.
-PATTERNS: tuple[Pattern, ...] = (HardSwish(), SiLU(), GELU(), Softplus(), Mish(), HardSigmoid())
+PATTERNS: tuple[Pattern, ...] = (HardSwish(), SiLU(), GELU(), GELUTanh(), Softplus(), Mish(), HardSigmoid(), BySign())
 
 __all__ = ["PATTERNS", "Match", "NoMatch", "Pattern", "apply_patterns"]

@@ -23,12 +23,13 @@ class NoMatch:
 
 @dataclass(frozen=True)
 class Match:
-    """One operation found: its operator, its input, its attributes, and the nodes it replaces (root included)."""
+    """One operation found: its operator, its input, the nodes it replaces (root included), its attributes."""
 
     op_type: str
     source: ir.Value
     nodes: tuple[ir.Node, ...]
     attributes: dict[str, float] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
 
 
 class Pattern:
@@ -169,6 +170,7 @@ def apply_patterns(
 def _replace(source: SourceGraph, root: ir.Node, match: Match, names: list[str]) -> None:
     old = root.outputs[0]
     attributes = [ir.AttrFloat32(key, value) for key, value in sorted(match.attributes.items())]
+    attributes += [ir.AttrString(key, value) for key, value in sorted(match.words.items())]
     output = ir.Value(name=old.name, shape=old.shape, type=old.type)
     new = ir.Node("", match.op_type, [match.source], attributes, outputs=[output], name=label(root))
     new.meta["origins"] = names
