@@ -147,11 +147,13 @@ def test_cubic_by_whole_factors(coordinates, factor, channels):
         ((12, 18), {"coordinate_transformation_mode": "align_corners"}),
         ((12, 18), {"exclude_outside": 1}),
         ((600, 900), {}),
+        ((96, 144), {"channels": 512}),
     ],
 )
 def test_cubic_otherwise_is_refused(out, more):
+    channels = more.pop("channels", 2)
     nodes = [helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], "r", mode="cubic", **more)]
-    built = model(nodes, [("x", ["N", 2, 6, 9])], [("y", None)], {"sizes": i64(1, 2, *out)})
+    built = model(nodes, [("x", ["N", channels, 6, 9])], [("y", None)], {"sizes": i64(1, channels, *out)})
     with pytest.raises(UnsupportedModelError, match="cubic") as caught:
         parse_onnx(built.SerializeToString())
     assert "'r'" in str(caught.value)

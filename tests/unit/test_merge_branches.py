@@ -159,3 +159,24 @@ def test_random_trees():
             waiting.append(f"s{count}")
             count += 1
         merged(m.out(waiting[0]))
+
+
+def test_many_sums_take_time_in_proportion():
+    import time
+
+    def seconds(count):
+        m = Maker((4, 4, 2))
+        kernel, bias = RNG.normal(size=(1, 1, 2, 2)), RNG.normal(size=2)
+        source = "x"
+        for i in range(count):
+            for name in (f"a{i}", f"b{i}"):
+                m.add("conv", name, [source], {"kernel_shape": [1, 1, 2, 2]}, kernel=kernel, bias=bias)
+            m.add("ew_add", f"s{i}", [f"a{i}", f"b{i}"])
+            source = f"s{i}"
+        network = m.out(source)
+        begin = time.process_time()
+        assert len(run_passes(network, (MergeBranches(),), verify=False)) == count
+        assert kinds(network).count("conv") == count
+        return time.process_time() - begin
+
+    assert seconds(1600) < 10 * seconds(400) + 1

@@ -261,6 +261,8 @@ _ONE_BY_ONE = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Identity", "Clip"}
 
 def find_single_inputs(source: SourceGraph) -> None:
     """Inputs that are one picture each: of rank 3, and nothing but made a batch of one (torchvision's detectors)."""
+    if not any(node.op_type == "Conv" for node in source.graph):
+        return
     for value in source.graph.inputs:
         declared = declared_shape(value)
         if declared is None or len(declared) != 3:

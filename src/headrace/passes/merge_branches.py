@@ -58,10 +58,13 @@ def _pointwise(source: str, layer: Layer | None, scale: Array, offset: Array) ->
 
 
 class _Sum:
-    """A tree of additions that nobody else reads: its root, its additions, and its operands."""
+    """A tree of additions that nobody else reads: its root, its additions, and its operands.
 
-    def __init__(self, network: Network, root: Layer, users: dict[str, list[Layer]]) -> None:
-        self.network, self.root, self.users = network, root, users
+    Layers that become needless are noted in ``gone`` and taken out of the network at the end, all at once.
+    """
+
+    def __init__(self, network: Network, root: Layer, users: dict[str, list[Layer]], gone: set[str]) -> None:
+        self.network, self.root, self.users, self.gone = network, root, users, gone
         self.parents: dict[str, Layer] = {}  # operand → the addition that reads it
         self.leaves: list[str] = []
         self._collect(root)
@@ -124,7 +127,7 @@ class _Sum:
             self.parents.pop(other, None)
         target = self.network[other]
         target.original_names += [n for n in parent.original_names if n not in target.original_names]
-        self.network.remove(parent.name)
+        self.gone.add(parent.name)
 
 
 def _places(inner: Sequence[int], outer: Sequence[int]) -> list[int] | None:
@@ -167,15 +170,19 @@ class MergeBranches(Pass):
             for name in dict.fromkeys(layer.inputs):
                 users.setdefault(name, []).append(layer)
         inner: set[str] = set()
+        gone: set[str] = set()
         for root in reversed(network.of_kind("ew_add")):
-            if root.name in inner or root.name not in network.layers:
+            if root.name in inner or root.name in gone:
                 continue
-            tree = _Sum(network, root, users)
+            tree = _Sum(network, root, users, gone)
             inner.update(name for name in tree.parents if name not in tree.leaves)
             for branches in tree.branches().values():
                 record = self._merge(network, tree, branches)
                 if record is not None:
                     records.append(record)
+        if gone:
+            network.layers = {name: layer for name, layer in network.layers.items() if name not in gone}
+            network.params = {k: v for k, v in network.params.items() if k.rpartition("/")[0] not in gone}
         return records[::-1]
 
     @staticmethod
@@ -199,7 +206,7 @@ class MergeBranches(Pass):
             tree.drop(name)
             if branch.layer is not None:
                 host.layer.original_names += branch.layer.original_names
-                network.remove(name)
+                tree.gone.add(name)
                 tree.users[branch.source] = [u for u in tree.users[branch.source] if u is not branch.layer]
         network.params[f"{host.layer.name}/kernel"], network.params[f"{host.layer.name}/bias"] = kernel, bias
         return {"layer": host.layer.name, "merged": len(merged)}

@@ -19,6 +19,7 @@ from headrace.frontends.to_hn.move import continued, pick
 from headrace.hn import Array
 
 _MAX_FACTOR = 16
+_MAX_OUTPUTS = 1 << 16
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
 _LEVERS = ("export with mode 'linear' or 'nearest'", "end the network before it and resize on the host")
 
@@ -82,6 +83,8 @@ def cubic(
         view = pick(builder, view, dim, continued(size, max(-first, 0), after))
     layer = builder.arrange(view, arrangement, vector=False)
     channels = builder.extent(layer)[2]
+    if channels * growth * growth > _MAX_OUTPUTS:
+        raise Unsupported(f"cubic Resize of {channels} channels by {growth}", f"≤ {_MAX_OUTPUTS} sums a pixel", _LEVERS)
     phases = np.einsum("pi,qj->ijpq", rows, rows).reshape(count, count, 1, growth * growth)
     attributes = {
         "kernel_shape": [count, count, 1, channels * growth * growth], "groups": channels,
