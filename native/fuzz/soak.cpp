@@ -40,6 +40,7 @@ struct Model {
   std::vector<Stream> inputs, outputs;
   std::vector<std::vector<uint8_t>> frames, results;  // by stream, kMostFrames frames
   headrace_network* shared = nullptr;                 // used by every client
+  uint64_t cycles = 0;                                // of a frame, by the event simulation
 };
 
 struct Counters {
@@ -116,6 +117,7 @@ class Client {
       ++counters_.loads;
     }
     if (below(3) == 0) infer(model, network);
+    if (below(4) == 0) time(model, network);
     std::vector<std::unique_ptr<Run>> runs;
     std::vector<headrace_job*> jobs;
     const size_t count = below(8);
@@ -153,6 +155,14 @@ class Client {
     REQUIRE(headrace_network_infer(network, frames, in.data(), in.size(), out.data(), out.size()) == HEADRACE_SUCCESS);
     run.check();
     counters_.synchronous += frames;
+  }
+
+  // The event simulation plays a program that others execute; it always gives the same.
+  void time(const Model& model, headrace_network* network) {
+    headrace_timing timing{};
+    timing.struct_size = sizeof timing;
+    REQUIRE(headrace_network_timing(network, &timing, nullptr, 0) == HEADRACE_SUCCESS);
+    REQUIRE(timing.cycles_per_frame == model.cycles && timing.cycles_per_frame > 0);
   }
 
   void submit(Model& model, headrace_network* network, bool close, std::vector<std::unique_ptr<Run>>& runs,
@@ -200,6 +210,10 @@ Model open_model(headrace_device* device, const char* path, uint32_t seed) {
     const auto in = buffers(m.inputs, m.frames, i, 1), out = buffers(m.outputs, m.results, i, 1);
     REQUIRE(headrace_network_infer(m.shared, 1, in.data(), in.size(), out.data(), out.size()) == HEADRACE_SUCCESS);
   }
+  headrace_timing timing{};
+  timing.struct_size = sizeof timing;
+  REQUIRE(headrace_network_timing(m.shared, &timing, nullptr, 0) == HEADRACE_SUCCESS);
+  m.cycles = timing.cycles_per_frame;
   return m;
 }
 

@@ -5,6 +5,7 @@ definition and sharing no code with the device, the emulator or ``headrace.numer
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -332,4 +333,29 @@ def add_pipeline(p: Program, capacity: int = 8, engine: int = 200) -> None:
             p.buffers.append(BufferRecord(i, NONE, 0, capacity))
 
 
-__all__ = ["AxisMask", "Builder", "add_pipeline", "hef_of", "interpret", "output_size", "requantisation"]
+def in_shared_contexts(p: Program, count: int = 3, run: int = 3, weights: int = 4096) -> Program:
+    """The same pipeline in ``count`` contexts, whose stages share controllers in runs of ``run``."""
+    edges = [len(p.kernels) * i // count for i in range(count + 1)]
+    p.contexts = [ContextRecord(a, b - a, weights, batch=2) for a, b in pairwise(edges)]
+    for number, (a, b) in enumerate(pairwise(edges)):
+        for i in range(a, b):
+            p.kernels[i].context = number
+            p.stages[i].shares = (i - a) % run
+            p.stages[i].controllers = 0 if p.stages[i].shares else 1
+    home = {k.output: k.context for k in p.kernels}
+    crossing = {t for k in p.kernels for t in p.inputs_of(k) if home.get(t, k.context) != k.context}
+    hosted = {b.tensor for b in p.buffers if b.consumer == NONE}
+    p.buffers += [BufferRecord(t, NONE, 0, 16) for t in sorted(crossing - hosted)]
+    return p
+
+
+__all__ = [
+    "AxisMask",
+    "Builder",
+    "add_pipeline",
+    "hef_of",
+    "in_shared_contexts",
+    "interpret",
+    "output_size",
+    "requantisation",
+]

@@ -8,7 +8,7 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from headrace.hef.microcode import NONE, KernelRecord, Opcode, Program, TensorRole
-from native.programs import Builder, add_pipeline, hef_of, requantisation
+from native.programs import Builder, add_pipeline, hef_of, in_shared_contexts, requantisation
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
 
@@ -73,6 +73,11 @@ def every_opcode() -> Program:
     add_pipeline(b.program, 16)
     b.build()
     return b.program
+
+
+def shared_contexts() -> Program:
+    """The same in three contexts, whose stages share controllers in runs of three."""
+    return in_shared_contexts(every_opcode())
 
 
 def records_of(p: Program) -> Iterator[tuple[str, Any]]:
@@ -134,16 +139,18 @@ def outcome(hef: bytes) -> int:
     return 0
 
 
-def test_the_base_program_runs() -> None:
-    p = every_opcode()
+@pytest.mark.parametrize("base", [every_opcode, shared_contexts])
+def test_the_base_program_runs(base: Callable[[], Program]) -> None:
+    p = base()
     assert {Opcode(k.opcode) for k in p.kernels} == set(Opcode)
     net = native.Device().load(hef_of(p))
     assert len(net.infer_all({"x": np.zeros((1, 8, 6, 8), np.uint8)})) == len(p.kernels)
     assert net.timing()["fps"] > 0
 
 
-def test_one_field_at_a_time_gives_a_status() -> None:
-    seen = {outcome(hef_of_raw(p)) for _, p in one_field_at_a_time(every_opcode(), 7)}
+@pytest.mark.parametrize(("base", "step"), [(every_opcode, 7), (shared_contexts, 31)])
+def test_one_field_at_a_time_gives_a_status(base: Callable[[], Program], step: int) -> None:
+    seen = {outcome(hef_of_raw(p)) for _, p in one_field_at_a_time(base(), step)}
     assert seen <= {0, 2, 7, 26, 91, 92, 93}
     assert 26 in seen
 
@@ -293,10 +300,13 @@ def batch(path: Path, cases: Iterator[tuple[str, Program]]) -> int:
 def test_hostile_programs_under_sanitizers(tmp_path: Path) -> None:
     """Every field of every record, and random combinations; what is accepted runs a frame and its timing."""
     driver = sanitized_driver(tmp_path / "build")
-    base = every_opcode()
-    files = [tmp_path / "single", tmp_path / "several"]
+    base, shared = every_opcode(), shared_contexts()
+    files = [tmp_path / name for name in ("single", "several", "contexts", "shared")]
     counts = [batch(files[0], one_field_at_a_time(base)), batch(files[1], several_fields(base, 1, 3000))]
-    assert counts[0] > 10000
+    # What differs in the second program: contexts, stages and buffers.
+    changes = (c for c in one_field_at_a_time(shared) if c[0].startswith(("contexts", "stages", "buffers")))
+    counts += [batch(files[2], changes), batch(files[3], several_fields(shared, 2, 1000))]
+    assert counts[0] > 10000 and counts[2] > 3000
     for kernels in native.kernel_sets():
         env = os.environ | {"HEADRACE_KERNELS": kernels}
         result = subprocess.run(

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 
 from headrace.hef.microcode import Opcode, TensorRole
-from native.programs import Builder, requantisation
+from native.programs import Builder, add_pipeline, hef_of, in_shared_contexts, requantisation
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = os.environ.get("HEADRACE_SOAK_SECONDS", "20")
 
 
-def model(seed: int, shape: tuple[int, int, int], layers: int) -> bytes:
-    """Convolutions and depthwise layers in turn, and a sum with the input: lanes, tables and a long-lived tensor."""
+def model(seed: int, shape: tuple[int, int, int], layers: int, shared: bool = False) -> bytes:
+    """Convolutions and depthwise layers in turn, and a sum with the input: lanes, tables and a long-lived tensor;
+    ``shared``: in two contexts, with stages that share controllers."""
     rng = np.random.default_rng(seed)
     b = Builder()
     channels = shape[2]
@@ -39,7 +40,9 @@ def model(seed: int, shape: tuple[int, int, int], layers: int) -> bytes:
         last = y
     z = b.tensor("z", shape, 9, TensorRole.OUTPUT)
     b.kernel("z", Opcode.ELEMENTWISE_ADD, [first, last], z, **requantisation(rng, 255, 1, 2))
-    return b.build()
+    add_pipeline(b.program, 32)
+    b.build()
+    return hef_of(in_shared_contexts(b.program, 2, 3) if shared else b.program)
 
 
 @pytest.mark.slow
@@ -51,7 +54,7 @@ def test_soak(option: str, tmp_path: Path) -> None:
     files = []
     for seed, (shape, layers) in enumerate([((12, 13, 16), 5), ((9, 16, 8), 3), ((20, 24, 3), 4)]):
         files.append(tmp_path / f"{seed}.hef")
-        files[-1].write_bytes(model(seed, shape, layers))
+        files[-1].write_bytes(model(seed, shape, layers, seed == 0))
     build = tmp_path / "build"
     configure = ["cmake", "-S", ROOT, "-B", build, f"-D{option}=ON", "-DHEADRACE_SOAK=ON"]
     subprocess.run(configure, check=True, capture_output=True)

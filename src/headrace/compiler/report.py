@@ -169,6 +169,7 @@ def _bounds(plan: Partition, target: Target, fps: float) -> dict[str, Any]:
         "bounds_fps": {name: round(value, 3) for name, value in sorted(bounds.items())},
         "bound_by": hardest,
         "efficiency_percent": round(100.0 * fps / bounds[hardest], 1),
+        "proven_percent": round(100.0 * fps / bounds["proven"], 1),
     }
 
 

@@ -135,6 +135,7 @@ _BOUNDS = {
     "link": "link",
     "layer": "slowest layer",
     "allocation": "allocation",
+    "proven": "proven",
 }
 
 
@@ -142,7 +143,10 @@ def _bounds(made: dict[str, Any]) -> str:
     bounds = _dict(made.get("bounds_fps"))
     shown = ", ".join(f"{title} {number(bounds.get(key), 1)}" for key, title in _BOUNDS.items() if key in bounds)
     title = _BOUNDS.get(str(made.get("bound_by")), "-")
-    return f"  bounds, fps:      {shown}; {number(made.get('efficiency_percent'), 1)} % of the bound by {title}"
+    reached = f"{number(made.get('efficiency_percent'), 1)} % of the bound by {title}"
+    if "proven_percent" in made:
+        reached += f", {number(made.get('proven_percent'), 1)} % of what is proven possible at most"
+    return f"  bounds, fps:      {shown}; {reached}"
 
 
 def _contexts(made: dict[str, Any]) -> str:

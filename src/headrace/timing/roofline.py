@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from headrace.targets import Target
 from headrace.timing.contexts import Partition
+from headrace.timing.options import ceil_div
+from headrace.timing.resources import RESOURCES, usable
+from headrace.timing.rows import least_latencies
 
 
 def bounds_of(plan: Partition, target: Target, weight_bytes: int) -> dict[str, float]:
@@ -18,7 +21,8 @@ def bounds_of(plan: Partition, target: Target, weight_bytes: int) -> dict[str, f
     Returns:
         ``macs``: every multiplier of the device busy in every cycle. ``link``: the network's own inputs and outputs
         over the host link. ``weights``: loading all of them once per batch (several contexts only). ``layer``: the
-        slowest layer in the fastest form that a cluster holds. ``allocation``: the allocator's lower bound.
+        slowest layer in the fastest form that a cluster holds. ``allocation``: the allocator's lower bound for these
+        candidate cuts. ``proven``: see :func:`least_cycles`.
     """
     allocations = [c.allocation for c in plan.contexts]
     macs = sum(w.macs for a in allocations for w in a.flow.works)
@@ -34,10 +38,38 @@ def bounds_of(plan: Partition, target: Target, weight_bytes: int) -> dict[str, f
         "link": target.link_bytes_per_second / max(1, moved),
         "layer": target.clock_hz / slowest,
         "allocation": target.clock_hz * (plan.batch if several else 1) / max(1, plan.lower_bound),
+        "proven": target.clock_hz * (plan.batch if several else 1) / max(1, least_cycles(plan, target)),
     }
     if several:
         bounds["weights"] = plan.batch * target.link_bytes_per_second / max(1, weight_bytes)
     return bounds
+
+
+def least_cycles(plan: Partition, target: Target) -> int:
+    """Cycles per batch (of one context: per frame) that no choice of options, cuts and places betters.
+
+    A stage holds its share of a resource for at least its own cycles of every frame time, so the least product of use
+    and cycles, summed over all stages, fills the device for at least that long; cutting does not change it, nor do
+    controllers that are shared. No frame time is shorter than the slowest layer's fastest form or the frame's own
+    tensors over the link; no frame is through before the fastest form of everything lets it; the weights have to come
+    once per batch; and several contexts are at least two, with a switch each.
+    """
+    allocations = [c.allocation for c in plan.contexts]
+    tables = [row for a in allocations for row in a.alternatives]
+    filled = max(
+        ceil_div(sum(min(o.use[i] * o.cycles for o in row) for row in tables), have)
+        for i, have in enumerate(usable(target))
+        if RESOURCES[i] != "memory_units"  # weights stay from frame to frame
+    )
+    boundary = {p.tensor: (p, a.flow) for a in allocations for p in (*a.flow.inputs, *a.flow.outputs)}
+    link = sum(f.link_cycles(p, p.frame_bytes, target) for p, f in boundary.values() if p.tensor not in f.cuts)
+    period = max(filled, link, max((row[0].cycles for row in tables), default=1))
+    if len(plan.contexts) == 1:
+        return period
+    works = [w for a in allocations for w in a.flow.works]
+    first = max(filled, least_latencies(works, [row[0] for row in tables])[-1])
+    loads = sum(c.reload_cycles for c in plan.contexts) + plan.batch * link
+    return max(first + (plan.batch - 1) * period, loads) + 2 * plan.switch
 
 
 def hard_bound(bounds: dict[str, float]) -> str:
