@@ -297,6 +297,7 @@ def batch(path: Path, cases: Iterator[tuple[str, Program]]) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # building the driver alone takes minutes where others work too
 def test_hostile_programs_under_sanitizers(tmp_path: Path) -> None:
     """Every field of every record, and random combinations; what is accepted runs a frame and its timing."""
     driver = sanitized_driver(tmp_path / "build")
@@ -304,9 +305,9 @@ def test_hostile_programs_under_sanitizers(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("single", "several", "contexts", "shared")]
     counts = [batch(files[0], one_field_at_a_time(base)), batch(files[1], several_fields(base, 1, 3000))]
     # What differs in the second program: contexts, stages and buffers.
-    changes = (c for c in one_field_at_a_time(shared) if c[0].startswith(("contexts", "stages", "buffers")))
+    changes = (c for c in one_field_at_a_time(shared, 3) if c[0].startswith(("contexts", "stages", "buffers")))
     counts += [batch(files[2], changes), batch(files[3], several_fields(shared, 2, 1000))]
-    assert counts[0] > 10000 and counts[2] > 3000
+    assert counts[0] > 10000 and counts[2] > 2500
     for kernels in native.kernel_sets():
         env = os.environ | {"HEADRACE_KERNELS": kernels}
         result = subprocess.run(
