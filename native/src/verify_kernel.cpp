@@ -97,12 +97,12 @@ class KernelCheck {
     }
   }
 
-  void eight_bit_only() const {
-    bool wide = out_.element_bytes != 1;
+  void eight_bit_inputs() const {
+    bool wide = false;
     for (const TensorRecord* t : in_) wide = wide || t->element_bytes != 1;
     if (wide) {
-      fail(HEADRACE_NOT_IMPLEMENTED, where_, "convolutions of 16-bit tensors are not built yet", "2-byte elements",
-           "1-byte elements in every input and the output");
+      fail(HEADRACE_NOT_IMPLEMENTED, where_, "convolutions that read 16-bit tensors are not built yet", "2-byte elements",
+           "1-byte elements in every input");
     }
   }
 
@@ -239,7 +239,7 @@ class KernelCheck {
 
   uint64_t convolution() {
     const uint32_t terms = terms_of_sum();
-    eight_bit_only();
+    eight_bit_inputs();
     window(false);
     const TensorRecord& x = *in_[0];
     const uint32_t g = k_.groups;
@@ -259,7 +259,7 @@ class KernelCheck {
 
   uint64_t depthwise() {
     const uint32_t terms = terms_of_sum();
-    eight_bit_only();
+    eight_bit_inputs();
     window(false);
     require(in_[0]->channels == out_.channels, "input and output channels differ", in_[0]->channels, out_.channels);
     const uint64_t taps = sat_mul(k_.kernel_height, k_.kernel_width);

@@ -251,7 +251,7 @@ def broken(change: Any) -> str:
         ),
         (lambda p, k: setattr(p.contexts[0], "kernel_count", 3), "they do not cover the kernels"),
         (lambda p, k: setattr(p.buffers[0], "capacity_rows", 0), "it holds no row"),
-        (lambda p, k: setattr(p.tensors[2], "element_bytes", 2), "16-bit tensors are not built yet"),
+        (lambda p, k: setattr(p.tensors[0], "element_bytes", 2), "read 16-bit tensors are not built yet"),
     ],
 )
 def test_the_verifier_says_what_is_wrong(change: Any, text: str) -> None:

@@ -100,7 +100,7 @@ def own_tables(rng: np.random.Generator, fields: dict[str, Any], channels: int) 
     }
 
 
-def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, **fixed: Any) -> None:
+def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, size: int = 1, **fixed: Any) -> None:
     rng = np.random.default_rng(seed)
     b = Builder()
     zx = zero_of(rng)
@@ -116,7 +116,7 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, **fi
     inputs = [b.tensor("x", x, zx, TensorRole.INPUT)]
     if residual:
         inputs.append(b.tensor("r", shape, zero_of(rng), TensorRole.INPUT))
-    y = b.tensor("y", shape, 3, TensorRole.OUTPUT)
+    y = b.tensor("y", shape, 3, TensorRole.OUTPUT, size)
     w = weights(rng, (cout, fields.get("kernel_height", 1), fields.get("kernel_width", 1), x[2] // groups))
     reach = float(np.abs(w.astype(np.int64)).reshape(cout, -1).sum(1).max()) * 255 + 2**20
     fields |= requantisation(
@@ -124,9 +124,11 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, **fi
         max(reach / 8, 255.0),
         cout if rng.integers(0, 2) else 1,
         len(inputs),
+        size,
         table_bits=int(rng.choice([0, 0, 9, 10, 11, 12, 14])),
     )
-    fields |= own_tables(rng, fields, cout)
+    if size == 1:
+        fields |= own_tables(rng, fields, cout)
     limit = int(2**61 / (reach + 255))
     fields["multiplier"] = np.clip(fields["multiplier"], -limit, limit)
     bias = rng.integers(-(2**20), 2**20, cout).astype(np.int32)
@@ -134,19 +136,21 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, **fi
     compare(b, rng)
 
 
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_convolution(seed: int) -> None:
+def test_convolution(seed: int, size: int) -> None:
     rng = np.random.default_rng(1000 + seed)
     x = (int(rng.integers(1, 12)), int(rng.integers(1, 30)), int(rng.integers(1, 20)))
-    convolution(seed, x, int(rng.integers(1, 70)), 1)
+    convolution(seed, x, int(rng.integers(1, 70)), 1, size)
 
 
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("seed", range(4))
-def test_grouped_convolution(seed: int) -> None:
+def test_grouped_convolution(seed: int, size: int) -> None:
     rng = np.random.default_rng(2000 + seed)
     groups = int(rng.integers(2, 6))
     x = (int(rng.integers(1, 9)), int(rng.integers(1, 17)), groups * int(rng.integers(1, 6)))
-    convolution(seed, x, groups * int(rng.integers(1, 40)), groups)
+    convolution(seed, x, groups * int(rng.integers(1, 40)), groups, size)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +176,9 @@ def test_usual_convolutions(x: tuple[int, int, int], cout: int, fields: dict[str
     convolution(5, x, cout, 1, **fields)
 
 
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_depthwise(seed: int) -> None:
+def test_depthwise(seed: int, size: int) -> None:
     rng = np.random.default_rng(3000 + seed)
     x = (int(rng.integers(1, 14)), int(rng.integers(1, 40)), int(rng.integers(1, 50)))
     b = Builder()
@@ -182,9 +187,9 @@ def test_depthwise(seed: int) -> None:
     inputs = [b.tensor("x", x, zero_of(rng), TensorRole.INPUT)]
     if seed % 2:
         inputs.append(b.tensor("r", shape, zero_of(rng), TensorRole.INPUT))
-    y = b.tensor("y", shape, 0, TensorRole.OUTPUT)
+    y = b.tensor("y", shape, 0, TensorRole.OUTPUT, size)
     w = weights(rng, (fields["kernel_height"], fields["kernel_width"], x[2]))
-    fields |= requantisation(rng, 5000, x[2] if seed % 3 else 1, len(inputs), table_bits=10 if seed == 3 else 0)
+    fields |= requantisation(rng, 5000, x[2] if seed % 3 else 1, len(inputs), size, table_bits=10 if seed == 3 else 0)
     bias = rng.integers(-5000, 5000, x[2]).astype(np.int32)
     b.kernel("y", Opcode.DEPTHWISE, inputs, y, weight=w, bias=bias, groups=x[2], **fields)
     compare(b, rng)

@@ -59,6 +59,8 @@ class OptimizeOptions:
             network alone (16, fewer where frames are large), so results do not depend on it; at least one chunk runs.
         seed: recorded; nothing here is random yet.
         activation_bits: bits of activations; 8 is the only choice now.
+        output_bits: of graph outputs and of what softmax reads, where only layers that can read it do: 8, 16, or
+            ``None``: 16 where rounding to 8 bits is predicted to make a good part of the noise.
         threads: worker threads; results do not depend on it. ``None`` takes one per CPU core.
         snr_frames: most frames on which the signal-to-noise ratio is measured.
         calibrator: how activation ranges follow from data: ``"minmax"``, ``"percentile"``, ``"mse"``, or ``"auto"``,
@@ -76,6 +78,7 @@ class OptimizeOptions:
     batch: int = 64
     seed: int = 0
     activation_bits: int = 8
+    output_bits: int | None = None
     threads: int | None = None
     snr_frames: int = 64
     calibrator: str = "minmax"
@@ -91,6 +94,7 @@ class OptimizeOptions:
             "min_snr": self.min_snr,
             "seed": self.seed,
             "activation_bits": self.activation_bits,
+            "output_bits": self.output_bits,
             "calibrator": self.calibrator,
             "percentiles": list(self.percentiles),
             "clippings": [{"layers": list(c.layers), "mode": c.mode, "values": list(c.values)} for c in self.clippings],
@@ -119,6 +123,7 @@ class OptimizeOptions:
         need(self.calibration_size is None or self.calibration_size >= 1, "calibration_size", "≥ 1")
         need(self.batch >= 1, "batch", "≥ 1")
         need(self.activation_bits == 8, "activation_bits", "8")
+        need(self.output_bits in (None, 8, 16), "output_bits", "8, 16 or None")
         need(self.threads is None or 1 <= self.threads <= 1024, "threads", "1 … 1024")
         need(self.snr_frames >= 1, "snr_frames", "≥ 1")
         low, high = self.percentiles

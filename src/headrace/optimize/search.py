@@ -14,12 +14,20 @@ import numpy as np
 from headrace.emulator.executor import Executor
 from headrace.errors import Diagnostic, InternalError
 from headrace.hn import Array, Network
-from headrace.optimize import bias_correction, calibrators, channel_scales, equalization, rounding
+from headrace.optimize import (
+    bias_correction,
+    calibrators,
+    channel_copies,
+    channel_scales,
+    equalization,
+    precision,
+    rounding,
+)
 from headrace.optimize.calibrators import Calibrator
 from headrace.optimize.options import Clipping, OptimizeOptions, Progress
 from headrace.optimize.ranges import ScaleGroups, tensor_quantizations
 from headrace.optimize.rounding import Rounder, second_moments
-from headrace.optimize.sensitivity import sensitivities
+from headrace.optimize.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.snr import float_snr_db
 from headrace.optimize.statistics import Statistics, collect
 from headrace.optimize.trial import Judge, Trial, best_of, decision
@@ -59,6 +67,7 @@ class Search:
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.prepared, self.data, self.frames, self.options, self.progress)
+        self._found: tuple[Network, dict[str, Sensitivity]] | None = None
 
     def run(self) -> tuple[Trial, Decisions]:
         """The best way found, and every decision on the way."""
@@ -71,6 +80,9 @@ class Search:
         best = self._correct(best, decisions)
         if self.options.equalization:
             best = self._equalize(best, modes, decisions)
+        best = self._widen(best, decisions)
+        if self.options.equalization:
+            best = self._copy_channels(best, decisions)
         if self.options.weight_rounding:
             best = self._round(best, decisions)
         return best, decisions
@@ -97,13 +109,36 @@ class Search:
             for trial in trials
         ]
 
+    def _sensitivities(self, network: Network) -> dict[str, Sensitivity]:
+        if self._found is None or self._found[0] is not network:
+            numbers = range(len(self.judge.frames))
+            self._found = network, sensitivities(network, self.judge.data, numbers, self.options, self.progress)
+        return self._found[1]
+
+    def _widen(self, best: Trial, decisions: Decisions) -> Trial:
+        """Sixteen bits for outputs and logits (:mod:`headrace.optimize.precision`)."""
+        asked = self.options.output_bits
+        chosen = precision.candidates(best.prepared, self.groups, best.tensors)
+        if asked == 8 or not chosen:
+            return best
+        names = {name for group in chosen for name in group}
+        part = precision.share(self._sensitivities(best.prepared), best.tensors, names)
+        if asked is None and part < precision.LEAST_SHARE:
+            return best
+        tensors = precision.apply(best.prepared, best.tensors, chosen)
+        trial = self.judge.freeze(precision.NAME, best.prepared, best.statistics, tensors, best.moments)
+        taken = asked == precision.WIDE or trial.better_than(best, precision.LEAST_GAIN_DB)
+        reason = f"{len(chosen)} groups of tensors, {100 * part:.0f} % of the predicted noise from rounding activations"
+        decisions.append(
+            decision(precision.NAME, taken, best, trial, reason + ("" if taken else ": the outputs do not gain"))
+        )
+        return trial if taken else best
+
     def _scale_channels(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
         """Gains for channels (:mod:`headrace.optimize.channel_scales`): all plans, or those without weight noise."""
         if not channel_scales.candidates(self.prepared):
             return best
-        found = sensitivities(
-            self.prepared, self.judge.data, range(len(self.judge.frames)), self.options, self.progress
-        )
+        found = self._sensitivities(self.prepared)
         plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, found)
         head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
         kept: tuple[Trial, list[channel_scales.Plan]] = (best, [])
@@ -154,6 +189,28 @@ class Search:
                     chain["reason"] += "; given up with all others, because the outputs do not gain"
         else:
             # The corrections that stand are those of the equalised network.
+            decisions[:] = [d for d in decisions if d["name"] != bias_correction.NAME] + corrections
+        return trial if taken else best
+
+    def _copy_channels(self, best: Trial, decisions: Decisions) -> Trial:
+        """Copies of the channels whose rounding decides noisy outputs (:mod:`headrace.optimize.channel_copies`)."""
+        if best.score >= channel_copies.NOISY_DB or not channel_copies.sites(best.prepared):
+            return best
+        plans = channel_copies.plans(best.prepared, best.tensors, self._sensitivities(best.prepared))
+        if not plans:
+            return best
+        network, statistics = channel_copies.apply(best.prepared, best.statistics, plans)
+        head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
+        check_same_meaning(best.prepared, network, head, "copies of channels changed the network's result")
+        trial = self.judge.freeze(channel_copies.NAME, network, statistics, best.tensors)
+        corrections: Decisions = []
+        trial = self._correct(trial, corrections)
+        taken = trial.better_than(best, channel_copies.LEAST_GAIN_DB)
+        reason = f"{len(plans)} sites together" + ("" if taken else ": the outputs do not gain enough for the work")
+        decisions.append(decision(channel_copies.NAME, taken, best, trial, reason))
+        decisions += channel_copies.decisions(plans, taken)
+        if taken:
+            # The corrections that stand are those of the network with copies.
             decisions[:] = [d for d in decisions if d["name"] != bias_correction.NAME] + corrections
         return trial if taken else best
 

@@ -115,6 +115,11 @@ class _Walk:
         return definition.forward_float(self.ops, definition.read(layer), self.network.params_of(layer), inputs)
 
 
+def channel_noise(found: Sensitivity, tensor: TensorQuantization) -> Array:
+    """float64 ``[C]``: predicted noise-to-signal ratio at the outputs from rounding each channel."""
+    return found.channels * (tensor.scale**2 * ROUNDING)
+
+
 def predicted_noise(
     found: Mapping[str, Sensitivity], tensors: Mapping[str, TensorQuantization]
 ) -> list[tuple[str, float]]:
@@ -123,4 +128,4 @@ def predicted_noise(
     return sorted(rows, key=lambda row: -row[1])
 
 
-__all__ = ["Sensitivity", "predicted_noise", "sensitivities"]
+__all__ = ["Sensitivity", "channel_noise", "predicted_noise", "sensitivities"]

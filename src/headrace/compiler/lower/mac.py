@@ -27,9 +27,8 @@ def _window(a: ConvolutionAttributes) -> dict[str, int]:
 
 def _weights(context: Context, kernel: Kernel, weights: Array, bias: Array) -> Kernel:
     need_shape(context, "bias_q", bias, (kernel.shape[2],))
-    wide = [q for q in (*context.quantized.inputs, context.quantized.output) if q.bits != 8]
-    if wide:
-        rule = "multiply-accumulate layers of 16-bit tensors are not built yet"
+    if any(q.bits != 8 for q in context.quantized.inputs):
+        rule = "multiply-accumulate layers that read 16-bit tensors are not built yet"
         raise NotBuiltYetError(Diagnostic("E-COMPILE-16-BIT", context.layer.name, rule, "16 bits", "8-bit tensors"))
     kernel.constants["weight_offset"] = np.ascontiguousarray(weights)
     kernel.constants["bias_offset"] = bias

@@ -19,6 +19,11 @@ from headrace.optimize.lookup import Grid, choose_lookup, choose_lookups
 
 # Beyond this ratio any accumulator but zero already leaves the code range, so a larger one gives the same codes.
 MAX_RATIO = 2.0**20
+WIDE = 16
+#: Beyond these reals, sigmoid, tanh and the like are within half a 16-bit code of their bounds.
+WHOLE_FUNCTION = (-16.0, 16.0)
+#: Parameter float32 ``[channels]``: what is added to a result, in steps of the output's scale, before it is rounded.
+ROUNDING_OFFSET = "rounding_offset"
 
 
 @dataclass
@@ -79,9 +84,11 @@ class FreezeContext:
             low, high = clamp_codes(output, *clamp)
             multipliers, shifts = choose_multipliers(_ratios(units, output.scale), magnitudes)
             return Requantization(multipliers, shifts, output.zero_point, low, high)
-        found = choose_lookup(
-            attributes.activation, dict(attributes.activation_params), self.before[layer.name], output, grid
-        )
+        measured = self.before[layer.name]
+        if output.bits == WIDE and None not in attributes.range:
+            # The codes show what lies beyond the measured values; so must the index.
+            measured = min(measured[0], WHOLE_FUNCTION[0]), max(measured[1], WHOLE_FUNCTION[1])
+        found = choose_lookup(attributes.activation, dict(attributes.activation_params), measured, output, grid)
         index = found.index
         self.note(layer, table_bits=index.bits, table_range=[round(v, 6) for v in index.limits])
         multipliers, shifts = choose_multipliers(_ratios(units, index.scale), magnitudes)

@@ -12,7 +12,7 @@ from headrace.hn import Array, Layer
 from headrace.layers import definition_of
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import accumulator_bits
-from headrace.optimize.freeze.base import FreezeContext, freezes
+from headrace.optimize.freeze.base import ROUNDING_OFFSET, FreezeContext, freezes
 
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = 2**30
@@ -83,6 +83,9 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
     inputs = context.inputs(layer)
     channels = kernel.shape[-1]
     offset = np.zeros(channels) if bias is None else bias
+    steps = context.network.params_of(layer).get(ROUNDING_OFFSET)
+    if steps is not None:
+        offset = offset + steps.astype(np.float64) * context.tensors[layer.name].scale
     frozen = FrozenWeights(kernel, offset, inputs[0], context.rounders.get(layer.name))
     units, bounds = [frozen.units], [frozen.bounds]
     for residual in inputs[1:]:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outputs, and what softmax reads, in codes of 16 bits where 8 bits would be a good part of the noise.
+
+Multiply-accumulate layers read 8-bit codes; they can write 16. So a tensor may have 16 bits where all that read it move
+codes, or add, multiply or look up single values: graph outputs and logits. There, rounding to 8 bits is the last thing
+that happens to a value, and nothing behind averages it out: class probabilities tie, boxes snap to a raster. Sixteen
+bits also leave room for values beyond those calibration showed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.hn import Layer, Network
+from headrace.layers import ScaleRule, definition_of
+from headrace.layers.activation import ActivationAttributes
+from headrace.numerics.quantization import TensorQuantization, from_range
+from headrace.optimize.ranges import ScaleGroups, has_meant_range
+from headrace.optimize.sensitivity import Sensitivity, predicted_noise
+
+NAME = "output-precision"
+WIDE = 16
+#: Tried where rounding these tensors to 8 bits is predicted to make at least this part of the noise.
+LEAST_SHARE = 0.1
+#: Kept where the outputs gain at least this many dB on average: 16-bit outputs are twice the bytes.
+LEAST_GAIN_DB = 0.3
+#: Factor by which a 16-bit range goes beyond what was measured: one of the eight bits gained.
+HEADROOM = 2.0
+#: Kinds that compute and may read 16-bit codes; beside them, those whose codes pass.
+_READS_WIDE = ("ew_add", "ew_sub", "ew_mult", "activation", "output_layer")
+
+
+def candidates(network: Network, groups: ScaleGroups, tensors: Mapping[str, TensorQuantization]) -> list[list[str]]:
+    """Scale groups of 8 bits at graph outputs or in front of a softmax whose readers can all read 16 bits."""
+    found: list[list[str]] = []
+    for names in groups.members().values():
+        members = [network[name] for name in names]
+        if tensors[names[0]].bits != 8 or any(layer.kind == "input_layer" for layer in members):
+            continue
+        readers = [user for layer in members for user in network.users(layer.name)]
+        ends = any(layer.kind == "output_layer" for layer in members) or any(_is_softmax(user) for user in readers)
+        if ends and all(_reads_wide(user) for user in readers):
+            found.append(names)
+    return found
+
+
+def _is_softmax(layer: Layer) -> bool:
+    return layer.kind == "reduce_max"
+
+
+def _reads_wide(layer: Layer) -> bool:
+    return layer.kind in _READS_WIDE or definition_of(layer.kind).scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+
+
+def widened(network: Network, names: list[str], quantization: TensorQuantization) -> TensorQuantization:
+    """Sixteen bits for a group of tensors: a range fixed by its meaning stays, any other gets room."""
+    low, high = quantization.limits
+    if any(_bounded(network, network[name]) for name in names):
+        return from_range(low, high, WIDE)
+    return from_range(HEADROOM * low, HEADROOM * high, WIDE)
+
+
+def _bounded(network: Network, layer: Layer) -> bool:
+    """Whether no value can lie beyond the range: by meaning, or because a clamp ends it on both sides."""
+    attributes: Any = definition_of(layer.kind).read(layer)
+    if isinstance(attributes, ActivationAttributes) and attributes.clamp is not None:
+        return None not in attributes.clamp
+    return has_meant_range(network, layer)
+
+
+def share(found: Mapping[str, Sensitivity], tensors: Mapping[str, TensorQuantization], names: set[str]) -> float:
+    """Part of the predicted noise at the outputs that rounding these tensors makes."""
+    rows = predicted_noise(found, tensors)
+    total = sum(noise for _, noise in rows)
+    return sum(noise for name, noise in rows if name in names) / total if total > 0 else 0.0
+
+
+def apply(
+    network: Network, tensors: Mapping[str, TensorQuantization], chosen: list[list[str]]
+) -> dict[str, TensorQuantization]:
+    """Quantisations of all tensors with 16 bits for these groups."""
+    result = dict(tensors)
+    for names in chosen:
+        wide = widened(network, names, tensors[names[0]])
+        result.update(dict.fromkeys(names, wide))
+    return result
+
+
+__all__ = ["NAME", "apply", "candidates", "share", "widened"]
