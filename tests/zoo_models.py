@@ -147,8 +147,8 @@ def _classifiers() -> list[ZooModel]:
         "std": (127.5,) * 3,
         "source_layout": "NHWC",
         "accuracy": "agreement",
-        # A thousand probabilities, most of them nearly 0; the class is what counts. NNCF: 13.8 and 12.9 dB.
-        "least_snr": 9.0,
+        # A thousand probabilities: 22 dB and more reached. NNCF: 13.8 and 12.9 dB.
+        "least_snr": 14.0,
     }
     normalised: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     mobilenet = "mobilenet_v1_0.25_224"
@@ -164,8 +164,8 @@ def _classifiers() -> list[ZooModel]:
             "mobilenet_v1_tflite",
             f"mobilenet_v1_025_imagenet/{mobilenet}_float.tflite",
             **imagenet,
-            # The aim is 10. 1001 classes, and 4 % of the pictures tie for first place in 8 bits. NNCF: 26.
-            accuracy_points=12.0,
+            # 9.6 reached; variants of like SNR give 7 to 10. NNCF: 26.
+            accuracy_points=11.0,
             first_class=1,
         ),
         ZooModel(

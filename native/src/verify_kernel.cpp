@@ -101,8 +101,8 @@ class KernelCheck {
     bool wide = false;
     for (const TensorRecord* t : in_) wide = wide || t->element_bytes != 1;
     if (wide) {
-      fail(HEADRACE_NOT_IMPLEMENTED, where_, "convolutions that read 16-bit tensors are not built yet", "2-byte elements",
-           "1-byte elements in every input");
+      fail(HEADRACE_NOT_IMPLEMENTED, where_, "convolutions that read 16-bit tensors are not built yet",
+           "2-byte elements", "1-byte elements in every input");
     }
   }
 
@@ -140,7 +140,8 @@ class KernelCheck {
   void channel_tables() const {
     const auto opcode = static_cast<Opcode>(k_.opcode);
     const bool several = k_.channel_table_offset != kNone;
-    const bool may = k_.table_bits != 0 && (opcode == Opcode::kConvolution || opcode == Opcode::kDepthwise);
+    const bool may = k_.table_bits != 0 && out_.element_bytes == 1 &&
+                     (opcode == Opcode::kConvolution || opcode == Opcode::kDepthwise);
     const uint32_t most = several && may ? 256 : 1;
     if (k_.table_count < 1 || k_.table_count > most) {
       invalid("the number of tables is not valid", str(k_.table_count), "1 to " + str(most));
