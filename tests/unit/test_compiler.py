@@ -316,9 +316,9 @@ def test_absurd_windows_end_in_a_report() -> None:
         compile_network(freeze(b.net), HAILO8)
 
 
-def test_sixteen_bit_convolutions_are_not_built_yet() -> None:
+def test_convolutions_of_sixteen_bit_inputs_are_not_built_yet() -> None:
     network = small()
-    network["net/conv1"].quantization["output"] |= {"bits": 16}  # type: ignore[index]
+    network[network["net/conv1"].inputs[0]].quantization["output"] |= {"bits": 16}  # type: ignore[index]
     with pytest.raises(NotBuiltYetError, match="16-bit"):
         compile_network(network, HAILO8)
 
