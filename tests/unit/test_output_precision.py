@@ -101,16 +101,19 @@ def test_small_probabilities_get_sixteen_bits_and_large_errors_do_not() -> None:
     assert output_quantization(deep.network[b.net.output_layers[0].name]).bits == 8
 
 
-def test_a_sigmoid_shows_what_lies_beyond_calibration() -> None:
-    """An index that ends at the largest measured value would end the 16-bit codes there, too."""
+@pytest.mark.parametrize("activation", ["sigmoid", "sin"])
+def test_what_ends_at_bounds_shows_what_lies_beyond_calibration(activation: str) -> None:
+    """An index that ends at the largest measured value would end the 16-bit codes there, too; a wave has no end."""
     b = GraphBuilder(5)
-    x = weighted(b, b.input((4, 4, 2)), 2, 1, "sigmoid")
+    x = weighted(b, b.input((4, 4, 2)), 2, 1, activation)
     b.output(x)
     frames = random_frames(b.net, 16, 0)
     result = optimize(b.net, {name: 0.25 * value for name, value in frames.items()}, options(output_bits=16))
     low, high = result.report["layers"][x]["table_range"]
-    assert low < -10
-    assert high > 10
+    least = {"sigmoid": 10, "sin": 0}[activation]
+    assert low < -least
+    assert high > least
+    assert (high - low < 10) == (activation == "sin")
 
 
 @pytest.mark.parametrize("net", [heads(), classifier()], ids=["heads", "classifier"])

@@ -77,6 +77,20 @@ def _exact(activation: str, params: tuple[tuple[str, float], ...]) -> Callable[[
     return lambda x: evaluate(values, x)
 
 
+def reaches(
+    activation: str,
+    params: dict[str, float],
+    ends: tuple[float, float],
+    bounds: tuple[float, float],
+    output: TensorQuantization,
+) -> bool:
+    """Whether the function is within a step of its lower bound at the first end, of its upper bound at the second."""
+    function = _exact(activation, tuple(sorted(params.items())))
+    with localcontext(decimal_context()):
+        gaps = [abs(function(exact(end)) - exact(bound)) for end, bound in zip(ends, bounds, strict=True)]
+        return max(gaps) <= exact(output.scale)
+
+
 @lru_cache(maxsize=256)
 def _choose(
     activation: str,

@@ -15,7 +15,7 @@ from headrace.layers import definition_of, store_requantization
 from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization, choose_multipliers
-from headrace.optimize.lookup import Grid, choose_lookup, choose_lookups
+from headrace.optimize.lookup import Grid, choose_lookup, choose_lookups, reaches
 
 # Beyond this ratio any accumulator but zero already leaves the code range, so a larger one gives the same codes.
 MAX_RATIO = 2.0**20
@@ -84,11 +84,13 @@ class FreezeContext:
             low, high = clamp_codes(output, *clamp)
             multipliers, shifts = choose_multipliers(_ratios(units, output.scale), magnitudes)
             return Requantization(multipliers, shifts, output.zero_point, low, high)
-        measured = self.before[layer.name]
-        if output.bits == WIDE and None not in attributes.range:
+        measured, parameters = self.before[layer.name], dict(attributes.activation_params)
+        bottom, top = attributes.range
+        ended = output.bits == WIDE and bottom is not None and top is not None
+        if ended and reaches(attributes.activation, parameters, WHOLE_FUNCTION, (bottom, top), output):
             # The codes show what lies beyond the measured values; so must the index.
             measured = min(measured[0], WHOLE_FUNCTION[0]), max(measured[1], WHOLE_FUNCTION[1])
-        found = choose_lookup(attributes.activation, dict(attributes.activation_params), measured, output, grid)
+        found = choose_lookup(attributes.activation, parameters, measured, output, grid)
         index = found.index
         self.note(layer, table_bits=index.bits, table_range=[round(v, 6) for v in index.limits])
         multipliers, shifts = choose_multipliers(_ratios(units, index.scale), magnitudes)
