@@ -86,10 +86,11 @@ class FreezeContext:
             return Requantization(multipliers, shifts, output.zero_point, low, high)
         measured, parameters = self.before[layer.name], dict(attributes.activation_params)
         bottom, top = attributes.range
-        ended = output.bits == WIDE and bottom is not None and top is not None
-        if ended and reaches(attributes.activation, parameters, WHOLE_FUNCTION, (bottom, top), output):
+        if output.bits == WIDE and bottom is not None and top is not None:
+            whole = reaches(attributes.activation, parameters, WHOLE_FUNCTION, (bottom, top), output)
             # The codes show what lies beyond the measured values; so must the index.
-            measured = min(measured[0], WHOLE_FUNCTION[0]), max(measured[1], WHOLE_FUNCTION[1])
+            if whole:
+                measured = min(measured[0], WHOLE_FUNCTION[0]), max(measured[1], WHOLE_FUNCTION[1])
         found = choose_lookup(attributes.activation, parameters, measured, output, grid)
         index = found.index
         self.note(layer, table_bits=index.bits, table_range=[round(v, 6) for v in index.limits])
