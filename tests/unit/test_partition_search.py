@@ -72,3 +72,24 @@ def test_what_is_left_over_brings_frames_through_earlier() -> None:
     # A cost that counts memory only finds nothing better than the frugal choice.
     same = allocate(flow, hailo8, limits, cost=lambda a: a.totals[2])
     assert isinstance(same, Allocation) and same.options == frugal.options
+
+
+def test_where_the_cheapest_runs_never_fit_the_search_settles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that take every run for possible and long runs for cheap: the search ends, with runs that fit."""
+    flow = flow_of(resnet(3, 16, 16))
+    work = partitioner(flow, 1)
+    monkeypatch.setattr(work, "bound", lambda first, last: (100 - (last - first), 0, 0, 0))
+    monkeypatch.setattr(work, "estimate", lambda first, last: work.estimates.setdefault((first, last), 1))
+    found, blocked = search._search(work, list(range(len(flow.works) + 1)))
+    assert blocked is None and found is not None and len(found.contexts) > 2
+    ends = [c.last for c in found.contexts]
+    assert [c.first for c in found.contexts] == [0, *ends[:-1]] and ends[-1] == len(flow.works)
+    assert not found.optimal
+
+
+def test_a_part_without_cuts_that_does_not_fit_gets_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = flow_of(resnet(3, 16, 16))
+    n = len(flow.works)
+    monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, 1, n])
+    found = search.partition(flow, SMALL)
+    assert found is not None and len(found.contexts) > 2

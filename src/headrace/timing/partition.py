@@ -221,6 +221,7 @@ class _Search:
         self.index = {point: i for i, point in enumerate(points)}
         self.bounds = self._bounds()
         self.best: tuple[int, list[ContextPlan]] | None = None
+        self.blocked: tuple[int, int] | None = None
 
     def _bounds(self) -> dict[tuple[int, int], tuple[int, int, int, int]]:
         bounds: dict[tuple[int, int], tuple[int, int, int, int]] = {}
@@ -259,8 +260,34 @@ class _Search:
             costs.whole = self.bounds[whole][0] if plan is None else batch * plan.allocation.period
         return costs
 
+    def settle(self) -> None:
+        """A sequence that fits, of runs as long as halving finds them; or why there is none (:attr:`blocked`)."""
+        plans: list[ContextPlan] = []
+        start, last = 0, len(self.points) - 1
+        while start < last:
+            low, high = start + 1, last
+            found = self.work.plan(self.points[start], self.points[low])
+            if found is None:
+                self.blocked = (self.points[start], self.points[low])
+                return
+            while low < high:
+                middle = (low + high + 1) // 2
+                run = self.points[start], self.points[middle]
+                plan = self.work.plan(*run) if run in self.bounds else None
+                if plan is None:
+                    high = middle - 1
+                else:
+                    low, found = middle, plan
+            plans.append(found)
+            start = low
+        self.best = self.work.sequence(plans).cycles, plans
+
     def explore(self, anticipate: bool, most: int) -> bool:
-        """Make the cheapest path exact, again and again; whether it ended by itself within ``most`` allocations."""
+        """Make the cheapest path exact, again and again; whether it ended by itself within ``most`` allocations.
+
+        Costs and bounds know little of what fits: where the cheapest runs do not, again and again, it settles for some
+        sequence.
+        """
         spent = 0
         while True:
             found = cheapest(self.costs(anticipate))
@@ -273,7 +300,9 @@ class _Search:
                 self.work.estimate(*run)
             if fresh:
                 continue
-            if unknown and spent >= most and (self.best is not None or spent >= 4 * most):
+            if unknown and spent >= most:
+                if self.best is None:
+                    self.settle()
                 return False
             for run in unknown:
                 self.work.plan(*run)
@@ -287,19 +316,20 @@ class _Search:
                 return True
 
 
-def _search(work: _Partitioner, points: Sequence[int]) -> Partition | None:
+def _search(work: _Partitioner, points: Sequence[int]) -> tuple[Partition | None, tuple[int, int] | None]:
+    """The cheapest sequence with these cuts; if none was found, a run between neighbouring ones that does not fit."""
     before = len(work.exact)
     search = _Search(work, points)
     least = cheapest(search.costs(False))
     # First towards a good answer, with bounds stretched to what costs turn out to be; then the proof.
     most = max(16, min(MOST_EVALUATIONS, MOST_WORKS // len(work.flow.works)))
     search.explore(True, most // 3)
-    optimal = search.explore(False, most)
+    optimal = search.blocked is None and search.explore(False, most)
     if search.best is None or least is None:
-        return None
+        return None, search.blocked
     total, plans = search.best
     assert total >= least[0]
-    return work.sequence(plans, least[0], len(points) - 2, len(work.exact) - before, optimal)
+    return work.sequence(plans, least[0], len(points) - 2, len(work.exact) - before, optimal), None
 
 
 def partition(
@@ -328,10 +358,16 @@ def partition(
     if any(not options for options in work.table.options):
         return None
     points = work.candidates()
-    found = _search(work, points)
-    if found is None and len(points) < len(flow.works) + 1:
-        found = _search(work, list(range(len(flow.works) + 1)))
-    return found
+    while True:
+        found, blocked = _search(work, points)
+        if found is not None or len(points) == len(flow.works) + 1:
+            return found
+        if blocked is None:
+            points = list(range(len(flow.works) + 1))
+        elif blocked[1] - blocked[0] > 1:
+            points = sorted({*points, *range(*blocked)})
+        else:
+            return None
 
 
 def alone(
