@@ -8,9 +8,11 @@ import io
 import json
 import os
 import random
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,7 +192,6 @@ def test_hostile_hn(change) -> None:
 
 def test_write_is_atomic_when_the_disk_is_full(tmp_path: Path) -> None:
     import subprocess
-    import sys
 
     target = tmp_path / "x.har"
     target.write_bytes(b"old")
@@ -235,3 +236,40 @@ def test_extract_writes_members_and_knows_names(tmp_path: Path) -> None:
     ]
     with pytest.raises(UsageError, match="did you mean"):
         archive.extract(packed(), "x.har", tmp_path / "out", ["net.alss"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a handle that nobody closed
+def test_an_interrupt_anywhere_leaves_the_old_file_or_the_new_and_nothing_else(tmp_path: Path) -> None:
+    """Ctrl-C before each instruction of the function, one after the other."""
+    target = tmp_path / "file"
+    moment, interrupted = 0, 0
+    while True:
+        left = moment
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal left
+            del argument
+            if frame.f_code is not write_atomic.__code__:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                if left == 0:
+                    raise KeyboardInterrupt
+                left -= 1
+            return trace
+
+        target.write_bytes(b"old")
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            write_atomic(target, b"new")
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(before)
+        assert os.listdir(tmp_path) == ["file"], moment
+        assert target.read_bytes() in (b"old", b"new")
+        if left > 0:
+            break
+        moment += 1
+    assert interrupted > 30 and target.read_bytes() == b"new"

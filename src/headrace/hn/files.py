@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from headrace.errors import Diagnostic, InputFileError
@@ -62,18 +62,15 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         InputFileError: ``E-FILE-WRITE`` when the folder is missing, not writable, or the disk is full.
     """
     place = Path(path)
-    temporary: str | None = None
+    # The name is known before the file is there, so that Ctrl-C between the two leaves nothing either.
+    temporary = place.parent / f".{place.name[:64]}.{secrets.token_hex(8)}.part"
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{place.name[:64]}.", suffix=".part", dir=place.parent)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, place)
-        temporary = None
     except OSError as error:
         reason = error.strerror or str(error)
         levers = (
@@ -92,8 +89,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
             )
         ) from None
     finally:
-        if temporary is not None:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass  # it has its name, or never came to be
