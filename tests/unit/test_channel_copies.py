@@ -8,19 +8,17 @@ import hashlib
 import numpy as np
 import pytest
 
-from headrace.compiler import CompileOptions, compile_network
 from headrace.emulator import Executor
 from headrace.hn import Network
-from headrace.layers import check_network, output_quantization
-from headrace.numerics.quantization import quantize_input
+from headrace.layers import check_network
 from headrace.optimize import OptimizeOptions, channel_copies, optimize
 from headrace.optimize.channel_copies import Plan, apply, plans, sites
 from headrace.optimize.freeze.base import ROUNDING_OFFSET
 from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import sensitivities
 from headrace.optimize.statistics import Statistics, collect
-from headrace.targets import load_target
-from random_graphs import GraphBuilder, random_frames, reference_run, weighted
+from random_graphs import GraphBuilder, random_frames, weighted
+from same_bytes import assert_same_bytes
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
 
@@ -149,20 +147,9 @@ def test_copies_are_kept_where_outputs_gain_and_every_decision_is_data() -> None
 
 
 def test_reference_emulator_and_device_give_the_same_bytes() -> None:
-    native = pytest.importorskip("headrace.runtime._native")
     quantized = optimize(edges(), random_frames(edges(), 16, 0), OPTIONS).network
     assert quantized["net/conv1"].output_shape[-1] > 8
-    frames = random_frames(quantized, 5, 9)
-    codes = {name: quantize_input(x, output_quantization(quantized[name])) for name, x in frames.items()}
-    want = reference_run(quantized, codes)
-    names = [layer.name for layer in quantized if layer.kind not in ("input_layer", "output_layer")]
-    emulated = Executor(quantized, "quantized").run(codes, names, batch_size=2)
-    hef = compile_network(quantized, load_target("hailo8"), CompileOptions()).hef
-    for kernels in native.kernel_sets():
-        run = native.Device(None, threads=2, kernels=kernels).load(hef).infer_all(codes)
-        for name in names:
-            np.testing.assert_array_equal(emulated[name], want[name], err_msg=name)
-            np.testing.assert_array_equal(np.asarray(run[name]).reshape(want[name].shape), want[name], name)
+    assert_same_bytes(quantized)
 
 
 def test_the_same_bytes_for_any_thread_count() -> None:

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from headrace.compiler import CompileOptions, compile_network
 from headrace.emulator import Executor
 from headrace.hn import Layer, Network
-from headrace.layers import check_network, definition_of, output_quantization
+from headrace.layers import check_network, definition_of
 from headrace.layers.activation import GAIN
-from headrace.numerics.quantization import TensorQuantization, quantize_input
+from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.channel_scales import absorb, apply, best_gains, candidates, plans
@@ -24,8 +23,8 @@ from headrace.optimize.lookup import choose_lookups
 from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.statistics import collect
-from headrace.targets import load_target
-from random_graphs import GraphBuilder, random_frames, reference_run, weighted
+from random_graphs import GraphBuilder, random_frames, weighted
+from same_bytes import assert_same_bytes
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
 SPREAD = (2.0 ** np.linspace(4, -4, 8)).astype(np.float32)
@@ -230,22 +229,11 @@ def test_uneven_channels_behind_a_table_are_taken_apart(activation: str) -> None
 
 
 def test_reference_emulator_and_device_give_the_same_bytes() -> None:
-    native = pytest.importorskip("headrace.runtime._native")
     for seed, activation in ((3, "silu"), (4, "hard_swish")):
         quantized = optimize(detector(activation, seed), random_frames(detector(), 16, 0), OPTIONS).network
         own = quantized.params["net/conv1/channel_tables"]
         assert quantized.params["net/conv1/table"].shape[0] == own.max() + 1 > 1
-        frames = random_frames(quantized, 5, 9)
-        codes = {name: quantize_input(x, output_quantization(quantized[name])) for name, x in frames.items()}
-        want = reference_run(quantized, codes)
-        names = [layer.name for layer in quantized if layer.kind not in ("input_layer", "output_layer")]
-        emulated = Executor(quantized, "quantized").run(codes, names, batch_size=2)
-        hef = compile_network(quantized, load_target("hailo8"), CompileOptions()).hef
-        for kernels in native.kernel_sets():
-            run = native.Device(None, threads=2, kernels=kernels).load(hef).infer_all(codes)
-            for name in names:
-                np.testing.assert_array_equal(emulated[name], want[name], err_msg=name)
-                np.testing.assert_array_equal(np.asarray(run[name]).reshape(want[name].shape), want[name], name)
+        assert_same_bytes(quantized)
 
 
 def test_ranges_follow_from_the_gains_as_if_measured_again() -> None:

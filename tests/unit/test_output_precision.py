@@ -6,17 +6,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.compiler import CompileOptions, compile_network
-from headrace.emulator import Executor
 from headrace.errors import UsageError
 from headrace.hn import Network
 from headrace.layers import output_quantization
-from headrace.numerics.quantization import TensorQuantization, quantize_input
+from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize import OptimizeOptions, optimize, precision
 from headrace.optimize.precision import candidates, widened
 from headrace.optimize.ranges import scale_groups
-from headrace.targets import load_target
-from random_graphs import GraphBuilder, random_frames, reference_run, weighted
+from random_graphs import GraphBuilder, random_frames, weighted
+from same_bytes import assert_same_bytes
 
 EIGHT = TensorQuantization(0.125, 16, 8)
 
@@ -118,20 +116,9 @@ def test_what_ends_at_bounds_shows_what_lies_beyond_calibration(activation: str)
 
 @pytest.mark.parametrize("net", [heads(), classifier()], ids=["heads", "classifier"])
 def test_reference_emulator_and_device_give_the_same_bytes(net: Network) -> None:
-    native = pytest.importorskip("headrace.runtime._native")
     quantized = optimize(net, random_frames(net, 16, 0), options(output_bits=16)).network
     assert all(output_quantization(x).bits == 16 for x in quantized.output_layers)
-    frames = random_frames(quantized, 5, 9)
-    codes = {name: quantize_input(x, output_quantization(quantized[name])) for name, x in frames.items()}
-    want = reference_run(quantized, codes)
-    names = [layer.name for layer in quantized if layer.kind not in ("input_layer", "output_layer")]
-    emulated = Executor(quantized, "quantized").run(codes, names, batch_size=2)
-    hef = compile_network(quantized, load_target("hailo8"), CompileOptions()).hef
-    for kernels in native.kernel_sets():
-        run = native.Device(None, threads=2, kernels=kernels).load(hef).infer_all(codes)
-        for name in names:
-            np.testing.assert_array_equal(emulated[name], want[name], err_msg=name)
-            np.testing.assert_array_equal(np.asarray(run[name]).reshape(want[name].shape), want[name], name)
+    assert_same_bytes(quantized)
 
 
 def test_only_eight_sixteen_or_measured() -> None:
