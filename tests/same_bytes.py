@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -29,3 +31,11 @@ def assert_same_bytes(quantized: Network) -> None:
         for name in names:
             np.testing.assert_array_equal(emulated[name], want[name], err_msg=name)
             np.testing.assert_array_equal(np.asarray(run[name]).reshape(want[name].shape), want[name], name)
+
+
+def params_digest(network: Network) -> str:
+    """SHA-256 of every parameter, names and bytes."""
+    whole = hashlib.sha256()
+    for key in sorted(network.params):
+        whole.update(key.encode() + network.params[key].tobytes())
+    return whole.hexdigest()

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 
@@ -18,7 +16,7 @@ from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import sensitivities
 from headrace.optimize.statistics import Statistics, collect
 from random_graphs import GraphBuilder, random_frames, weighted
-from same_bytes import assert_same_bytes
+from same_bytes import assert_same_bytes, params_digest
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
 
@@ -156,9 +154,6 @@ def test_the_same_bytes_for_any_thread_count() -> None:
     def digest(threads: int) -> str:
         net = edges()
         result = optimize(net, random_frames(net, 32, 0), OptimizeOptions(min_snr=0, threads=threads)).network
-        whole = hashlib.sha256()
-        for key in sorted(result.params):
-            whole.update(key.encode() + result.params[key].tobytes())
-        return whole.hexdigest()
+        return params_digest(result)
 
     assert digest(1) == digest(2) == digest(5)

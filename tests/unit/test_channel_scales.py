@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -24,7 +23,7 @@ from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.statistics import collect
 from random_graphs import GraphBuilder, random_frames, weighted
-from same_bytes import assert_same_bytes
+from same_bytes import assert_same_bytes, params_digest
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
 SPREAD = (2.0 ** np.linspace(4, -4, 8)).astype(np.float32)
@@ -263,10 +262,7 @@ def test_the_same_bytes_for_any_thread_count() -> None:
     def digest(threads: int) -> str:
         net = detector()
         result = optimize(net, random_frames(net, 32, 0), OptimizeOptions(min_snr=0, threads=threads)).network
-        whole = hashlib.sha256()
-        for key in sorted(result.params):
-            whole.update(key.encode() + result.params[key].tobytes())
-        return whole.hexdigest()
+        return params_digest(result)
 
     assert digest(1) == digest(2) == digest(5)
 
