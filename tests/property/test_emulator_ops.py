@@ -264,3 +264,14 @@ def test_large_frames_are_cut_without_a_seam(shape: tuple[int, ...], monkeypatch
     with exact_arithmetic():
         got = from_codes(ops.requantize([ops.center(to_codes(x), 7), ops.center(to_codes(y), 200)], rq, 8))
     np.testing.assert_array_equal(got, REFERENCE.requantize([REFERENCE.center(x, 7), REFERENCE.center(y, 200)], rq, 8))
+
+
+def test_layers_that_share_a_kernel_keep_their_biases() -> None:
+    rng = np.random.default_rng(0)
+    x, kernel = codes(rng, (2, 4, 4, 3), "random"), rng.integers(-128, 128, (1, 1, 3, 2)).astype(np.int8)
+    options = {"strides": (1, 1), "padding": (0, 0, 0, 0), "dilations": (1, 1), "groups": 1}
+    ops = TorchIntegerOps()
+    for bias in (np.array([1, 2], np.int32), np.array([-500, 70], np.int32)):
+        with exact_arithmetic():
+            got = ops.convolve(to_codes(x), 7, kernel, bias, **options)
+        np.testing.assert_array_equal(value(got), REFERENCE.convolve(x, 7, kernel, bias, **options))

@@ -120,9 +120,8 @@ class TorchIntegerOps(TorchMoves):
         dilations: Sequence[int],
         groups: int,
     ) -> Accumulator:
-        sums = self._constants.get(
-            kernel, ("sums", x_zero, x.dtype, any(padding)), lambda: _convolution_sums(kernel, bias, x, x_zero, padding)
-        )
+        key = ("sums", x_zero, x.dtype, any(padding), bias.tobytes())  # layers may share a kernel
+        sums = self._constants.get(kernel, key, lambda: _convolution_sums(kernel, bias, x, x_zero, padding))
         x_zero, worst = sums.x_zero, sums.worst
         if worst < FLOAT32_EXACT and self.backend == "onednn":
             raw = self._convolve_float32(x, x_zero, kernel, strides, padding, dilations, groups)
