@@ -140,13 +140,12 @@ class Search:
             return best
         found = self._sensitivities(self.prepared)
         plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, found)
-        head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
         kept: tuple[Trial, list[channel_scales.Plan]] = (best, [])
         for chosen in _sets(plans):
             if kept[1]:
                 break
             network, statistics = channel_scales.apply(self.prepared, self.statistics, chosen)
-            check_same_meaning(self.prepared, network, head, "channel scales changed the network's result")
+            self._same_meaning(self.prepared, network, "channel scales changed the network's result")
             statistics = self._with_histograms(network, statistics)
             trial, _ = self._calibrate(network, statistics, modes)
             taken = trial.better_than(kept[0])
@@ -156,6 +155,11 @@ class Search:
         decisions += channel_scales.decisions(plans, kept[1], "judged at the outputs together")
         self.prepared, self.statistics = kept[0].prepared, kept[0].statistics
         return kept[0]
+
+    def _same_meaning(self, before: Network, after: Network, rule: str) -> None:
+        """Check a rewritten network on the first few frames."""
+        head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
+        check_same_meaning(before, after, head, rule)
 
     def _with_histograms(self, network: Network, statistics: Statistics) -> Statistics:
         """Statistics derived for a rescaled network; histograms, where there are any, are taken anew."""
@@ -173,8 +177,7 @@ class Search:
         decisions += chains
         if not any(chain["accepted"] for chain in chains):
             return best
-        head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
-        check_same_meaning(self.prepared, network, head, "equalization changed the network's result")
+        self._same_meaning(self.prepared, network, "equalization changed the network's result")
         statistics = self._with_histograms(network, statistics)
         trial, _ = self._calibrate(network, statistics, modes)
         corrections: Decisions = []
@@ -200,8 +203,7 @@ class Search:
         if not plans:
             return best
         network, statistics = channel_copies.apply(best.prepared, best.statistics, plans)
-        head = {name: value[: min(self.frames, CHECK_FRAMES)] for name, value in self.data.items()}
-        check_same_meaning(best.prepared, network, head, "copies of channels changed the network's result")
+        self._same_meaning(best.prepared, network, "copies of channels changed the network's result")
         trial = self.judge.freeze(channel_copies.NAME, network, statistics, best.tensors)
         corrections: Decisions = []
         trial = self._correct(trial, corrections)
