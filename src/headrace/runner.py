@@ -58,8 +58,8 @@ def _need(state: str, got: str, lever: str) -> UsageError:
 
 
 def load_calibration(source: Any, network: Network) -> dict[str, Array]:
-    """Calibration data as ``{input layer: array}``; see :func:`headrace.optimize.load_calibration`."""
-    from headrace.optimize import load_calibration as load
+    """Calibration data as ``{input layer: array}``; see :func:`headrace.data.calibration.load_calibration`."""
+    from headrace.data.calibration import load_calibration as load
 
     return load(source, network)
 

@@ -14,9 +14,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from headrace.data.calibration import load_calibration
 from headrace.errors import DataError, HeadraceError, InputFileError
 from headrace.hn import Network
-from headrace.optimize import OptimizeOptions, load_calibration, optimize
+from headrace.optimize import OptimizeOptions, optimize
 from random_graphs import GraphBuilder
 
 RNG = np.random.default_rng(0)
@@ -70,7 +71,7 @@ def test_layouts(net: Network, caplog: pytest.LogCaptureFixture) -> None:
     np.testing.assert_array_equal(only(load_calibration(IMAGES.transpose(0, 3, 1, 2), net)), IMAGES)
     square = network((4, 4, 4))
     data = RNG.normal(0, 1, (3, 4, 4, 4)).astype(np.float32)
-    with caplog.at_level(logging.WARNING, "headrace.optimize"):
+    with caplog.at_level(logging.WARNING, "headrace.data"):
         np.testing.assert_array_equal(only(load_calibration(data, square)), data)
     assert "taken as NHWC" in caplog.text
     flat = network((24,))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headrace.optimize.data import load_calibration
     from headrace.optimize.options import Clipping, OptimizeOptions, OptimizeResult
     from headrace.optimize.pipeline import optimize, optimize_full_precision
 
@@ -17,11 +16,10 @@ _HOMES = {
     "Clipping": "options",
     "OptimizeOptions": "options",
     "OptimizeResult": "options",
-    "load_calibration": "data",
     "optimize": "pipeline",
     "optimize_full_precision": "pipeline",
 }
-__all__ = ["Clipping", "OptimizeOptions", "OptimizeResult", "load_calibration", "optimize", "optimize_full_precision"]
+__all__ = ["Clipping", "OptimizeOptions", "OptimizeResult", "optimize", "optimize_full_precision"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from headrace.data.calibration import check_frames, range_notes
 from headrace.errors import AccuracyError, DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
 from headrace.optimize import calibrators, channel_scales, equalization
-from headrace.optimize.data import check_frames, range_notes
 from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
 from headrace.optimize.ranges import ScaleGroups, insert_rescales, scale_groups

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from headrace.data.files import load_path
 from headrace.errors import DataError, Diagnostic, unknown_name
 from headrace.hn import Array, Layer, Network
-from headrace.optimize.files import load_path
 
-log = logging.getLogger("headrace.optimize")
+log = logging.getLogger("headrace.data")
 MAX_BYTES = 16 << 30
 CHECK_CHUNK = 64
 
