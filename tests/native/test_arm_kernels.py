@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +67,27 @@ def checksum(builder: Builder, hef: bytes) -> str:
     return f"{zlib.crc32(b''.join(results[layer['name']].tobytes() for layer in network.layers)):08x}"
 
 
+@pytest.fixture(scope="module")
+def comparison(native_build: Callable[..., Path]) -> Path:
+    """The program that runs HEFs on every kernel set, cross-compiled."""
+    compiler = shutil.which("aarch64-linux-gnu-g++")
+    if compiler is None or shutil.which("qemu-aarch64") is None:
+        pytest.skip("needs aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu qemu-user)")
+    options = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DCMAKE_EXE_LINKER_FLAGS=-static")
+    target = "compare_kernels"
+    return native_build(target, *options, f"-DCMAKE_CXX_COMPILER={compiler}", "-DHEADRACE_COMPARE=ON") / target
+
+
 @pytest.mark.slow
-def test_neon_and_dotprod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler, emulator = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
-    if compiler is None or emulator is None or shutil.which("cmake") is None:
-        pytest.skip("needs cmake, aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu qemu-user)")
-    build = tmp_path / "build"
-    configure = [
-        "cmake", "-S", ROOT, "-B", build, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
-        f"-DCMAKE_CXX_COMPILER={compiler}", "-DCMAKE_EXE_LINKER_FLAGS=-static", "-DHEADRACE_COMPARE=ON",
-    ]  # fmt: skip
-    subprocess.run(configure, check=True, capture_output=True)
-    command = ["cmake", "--build", build, "--target", "compare_kernels", "--parallel", "2"]
-    subprocess.run(command, check=True, capture_output=True)
+@pytest.mark.timeout(1200, func_only=True)
+def test_neon_and_dotprod(comparison: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want: dict[str, str] = {}
     for i, builder in enumerate(programs(monkeypatch)):
         path = tmp_path / f"{i}.hef"
         path.write_bytes(builder.build())
         want[str(path)] = checksum(builder, path.read_bytes())
     assert len(want) > 50
-    run = [emulator, "-cpu", "max", str(build / "compare_kernels"), *want]
+    run = ["qemu-aarch64", "-cpu", "max", str(comparison), *want]
     result = subprocess.run(run, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-2000:]
     lines = [line.split() for line in result.stdout.splitlines()]

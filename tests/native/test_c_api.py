@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,6 @@ import pytest
 
 from headrace.hef.microcode import Opcode, TensorRole
 from native.programs import Builder, add_pipeline, hef_of
-
-ROOT = Path(__file__).resolve().parents[2]
 
 C_SOURCE = r"""
 #include <headrace/headrace.h>
@@ -102,20 +100,22 @@ def run(*command: object) -> str:
     return result.stdout
 
 
+@pytest.fixture(scope="module")
+def library(native_build: Callable[..., Path]) -> Path:
+    return native_build("headrace")
+
+
 @pytest.mark.slow
-def test_an_installed_library_serves_c_and_cpp(tmp_path: Path) -> None:
-    if shutil.which("cmake") is None:
-        pytest.skip("no cmake")
+@pytest.mark.timeout(300, func_only=True)
+def test_an_installed_library_serves_c_and_cpp(library: Path, tmp_path: Path) -> None:
     b = Builder()
     x = b.tensor("x", (2, 3, 4), 0, TensorRole.INPUT)
     b.kernel("y", Opcode.RESHAPE, [x], b.tensor("y", (2, 3, 4), 0, TensorRole.OUTPUT))
     b.build()
     add_pipeline(b.program)
     (tmp_path / "net.hef").write_bytes(hef_of(b.program))
-    build, prefix, user = tmp_path / "build", tmp_path / "prefix", tmp_path / "user"
-    run("cmake", "-S", ROOT, "-B", build)
-    run("cmake", "--build", build, "--target", "headrace", "--parallel", "2")
-    run("cmake", "--install", build, "--prefix", prefix)
+    prefix, user = tmp_path / "prefix", tmp_path / "user"
+    run("cmake", "--install", library, "--prefix", prefix)
     user.mkdir()
     (user / "main.c").write_text(C_SOURCE)
     (user / "main.cpp").write_text(CPP_SOURCE)
@@ -124,8 +124,8 @@ def test_an_installed_library_serves_c_and_cpp(tmp_path: Path) -> None:
     run("cmake", "--build", user / "build")
     assert run(user / "build" / "c_user", tmp_path / "net.hef").strip() == "c works"
     assert run(user / "build" / "cpp_user", tmp_path / "net.hef").strip() == "c++ works"
-    library = next(prefix.rglob("libheadrace.so"))
-    names = [line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines()]
+    installed = next(prefix.rglob("libheadrace.so"))
+    names = [line.split()[-1] for line in run("nm", "-D", "--defined-only", installed).splitlines()]
     assert names and all(n.startswith(("headrace_", "HEADRACE_1")) for n in names), names
 
 

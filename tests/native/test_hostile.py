@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -271,19 +270,14 @@ def test_accumulator_and_shift_bounds_are_proven() -> None:
     assert "shift is out of range" in broken(shift(63))
 
 
-def sanitized_driver(folder: Path) -> Path:
-    """The fuzz driver with address and undefined-behaviour sanitizers; built once per folder."""
+@pytest.fixture(scope="module")
+def sanitized_driver(native_build: Callable[..., Path]) -> Path:
+    """The fuzz driver with address and undefined-behaviour sanitizers."""
     given = os.environ.get("HEADRACE_FUZZ_DRIVER")
     if given:
         return Path(given)
-    cmake = shutil.which("cmake")
-    if cmake is None:
-        pytest.skip("no cmake")
-    options = ["-DHEADRACE_SANITIZE=ON", "-DHEADRACE_FUZZ_DRIVER=ON", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"]
-    subprocess.run([cmake, "-S", str(ROOT), "-B", str(folder), *options], check=True, capture_output=True)
-    command = [cmake, "--build", str(folder), "--target", "fuzz_hef", "--parallel", "2"]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "fuzz_hef"
+    options = ("-DHEADRACE_SANITIZE=ON", "-DHEADRACE_SOAK=ON", "-DHEADRACE_FUZZ_DRIVER=ON")
+    return native_build("fuzz_hef", *options) / "fuzz_hef"
 
 
 def batch(path: Path, cases: Iterator[tuple[str, Program]]) -> int:
@@ -297,10 +291,9 @@ def batch(path: Path, cases: Iterator[tuple[str, Program]]) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)  # building the driver alone takes minutes where others work too
-def test_hostile_programs_under_sanitizers(tmp_path: Path) -> None:
+@pytest.mark.timeout(2400, func_only=True)
+def test_hostile_programs_under_sanitizers(tmp_path: Path, sanitized_driver: Path) -> None:
     """Every field of every record, and random combinations; what is accepted runs a frame and its timing."""
-    driver = sanitized_driver(tmp_path / "build")
     base, shared = every_opcode(), shared_contexts()
     files = [tmp_path / name for name in ("single", "several", "contexts", "shared")]
     counts = [batch(files[0], one_field_at_a_time(base)), batch(files[1], several_fields(base, 1, 3000))]
@@ -311,7 +304,7 @@ def test_hostile_programs_under_sanitizers(tmp_path: Path) -> None:
     for kernels in native.kernel_sets():
         env = os.environ | {"HEADRACE_KERNELS": kernels}
         result = subprocess.run(
-            [str(driver), "--batch", *map(str, files)], env=env, capture_output=True, text=True, timeout=1800
+            [str(sanitized_driver), "--batch", *map(str, files)], env=env, capture_output=True, text=True, timeout=1800
         )
         assert result.returncode == 0, result.stderr[-4000:]
         assert result.stdout.strip() == "done"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ import pytest
 from headrace.hef.microcode import Opcode, TensorRole
 from native.programs import Builder, add_pipeline, hef_of, in_shared_contexts, requantisation
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = os.environ.get("HEADRACE_SOAK_SECONDS", "20")
 
 
@@ -45,23 +45,22 @@ def model(seed: int, shape: tuple[int, int, int], layers: int, shared: bool = Fa
     return hef_of(in_shared_contexts(b.program, 2, 3) if shared else b.program)
 
 
+@pytest.fixture(scope="module", params=["HEADRACE_SANITIZE_THREAD", "HEADRACE_SANITIZE"])
+def soak(request: pytest.FixtureRequest, native_build: Callable[..., Path]) -> Path:
+    """The program, built with one sanitizer."""
+    return native_build("soak", f"-D{request.param}=ON", "-DHEADRACE_SOAK=ON", "-DHEADRACE_FUZZ_DRIVER=ON") / "soak"
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(float(SECONDS) * 3 + 900)
-@pytest.mark.parametrize("option", ["HEADRACE_SANITIZE_THREAD", "HEADRACE_SANITIZE"])
-def test_soak(option: str, tmp_path: Path) -> None:
-    if shutil.which("cmake") is None:
-        pytest.skip("no cmake")
+@pytest.mark.timeout(float(SECONDS) * 3 + 400, func_only=True)
+def test_soak(soak: Path, tmp_path: Path) -> None:
     files = []
     for seed, (shape, layers) in enumerate([((12, 13, 16), 5), ((9, 16, 8), 3), ((20, 24, 3), 4)]):
         files.append(tmp_path / f"{seed}.hef")
         files[-1].write_bytes(model(seed, shape, layers, seed == 0))
-    build = tmp_path / "build"
-    configure = ["cmake", "-S", ROOT, "-B", build, f"-D{option}=ON", "-DHEADRACE_SOAK=ON"]
-    subprocess.run(configure, check=True, capture_output=True)
-    subprocess.run(["cmake", "--build", build, "--target", "soak", "--parallel", "2"], check=True, capture_output=True)
     # The thread sanitizer of older compilers cannot place its shadow memory under full address randomisation.
     prefix = ["setarch", "-R"] if shutil.which("setarch") else []
-    command = [*prefix, str(build / "soak"), SECONDS, "1", *map(str, files)]
+    command = [*prefix, str(soak), SECONDS, "1", *map(str, files)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=float(SECONDS) * 3 + 300, check=False)
     assert result.returncode == 0 and "Sanitizer" not in result.stderr, result.stdout[-2000:] + result.stderr[-6000:]
     assert "frames submitted" in result.stdout
