@@ -11,6 +11,8 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMP := $(VENV)/.headrace-setup
+DEVELOPMENT := $(VENV)/.headrace-development
+DEVELOPED := sdk,host,test
 NATIVE_SOURCES := $(shell find native CMakeLists.txt src/headrace/hef/microcode.py -type f 2>/dev/null | sort)
 CXX_FILES = $(shell git ls-files 'native/*.cpp' 'native/*.hpp' 'native/*.h')
 
@@ -19,20 +21,26 @@ CXX_FILES = $(shell git ls-files 'native/*.cpp' 'native/*.hpp' 'native/*.h')
 help:  ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
 
-$(STAMP): pyproject.toml constraints.txt tools/setup.sh $(NATIVE_SOURCES)
-ifndef SKIP_SETUP
-	@PYTHON="$(PYTHON)" JOBS="$(JOBS)" bash tools/setup.sh "$(VENV)"
-	@touch $@
-else
+# What using Headrace takes, and what tests, lint and benchmarks take beside it.
+SETUP_INPUTS := pyproject.toml constraints.txt tools/setup.sh $(NATIVE_SOURCES)
+ifdef SKIP_SETUP
+$(STAMP) $(DEVELOPMENT):
 	@true
+else
+$(STAMP): $(SETUP_INPUTS)
+	@PYTHON="$(PYTHON)" JOBS="$(JOBS)" bash tools/setup.sh "$(VENV)" "$(if $(wildcard $(DEVELOPMENT)),$(DEVELOPED),sdk)"
+	@touch $@
+$(DEVELOPMENT): $(SETUP_INPUTS)
+	@PYTHON="$(PYTHON)" JOBS="$(JOBS)" bash tools/setup.sh "$(VENV)" $(DEVELOPED)
+	@touch $(STAMP) $@
 endif
 
-setup: $(STAMP)  ## create .venv with pinned packages and build the native library into it
+setup: $(DEVELOPMENT)  ## create .venv with pinned packages, those of development too, and build the native library into it
 
 demo: $(STAMP)  ## a real text-direction classifier from its package to the virtual device, with one table
 	@$(PY) demo/run_demo.py
 
-lint: $(STAMP)  ## style, types, import rule, C++ format
+lint: $(DEVELOPMENT)  ## style, types, import rule, C++ format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
@@ -40,7 +48,7 @@ lint: $(STAMP)  ## style, types, import rule, C++ format
 	$(if $(strip $(CXX_FILES)),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES),@true)
 	@$(PY) tools/check_repository.py
 
-format: $(STAMP)  ## rewrite the sources in the style that lint asks for
+format: $(DEVELOPMENT)  ## rewrite the sources in the style that lint asks for
 	$(BIN)/ruff check --fix-only --quiet . || true
 	$(BIN)/ruff format .
 	$(if $(strip $(CXX_FILES)),$(BIN)/clang-format -i $(CXX_FILES),@true)
@@ -48,14 +56,14 @@ format: $(STAMP)  ## rewrite the sources in the style that lint asks for
 test: lint  ## lint, then the fast tests, then end to end on real models
 	@$(PY) tools/run_tests.py --jobs $(JOBS) fast e2e
 
-test-slow: $(STAMP)  ## the tests marked slow: sanitizers, long random runs
+test-slow: $(DEVELOPMENT)  ## the tests marked slow: sanitizers, long random runs
 	@$(PY) tools/run_tests.py --jobs $(JOBS) slow
 
-bench: $(STAMP)  ## seconds and memory of each stage into bench/out; with [bench] installed also quality and speed of peers
+bench: $(DEVELOPMENT)  ## seconds and memory of each stage into bench/out; with [bench] installed also quality and speed of peers
 	@$(PY) bench/run_bench.py
 	@if $(PY) -c 'import nncf, openvino' 2>/dev/null; then $(PY) bench/quality.py && $(PY) bench/speed.py; fi
 
-results: $(STAMP)  ## every real network through every stage: bytes, SNR, accuracy, into docs/results.md
+results: $(DEVELOPMENT)  ## every real network through every stage: bytes, SNR, accuracy, into docs/results.md
 	@$(PY) tools/results_page.py
 
 clean:  ## remove what the other targets made

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Creates a virtual environment with the pinned packages and builds Headrace with its native library into it.
-# usage: tools/setup.sh VENV       (PYTHON names the interpreter, JOBS the compiler processes)
+# usage: tools/setup.sh VENV [EXTRAS]       (PYTHON names the interpreter, JOBS the compiler processes)
+# EXTRAS are those of pyproject.toml, by default sdk, which is what compiling networks takes. Tests and lint: sdk,host,test.
 set -euo pipefail
 
-venv=${1:?usage: tools/setup.sh VENV}
+venv=${1:?usage: tools/setup.sh VENV [EXTRAS]}
+extras=${2:-sdk}
 python=${PYTHON:-python3}
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -46,10 +48,37 @@ fi
 command -v ninja >/dev/null 2>&1 || tools+=(ninja)
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT="$root/constraints.txt"
+
+# pip, with one line for each package that it fetches (minutes without a word look like a hang), all of it on failure.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() {
+    "$py" -m pip install --progress-bar off "$@" 2>&1 | tee "$log" | awk '
+        /\.metadata/ { next }
+        /^ *Downloading / { sub(/^ *Downloading /, ""); print "   fetching " $0; fflush() }
+        /^ *Processing .*\.whl/ { sub(/^ *Processing .*\//, ""); print "   taking " $0; fflush() }
+        /^ *Building editable/ { print "   compiling"; fflush() }
+        /^Installing collected/ { print "   unpacking"; fflush() }' >&2 || { tail -n 40 "$log" >&2; fail "pip failed"; }
+}
+
+# torch: where pip is offered a CPU build (a version that ends in +cpu) it takes it, as it is the later one. Elsewhere
+# on x86 Linux it takes the build for NVIDIA cards, three times as large; whoever has no such card should know before.
+pinned=$(sed -n 's/^torch==//p' constraints.txt)
+if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] && [ ! -e /proc/driver/nvidia/version ] \
+    && [[ ",$extras," == *,sdk,* ]] && ! "$py" -c 'import torch' 2>/dev/null; then
+    offered=$("$py" -m pip index versions torch 2>/dev/null || true)
+    if [[ "$offered" != *"$pinned+cpu"* ]]; then
+        say "torch: no CPU build is offered for $("$py" -V); taking the one for NVIDIA cards (about 5 GB installed)"
+        printf '   to save 4 GB stop here, name an index with CPU builds (the one that pytorch.org shows for "CPU"):\n' >&2
+        printf '     PIP_EXTRA_INDEX_URL=... make demo\n' >&2
+    fi
+fi
+
 say "installing build tools: ${tools[*]}"
-"$py" -m pip install --quiet --quiet "${tools[@]}"
-say "building the native library and installing headrace with its packages (a few minutes the first time)"
+install "${tools[@]}"
+say "building the native library and installing headrace with its packages [$extras]"
 PATH="$(cd "$venv/bin" && pwd):$PATH" CMAKE_BUILD_PARALLEL_LEVEL="${JOBS:-2}" \
-    "$py" -m pip install --quiet --quiet --no-build-isolation --editable ".[sdk,host,test]"
+    install --no-build-isolation --editable ".[$extras]"
 "$py" -m compileall -q src >/dev/null || true
-say "ready: $("$py" -c 'import headrace; print("headrace", headrace.__version__)') in $venv"
+say "ready: $("$py" -c 'import headrace; print("headrace", headrace.__version__)') in $venv," \
+    "$(du -sm "$venv" | cut -f1) MB, ${SECONDS} s"
