@@ -93,7 +93,7 @@ def test_compiled_report_carries_every_group() -> None:
 
 def test_text_shows_what_each_figure_is() -> None:
     text = render_text(profile(compiled()))
-    for part in ("closed form", "event simulation", "1,234.5 fps", "28.5 dB", "odd data", "next better", "hailo8l"):
+    for part in ("closed form", "event simulation", "1,234.5 fps", "28.5 dB", "odd data", "Next better", "hailo8l"):
         assert part in text
     assert render_text(profile(native())).isprintable() or "\n" in text
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -137,3 +137,10 @@ def test_terminal_codes_in_names_are_shown_as_text() -> None:
 def test_empty_archive() -> None:
     with pytest.raises(UsageError, match="no network"):
         profile(Archive("net"))
+
+
+def test_no_line_is_wider_than_a_terminal_of_100_columns() -> None:
+    report = profile(compiled())
+    assert max(map(len, render_text(report).splitlines())) <= 100
+    long = json.loads(json.dumps(report).replace(f"{report['name']}/", f"{report['name']}/" + "block_of_many/" * 4))
+    assert max(map(len, render_text(long).splitlines())) <= 100

@@ -23,6 +23,7 @@ from headrace.errors import (
     missing_extra,
     unknown_name,
 )
+from headrace.text import printable
 
 _COMPLETION = "_HEADRACE_COMPLETE"
 #: Optional packages, and the extra that installs each.
@@ -162,10 +163,8 @@ def _report(error: HeadraceError, as_json: bool) -> int:
 
 def _tell(text: str) -> None:
     """Writes to stderr; a stderr that is closed is nobody listening, not a problem."""
-    from headrace.cli.output import safe_text
-
     try:
-        click.echo(safe_text(text), err=True)
+        click.echo(printable(text), err=True)
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
