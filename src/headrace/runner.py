@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from headrace.errors import (
     DataError,
     Diagnostic,
     HeadraceError,
+    InputFileError,
     NotBuiltYetError,
     UsageError,
     unknown_name,
@@ -28,6 +30,7 @@ from headrace.errors import (
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive, State
 from headrace.script import OptimizationRequest, load_script, parse_script, plan, resolve
+from headrace.targets import Target, list_targets, load_target, target_of
 
 if TYPE_CHECKING:
     from headrace.frontends.parse import ParseResult
@@ -70,11 +73,14 @@ class ClientRunner:
     Args:
         hw_arch: target name or path of a target file; a HAR's own target when ``None`` and ``har`` is given.
         har: path of a HAR of any state to start from.
+
+    Raises:
+        UsageError, InputFileError: there is no such target, or its file breaks rules; or see :meth:`load_har`.
     """
 
     def __init__(self, hw_arch: str | None = None, har: str | os.PathLike[str] | None = None) -> None:
         self._archive: Archive | None = None
-        self._hw_arch = hw_arch
+        self._target: Target | None = None if hw_arch is None else load_target(hw_arch, "hw_arch")
         self._quantized_executor: Any = None
         if har is not None:
             self.load_har(har)
@@ -96,8 +102,14 @@ class ClientRunner:
         return self.archive.name
 
     @property
+    def target(self) -> Target:
+        """The device that the network is for."""
+        return self._target or load_target("hailo8")
+
+    @property
     def hw_arch(self) -> str:
-        return self._hw_arch or (self._archive.hw_arch if self._archive else "hailo8")
+        """The target's name."""
+        return self.target.name
 
     @property
     def model_script(self) -> str:
@@ -225,6 +237,7 @@ class ClientRunner:
         )
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self.archive.reports["parse"] = result.report
+        self._note_target()
         self._quantized_executor = None
         self._log(
             "parse",
@@ -369,17 +382,15 @@ class ClientRunner:
             UsageError: the batch is out of range.
         """
         from headrace.compiler import CompileOptions, compile_network
-        from headrace.targets import load_target
 
-        network = self._network("quantized")
-        target = load_target(self.hw_arch)
+        network, target = self._network("quantized"), self.target
         if batch is None:
             batch = plan(parse_script(self.archive.model_script)).batch or 1
         result = compile_network(network, target, CompileOptions(batch=batch), progress)
         self._forget("compiled")
         if self.archive.model_script:
             self.archive.resolved_script = resolve(parse_script(self.archive.model_script))
-        self.archive.hw_arch = target.name
+        self._note_target()
         self.archive.hef = result.hef
         self.archive.reports["schedule"] = result.schedule
         self.archive.reports["compile"] = result.report
@@ -495,7 +506,9 @@ class ClientRunner:
         network = self._network("quantized")
         data = self._frames(dataset, network, data_count)
         kind = runtime.FormatType.AUTO if quantized_io else runtime.FormatType.FLOAT32
-        results = runtime.run(self.archive.hef, data, output_type=kind, arch=self.archive.hw_arch)
+        # A target of the user's own stands in the program; the device takes it from there.
+        arch = self.archive.hw_arch if self.archive.hw_arch in list_targets() else None
+        results = runtime.run(self.archive.hef, data, output_type=kind, arch=arch)
         return {layer.name: results[layer.inputs[0]] for layer in network.output_layers}
 
     # --- look, save, load ----------------------------------------------------------------------------------------
@@ -504,7 +517,7 @@ class ClientRunner:
         """Per-layer and whole-network figures for the state the network is in, as data."""
         from headrace.profiler import profile
 
-        return profile(self.archive, self.hw_arch)
+        return profile(self.archive, self.target)
 
     def get_hn(self) -> dict[str, Any]:
         """The HN of the latest stage as a dict."""
@@ -541,10 +554,10 @@ class ClientRunner:
         return archive.save(self.archive, path)
 
     def load_har(self, har: str | os.PathLike[str]) -> None:
-        """Start from a HAR of any state.
+        """Start from a HAR of any state; its target counts where the runner was given none.
 
         Raises:
-            InputFileError: the file is missing, corrupt, or a layer in it breaks its own rules.
+            InputFileError: the file is missing, corrupt, for an unknown target, or a layer in it breaks its own rules.
         """
         from headrace.layers import check_network
 
@@ -552,10 +565,37 @@ class ClientRunner:
         for network in (loaded.native, loaded.fp_optimized, loaded.quantized):
             if network is not None:
                 check_network(network)
-        self._archive = loaded
-        if self._hw_arch is None:
-            self._hw_arch = loaded.hw_arch
+        target = self._target or _target_of_archive(loaded, str(har))
+        self._archive, self._target = loaded, target
+        if loaded.hef is None:
+            self._note_target()
         self._quantized_executor = None
+
+    def _note_target(self) -> None:
+        """The archive says what it is for; a target that is not built in goes along, so that the HAR needs no other."""
+        target = self.target
+        self.archive.hw_arch = target.name
+        self.archive.reports.pop("target", None)
+        if target.name not in list_targets() or target != load_target(target.name):
+            self.archive.reports["target"] = target.as_dict()
+
+
+def _target_of_archive(loaded: Archive, where: str) -> Target:
+    """The target that a HAR is for.
+
+    Raises:
+        InputFileError: it is none that is known here.
+    """
+    own = loaded.reports.get("target")
+    if isinstance(own, dict):
+        return target_of(own, f"{where}: target")
+    try:
+        # Older archives may hold the path of a target file there; what it names is not looked for.
+        return load_target(PurePath(loaded.hw_arch).name.removesuffix(".toml"), f"{where}: target of the HAR")
+    except UsageError as error:
+        (found,) = error.diagnostics
+        levers = (*found.levers, "name the target: --hw-arch NAME, or ClientRunner(hw_arch=NAME, har=...)")
+        raise InputFileError(replace(found, levers=levers)) from None
 
 
 def simulate(hef: bytes) -> dict[str, Any]:

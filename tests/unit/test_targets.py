@@ -71,8 +71,8 @@ def test_fields_are_those_of_the_microcode_record() -> None:
 
 def test_unknown_name_suggests() -> None:
     with pytest.raises(UsageError) as caught:
-        load_target("hailo8L")
-    assert "did you mean 'hailo8l'" in str(caught.value)
+        load_target("hailo8m")
+    assert "did you mean 'hailo8' or 'hailo8l'" in str(caught.value)
     assert "hailo15h" in str(caught.value)
 
 
@@ -132,3 +132,36 @@ def test_missing_files(tmp_path: Path) -> None:
         with pytest.raises(InputFileError) as caught:
             load_target(path)
         assert caught.value.code == "E-FILE-READ"
+
+
+# --- what users type -----------------------------------------------------------------------------------------------
+
+
+def test_names_may_be_in_upper_case() -> None:
+    assert load_target("HAILO8") == load_target("Hailo8") == load_target("hailo8")
+
+
+@pytest.mark.parametrize("name", ["hailo8r", "HAILO8R", "hailo8p", "hailo15m", "hailo10p", "hailo12l", "mars", "pluto"])
+def test_real_devices_without_a_description_say_why_and_name_the_nearest(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_target(name)
+    (found,) = caught.value.diagnostics
+    assert "real device" in found.rule
+    assert found.levers[0].partition(",")[0] in list_targets()
+
+
+def test_every_real_device_is_described_or_known_to_be_absent(reference: Path) -> None:
+    named = set(re.findall(r"hailo\d+[a-z]*", (reference / "targets.md").read_text()))
+    assert named > set(list_targets())
+    for name in sorted(named - set(list_targets())):
+        with pytest.raises(UsageError, match="real device"):
+            load_target(name)
+
+
+@pytest.mark.parametrize("name", ["hailo99", "hailo_8", "", " ", "8", "x" * 10_000, "hailo8\n\x1b[31m"])
+def test_other_names_get_suggestions(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_target(name)
+    assert len(str(caught.value)) < 600 and "\x1b" not in str(caught.value)
+    if name.startswith("hailo"):
+        assert "did you mean" in str(caught.value)

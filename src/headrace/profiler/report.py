@@ -16,7 +16,7 @@ from headrace.hn.archive import Archive
 from headrace.layers import definition_of
 from headrace.passes.base import run_passes
 from headrace.passes.preparation import PREPARATION
-from headrace.targets import list_targets, load_target
+from headrace.targets import Target, list_targets, load_target
 from headrace.timing import estimate, flow_of
 from headrace.timing.work import is_quantized
 
@@ -26,12 +26,12 @@ _ACCURACY = ("snr_db", "range", "scale", "zero_point", "bits", "distinct_codes",
 _HIDDEN = ("name", "kind", "macs", "weight_bytes")
 
 
-def profile(archive: Archive, hw_arch: str | None = None) -> dict[str, Any]:
+def profile(archive: Archive, hw_arch: str | Target | None = None) -> dict[str, Any]:
     """The report of a HAR.
 
     Args:
         archive: any state.
-        hw_arch: target of interest; the archive's own by default. It need not be the one that was compiled for.
+        hw_arch: target of interest, or its name; the archive's own by default. It need not be the one that was compiled for.
 
     Returns:
         JSON values: ``name, state, hw_arch, network, layers, estimates`` and, where the state has them, ``accuracy``,
@@ -45,16 +45,16 @@ def profile(archive: Archive, hw_arch: str | None = None) -> dict[str, Any]:
         raise UsageError(
             Diagnostic("E-PROFILE-EMPTY", archive.name, "the archive holds no network", "none", "a parsed network")
         )
-    arch = hw_arch or archive.hw_arch
+    target = hw_arch if isinstance(hw_arch, Target) else load_target(hw_arch or archive.hw_arch, archive.name)
     optimized, schedule, timing = (_section(archive.reports, n) for n in ("optimize", "schedule", "timing"))
     report: dict[str, Any] = {
         "format": FORMAT,
         "name": archive.name,
         "state": archive.state.value,
-        "hw_arch": arch,
+        "hw_arch": target.name,
         "network": _totals(network),
         "layers": _layers(network, optimized, schedule, timing),
-        "estimates": _estimates(network, arch),
+        "estimates": _estimates(network, target),
     }
     if optimized:
         report["accuracy"] = {"basis": CALIBRATION} | {
@@ -136,15 +136,14 @@ def _prepared(network: Network) -> Network:
     return prepared
 
 
-def _estimates(network: Network, arch: str) -> list[dict[str, Any]]:
-    """Closed-form size and speed on every target file, and on ``arch`` when it is a file of the user's."""
-    names = list_targets()
-    if arch not in names:
-        names = [arch, *names]
+def _estimates(network: Network, own: Target) -> list[dict[str, Any]]:
+    """Closed-form size and speed on every built-in target, and on ``own`` when it is a file of the user's."""
+    targets = [load_target(name) for name in list_targets()]
+    if own not in targets:
+        targets = [own, *targets]
     flow = flow_of(_prepared(network))
     rows: list[dict[str, Any]] = []
-    for name in names:
-        target = load_target(name)
+    for target in targets:
         try:
             rows.append(estimate(flow, target).as_dict())
         except HeadraceError as error:

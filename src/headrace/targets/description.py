@@ -20,6 +20,16 @@ from headrace.errors import Diagnostic, InputFileError, UsageError, did_you_mean
 
 MAX_FILE_BYTES = 1 << 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+#: Real devices without a description here, and why (docs/formats/target.md).
+_NOT_DESCRIBED: dict[str, str] = {
+    "hailo8p": "no public figure tells it from hailo8",
+    "hailo8r": "only its clock (200 MHz) is public, not its clusters or its host link",
+    "hailo10p": "nothing is public but its name",
+    "hailo12l": "nothing is public but its name",
+    "hailo15m": "which clusters of hailo15h it has is not public",
+    "mars": "nothing is public but its name",
+    "pluto": "it is the code name of hailo15l",
+}
 
 # Accepted range of each whole number. Upper bounds keep every sum and product of the allocator and the event simulation
 # far inside 64 bits; they are no statement about real devices.
@@ -134,10 +144,14 @@ def list_targets() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_target(name_or_path: str | Path) -> Target:
+def load_target(name_or_path: str | Path, where: str = "") -> Target:
     """A built-in target by name, or any target by the path of its file.
 
-    A string with a path separator or the ending ``.toml`` is a path.
+    A string with a path separator or the ending ``.toml`` is a path. Names may be written in upper case.
+
+    Args:
+        name_or_path: what was typed.
+        where: what typed it, for errors.
 
     Raises:
         UsageError: there is no built-in target of this name.
@@ -146,11 +160,24 @@ def load_target(name_or_path: str | Path) -> Target:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or "\\" in text:
         return parse_target(_read(Path(name_or_path)), text)
-    if text not in list_targets():
-        problem = unknown_name("E-TARGET-UNKNOWN", "target", text, list_targets())
-        raise UsageError(problem)
-    source = resources.files("headrace.targets").joinpath(f"{text}.toml").read_text(encoding="utf-8")
-    return parse_target(source, f"{text}.toml")
+    name = text.strip().lower()
+    if name not in list_targets():
+        raise UsageError(_unknown(text, name, where))
+    source = resources.files("headrace.targets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return parse_target(source, f"{name}.toml")
+
+
+def _unknown(text: str, name: str, where: str) -> Diagnostic:
+    """What is wrong with a name of no built-in target; real devices that are not described get the reason."""
+    if name not in _NOT_DESCRIBED:
+        return unknown_name("E-TARGET-UNKNOWN", "target", text[:80], list_targets(), where)
+    rule = f"this is a real device, but no target here describes it: {_NOT_DESCRIBED[name]}"
+    near = "hailo15l" if name == "pluto" else "hailo8" if name.startswith("hailo8") else "hailo15h"
+    levers = (
+        f"{near}, the nearest that is described",
+        "a target file of your own: --hw-arch FILE.toml (docs/formats/target.md)",
+    )
+    return Diagnostic("E-TARGET-UNKNOWN", where, rule, repr(text), "one of: " + ", ".join(list_targets()), levers)
 
 
 def _read(path: Path) -> str:
@@ -182,6 +209,15 @@ def parse_target(text: str, where: str) -> Target:
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:  # ValueError: a number of > 4300 digits
         problem = _bad(where, "the target file is not valid TOML", str(error) or type(error).__name__, "TOML 1.0")
         raise InputFileError(problem) from error
+    return target_of(data, where)
+
+
+def target_of(data: Mapping[str, Any], where: str) -> Target:
+    """A target from its keys and values, as :meth:`Target.as_dict` gives them.
+
+    Raises:
+        InputFileError: keys are unknown, missing or out of range; all of them are listed.
+    """
     found = list(_problems(data, where))
     if found:
         raise InputFileError(found)
