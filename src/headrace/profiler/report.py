@@ -31,7 +31,7 @@ def profile(archive: Archive, hw_arch: str | Target | None = None) -> dict[str, 
 
     Args:
         archive: any state.
-        hw_arch: target of interest, or its name; the archive's own by default. It need not be the one that was compiled for.
+        hw_arch: target of interest, or its name; the archive's own by default. It need not be what was compiled for.
 
     Returns:
         JSON values: ``name, state, hw_arch, network, layers, estimates`` and, where the state has them, ``accuracy``,
