@@ -44,12 +44,14 @@ struct Network {
 };
 
 struct Device {
-  Device(std::optional<std::string> arch, uint32_t threads, std::optional<std::string> kernels) {
+  Device(std::optional<std::string> arch, uint32_t threads, std::optional<std::string> kernels,
+         std::optional<std::string> runs) {
     headrace_device_options options{};
     options.struct_size = sizeof options;
     options.arch = arch ? arch->c_str() : nullptr;
     options.kernels = kernels ? kernels->c_str() : nullptr;
     options.threads = threads;
+    options.runs = runs ? runs->c_str() : nullptr;
     check(headrace_device_open(&options, &handle));
   }
   ~Device() { headrace_device_close(handle); }
@@ -420,8 +422,9 @@ NB_MODULE(_native, m) {
       "verify", [](nb::bytes hef) { check(headrace_verify(hef.data(), hef.size())); }, nb::arg("hef"),
       "Check a HEF as a device would; raises NativeError.");
   nb::class_<Device>(m, "Device")
-      .def(nb::init<std::optional<std::string>, uint32_t, std::optional<std::string>>(), nb::arg("arch") = nb::none(),
-           nb::arg("threads") = 0, nb::arg("kernels") = nb::none())
+      .def(nb::init<std::optional<std::string>, uint32_t, std::optional<std::string>, std::optional<std::string>>(),
+           nb::arg("arch") = nb::none(), nb::arg("threads") = 0, nb::arg("kernels") = nb::none(),
+           nb::arg("runs") = nb::none())
       .def_prop_ro("arch", [](const Device& d) { return std::string(headrace_device_arch(d.handle)); })
       .def_prop_ro("kernels", [](const Device& d) { return std::string(headrace_device_kernels(d.handle)); })
       .def_prop_ro("threads", [](const Device& d) { return headrace_device_threads(d.handle); })

@@ -226,6 +226,7 @@ headrace_status headrace_device_open(const headrace_device_options* options, hea
     }
     DeviceOptions o;
     o.arch = given.arch;
+    o.runs = given.runs;
     o.kernels = given.kernels;
     o.threads = given.threads;
     o.memory_limit = given.memory_limit;

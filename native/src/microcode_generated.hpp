@@ -12,11 +12,12 @@ namespace headrace::microcode {
 
 constexpr uint32_t kMagic = 0x434d5248;
 constexpr uint32_t kVersionMajor = 2;
-constexpr uint32_t kVersionMinor = 0;
-constexpr uint32_t kLayout = 0x157b0cf8;
+constexpr uint32_t kVersionMinor = 1;
+constexpr uint32_t kLayout = 0x9237b4f3;
 constexpr const char* kResourceName = "headrace.microcode";
 constexpr uint32_t kSectionAlignment = 64;
 constexpr uint32_t kNone = 0xffffffff;
+constexpr size_t kTargetTextBytes = 16;
 
 inline uint8_t load_u8(const uint8_t* p) { return p[0]; }
 inline uint16_t load_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
@@ -89,7 +90,7 @@ struct ProgramHeader {
   uint64_t total_size{};  // bytes of the whole program
   uint32_t section_count{};  // number of section entries that follow
   uint32_t layout_hash{};  // first bytes of layout_digest(), little-endian: records and opcodes; a device refuses any other
-  std::array<uint8_t, 32> target_hash{};  // see target_digest(): SHA-256 of the target record and its name
+  std::array<uint8_t, 32> target_hash{};  // see target_digest(): SHA-256 of the target record and its texts
 
   static ProgramHeader read(const uint8_t* p) {
     ProgramHeader r;
@@ -122,9 +123,11 @@ struct SectionEntry {
 };
 
 struct TargetRecord {
-  static constexpr size_t kSize = 88;
+  static constexpr size_t kSize = 96;
   uint32_t name_offset{};  // in STRINGS
   uint32_t name_length{};  // bytes
+  uint32_t runs_offset{};  // other targets whose programs it also runs, names with spaces between, in STRINGS
+  uint32_t runs_length{};  // bytes; 0: no other's
   uint32_t clusters{};  // clusters
   uint32_t controllers_per_cluster{};  // layer controllers (LCU) of one cluster
   uint32_t subclusters_per_cluster{};  // sub-clusters (SC) of one cluster
@@ -146,22 +149,24 @@ struct TargetRecord {
     TargetRecord r;
     r.name_offset = load_u32(p + 0);
     r.name_length = load_u32(p + 4);
-    r.clusters = load_u32(p + 8);
-    r.controllers_per_cluster = load_u32(p + 12);
-    r.subclusters_per_cluster = load_u32(p + 16);
-    r.memory_units_per_cluster = load_u32(p + 20);
-    r.memory_unit_bytes = load_u32(p + 24);
-    r.activation_units_per_cluster = load_u32(p + 28);
-    r.input_aligners_per_cluster = load_u32(p + 32);
-    r.macs_per_subcluster = load_u32(p + 36);
-    r.clock_hz = load_u64(p + 40);
-    r.port_bytes_per_cycle = load_u32(p + 48);
-    r.busy_numerator = load_u32(p + 52);
-    r.busy_denominator = load_u32(p + 56);
-    r.row_overhead_cycles = load_u32(p + 60);
-    r.link_bytes_per_second = load_u64(p + 64);
-    r.context_switch_ns = load_u64(p + 72);
-    r.cut_bytes_per_second = load_u64(p + 80);
+    r.runs_offset = load_u32(p + 8);
+    r.runs_length = load_u32(p + 12);
+    r.clusters = load_u32(p + 16);
+    r.controllers_per_cluster = load_u32(p + 20);
+    r.subclusters_per_cluster = load_u32(p + 24);
+    r.memory_units_per_cluster = load_u32(p + 28);
+    r.memory_unit_bytes = load_u32(p + 32);
+    r.activation_units_per_cluster = load_u32(p + 36);
+    r.input_aligners_per_cluster = load_u32(p + 40);
+    r.macs_per_subcluster = load_u32(p + 44);
+    r.clock_hz = load_u64(p + 48);
+    r.port_bytes_per_cycle = load_u32(p + 56);
+    r.busy_numerator = load_u32(p + 60);
+    r.busy_denominator = load_u32(p + 64);
+    r.row_overhead_cycles = load_u32(p + 68);
+    r.link_bytes_per_second = load_u64(p + 72);
+    r.context_switch_ns = load_u64(p + 80);
+    r.cut_bytes_per_second = load_u64(p + 88);
     return r;
   }
 };
@@ -367,6 +372,20 @@ struct BufferRecord {
     r.capacity_rows = load_u32(p + 12);
     return r;
   }
+};
+
+// What the target files say of the built-in targets: names of others whose programs each also runs.
+struct BuiltInTarget {
+  const char* name;
+  const char* runs;
+};
+
+constexpr BuiltInTarget kBuiltInTargets[] = {
+    {"hailo10h", "hailo15h"},
+    {"hailo15h", "hailo10h"},
+    {"hailo15l", ""},
+    {"hailo8", "hailo8l"},
+    {"hailo8l", ""},
 };
 
 }  // namespace headrace::microcode

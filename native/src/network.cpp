@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <sstream>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -110,6 +111,10 @@ Device::Device(const DeviceOptions& options)
   if (arch_.empty() || arch_.size() > 127) {
     fail(HEADRACE_INVALID_ARGUMENT, "device", "the target name is not valid", printable(arch_), "1 to 127 bytes");
   }
+  if (options.runs != nullptr) runs_ = options.runs;
+  for (const auto& built_in : microcode::kBuiltInTargets) {
+    if (!runs_ && arch_ == built_in.name) runs_ = built_in.runs;
+  }
 }
 
 std::string Device::arch() const {
@@ -117,12 +122,21 @@ std::string Device::arch() const {
   return arch_;
 }
 
-void Device::accept(const std::string& target) {
+void Device::accept(const Program& program) {
   const std::lock_guard<std::mutex> lock(arch_mutex_);
-  if (arch_.empty()) arch_ = target;
-  if (arch_ == target || (arch_ == "hailo8" && target == "hailo8l")) return;
-  fail(HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE, "device", "the HEF was compiled for another target", printable(target),
-       arch_ == "hailo8" ? "hailo8 or hailo8l" : printable(arch_));
+  if (arch_.empty()) arch_ = program.target_name;
+  if (arch_ == program.target_name) {
+    if (!runs_) runs_ = program.target_runs;
+    return;
+  }
+  std::string accepted = printable(arch_);
+  std::istringstream others(runs_.value_or(""));
+  for (std::string name; others >> name;) {
+    if (name == program.target_name) return;
+    accepted += " or " + printable(name);
+  }
+  fail(HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE, "device", "the HEF was compiled for another target",
+       printable(program.target_name), accepted);
 }
 
 void Device::run(const std::vector<FrameRun>& runs) {
@@ -157,7 +171,7 @@ Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) 
   name_ = contents.network_name;
   program_ = decode_program(contents.microcode, check_sums);
   verify_program(program_, device_->memory_limit());
-  device_->accept(program_.target_name);
+  device_->accept(program_);
   host_nanoseconds_ = std::vector<std::atomic<uint64_t>>(program_.kernels.size());
   plan_ = make_plan(program_, device_->kernels(), device_->threads(), device_->memory_limit());
   keep_resize_rows(program_);

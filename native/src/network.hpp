@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ const KernelSet& choose_kernels(const char* name);
 
 struct DeviceOptions {
   const char* arch = nullptr;
+  const char* runs = nullptr;
   const char* kernels = nullptr;
   uint32_t threads = 0;
   uint64_t memory_limit = 0;
@@ -63,8 +65,8 @@ class Device {
   const KernelSet& kernels() const { return kernels_; }
   uint32_t threads() const { return pool_.threads(); }
   uint64_t memory_limit() const { return memory_limit_; }
-  // Checks that a program for `target` may run here, and adopts the target of the first one.
-  void accept(const std::string& target);
+  // Checks that a program may run here, and adopts the target of the first one.
+  void accept(const Program& program);
 
   // Runs the frames, of one or several networks, in no particular order.
   void run(const std::vector<FrameRun>& runs);
@@ -77,6 +79,7 @@ class Device {
   uint64_t memory_limit_;
   mutable std::mutex arch_mutex_;
   std::string arch_;
+  std::optional<std::string> runs_;  // other targets whose programs it runs; unknown until a program for arch_ says
   std::mutex execution_;
   Queue queue_{*this};
 };

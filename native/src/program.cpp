@@ -22,6 +22,7 @@ using microcode::SectionKind;
 
 constexpr size_t kSectionKinds = 9;
 constexpr size_t kNameLimit = 127;
+constexpr size_t kRunsLimit = 64 * (kNameLimit + 1);
 
 struct Sections {
   ByteView view[kSectionKinds + 1];
@@ -84,17 +85,22 @@ std::vector<R> read_records(const Sections& sections, SectionKind kind) {
   return out;
 }
 
-std::string read_name(ByteView strings, uint32_t offset, uint32_t length, const std::string& where) {
-  if (length == 0 || length > kNameLimit || offset > strings.size || length > strings.size - offset) {
-    corrupt(where, "its name is not valid", "offset " + str(offset) + ", length " + str(length),
-            "1 to 127 bytes inside STRINGS");
+std::string read_text(ByteView strings, uint32_t offset, uint32_t length, size_t limit, const std::string& where) {
+  if (length > limit || offset > strings.size || length > strings.size - offset) {
+    corrupt(where, "its text is not valid", "offset " + str(offset) + ", length " + str(length),
+            "at most " + str(uint64_t{limit}) + " bytes inside STRINGS");
   }
   const auto* p = reinterpret_cast<const char*>(strings.data + offset);
-  std::string name(p, length);
-  for (unsigned char c : name) {
-    if (c < 0x20 || c == 0x7F) corrupt(where, "its name holds a control character", printable(name), "text");
+  std::string text(p, length);
+  for (unsigned char c : text) {
+    if (c < 0x20 || c == 0x7F) corrupt(where, "its text holds a control character", printable(text), "text");
   }
-  return name;
+  return text;
+}
+
+std::string read_name(ByteView strings, uint32_t offset, uint32_t length, const std::string& where) {
+  if (length == 0) corrupt(where, "its name is not valid", "length 0", "1 to 127 bytes inside STRINGS");
+  return read_text(strings, offset, length, kNameLimit, where);
 }
 
 void read_operands(const Sections& sections, Program& out) {
@@ -139,10 +145,12 @@ Program decode_program(ByteView bytes, bool check_hash) {
   out.target = targets[0];
   const ByteView strings = sections[SectionKind::kStrings];
   out.target_name = read_name(strings, out.target.name_offset, out.target.name_length, "TARGET");
-  // The digest covers the record after its two name fields, then the name: not where the name is stored.
+  out.target_runs = read_text(strings, out.target.runs_offset, out.target.runs_length, kRunsLimit, "TARGET, runs");
+  // The digest covers the record's numbers, then the texts: not where these are stored.
   const ByteView record = sections[SectionKind::kTarget];
-  const auto digest = sha256(record.data + 8, record.size - 8, reinterpret_cast<const uint8_t*>(out.target_name.data()),
-                             out.target_name.size());
+  const std::string texts = out.target_name + '\0' + out.target_runs;
+  const auto digest = sha256(record.data + microcode::kTargetTextBytes, record.size - microcode::kTargetTextBytes,
+                             reinterpret_cast<const uint8_t*>(texts.data()), texts.size());
   if (check_hash && digest != header.target_hash)
     corrupt("TARGET", "the hash of the target does not match", "another digest", "the header's");
   out.tensors = read_records<microcode::TensorRecord>(sections, SectionKind::kTensors);

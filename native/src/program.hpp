@@ -14,6 +14,7 @@ namespace headrace {
 struct Program {
   microcode::TargetRecord target;
   std::string target_name;
+  std::string target_runs;  // names of other targets whose programs it also runs, spaces between
   std::vector<microcode::TensorRecord> tensors;
   std::vector<std::string> tensor_names;
   std::vector<microcode::ContextRecord> contexts;

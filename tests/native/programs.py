@@ -5,6 +5,7 @@ definition and sharing no code with the device, the emulator or ``headrace.numer
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -30,7 +31,7 @@ from headrace.hef.microcode import (
 Array = np.ndarray[Any, Any]
 
 
-def new_program(name: str = "hailo8") -> Program:
+def new_program(name: str = "hailo8", runs: Sequence[str] = ()) -> Program:
     target = TargetRecord(
         clusters=8,
         controllers_per_cluster=16,
@@ -50,15 +51,15 @@ def new_program(name: str = "hailo8") -> Program:
         cut_bytes_per_second=2_500_000_000,
     )
     program = Program(target=target)
-    target.name_offset, target.name_length = program.add_string(name)
+    program.set_target_texts(name, runs)
     return program
 
 
 class Builder:
     """Adds tensors and kernels; ``build`` closes the context and gives the HEF."""
 
-    def __init__(self, target: str = "hailo8") -> None:
-        self.program = new_program(target)
+    def __init__(self, target: str = "hailo8", runs: Sequence[str] = ()) -> None:
+        self.program = new_program(target, runs)
 
     def tensor(
         self,

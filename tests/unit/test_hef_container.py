@@ -33,7 +33,7 @@ from hef_validator import validate
 
 def program_bytes() -> bytes:
     program = isa.Program(target=isa.TargetRecord(clusters=8))
-    program.target.name_offset, program.target.name_length = program.add_string("hailo8")
+    program.set_target_texts("hailo8", ["hailo8l"])
     return isa.encode(program)
 
 

@@ -18,7 +18,7 @@ from headrace.hef.disassembler import as_dict, disassemble
 
 def sample() -> isa.Program:
     program = isa.Program(target=isa.TargetRecord(clusters=8, controllers_per_cluster=16, clock_hz=400_000_000))
-    program.target.name_offset, program.target.name_length = program.add_string("hailo8")
+    program.set_target_texts("hailo8", ["hailo8l"])
     for name, channels, role in (("net/input_layer1", 3, 1), ("net/conv1", 4, 0), ("net/maxpool1", 4, 2)):
         offset, length = program.add_string(name)
         program.tensors.append(isa.TensorRecord(offset, length, 8, 8, channels, 1, role, 0, 128, 0.5))

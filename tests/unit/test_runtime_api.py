@@ -132,7 +132,7 @@ class FakeNetwork:
 
 
 class FakeDevice:
-    def __init__(self, arch: str | None, threads: int = 0, kernels: str | None = None) -> None:
+    def __init__(self, arch: str | None, threads: int = 0, kernels: str | None = None, runs: str | None = None) -> None:
         if kernels not in (None, "generic"):
             raise NativeError(2, "kernels: this CPU has not got them\n  got:  x\n  need: generic")
         self.arch, self.threads, self.kernels = arch or "", threads or 2, kernels or "generic"
@@ -161,7 +161,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hef_bytes(streams: tuple[StreamDescription, ...] = STREAMS) -> bytes:
     program = isa.Program(target=isa.TargetRecord(clusters=8))
-    program.target.name_offset, program.target.name_length = program.add_string("hailo8")
+    program.set_target_texts("hailo8", ["hailo8l"])
     return write_hef(HefDescription("net", streams, bottleneck_fps=99.5), isa.encode(program))
 
 

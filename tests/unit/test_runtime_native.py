@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,8 @@ from headrace.runtime import (
     simulate,
     verify,
 )
-from headrace.targets.description import load_target
+from headrace.runtime.native import native_module
+from headrace.targets.description import list_targets, load_target
 
 pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
 
@@ -35,12 +39,12 @@ QUANTIZATIONS = {s.name: TensorQuantization(s.scale, s.zero_point, 8 * s.data_by
 
 
 def program(target_name: str = "hailo8") -> isa.Program:
-    """Input -> rescale to 16 bits -> output 1; input -> maximum over space -> output 2."""
+    """Input -> rescale to 16 bits -> output 1; input -> maximum over space -> output 2. By name or target file."""
     values = load_target(target_name).as_dict()
     made = isa.Program(target=isa.TargetRecord())
-    for name, _, _ in isa.TargetRecord.layout()[2:]:
+    for name, _, _ in isa.TargetRecord.layout()[4:]:
         setattr(made.target, name, values[name])
-    made.target.name_offset, made.target.name_length = made.add_string(target_name)
+    made.set_target_texts(values["name"], values["runs"])
     for role, stream in ((1, INPUT), (2, WIDE), (2, FLAT)):
         made.tensors.append(
             isa.TensorRecord(
@@ -140,13 +144,69 @@ def test_bindings_layers_and_time() -> None:
             assert configured.timing()["fps"] > 0
 
 
-def test_other_target_is_refused_but_hailo8_runs_hailo8l() -> None:
-    with pytest.raises(HailoRTHEFNotCompatibleWithDevice) as caught:
-        run(hef("hailo8"), data(1), arch="hailo8l")
-    assert caught.value.status == 93
-    assert np.array_equal(
-        run(hef("hailo8l"), data(1), arch="hailo8", output_type=FormatType.AUTO)[FLAT.name], data(1).max((1, 2))
-    )
+def accepts(arch: str | Path | None, programs: Sequence[str]) -> list[bool]:
+    """Whether one device loads each program in turn."""
+    found: list[bool] = []
+    with VDevice(arch=arch, threads=1) as device:
+        for name in programs:
+            try:
+                with device.create_infer_model(hef(name)).configure():
+                    found.append(True)
+            except HailoRTHEFNotCompatibleWithDevice as error:
+                assert error.status == 93
+                got, need = (f"{word}:" in str(error) for word in ("got", "need"))
+                assert got and need
+                found.append(False)
+    return found
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_a_target_runs_exactly_the_programs_that_its_file_names(name: str) -> None:
+    """By name, by adopting the target of its own program, by id, and with the native library's own table."""
+    promised = [other == name or other in load_target(name).runs for other in list_targets()]
+    assert accepts(name, list_targets()) == promised
+    assert accepts(None, [name, *list_targets()]) == [True, *promised]
+    for other, good in zip(list_targets(), promised, strict=True):
+        device = native_module().Device(name, 1)
+        if good:
+            device.load(hef(other))
+        else:
+            with pytest.raises(native_module().NativeError) as caught:
+                device.load(hef(other))
+            assert caught.value.status == 93
+    if "hailo8l" in load_target(name).runs:
+        assert np.array_equal(
+            run(hef("hailo8l"), data(1), arch=name, output_type=FormatType.AUTO)[FLAT.name], data(1).max((1, 2))
+        )
+
+
+def test_a_users_target_says_what_it_runs(tmp_path: Path) -> None:
+    """A file of one's own, given to the device or travelling in a program; nothing built in names it."""
+    text = resources.files("headrace.targets").joinpath("hailo8l.toml").read_text()
+    for name, runs in (("mine", '["hailo15h", "yours"]'), ("yours", "[]")):
+        (tmp_path / f"{name}.toml").write_text(
+            text.replace('name = "hailo8l"', f'name = "{name}"').replace("runs = []", f"runs = {runs}")
+        )
+    mine, yours = (str(tmp_path / f"{name}.toml") for name in ("mine", "yours"))
+    programs = [mine, yours, "hailo15h", "hailo10h", "hailo8l"]
+    assert accepts(mine, programs[1:]) == [True, True, False, False]
+    assert accepts(None, programs) == [True, True, True, False, False]
+    assert accepts(yours, programs) == [False, True, False, False, False]
+    # By name alone the library knows nothing of it until a program for it comes.
+    device = native_module().Device("mine", 1)
+    with pytest.raises(native_module().NativeError, match="another target"):
+        device.load(hef(yours))
+    device.load(hef(mine))
+    device.load(hef(yours))
+
+
+@pytest.mark.parametrize(("offset", "length"), [(2**32 - 1, 1), (0, 2**32 - 1), (0, 20000)])
+def test_damaged_lists_of_targets_are_refused(offset: int, length: int) -> None:
+    broken = program()
+    broken.strings += bytes(100) if length < 20000 else b"x" * 30000
+    broken.target.runs_offset, broken.target.runs_length = offset, length
+    with pytest.raises(DeviceError, match="text is not valid"):
+        verify(write_hef(HefDescription(NET, (INPUT, WIDE, FLAT)), isa.encode(broken)))
 
 
 def test_damage_is_refused() -> None:

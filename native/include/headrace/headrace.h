@@ -62,6 +62,8 @@ typedef struct headrace_device_options {
   const char* kernels;   /* as headrace_kernel_set_name, or NULL: $HEADRACE_KERNELS, else the best the CPU has */
   uint32_t threads;      /* 0: one per CPU of this process */
   uint64_t memory_limit; /* bytes a network may need (tensors, weights, scratch); 0: 8 GiB */
+  const char* runs;      /* with arch: names of other targets whose programs it runs too, spaces between; NULL: those of
+                            the built-in target of this name, else what the first program for arch says of it */
 } headrace_device_options;
 
 typedef enum headrace_direction { HEADRACE_INPUT = 0, HEADRACE_OUTPUT = 1 } headrace_direction;

@@ -64,11 +64,10 @@ def generate(lowered: Lowered, plan: Partition, target: Target) -> Program:
 
 
 def _target(program: Program, target: Target) -> None:
-    record = program.target
-    record.name_offset, record.name_length = program.add_string(target.name)
+    program.set_target_texts(target.name, target.runs)
     for item in fields(TargetRecord):
-        if item.name not in ("name_offset", "name_length"):
-            setattr(record, item.name, getattr(target, item.name))
+        if not item.name.endswith(("_offset", "_length")):
+            setattr(program.target, item.name, getattr(target, item.name))
 
 
 def _tensor(

@@ -84,7 +84,11 @@ def as_dict(program: Program) -> dict[str, Any]:
     target = program.target
     return {
         "version": f"{VERSION_MAJOR}.{VERSION_MINOR}",
-        "target": {"name": printable_name(program, target.name_offset, target.name_length)} | _plain(target),
+        "target": {
+            "name": printable_name(program, target.name_offset, target.name_length),
+            "runs": printable_name(program, target.runs_offset, target.runs_length).split(),
+        }
+        | _plain(target),
         "tensors": tensors,
         "contexts": [_plain(c) for c in program.contexts],
         "kernels": kernels,
@@ -149,7 +153,8 @@ def disassemble(program: Program) -> str:
 
 def _target_lines(program: Program) -> Iterator[str]:
     t = program.target
-    yield f"target {printable_name(program, t.name_offset, t.name_length)}"
+    runs = printable_name(program, t.runs_offset, t.runs_length)
+    yield f"target {printable_name(program, t.name_offset, t.name_length)}" + (f"  also runs {runs}" if runs else "")
     yield (
         f"  clusters {t.clusters}  controllers {t.controllers_per_cluster}  subclusters {t.subclusters_per_cluster}"
         f"  memory units {t.memory_units_per_cluster} x {t.memory_unit_bytes} B"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum, IntFlag
 from typing import Any, TypeVar
@@ -28,9 +29,10 @@ from headrace.errors import Diagnostic, InputFileError
 MAGIC = b"HRMC"
 # A device runs exactly its own version; a test demands another one when the layout changes.
 VERSION_MAJOR = 2  # records, opcodes or their meaning
-VERSION_MINOR = 0
+VERSION_MINOR = 1
 RESOURCE_NAME = "headrace.microcode"
 SECTION_ALIGNMENT = 64
+TARGET_TEXT_BYTES = 16  # of a TargetRecord, before its numbers: where its texts are stored
 NONE = 0xFFFFFFFF  # "no such index or offset"
 
 
@@ -124,7 +126,7 @@ class ProgramHeader(Record):
     layout_hash: int = _f(
         "u32", "first bytes of layout_digest(), little-endian: records and opcodes; a device refuses any other"
     )
-    target_hash: bytes = _f("bytes32", "see target_digest(): SHA-256 of the target record and its name", b"\0" * 32)
+    target_hash: bytes = _f("bytes32", "see target_digest(): SHA-256 of the target record and its texts", b"\0" * 32)
 
 
 @dataclass
@@ -141,6 +143,8 @@ class TargetRecord(Record):
 
     name_offset: int = _f("u32", "in STRINGS")
     name_length: int = _f("u32", "bytes")
+    runs_offset: int = _f("u32", "other targets whose programs it also runs, names with spaces between, in STRINGS")
+    runs_length: int = _f("u32", "bytes; 0: no other's")
     clusters: int = _f("u32", "clusters")
     controllers_per_cluster: int = _f("u32", "layer controllers (LCU) of one cluster")
     subclusters_per_cluster: int = _f("u32", "sub-clusters (SC) of one cluster")
@@ -320,6 +324,17 @@ class Program:
     def name_of(self, record: TensorRecord | KernelRecord | TargetRecord) -> str:
         return self.string(record.name_offset, record.name_length)
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Names of the other targets whose programs the target also runs."""
+        return tuple(self.string(self.target.runs_offset, self.target.runs_length).split())
+
+    def set_target_texts(self, name: str, runs: Sequence[str] = ()) -> None:
+        """Store the target's name and the other targets whose programs it runs."""
+        target = self.target
+        target.name_offset, target.name_length = self.add_string(name)
+        target.runs_offset, target.runs_length = self.add_string(" ".join(runs))
+
     def inputs_of(self, kernel: KernelRecord) -> list[int]:
         return self.operands[kernel.operand_offset : kernel.operand_offset + kernel.operand_count]
 
@@ -327,7 +342,7 @@ class Program:
 def encode(program: Program) -> bytes:
     """Serialise; the same program always gives the same bytes."""
     target_bytes = program.target.pack()
-    # The hash covers the name too, so that two targets that differ only in name differ.
+    # The hash covers the texts too, so that two targets that differ only in name differ.
     digest = target_digest(program)
     bodies: list[tuple[SectionKind, int, bytes]] = [
         (SectionKind.TARGET, TargetRecord.struct().size, target_bytes),
@@ -373,9 +388,11 @@ def layout_number() -> int:
 
 
 def target_digest(program: Program) -> bytes:
-    """SHA-256 of the target record's bytes after the two name fields, followed by the name's bytes."""
-    record = program.target.pack()[8:]
-    return hashlib.sha256(record + program.name_of(program.target).encode()).digest()
+    """SHA-256 of the target record's numbers (not where its texts are stored), the name, a zero byte and ``runs``."""
+    record = program.target.pack()[TARGET_TEXT_BYTES:]
+    target = program.target
+    texts = f"{program.name_of(target)}\0{program.string(target.runs_offset, target.runs_length)}"
+    return hashlib.sha256(record + texts.encode()).digest()
 
 
 def _corrupt(where: str, rule: str, got: object, need: object) -> InputFileError:

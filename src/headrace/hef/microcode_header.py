@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Generates ``native/src/microcode_generated.hpp`` from :mod:`headrace.hef.microcode`.
+"""Generates ``native/src/microcode_generated.hpp`` from :mod:`headrace.hef.microcode` and the built-in target files.
 
-Run ``python -m headrace.hef.microcode_header PATH`` after a change of the instruction set; a test fails when the
-file in the repository differs from what this module generates.
+Run ``python -m headrace.hef.microcode_header PATH`` after a change of the instruction set, or of whose programs a
+built-in target runs; a test fails when the file in the repository differs from what this module generates.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import IntEnum, IntFlag
 from pathlib import Path
 
 from headrace.hef import microcode as mc
+from headrace.targets import list_targets, load_target
 
 _CPP_TYPES = {
     "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t",
@@ -100,6 +101,7 @@ def generate() -> str:
         f'constexpr const char* kResourceName = "{mc.RESOURCE_NAME}";',
         f"constexpr uint32_t kSectionAlignment = {mc.SECTION_ALIGNMENT};",
         f"constexpr uint32_t kNone = 0x{mc.NONE:08x};",
+        f"constexpr size_t kTargetTextBytes = {mc.TARGET_TEXT_BYTES};",
         "",
         _LOADS,
     ]
@@ -107,7 +109,20 @@ def generate() -> str:
         lines += _enum(kind)
     for record in mc.RECORDS:
         lines += _record(record)
-    lines += ["}  // namespace headrace::microcode", "// clang-format on"]
+    lines += [
+        "// What the target files say of the built-in targets: names of others whose programs each also runs.",
+        "struct BuiltInTarget {",
+        "  const char* name;",
+        "  const char* runs;",
+        "};",
+        "",
+        "constexpr BuiltInTarget kBuiltInTargets[] = {",
+        *(f'    {{"{name}", "{" ".join(load_target(name).runs)}"}},' for name in list_targets()),
+        "};",
+        "",
+        "}  // namespace headrace::microcode",
+        "// clang-format on",
+    ]
     return "\n".join(lines) + "\n"
 
 

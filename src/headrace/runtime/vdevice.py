@@ -20,7 +20,7 @@ from headrace.runtime.enums import HailoSchedulingAlgorithm, Status
 from headrace.runtime.exceptions import HailoRTInvalidHEFException, HailoRTNotFoundException, device_error
 from headrace.runtime.hef import HEF
 from headrace.runtime.infer_model import InferModel
-from headrace.targets.description import list_targets, load_target
+from headrace.targets.description import Target, list_targets, load_target
 
 MAX_THREADS = 1024
 
@@ -73,9 +73,10 @@ class VDevice:
         self._lock = threading.Lock()
         self._models: list[weakref.ref[ConfiguredInferModel]] = []
         _check_params(params, threads)
-        name = _arch(arch, device_ids if device_ids is not None else params.device_ids)
+        target = _target(arch, device_ids if device_ids is not None else params.device_ids)
+        name, runs = (target.name, " ".join(target.runs)) if target else (None, None)
         module = native.native_module()
-        self._device: Any = native.call("VDevice", module.Device, name, threads, kernels)
+        self._device: Any = native.call("VDevice", module.Device, name, threads, kernels, runs)
 
     @staticmethod
     def create_params() -> VDeviceParams:
@@ -182,19 +183,21 @@ def _check_params(params: VDeviceParams, threads: int) -> None:
         raise device_error(Status.INVALID_ARGUMENT, found)
 
 
-def _arch(arch: str | os.PathLike[str] | None, device_ids: Sequence[str] | None) -> str | None:
-    """The target's name, or None to take the program's."""
+def _target(arch: str | os.PathLike[str] | None, device_ids: Sequence[str] | None) -> Target | None:
+    """The target to be, or None to take the program's."""
     ids = [device_ids] if isinstance(device_ids, str) else list(device_ids or ())
     if len(ids) > 1:
         rule = "several devices behind one handle are not built yet"
         problem = Diagnostic("E-DEVICE-PARAMS", "VDevice", rule, f"{len(ids)} device ids", "one")
         raise device_error(Status.INVALID_ARGUMENT, problem)
     wanted = [str(i).removeprefix(ID_PREFIX) for i in ids if str(i) != f"{ID_PREFIX}any"]
+    target: Target | None = None
     if arch is not None:
         try:
-            wanted.append(load_target(arch if isinstance(arch, str) else os.fspath(arch)).name)
+            target = load_target(arch if isinstance(arch, str) else os.fspath(arch))
         except HeadraceError as error:
             raise device_error(Status.OUT_OF_PHYSICAL_DEVICES, list(error.diagnostics)) from error
+        wanted.append(target.name)
     for name in wanted:
         if arch is None and name not in list_targets():
             known = [f"{ID_PREFIX}{t}" for t in list_targets()]
@@ -204,7 +207,7 @@ def _arch(arch: str | os.PathLike[str] | None, device_ids: Sequence[str] | None)
         rule = "device id and arch name different targets"
         problem = Diagnostic("E-DEVICE-PARAMS", "VDevice", rule, " and ".join(wanted), "one target")
         raise device_error(Status.INVALID_ARGUMENT, problem)
-    return wanted[0] if wanted else None
+    return target or (load_target(wanted[0]) if wanted else None)
 
 
 def _check_agreement(network: Any, hef: HEF) -> None:
