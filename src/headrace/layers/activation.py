@@ -64,10 +64,6 @@ def _softplus(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
     return o.add(o.clip(x, 0.0, None), o.log(o.affine(o.exp(negative), 1.0, 1.0)))
 
 
-def _softplus_decimal(x: Decimal) -> Decimal:
-    return max(x, Decimal(0)) + (1 + (-abs(x)).exp()).ln()
-
-
 def _abs(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
     return o.where_negative(x, o.affine(x, -1.0, 0.0), x)
 
@@ -91,6 +87,7 @@ def _gelu_tanh(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
 
 _GELU = math.sqrt(2.0 / math.pi)
 _GELU_DECIMAL = (2 / tables.PI).sqrt()
+_ROOT_HALF = Decimal("0.70710678118654752440084436210484903928483593768847403658833986899536623923105")
 
 
 def _gelu_tanh_decimal(p: Params, x: Decimal) -> Decimal:
@@ -105,12 +102,12 @@ def _exponential(o: FloatOps[AnyTensor], x: AnyTensor, slope: float, below: floa
 
 def _celu_decimal(p: Params, x: Decimal) -> Decimal:
     alpha = tables.exact(p["alpha"])
-    return x if x >= 0 else alpha * ((x / alpha).exp() - 1)
+    return x if x >= 0 else alpha * tables.expm1(x / alpha)
 
 
 def _selu_decimal(p: Params, x: Decimal) -> Decimal:
     gamma = tables.exact(p["gamma"])
-    return gamma * x if x >= 0 else gamma * tables.exact(p["alpha"]) * (x.exp() - 1)
+    return gamma * x if x >= 0 else gamma * tables.exact(p["alpha"]) * tables.expm1(x)
 
 
 def _threshold(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
@@ -123,19 +120,8 @@ def _power(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
     return o.exp(o.affine(o.log(o.affine(o.clip(x, 0.0, None), 1.0, p["offset"])), p["exponent"], 0.0))
 
 
-#: Stands for infinity in tables, where every value is clamped to a code.
-_HUGE = Decimal("1e30")
-
-
 def _power_decimal(p: Params, x: Decimal) -> Decimal:
-    base = max(x, Decimal(0)) + tables.exact(p["offset"])
-    if base <= 0:
-        return Decimal(0) if p["exponent"] > 0 else _HUGE
-    return min((base.ln() * tables.exact(p["exponent"])).exp(), _HUGE)
-
-
-def _reciprocal_decimal(p: Params, x: Decimal) -> Decimal:
-    return 1 / x if abs(x) * _HUGE > 1 else _HUGE.copy_sign(x)
+    return tables.power(max(x, Decimal(0)) + tables.exact(p["offset"]), tables.exact(p["exponent"]))
 
 
 def _clip01(x: Decimal) -> Decimal:
@@ -204,13 +190,13 @@ _PLAIN: dict[str, Function] = {
     ),
     "prelu": Function(lambda o, p, x: x),  # its slopes are a parameter of the layer: see ActivationAttributes.evaluate
     "elu": Function(
-        _elu, lambda p, x: x if x >= 0 else tables.exact(p["alpha"]) * (x.exp() - 1), params={"alpha": 1.0}
+        _elu, lambda p, x: x if x >= 0 else tables.exact(p["alpha"]) * tables.expm1(x), params={"alpha": 1.0}
     ),
-    "exp": Function(lambda o, p, x: o.exp(x), lambda p, x: x.exp()),
+    "exp": Function(lambda o, p, x: o.exp(x), lambda p, x: tables.exp(x)),
     "abs": Function(lambda o, p, x: _abs(o, x), lambda p, x: abs(x)),
     "cos": Function(
         lambda o, p, x: o.sin(o.affine(x, 1.0, math.pi / 2)),
-        lambda p, x: tables.sin(x + tables.PI / 2),
+        lambda p, x: tables.cos(x),
         range=lambda p: (-1.0, 1.0),
     ),
     "erf": Function(lambda o, p, x: o.erf(x), lambda p, x: tables.erf(x), range=lambda p: (-1.0, 1.0)),
@@ -218,18 +204,18 @@ _PLAIN: dict[str, Function] = {
     "celu": Function(
         lambda o, p, x: _exponential(o, x, 1.0 / p["alpha"], p["alpha"], 1.0), _celu_decimal, params={"alpha": 1.0}
     ),
-    "gelu": Function(_gelu, lambda p, x: x * (1 + tables.erf(x * Decimal("0.5").sqrt())) / 2),
+    "gelu": Function(_gelu, lambda p, x: x * tables.erfc(-x * _ROOT_HALF) / 2),
     "gelu_tanh": Function(_gelu_tanh, _gelu_tanh_decimal),
-    "log": Function(lambda o, p, x: o.log(x), lambda p, x: x.ln() if x > 0 else -_HUGE),
-    "mish": Function(_mish, lambda p, x: x * tables.tanh(_softplus_decimal(x))),
+    "log": Function(lambda o, p, x: o.log(x), lambda p, x: tables.logarithm(x)),
+    "mish": Function(_mish, lambda p, x: x * tables.tanh(tables.softplus(x))),
     "power": Function(_power, _power_decimal, params={"exponent": 1.0, "offset": 0.0}),
-    "reciprocal": Function(lambda o, p, x: o.reciprocal(x), _reciprocal_decimal),
+    "reciprocal": Function(lambda o, p, x: o.reciprocal(x), lambda p, x: tables.reciprocal(x)),
     "selu": Function(
         lambda o, p, x: _exponential(o, x, 1.0, p["alpha"] * p["gamma"], p["gamma"]),
         _selu_decimal,
         params={"alpha": 1.6732631921768188, "gamma": 1.0507010221481323},
     ),
-    "softplus": Function(lambda o, p, x: _softplus(o, x), lambda p, x: _softplus_decimal(x)),
+    "softplus": Function(lambda o, p, x: _softplus(o, x), lambda p, x: tables.softplus(x)),
     "softsign": Function(_softsign, lambda p, x: x / (1 + abs(x)), range=lambda p: (-1.0, 1.0)),
     "sqrt": Function(lambda o, p, x: o.sqrt(x), lambda p, x: max(x, Decimal(0)).sqrt()),
     "thresholded_relu": Function(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import Decimal, localcontext
 from functools import lru_cache
 from typing import Any
 
@@ -15,10 +15,14 @@ import numpy as np
 from headrace.hn import Array
 from headrace.layers.activation import FUNCTIONS
 from headrace.numerics.quantization import TensorQuantization, from_range
-from headrace.numerics.tables import build_table, decimal_context, exact
+from headrace.numerics.tables import build_table, decimal_context, exact, nearest_code
 
 MIN_BITS, MAX_BITS = 9, 12
 PROBES = 512
+#: A range whose changing part is at most this much of it is probed again.
+MUCH_SHORTER = 0.125
+#: Nor is one that float32 cannot divide into steps.
+LEAST_SPAN = 4096 * float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -200,14 +204,21 @@ def _range_index(function: Any, measured: tuple[float, float], output: TensorQua
     low, high = min(0.0, measured[0]), max(0.0, measured[1])
     if not high > low:
         low, high = -1.0, 1.0
-    reals, codes = _probe(function, low, high, output)
-    # Flat ends need no entries: an index beyond the table's end is clamped to it. One probe more keeps the corner.
-    first = _flat(codes)
-    last = PROBES - _flat(codes[::-1])
-    step = (high - low) / PROBES
-    low, high = low + step * max(0, first - 1), low + step * min(PROBES, last + 1)
-    if not high > low:
-        low, high = -1.0, 1.0
+    # Flat ends need no entries: an index beyond the table's end is clamped to it. One probe more keeps the corner. A
+    # range much longer than where the function changes shows little of that at first, so look again.
+    while high - low > LEAST_SPAN:
+        _, codes = _probe(function, low, high, output)
+        step = (high - low) / PROBES
+        first, last = max(0, _flat(codes) - 1), min(PROBES, PROBES - _flat(codes[::-1]) + 1)
+        narrow = low + step * first, low + step * last
+        if not narrow[1] > narrow[0]:
+            low, high = -1.0, 1.0
+            break
+        again = max(0.0, narrow[1]) - min(0.0, narrow[0]) <= MUCH_SHORTER * (high - low)
+        low, high = narrow
+        if not again:
+            break
+        low, high = min(0.0, low), max(0.0, high)
     reals, _ = _probe(function, low, high, output)
     steepest = float(np.max(np.abs(np.diff(reals)))) * PROBES  # change over the whole range at the steepest slope
     bits = MIN_BITS if steepest == 0 else math.floor(math.log2(steepest / 0.5)) + 1
@@ -229,7 +240,6 @@ def _probe(function: Any, low: float, high: float, output: TensorQuantization) -
         start, step = exact(low), (exact(high) - exact(low)) / PROBES
         for i in range(PROBES + 1):
             y = function(start + step * i) / scale
-            code = int(y.to_integral_value(rounding=ROUND_HALF_EVEN)) + output.zero_point
-            codes.append(min(max(code, 0), output.high))
+            codes.append(nearest_code(y, output))
             reals.append(float(min(max(y, Decimal(-output.zero_point)), Decimal(output.high - output.zero_point))))
     return np.array(reals), np.array(codes)

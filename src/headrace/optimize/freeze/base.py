@@ -20,6 +20,7 @@ from headrace.optimize.lookup import Grid, choose_lookup, choose_lookups, reache
 # Beyond this ratio any accumulator but zero already leaves the code range, so a larger one gives the same codes.
 MAX_RATIO = 2.0**20
 WIDE = 16
+MAX_STEPS = 2.0**17  # from one end of any code range to beyond the other
 #: Beyond these reals, sigmoid, tanh and the like are within half a 16-bit code of their bounds.
 WHOLE_FUNCTION = (-16.0, 16.0)
 #: Parameter float32 ``[channels]``: what is added to a result, in steps of the output's scale, before it is rounded.
@@ -143,8 +144,13 @@ def _ratios(units: Array, scale: float | Array) -> Array:
 
 def clamp_codes(output: TensorQuantization, low: float | None, high: float | None) -> tuple[int, int]:
     """Real clamp bounds as codes inside the code range, at least one code wide."""
-    bottom = 0 if low is None else min(max(output.zero_point + round(low / output.scale), 0), output.high)
-    top = output.high if high is None else min(max(output.zero_point + round(high / output.scale), 0), output.high)
+
+    def code(bound: float) -> int:
+        steps = min(max(bound / output.scale, -MAX_STEPS), MAX_STEPS)  # the quotient may be infinite
+        return min(max(output.zero_point + round(steps), 0), output.high)
+
+    bottom = 0 if low is None else code(low)
+    top = output.high if high is None else code(high)
     return bottom, max(bottom, top)
 
 
