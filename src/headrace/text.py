@@ -46,8 +46,9 @@ def table(
     count = max(map(len, lines))
     padded = [line + [""] * (count - len(line)) for line in lines]
     body = padded[1:] if header else padded
-    right = [i >= left if left is not None else _is_column_of_numbers([line[i] for line in body]) for i in range(count)]
-    padded = _fitted(padded, right)
+    numbers = [_is_column_of_numbers([line[i] for line in body]) for i in range(count)]
+    right = numbers if left is None else [i >= left for i in range(count)]
+    padded = _fitted(padded, numbers, wraps=not right[-1])
     widths = [max(len(part) for line in padded for part in line[i].split("\n")) for i in range(count)]
     if header and rule:
         padded.insert(1, ["-" * width for width in widths])
@@ -55,32 +56,34 @@ def table(
 
 
 def _is_column_of_numbers(cells: Sequence[str]) -> bool:
-    return bool(cells) and all(not c or c.replace(",", "").replace(".", "").lstrip("-").isdigit() for c in cells)
+    return bool(cells) and all(
+        not c.strip("-+% ") or c.replace(",", "").replace(".", "").lstrip("-").isdigit() for c in cells
+    )
 
 
-def _fitted(lines: list[list[str]], right: Sequence[bool]) -> list[list[str]]:
-    """The cells, with a last column of text broken into lines and other text shortened until the table fits."""
-    count = len(right)
+def _fitted(lines: list[list[str]], numbers: Sequence[bool], wraps: bool) -> list[list[str]]:
+    """The cells, with a last column of text broken into lines, or any text shortened, until the table fits."""
+    count = len(numbers)
     widths = [max(len(line[i]) for line in lines) for i in range(count)]
     excess = sum(widths) + len(_GAP) * (count - 1) - WIDTH
     if excess <= 0:
         return lines
     last = count - 1
-    if not right[last] and widths[last] - excess >= _SHORTEST_LINE:
+    if wraps and not numbers[last] and widths[last] - excess >= _SHORTEST_LINE:
         width = widths[last] - excess
         return [[*line[:last], "\n".join(_wrapped(line[last], width))] for line in lines]
     while excess > 0:
-        widest = max((i for i in range(count) if not right[i]), key=lambda i: widths[i], default=None)
+        widest = max((i for i in range(count) if not numbers[i]), key=lambda i: widths[i], default=None)
         if widest is None or widths[widest] <= _NARROWEST:
             break
         taken = min(excess, widths[widest] - _NARROWEST)
-        others = [widths[i] for i in range(count) if i != widest and not right[i]]
+        others = [widths[i] for i in range(count) if i != widest and not numbers[i]]
         if others and max(others) > _NARROWEST:
             taken = min(taken, max(1, widths[widest] - max(others)))
         widths[widest] -= taken
         excess -= taken
     return [
-        [cell if r else shortened(cell, w) for cell, w, r in zip(line, widths, right, strict=True)] for line in lines
+        [cell if n else shortened(cell, w) for cell, w, n in zip(line, widths, numbers, strict=True)] for line in lines
     ]
 
 
