@@ -309,32 +309,6 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "")
 
 
-def test_progress_on_a_terminal() -> None:
-    import pty
-
-    parent, child = pty.openpty()
-    program = (
-        "import time\nfrom headrace.cli.progress import progress\n"
-        "with progress('stage') as advance:\n"
-        "    for i in range(4):\n        advance(i, 4, 'la[b]el'); time.sleep(0.15)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=child, env={**os.environ, "TERM": "xterm"})
-    os.close(child)
-    shown = b""
-    while True:
-        try:
-            part = os.read(parent, 4096)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    assert process.wait(60) == 0
-    os.close(parent)
-    assert b"la[b]el" in shown
-    assert b"/4" in shown
-
-
 def test_missing_files_and_other_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, status in (
         (["har", "info", str(tmp_path / "no.har")], 3),

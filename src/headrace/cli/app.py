@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import click
 
-from headrace.cli import INTERRUPTED
+from headrace.cli import INTERRUPTED, console, elsewhere
 from headrace.errors import (
     Diagnostic,
     HeadraceError,
@@ -51,6 +51,7 @@ COMMANDS: dict[str, Entry] = {
     "har": Entry("har_command", "har", "Look into a HAR: info, extract."),
     "hef": Entry("hef_command", "hef", "Look into a HEF: info, disassemble."),
     "devices": Entry("devices_command", "devices", "List the virtual devices."),
+    "help": Entry("help_command", "help_", "Show the help of a command."),
     "parser": Entry("parse_command", "parser", "parser onnx MODEL: see parse.", alias=True),
     "compiler": Entry("compile_command", "compile_", "See compile.", alias=True),
     "profiler": Entry("profile_command", "profile", "See profile.", alias=True),
@@ -66,6 +67,8 @@ class SuggestingGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            if ctx.parent is None and args[0] in elsewhere.NAMES:
+                raise elsewhere.error_for(args[0])
             names = self.list_commands(ctx)
             raise UsageError(unknown_name("E-CLI-COMMAND", "command", args[0], names, ctx.command_path))
         return super().resolve_command(ctx, args)
@@ -84,7 +87,7 @@ class LazyGroup(SuggestingGroup):
         module = importlib.import_module(f"headrace.cli.{entry.module}")
         command = getattr(module, entry.attribute)
         assert isinstance(command, click.Command)
-        return command
+        return console.with_common_options(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, alias in (("Commands", False), ("Familiar spellings", True)):
@@ -110,6 +113,9 @@ def app() -> None:
     """
 
 
+console.with_common_options(app)
+
+
 def run(argv: Sequence[str]) -> int:
     """Runs one command line; returns the exit status and never raises.
 
@@ -118,6 +124,14 @@ def run(argv: Sequence[str]) -> int:
     arguments = list(argv)
     before_separator = arguments[: arguments.index("--")] if "--" in arguments else arguments
     as_json = "--json" in before_separator
+    console.begin(arguments)
+    try:
+        return _run(arguments, as_json)
+    finally:
+        console.end()
+
+
+def _run(arguments: list[str], as_json: bool) -> int:
     try:
         if _COMPLETION in os.environ:
             app.main(prog_name="headrace")  # prints shell completions and exits
@@ -145,7 +159,9 @@ def run(argv: Sequence[str]) -> int:
             return _report(missing, as_json)
         if _debugging():
             raise
-        return _report(_from_bug(error), as_json)
+        bug = _from_bug(error)
+        bug.__cause__ = error
+        return _report(bug, as_json)
 
 
 def _debugging() -> bool:
@@ -153,10 +169,12 @@ def _debugging() -> bool:
 
 
 def _report(error: HeadraceError, as_json: bool) -> int:
-    if _debugging():
-        import traceback
+    import traceback
 
-        _tell("".join(traceback.format_tb(error.__traceback__)).rstrip())
+    trace = "".join(traceback.format_tb((error.__cause__ or error).__traceback__)).rstrip()
+    console.failed(str(error), trace if isinstance(error, InternalError) else "")
+    if _debugging():
+        _tell(trace)
     _tell(json.dumps(error.as_dict(), indent=2, ensure_ascii=False) if as_json else str(error))
     return error.exit_code
 

@@ -18,6 +18,7 @@ from headrace.cli.options import (
     start_end_options,
 )
 from headrace.cli.output import emit
+from headrace.cli.progress import expect
 from headrace.cli.stages import Calibration, CompileFiles, Translation, apply_script, compile_to, translate
 
 
@@ -50,6 +51,7 @@ def build(
 ) -> None:
     """Translate, quantise and compile MODEL in one go."""
     shapes = parse_shapes(tensor_shapes)
+    expect("parse", "optimize", "compile")
     runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
     apply_script(runner, model_script)
     calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)

@@ -43,7 +43,7 @@ def compile_(
     A HAR that is not quantised yet (or a model file) is quantised first, which needs calibration data. A network that
     does not fit ends in a report: which resource, how much is needed and there, and what to change.
     """
-    runner = open_model(har, hw_arch, as_json)
+    runner = open_model(har, hw_arch, as_json, stages=("optimize", "compile"))
     apply_script(runner, model_script)
     calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
     files = CompileFiles(output_dir, hef_path, output_har_path, auto_model_script)

@@ -51,7 +51,7 @@ def optimize(
     signal-to-noise ratio against float is below --min-snr is an error.
     """
     del work_dir
-    runner = open_model(har, hw_arch, as_json)
+    runner = open_model(har, hw_arch, as_json, stages=("optimize",))
     apply_script(runner, model_script)
     target = default_output(output_har_path, runner, "_optimized.har")
     if full_precision_only:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import click
 
 from headrace.text import printable, table
+
+_log = logging.getLogger("headrace.cli")
 
 
 def plain(value: Any) -> Any:
@@ -37,8 +40,8 @@ def emit(data: Mapping[str, Any], text: str | Callable[[], str], as_json: bool) 
 
 
 def warn(text: str) -> None:
-    """One warning line on stderr."""
-    click.echo(printable(f"warning: {text}"), err=True)
+    """One warning line: on stderr unless that is quiet, and in the log file."""
+    _log.warning("%s", text)
 
 
 def number(value: float, digits: int = 4) -> str:

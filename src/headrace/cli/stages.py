@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.cli.output import number, table, warn
-from headrace.cli.progress import progress
+from headrace.cli.progress import expect, progress
 from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageError
 
 if TYPE_CHECKING:
@@ -92,13 +92,20 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
     return runner
 
 
-def open_model(path: Path, hw_arch: str | None, quiet: bool = False) -> ClientRunner:
-    """A runner at the state of a HAR, or with a model file just translated."""
+def open_model(path: Path, hw_arch: str | None, quiet: bool = False, *, stages: Sequence[str] = ()) -> ClientRunner:
+    """A runner at the state of a HAR, or with a model file just translated.
+
+    ``stages`` are those that follow, which the progress bar has to hold beside the translation.
+    """
     if path.suffix.lower() in {_ONNX, _TFLITE, *_OTHER_MODELS} or is_tflite(path):
+        expect("parse", *stages)
         return translate(path, hw_arch, Translation(), quiet)
     from headrace.runner import ClientRunner
 
-    return ClientRunner(hw_arch=hw_arch, har=path)
+    runner = ClientRunner(hw_arch=hw_arch, har=path)
+    done = state_name(runner) in _FROZEN and "compile" in stages
+    expect(*(stage for stage in stages if not (done and stage == "optimize")))
+    return runner
 
 
 def state_name(runner: ClientRunner) -> str:
