@@ -549,9 +549,21 @@ class ClientRunner:
             raise _need("parsed", "an archive without networks", "parse the model again")
         return network
 
-    def save_har(self, path: str | os.PathLike[str]) -> str:
-        """Write the HAR atomically; returns its digest."""
-        return archive.save(self.archive, path)
+    def dump_har(self) -> bytes:
+        """The HAR as bytes."""
+        return archive.dump(self.archive)
+
+    def save_har(self, path: str | os.PathLike[str], force: bool = False) -> str:
+        """Write the HAR atomically; returns its digest.
+
+        Args:
+            path: any name; a link is followed, permissions of a HAR that stands there are kept.
+            force: replace what stands there even when it is no HAR.
+
+        Raises:
+            UsageError: something that is no HAR stands there; InputFileError: it cannot be written.
+        """
+        return archive.save(self.archive, path, force)
 
     def load_har(self, har: str | os.PathLike[str]) -> None:
         """Start from a HAR of any state; its target counts where the runner was given none.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.cli.frames import generate_frames, read_frames, save_outputs
+from headrace.cli.frames import OutputFiles, generate_frames, read_frames
 from headrace.errors import DataError, HeadraceError, InputFileError, UsageError
 
 FLOAT = np.dtype(np.float32)
@@ -134,7 +134,8 @@ def test_generated_frames_are_the_same_each_time_and_use_all_codes() -> None:
 
 
 def test_outputs_are_saved_under_safe_names(tmp_path: Path) -> None:
-    paths = save_outputs(tmp_path / "o", {"net/fc1": np.arange(3), "../../x": np.arange(2)})
-    assert [p.name for p in paths] == ["net_fc1.npy", "_.._x.npy"]
+    files = OutputFiles(tmp_path / "o", {"net/fc1": (), "../../x": (), "net_fc1": ()}, [])
+    paths = files.write({"net/fc1": np.arange(3), "../../x": np.arange(2), "net_fc1": np.arange(4)})
+    assert [p.name for p in paths] == ["net_fc1.npy", "_.._x.npy", "net_fc1_2.npy"]
     assert all(p.parent == tmp_path / "o" for p in paths)
     assert np.load(paths[0]).tolist() == [0, 1, 2]

@@ -14,6 +14,8 @@ import pytest
 import headrace.runner
 from headrace.cli.app import run
 from headrace.errors import AccuracyError, CapacityError, Diagnostic
+from headrace.hef.container import HefDescription, StreamDescription, write_hef
+from headrace.hn import archive
 
 HN = {
     "name": "net",
@@ -23,6 +25,10 @@ HN = {
         "net/output_layer1": {"type": "output_layer", "output_shapes": [[-1, 8]], "original_names": ["\x1b[31my"]},
     },
 }
+
+
+_STREAMS = [StreamDescription(f"net/{d}", d, 1, 1, 1, 1, 1.0, 0) for d in ("input", "output")]
+SMALL_HEF = write_hef(HefDescription("net", tuple(_STREAMS)), b"program")
 
 
 class FakeRunner:
@@ -68,7 +74,7 @@ class FakeRunner:
         progress(1, 0, "")
         self._note("compile")
         self.state = "compiled_model"
-        return b"hef"
+        return SMALL_HEF
 
     def profile(self) -> dict[str, Any]:
         return {"name": "net", "state": self.state}
@@ -76,9 +82,9 @@ class FakeRunner:
     def get_hn(self) -> dict[str, Any]:
         return HN
 
-    def save_har(self, path: Any) -> None:
-        self._note("save", str(path))
-        Path(path).write_bytes(b"har")
+    def dump_har(self) -> bytes:
+        self._note("save")
+        return archive.dump(archive.Archive("net"))
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +133,7 @@ def test_optimize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert re.search(r"net/fc1 +33.2 dB\nnet/fc2 +exact\n", captured.out)
     assert "warning: odd data" in captured.err
-    assert FakeRunner.calls == [("open", True, None), ("optimize", "c.npy", 12.0), ("save", "net_optimized.har")]
+    assert FakeRunner.calls == [("open", True, None), ("optimize", "c.npy", 12.0), ("save",)]
     assert (
         run(["optimize", "m.onnx", "--calib-set-path", "c.npy", "--output-har-path", "o.har", "--hw-arch", "hailo8l"])
         == 0
@@ -180,7 +186,7 @@ def test_compile_runs_what_is_missing(
     assert run(["compiler", f"{state}.har", "--calib-set-path", "c.npy", "--auto-model-script", "a.alls"]) == 0
     assert names() == ["open", *stages, "save"]
     assert files(tmp_path) == ["a.alls", "net.hef", "net_compiled.har"]
-    assert (tmp_path / "net.hef").read_bytes() == b"hef"
+    assert (tmp_path / "net.hef").read_bytes() == SMALL_HEF
     assert "device speed (simulated): 123.4 frames/s, latency 5.000 ms" in capsys.readouterr().out
 
 

@@ -240,7 +240,7 @@ def test_extract_writes_members_and_knows_names(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a handle that nobody closed
 def test_an_interrupt_anywhere_leaves_the_old_file_or_the_new_and_nothing_else(tmp_path: Path) -> None:
-    """Ctrl-C before each instruction of the function, one after the other."""
+    """Ctrl-C before each instruction of the functions that write, one after the other."""
     target = tmp_path / "file"
     moment, interrupted = 0, 0
     while True:
@@ -249,7 +249,7 @@ def test_an_interrupt_anywhere_leaves_the_old_file_or_the_new_and_nothing_else(t
         def trace(frame: Any, event: str, argument: Any) -> Any:
             nonlocal left
             del argument
-            if frame.f_code is not write_atomic.__code__:
+            if frame.f_code.co_filename != write_atomic.__code__.co_filename:
                 return None
             frame.f_trace_opcodes = True
             if event == "opcode":
@@ -272,4 +272,4 @@ def test_an_interrupt_anywhere_leaves_the_old_file_or_the_new_and_nothing_else(t
         if left > 0:
             break
         moment += 1
-    assert interrupted > 30 and target.read_bytes() == b"new"
+    assert interrupted > 200 and target.read_bytes() == b"new"

@@ -11,6 +11,7 @@ from headrace.cli.options import (
     ManyCommand,
     batch_option,
     calibration_options,
+    force_option,
     hw_arch_option,
     json_option,
     parse_shapes,
@@ -31,6 +32,7 @@ from headrace.cli.stages import Calibration, CompileFiles, Translation, apply_sc
 @script_option
 @click.option("--output-har-path", type=click.Path(path_type=Path), help="Default: <net>_compiled.har beside the HEF.")
 @batch_option
+@force_option
 @json_option
 def build(
     model: Path,
@@ -47,14 +49,18 @@ def build(
     model_script: Path | None,
     output_har_path: Path | None,
     batch: int | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Translate, quantise and compile MODEL in one go."""
     shapes = parse_shapes(tensor_shapes)
+    folder = hef_path.parent if hef_path is not None else None
+    inputs = (model, model_script, calib_set_path, hw_arch)
+    files = CompileFiles(folder, hef_path, output_har_path, hef_option="--output", inputs=inputs, force=force)
+    files.check()
     expect("parse", "optimize", "compile")
     runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
     apply_script(runner, model_script)
     calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
-    folder = hef_path.parent if hef_path is not None else None
-    result = compile_to(runner, calibration, CompileFiles(folder, hef_path, output_har_path), as_json, batch)
+    result = compile_to(runner, calibration, files, as_json, batch)
     emit(result.data, result.text, as_json)

@@ -13,7 +13,8 @@ from numpy.lib import format as npy
 
 from headrace.errors import DataError, Diagnostic, UsageError, did_you_mean, unknown_name
 from headrace.hn.arrays import load_arrays
-from headrace.hn.files import read_bytes, write_atomic
+from headrace.hn.files import read_bytes
+from headrace.hn.outputs import Outputs, array_kind
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _KINDS = "biuf"
@@ -69,17 +70,41 @@ def read_frames(sources: Sequence[str], streams: Sequence[Stream]) -> dict[str, 
     return frames
 
 
-def save_outputs(folder: Path, outputs: Mapping[str, Array]) -> list[Path]:
-    """One .npy per output, named by the output with ``/`` as ``_``; atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    for name, array in outputs.items():
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".") or "output"
-        body = io.BytesIO()
-        np.save(body, np.ascontiguousarray(array), allow_pickle=False)
-        paths.append(folder / f"{safe}.npy")
-        write_atomic(paths[-1], body.getvalue())
-    return paths
+class OutputFiles:
+    """One .npy per output in a folder, named by the output with ``/`` as ``_``.
+
+    Args:
+        folder: made where it is not there.
+        shapes: output name → frame shape.
+        inputs: files that the command reads.
+        force: replace files that are no such outputs.
+
+    Raises:
+        UsageError, InputFileError: a file cannot stand where it is to stand; nothing has been run yet.
+    """
+
+    def __init__(
+        self, folder: Path, shapes: Mapping[str, Sequence[int]], inputs: Sequence[str | Path], force: bool = False
+    ) -> None:
+        self._outputs = Outputs(inputs, force)
+        self.paths: dict[str, Path] = {}
+        for name, shape in shapes.items():
+            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".")[:200] or "output"
+            path, number = folder / f"{safe}.npy", 2
+            while path in self.paths.values():
+                path, number = folder / f"{safe}_{number}.npy", number + 1
+            self.paths[name] = self._outputs.add("--output-dir", path, array_kind(shape), makes_folder=True)
+        self._outputs.check()
+
+    def write(self, outputs: Mapping[str, Array]) -> list[Path]:
+        """Write all arrays, or none."""
+        bodies: dict[Path, bytes] = {}
+        for name, path in self.paths.items():
+            body = io.BytesIO()
+            np.save(body, np.ascontiguousarray(outputs[name]), allow_pickle=False)
+            bodies[path] = body.getvalue()
+        self._outputs.write(bodies)
+        return list(bodies)
 
 
 def _load(sources: Sequence[str], streams: Sequence[Stream]) -> dict[str, Array]:
@@ -111,6 +136,11 @@ def _load(sources: Sequence[str], streams: Sequence[Stream]) -> dict[str, Array]
     if problems:
         raise UsageError(problems)
     return arrays
+
+
+def input_paths(sources: Sequence[str]) -> list[Path]:
+    """The files of ``FILE`` and ``NAME=FILE``."""
+    return [_split(source)[1] for source in sources]
 
 
 def _split(source: str) -> tuple[str, Path]:

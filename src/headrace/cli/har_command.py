@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from headrace.cli.app import SuggestingGroup
-from headrace.cli.options import json_option
+from headrace.cli.options import force_option, json_option
 from headrace.cli.output import emit, table
 
 
@@ -39,25 +39,35 @@ def info(path: Path, as_json: bool) -> None:
 @click.option(
     "--auto-model-script-path", type=click.Path(path_type=Path), metavar="FILE", help="Write only the resolved script."
 )
+@force_option
 @json_option
 def extract(
-    path: Path, members: tuple[str, ...], output_dir: Path, auto_model_script_path: Path | None, as_json: bool
+    path: Path,
+    members: tuple[str, ...],
+    output_dir: Path,
+    auto_model_script_path: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Write the members (all, or those named) as files."""
     from headrace.errors import Diagnostic, UsageError
     from headrace.hn import archive
-    from headrace.hn.files import read_bytes, write_atomic
+    from headrace.hn.files import read_bytes
+    from headrace.hn.outputs import RESOLVED_SCRIPT, Outputs, resolved_script_bytes
 
     data = read_bytes(path, "HAR")
     if auto_model_script_path is not None:
+        outputs = Outputs([path], force)
+        outputs.add("--auto-model-script-path", auto_model_script_path, RESOLVED_SCRIPT)
+        outputs.check()
         script = archive.loads(data, str(path)).resolved_script
         if not script:
             rule, need = "the HAR holds no resolved script", "a HAR of a later state than native"
             raise UsageError(Diagnostic("E-HAR-NO-MEMBER", str(path), rule, need=need))
-        write_atomic(auto_model_script_path, script.encode())
+        outputs.write({auto_model_script_path: resolved_script_bytes(script)})
         written = [str(auto_model_script_path)]
     else:
-        written = archive.extract(data, str(path), output_dir, list(members) or None)
+        written = archive.extract(data, str(path), output_dir, list(members) or None, force)
     emit({"files": written}, "\n".join(written), as_json)
 
 

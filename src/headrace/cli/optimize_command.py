@@ -7,18 +7,19 @@ from pathlib import Path
 
 import click
 
-from headrace.cli.options import calibration_options, hw_arch_option, json_option, script_option
+from headrace.cli.options import calibration_options, force_option, hw_arch_option, json_option, script_option
 from headrace.cli.output import emit
 from headrace.cli.stages import (
     Calibration,
     accuracy_text,
     apply_script,
-    default_output,
+    one_har,
     open_model,
     save_optimized,
     summary,
     summary_text,
 )
+from headrace.hn.outputs import Outputs
 
 
 @click.command()
@@ -31,6 +32,7 @@ from headrace.cli.stages import (
 @click.option(
     "--work-dir", type=click.Path(path_type=Path), hidden=True, help="Accepted; no scratch files are written."
 )
+@force_option
 @json_option
 def optimize(
     har: Path,
@@ -42,6 +44,7 @@ def optimize(
     hw_arch: str | None,
     output_har_path: Path | None,
     full_precision_only: bool,
+    force: bool,
     as_json: bool,
     work_dir: Path | None,
 ) -> None:
@@ -51,16 +54,18 @@ def optimize(
     signal-to-noise ratio against float is below --min-snr is an error.
     """
     del work_dir
+    outputs = Outputs([har, calib_set_path, model_script, hw_arch], force)
+    path_of = one_har(outputs, "--output-har-path", output_har_path)
     runner = open_model(har, hw_arch, as_json, stages=("optimize",))
     apply_script(runner, model_script)
-    target = default_output(output_har_path, runner, "_optimized.har")
+    target = path_of(runner, "_optimized.har")
     if full_precision_only:
         runner.optimize_full_precision()
-        runner.save_har(target)
+        outputs.write({target: runner.dump_har()})
         report = {}
     else:
         calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
-        report = save_optimized(runner, target, calibration, as_json)
+        report = save_optimized(runner, outputs, target, calibration, as_json)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}
     emit(data, lambda: f"{summary_text(facts)}\n{accuracy_text(report)}wrote {target}", as_json)

@@ -56,6 +56,9 @@ batch_option = click.option(
     help="Frames between two switches of context, for a network that needs several; default: the model script's "
     "performance_param(optimize_for_batch=...), else 1.",
 )
+force_option = click.option(
+    "--force", is_flag=True, help="Replace a file of another kind that stands where a result goes (never an input)."
+)
 hw_arch_option = click.option(
     "--hw-arch", metavar="NAME", help="Target device: a name that `headrace devices` lists, or a target file."
 )

@@ -10,9 +10,17 @@ from typing import Any
 import click
 
 from headrace.cli.app import SuggestingGroup
-from headrace.cli.options import ManyCommand, hw_arch_option, json_option, parse_shapes, start_end_options
+from headrace.cli.options import (
+    ManyCommand,
+    force_option,
+    hw_arch_option,
+    json_option,
+    parse_shapes,
+    start_end_options,
+)
 from headrace.cli.output import emit, plain
-from headrace.cli.stages import Translation, default_output, summary, summary_text, translate
+from headrace.cli.stages import Translation, one_har, summary, summary_text, translate
+from headrace.hn.outputs import JSON_REPORT, Outputs
 
 
 @click.command(cls=ManyCommand)
@@ -24,6 +32,7 @@ from headrace.cli.stages import Translation, default_output, summary, summary_te
 @click.option("-y", "yes", is_flag=True, help="Accepted; nothing is ever asked.")
 @click.option("--disable-onnx-simplifier", is_flag=True, hidden=True)
 @click.option("--disable-rt-metadata-extraction", is_flag=True, hidden=True)
+@force_option
 @json_option
 def parse(
     model: Path,
@@ -34,6 +43,7 @@ def parse(
     hw_arch: str | None,
     har_path: Path | None,
     parsing_report_path: Path | None,
+    force: bool,
     as_json: bool,
     **_accepted: bool,
 ) -> None:
@@ -42,14 +52,18 @@ def parse(
     Everything that is not supported is reported at once, with name, type and reason.
     """
     shapes = parse_shapes(tensor_shapes)
-    runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
-    target = default_output(har_path, runner, ".har")
-    runner.save_har(target)
-    report: Any = runner.parse_report
+    outputs = Outputs([model, hw_arch], force)
     if parsing_report_path is not None:
-        from headrace.hn.files import write_atomic
-
-        write_atomic(parsing_report_path, (json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n").encode())
+        outputs.add("--parsing-report-path", parsing_report_path, JSON_REPORT)
+    path_of = one_har(outputs, "--har-path", har_path)
+    outputs.check()
+    runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
+    target = path_of(runner, ".har")
+    report: Any = runner.parse_report
+    written = {target: runner.dump_har()}
+    if parsing_report_path is not None:
+        written[parsing_report_path] = (json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n").encode()
+    outputs.write(written)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}
     emit(data, lambda: f"{summary_text(facts)}\nwrote {target}", as_json)

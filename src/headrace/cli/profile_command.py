@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from headrace.cli.options import hw_arch_option, json_option
+from headrace.cli.options import force_option, hw_arch_option, json_option
 from headrace.cli.output import emit, plain
 from headrace.cli.stages import open_model, profile_text
 from headrace.errors import Diagnostic, NotBuiltYetError
+from headrace.hn.outputs import TEXT_REPORT, Outputs
 
 
 @click.command()
@@ -19,8 +20,11 @@ from headrace.errors import Diagnostic, NotBuiltYetError
 @hw_arch_option
 @click.option("--out-path", "-o", type=click.Path(path_type=Path), help="Also write the report: .json or text.")
 @click.option("--no-browser", is_flag=True, help="Accepted; no browser is opened.")
+@force_option
 @json_option
-def profile(har: Path, hw_arch: str | None, out_path: Path | None, no_browser: bool, as_json: bool) -> None:
+def profile(
+    har: Path, hw_arch: str | None, out_path: Path | None, no_browser: bool, force: bool, as_json: bool
+) -> None:
     """Report on a HAR of any state (or a model file).
 
     A native HAR shows layers and work; a quantised one adds accuracy; a compiled one adds speed, resources and
@@ -32,12 +36,14 @@ def profile(har: Path, hw_arch: str | None, out_path: Path | None, no_browser: b
         raise NotBuiltYetError(
             Diagnostic("E-REPORT-FORMAT", str(out_path), rule, out_path.suffix, "a name that ends in .json or .txt")
         )
+    outputs = Outputs([har, hw_arch], force)
+    if out_path is not None:
+        outputs.add("--out-path", out_path, TEXT_REPORT)
+        outputs.check()
     runner = open_model(har, hw_arch, as_json)
     report = runner.profile()
     text = "" if as_json and out_path is None else profile_text(report)
     if out_path is not None:
-        from headrace.hn.files import write_atomic
-
         body = json.dumps(plain(report), indent=1, ensure_ascii=False) if out_path.suffix.lower() == ".json" else text
-        write_atomic(out_path, (body.rstrip("\n") + "\n").encode())
+        outputs.write({out_path: (body.rstrip("\n") + "\n").encode()})
     emit(report, text, as_json)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from headrace.cli.options import ManyCommand, json_option
+from headrace.cli.options import ManyCommand, force_option, json_option
 from headrace.cli.output import emit, number, table
 from headrace.cli.progress import progress
 
@@ -42,6 +42,7 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--user-format-type", type=click.Choice(FORMATS), default="auto", help="Type of inputs and outputs.")
 @click.option("--measure-latency", is_flag=True, help="Also show the device's simulated speed.")
 @device_options
+@force_option
 @json_option
 def run(
     hef: Path,
@@ -55,10 +56,11 @@ def run(
     measure_latency: bool,
     threads: int,
     kernels: str | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Run frames through HEF on the virtual device."""
-    from headrace.cli.frames import generate_frames, read_frames, save_outputs
+    from headrace.cli.frames import OutputFiles, generate_frames, input_paths, read_frames
     from headrace.runtime import VDevice
 
     with VDevice(threads=threads, kernels=kernels) as device:
@@ -66,6 +68,10 @@ def run(
         model.set_batch_size(batch_size or 0)
         for stream in (*model.inputs, *model.outputs):
             stream.set_format_type(format_type(user_format_type, quantized))
+        files: OutputFiles | None = None
+        if output_dir is not None:
+            shapes = {stream.name: stream.shape for stream in model.outputs}
+            files = OutputFiles(output_dir, shapes, [hef, *input_paths(input_files)], force)
         if input_files:
             frames = read_frames(input_files, model.inputs)
             frames = {name: array[:frames_count] for name, array in frames.items()}
@@ -83,8 +89,8 @@ def run(
     }
     if timing:
         data["device_simulated"] = {"fps": timing.get("fps"), "latency_ms": timing.get("latency_ms")}
-    if output_dir is not None:
-        data["files"] = [str(path) for path in save_outputs(output_dir, outputs)]
+    if files is not None:
+        data["files"] = [str(path) for path in files.write(outputs)]
     emit(data, lambda: _describe(data), as_json)
 
 

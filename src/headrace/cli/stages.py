@@ -6,7 +6,7 @@ Each verb runs every earlier stage that has not been run, so a command takes a m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from headrace.cli.output import number, table, warn
 from headrace.cli.progress import expect, progress
 from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageError
+from headrace.hef.container import HEF
+from headrace.hn.archive import HAR
+from headrace.hn.outputs import RESOLVED_SCRIPT, Outputs, resolved_script_bytes
 
 if TYPE_CHECKING:
     from headrace.runner import ClientRunner
@@ -228,9 +231,24 @@ def summary_text(facts: Mapping[str, Any]) -> str:
     return table(rows)
 
 
-def default_output(given: Path | None, runner: ClientRunner, suffix: str, folder: Path | None = None) -> Path:
-    """Where a result goes: the path given, or ``<net><suffix>`` in the folder (or here)."""
-    return given if given is not None else (folder or Path()) / f"{runner.model_name}{suffix}"
+def one_har(outputs: Outputs, option: str, given: Path | None) -> Callable[[ClientRunner, str], Path]:
+    """Where the HAR of a command goes. A path that is given is judged now, a default one when the network is known.
+
+    Returns:
+        A function of the runner and the suffix of the default name ``<net><suffix>``, which gives the path.
+    """
+    if given is not None:
+        outputs.add(option, given, HAR)
+        outputs.check()
+
+    def target(runner: ClientRunner, suffix: str) -> Path:
+        if given is not None:
+            return given
+        path = outputs.add(option, Path(f"{runner.model_name}{suffix}"), HAR)
+        outputs.check()
+        return path
+
+    return target
 
 
 def accuracy_text(report: Mapping[str, Any]) -> str:
@@ -247,7 +265,9 @@ def _decibels(value: Any) -> str:
     return f"{snr:.1f} dB" if isinstance(snr, int | float) else "exact" if snr is None else str(snr)
 
 
-def save_optimized(runner: ClientRunner, target: Path, calibration: Calibration, quiet: bool) -> dict[str, Any]:
+def save_optimized(
+    runner: ClientRunner, outputs: Outputs, target: Path, calibration: Calibration, quiet: bool
+) -> dict[str, Any]:
     """Quantises, saves the HAR, and returns the report.
 
     A network that is not accurate enough is saved too, to be looked at with `headrace profile`, and then reported.
@@ -259,10 +279,10 @@ def save_optimized(runner: ClientRunner, target: Path, calibration: Calibration,
         report = quantize(runner, calibration, quiet)
     except AccuracyError:
         if state_name(runner) == "quantized_model":
-            runner.save_har(target)
+            outputs.write({target: runner.dump_har()})
             warn(f"the HAR was written all the same, to look at with `headrace profile {target}`")
         raise
-    runner.save_har(target)
+    outputs.write({target: runner.dump_har()})
     return report
 
 
@@ -276,12 +296,44 @@ class CompileOutput:
 
 @dataclass(frozen=True)
 class CompileFiles:
-    """Where the results go; None is the default name in ``folder``, and no resolved script."""
+    """Where the results go; None is the default name in ``folder`` (made where it is not there), and no script.
+
+    ``inputs`` are the files that the command reads, ``hef_option`` the option that names the HEF.
+    """
 
     folder: Path | None = None
     hef: Path | None = None
     har: Path | None = None
     resolved_script: Path | None = None
+    hef_option: str = "--hef-path"
+    inputs: tuple[str | Path | None, ...] = ()
+    force: bool = False
+
+    def check(self) -> None:
+        """Judge the paths that are given, before anything is opened."""
+        self._outputs(self.hef, self.har).check()
+
+    def outputs(self, network: str) -> tuple[Outputs, Path, Path]:
+        """All outputs of a network, judged, and the paths of HEF and HAR."""
+        folder = self.folder or Path()
+        hef = self.hef if self.hef is not None else folder / f"{network}.hef"
+        har = self.har if self.har is not None else folder / f"{network}_compiled.har"
+        outputs = self._outputs(hef, har)
+        outputs.check()
+        return outputs, hef, har
+
+    def _outputs(self, hef: Path | None, har: Path | None) -> Outputs:
+        outputs = Outputs(self.inputs, self.force)
+        named = (
+            (self.hef_option, hef, HEF),
+            ("--output-har-path", har, HAR),
+            ("--auto-model-script", self.resolved_script, RESOLVED_SCRIPT),
+        )
+        for option, path, kind in named:
+            if path is not None:
+                makes_folder = self.folder is not None and path.parent == self.folder
+                outputs.add(option, path, kind, makes_folder=makes_folder)
+        return outputs
 
 
 def compile_to(
@@ -296,23 +348,16 @@ def compile_to(
         quiet: no progress bar.
         batch: frames between two switches of context; None: what the model script says, else 1.
     """
-    from headrace.hn.files import write_atomic
-
+    outputs, hef_path, har_path = files.outputs(runner.model_name)
     if state_name(runner) not in _FROZEN:
         quantize(runner, calibration, quiet)
     accuracy = accuracy_text(runner.archive.reports.get("optimize", {}))
     with progress("compile", quiet) as advance:
         hef = runner.compile(progress=advance, batch=batch)
-    if files.folder is not None:
-        files.folder.mkdir(parents=True, exist_ok=True)
-    hef_path = default_output(files.hef, runner, ".hef", files.folder)
-    har_path = default_output(files.har, runner, "_compiled.har", files.folder)
-    write_atomic(hef_path, hef)
-    runner.save_har(har_path)
-    written = [hef_path, har_path]
+    written = {hef_path: hef, har_path: runner.dump_har()}
     if files.resolved_script is not None:
-        write_atomic(files.resolved_script, resolved_script(runner).encode())
-        written.append(files.resolved_script)
+        written[files.resolved_script] = resolved_script_bytes(resolved_script(runner))
+    outputs.write(written)
     facts = summary(runner)
     reports = runner.archive.reports
     timing = {key: value for key, value in reports.get("timing", {}).items() if key != "stages"}

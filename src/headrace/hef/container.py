@@ -12,7 +12,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from google.protobuf.message import DecodeError
 
@@ -28,9 +28,11 @@ from headrace.hef.description import (
 from headrace.hef.disassembler import printable_name
 from headrace.hef.schema import HefMessage
 from headrace.hn.files import read_bytes
+from headrace.hn.outputs import FileKind
 
 __all__ = [
     "CFG_CHANNELS_COUNT",
+    "HEF",
     "HW_ARCH",
     "Hef",
     "HefDescription",
@@ -174,6 +176,22 @@ def read_hef_file(path: str | Path) -> Hef:
         InputFileError: also when the file is missing, not a plain file, or larger than 4 GiB.
     """
     return read_hef(read_hef_bytes(path), str(path))
+
+
+def _recognises(handle: BinaryIO) -> bool:
+    """Whether an open file begins as a HEF for a virtual device; one for a real device is somebody's treasure."""
+    magic, version, proto_size, *_ = HEADER.unpack(handle.read(HEADER.size))
+    if magic != MAGIC or version != CONTAINER_VERSION or proto_size > MAX_PROTO_BYTES:
+        return False
+    message = HefMessage()
+    try:
+        message.ParseFromString(handle.read(proto_size))
+    except DecodeError:
+        return False
+    return message.header.hw_arch == HW_ARCH
+
+
+HEF = FileKind("HEF", (".hef",), _recognises)
 
 
 def read_hef_bytes(path: str | Path) -> bytes:

@@ -17,13 +17,15 @@ import tarfile
 import zlib
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from headrace.errors import Diagnostic, InputFileError, UsageError, unknown_name
 from headrace.hn import json_format
 from headrace.hn.arrays import dump_arrays, load_arrays
-from headrace.hn.files import read_bytes, write_atomic
+from headrace.hn.files import read_bytes
 from headrace.hn.network import Network
+from headrace.hn.outputs import FileKind, Outputs
 
 FORMAT_VERSION = 1
 MAX_MEMBERS = 64
@@ -122,9 +124,14 @@ def digest(parts: dict[str, bytes]) -> str:
 
 def dump(archive: Archive) -> bytes:
     """The archive as bytes of a gzip tar."""
+    return pack(members(archive))
+
+
+def pack(parts: dict[str, bytes]) -> bytes:
+    """Members as bytes of a gzip tar."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, data in members(archive).items():
+        for name, data in parts.items():
             info = tarfile.TarInfo(name)
             info.size, info.mtime, info.mode = len(data), 0, 0o644
             tar.addfile(info, io.BytesIO(data))
@@ -134,10 +141,31 @@ def dump(archive: Archive) -> bytes:
     return out.getvalue()
 
 
-def save(archive: Archive, path: str | os.PathLike[str]) -> str:
-    """Write atomically; returns the digest."""
-    write_atomic(path, dump(archive))
-    return digest(members(archive))
+def _recognises(handle: BinaryIO) -> bool:
+    with gzip.GzipFile(fileobj=handle) as packed:
+        start = packed.read(1 << 12)
+    return start.startswith(b"metadata.json\0") and b'"headrace-har"' in start
+
+
+HAR = FileKind("HAR", (".har",), _recognises)
+
+
+def save(archive: Archive, path: str | os.PathLike[str], force: bool = False) -> str:
+    """Write atomically; returns the digest.
+
+    Args:
+        archive: what to write.
+        path: any name; a HAR that stands there is replaced.
+        force: anything else that stands there is replaced too.
+
+    Raises:
+        UsageError: a file that is no HAR stands there. InputFileError: it cannot be written.
+    """
+    outputs = Outputs(force=force, lever="force=True")
+    place = outputs.add("path", Path(path), FileKind(HAR.name, (*HAR.suffixes, ""), HAR.recognises))
+    parts = members(archive)
+    outputs.write({place: pack(parts)})
+    return digest(parts)
 
 
 def _bad(where: str, rule: str, got: object, need: object) -> InputFileError:
@@ -291,21 +319,24 @@ def info(data: bytes, where: str) -> dict[str, Any]:
     }
 
 
-def extract(data: bytes, where: str, folder: str | os.PathLike[str], only: list[str] | None = None) -> list[str]:
-    """Write the members (or those named) into ``folder``; returns the paths written."""
+def extract(
+    data: bytes, where: str, folder: str | os.PathLike[str], only: list[str] | None = None, force: bool = False
+) -> list[str]:
+    """Write the members (or those named) into ``folder``; returns the paths written.
+
+    Raises:
+        UsageError: there is no such member, or a file with other contents stands in the way (``force`` replaces it).
+    """
     parts = read_members(data, where)
     for name in only or []:
         if name not in parts:
             raise UsageError(unknown_name("E-HAR-NO-MEMBER", "member", name, parts, where))
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise InputFileError(
-            Diagnostic("E-FILE-WRITE", str(folder), "the folder cannot be made", str(error), "a writable folder")
-        ) from None
-    paths: list[str] = []
-    for name in only or list(parts):
-        path = os.path.join(os.fspath(folder), name)
-        write_atomic(path, parts[name])
-        paths.append(path)
-    return paths
+    # A member that was extracted before may have been edited since, so only equal bytes are no obstacle.
+    outputs = Outputs([where], force)
+    chosen: dict[Path, bytes] = {}
+    for name in dict.fromkeys(only or parts):
+        kind = FileKind("member", (Path(name).suffix,), lambda handle: False)
+        path = outputs.add("--output-dir", Path(folder) / name, kind, makes_folder=True, content=parts[name])
+        chosen[path] = parts[name]
+    outputs.write(chosen)
+    return [str(path) for path in chosen]

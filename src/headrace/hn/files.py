@@ -4,42 +4,64 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import secrets
+import stat
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from headrace.errors import Diagnostic, InputFileError
 
 MAX_FILE_BYTES = 8 << 30
+PIPE_PATIENCE_S = 10.0
+_PART = re.compile(r"\.headrace-[0-9a-f]{16}\.part")
+
+
+def open_regular(path: str | os.PathLike[str], what: str) -> BinaryIO:
+    """Open a regular file for reading; a pipe, device or socket is refused and never waited for.
+
+    Raises:
+        InputFileError: ``E-FILE-MISSING``, ``E-FILE-READ``.
+    """
+    place = Path(path)
+    try:
+        # O_NONBLOCK: opening a pipe that nobody writes to must not hang before it can be looked at.
+        descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(descriptor)
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "is a directory")
+            raise OSError(errno.EINVAL, "is not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except FileNotFoundError:
+        raise InputFileError(_missing(place, what)) from None
+    except (OSError, ValueError) as error:
+        raise InputFileError(unreadable(place, what, error)) from None
+
+
+def unreadable(place: Path, what: str, error: Exception) -> Diagnostic:
+    """The diagnostic for a file that the operating system does not give."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return Diagnostic("E-FILE-READ", str(place), f"the {what} cannot be read", reason, "a readable file")
 
 
 def read_bytes(path: str | os.PathLike[str], what: str, limit: int = MAX_FILE_BYTES) -> bytes:
     """The contents of a regular file of at most ``limit`` bytes; every failure is an :class:`InputFileError`."""
     place = Path(path)
-    try:
-        if place.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a directory")
-        if place.exists() and not place.is_file():
-            raise OSError(errno.EINVAL, "is not a regular file")
-        size = place.stat().st_size
+    with open_regular(place, what) as handle:
+        size = os.fstat(handle.fileno()).st_size
         if size > limit:
-            raise InputFileError(
-                Diagnostic(
-                    "E-FILE-TOO-LARGE",
-                    str(place),
-                    f"a {what} may have at most {limit} bytes",
-                    f"{size} bytes",
-                    f"≤ {limit}",
-                )
-            )
-        return place.read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise InputFileError(_missing(place, what)) from None
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputFileError(
-            Diagnostic("E-FILE-READ", str(place), f"the {what} cannot be read", reason, "a readable file")
-        ) from None
+            rule = f"a {what} may have at most {limit} bytes"
+            raise InputFileError(Diagnostic("E-FILE-TOO-LARGE", str(place), rule, f"{size} bytes", f"≤ {limit}"))
+        try:
+            return handle.read(limit)
+        except (OSError, MemoryError) as error:
+            raise InputFileError(unreadable(place, what, error)) from None
 
 
 def _missing(place: Path, what: str) -> Diagnostic:
@@ -56,40 +78,147 @@ def _missing(place: Path, what: str) -> Diagnostic:
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to a temporary file beside ``path`` and rename it, so that a reader sees the old or the new file.
+    """Write one file; see :func:`write_files`."""
+    write_files([(path, data)])
+
+
+def write_files(contents: Sequence[tuple[str | os.PathLike[str], bytes]]) -> None:
+    """Write files so that a reader sees the old or the new ones, and either all of them appear or none.
+
+    Each goes to a temporary file beside its target, which is renamed when all are complete. A link stays and its
+    target is replaced; permissions of a file that is there are kept. What is no regular file (a pipe, /dev/null) is
+    written directly.
 
     Raises:
-        InputFileError: ``E-FILE-WRITE`` when the folder is missing, not writable, or the disk is full.
+        InputFileError: ``E-FILE-WRITE`` when a folder is missing, not writable, or the disk is full.
     """
-    place = Path(path)
-    # The name is known before the file is there, so that Ctrl-C between the two leaves nothing either.
-    temporary = place.parent / f".{place.name[:64]}.{secrets.token_hex(8)}.part"
+    staged: list[_Staged] = []
+    place = ""
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, place)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        levers = (
-            ("free disk space or choose another folder",)
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-            else ()
-        )
-        raise InputFileError(
-            Diagnostic(
-                "E-FILE-WRITE",
-                str(place),
-                "the file cannot be written",
-                reason,
-                "a writable folder with enough space",
-                levers,
-            )
-        ) from None
+        direct: list[tuple[str, bytes]] = []
+        for path, data in contents:
+            place = os.fspath(path)
+            target = os.path.realpath(place)
+            standing = _standing(place)
+            if standing is not None and not stat.S_ISREG(standing.st_mode):
+                direct.append((place, data))
+                continue
+            _remove_abandoned(os.path.dirname(target))
+            staged.append(_Staged(os.path.dirname(target), target))
+            staged[-1].create()
+            staged[-1].fill(data, standing)
+        for place, data in direct:
+            _write_directly(place, data)
+        for file in staged:
+            place = file.target
+            os.replace(file.name, file.target)
+    except (OSError, ValueError) as error:
+        raise InputFileError(_unwritten(place, error)) from None
     finally:
+        for file in staged:
+            file.close()
+
+
+def _unwritten(place: str, error: OSError | ValueError) -> Diagnostic:
+    reason = getattr(error, "strerror", None) or str(error)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    levers = ("free disk space or choose another folder",) if full else ()
+    need = "a writable folder with enough space"
+    return Diagnostic("E-FILE-WRITE", place, "the file cannot be written", reason, need, levers)
+
+
+def _standing(place: str) -> os.stat_result | None:
+    try:
+        return os.stat(place)
+    except FileNotFoundError:
+        return None
+
+
+class _Staged:
+    """A temporary file beside its target, locked for as long as it is open."""
+
+    def __init__(self, folder: str, target: str) -> None:
+        # The name is known before the file is there, so that Ctrl-C between the two leaves nothing.
+        self.folder, self.target = folder, target
+        self.name = ""
+        self.descriptor = -1
+
+    def create(self) -> None:
+        while True:
+            self.name = os.path.join(self.folder, f".headrace-{secrets.token_hex(8)}.part")
+            self.descriptor = os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            except OSError:
+                return  # a file system without locks: nobody removes what cannot be locked
+            if os.fstat(self.descriptor).st_nlink:
+                return
+            self.close()  # another run took it for abandoned between the two calls above
+
+    def fill(self, data: bytes, standing: os.stat_result | None) -> None:
+        """Write the contents, with owner and permissions of the file that is to be replaced."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.descriptor, view[: 1 << 24]) :]
+        if standing is not None:
+            if (standing.st_uid, standing.st_gid) != (os.geteuid(), os.getegid()):
+                try:
+                    os.fchown(self.descriptor, standing.st_uid, standing.st_gid)
+                except OSError:
+                    pass  # only root can give files away
+            os.fchmod(self.descriptor, stat.S_IMODE(standing.st_mode))
+        os.fsync(self.descriptor)
+
+    def close(self) -> None:
         try:
-            os.unlink(temporary)
+            os.unlink(self.name)
         except OSError:
-            pass  # it has its name, or never came to be
+            pass  # it has its target's name, or never came to be
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def _write_directly(place: str, data: bytes) -> None:
+    """Into what is there: a pipe whose reader must come within some seconds, or a device that swallows."""
+    end = time.monotonic() + PIPE_PATIENCE_S
+    while True:
+        try:
+            descriptor = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, "nobody reads from this pipe") from None
+            time.sleep(0.05)
+    try:
+        os.set_blocking(descriptor, True)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view[: 1 << 20]) :]
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(folder: str) -> None:
+    """Remove temporary files of runs that were killed: ours by name and owner, and locked by nobody."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.path for entry in entries if _PART.fullmatch(entry.name)]
+    except OSError:
+        return
+    for name in names:
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            found = os.fstat(descriptor)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its run is alive
+                os.unlink(name)
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
