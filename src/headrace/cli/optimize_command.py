@@ -19,7 +19,6 @@ from headrace.cli.stages import (
     summary,
     summary_text,
 )
-from headrace.hn.outputs import Outputs
 
 
 @click.command()
@@ -53,6 +52,8 @@ def optimize(
     The arithmetic is frozen here: emulator and virtual device give the same bytes from now on. An output whose
     signal-to-noise ratio against float is below --min-snr is an error.
     """
+    from headrace.hn.outputs import Outputs
+
     del work_dir
     outputs = Outputs([har, calib_set_path, model_script, hw_arch], force)
     path_of = one_har(outputs, "--output-har-path", output_har_path)

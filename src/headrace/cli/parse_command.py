@@ -20,7 +20,6 @@ from headrace.cli.options import (
 )
 from headrace.cli.output import emit, plain
 from headrace.cli.stages import Translation, one_har, summary, summary_text, translate
-from headrace.hn.outputs import JSON_REPORT, Outputs
 
 
 @click.command(cls=ManyCommand)
@@ -51,6 +50,8 @@ def parse(
 
     Everything that is not supported is reported at once, with name, type and reason.
     """
+    from headrace.hn.outputs import JSON_REPORT, Outputs
+
     shapes = parse_shapes(tensor_shapes)
     outputs = Outputs([model, hw_arch], force)
     if parsing_report_path is not None:

@@ -12,7 +12,6 @@ from headrace.cli.options import force_option, hw_arch_option, json_option
 from headrace.cli.output import emit, plain
 from headrace.cli.stages import open_model, profile_text
 from headrace.errors import Diagnostic, NotBuiltYetError
-from headrace.hn.outputs import TEXT_REPORT, Outputs
 
 
 @click.command()
@@ -30,6 +29,8 @@ def profile(
     A native HAR shows layers and work; a quantised one adds accuracy; a compiled one adds speed, resources and
     bottlenecks. Every figure says whether it is a closed form, a simulation or a measurement.
     """
+    from headrace.hn.outputs import TEXT_REPORT, Outputs
+
     del no_browser
     if out_path is not None and out_path.suffix.lower() in (".html", ".htm", ".csv"):
         rule = "the report is not built yet in this format"

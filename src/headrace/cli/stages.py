@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 from headrace.cli.output import number, table, warn
 from headrace.cli.progress import expect, progress
 from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageError
-from headrace.hef.container import HEF
-from headrace.hn.archive import HAR
-from headrace.hn.outputs import RESOLVED_SCRIPT, Outputs, resolved_script_bytes
 
 if TYPE_CHECKING:
+    from headrace.hn.outputs import Outputs
     from headrace.runner import ClientRunner
     from headrace.script import ScriptPlan
 
@@ -237,6 +235,8 @@ def one_har(outputs: Outputs, option: str, given: Path | None) -> Callable[[Clie
     Returns:
         A function of the runner and the suffix of the default name ``<net><suffix>``, which gives the path.
     """
+    from headrace.hn.archive import HAR
+
     if given is not None:
         outputs.add(option, given, HAR)
         outputs.check()
@@ -323,6 +323,10 @@ class CompileFiles:
         return outputs, hef, har
 
     def _outputs(self, hef: Path | None, har: Path | None) -> Outputs:
+        from headrace.hef.container import HEF
+        from headrace.hn.archive import HAR
+        from headrace.hn.outputs import RESOLVED_SCRIPT, Outputs
+
         outputs = Outputs(self.inputs, self.force)
         named = (
             (self.hef_option, hef, HEF),
@@ -348,6 +352,8 @@ def compile_to(
         quiet: no progress bar.
         batch: frames between two switches of context; None: what the model script says, else 1.
     """
+    from headrace.hn.outputs import resolved_script_bytes
+
     outputs, hef_path, har_path = files.outputs(runner.model_name)
     if state_name(runner) not in _FROZEN:
         quantize(runner, calibration, quiet)
