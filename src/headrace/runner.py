@@ -554,15 +554,7 @@ class ClientRunner:
         return archive.dump(self.archive)
 
     def save_har(self, path: str | os.PathLike[str], force: bool = False) -> str:
-        """Write the HAR atomically; returns its digest.
-
-        Args:
-            path: any name; a link is followed, permissions of a HAR that stands there are kept.
-            force: replace what stands there even when it is no HAR.
-
-        Raises:
-            UsageError: something that is no HAR stands there; InputFileError: it cannot be written.
-        """
+        """Write the HAR atomically; returns its digest. What stands there and is no HAR is only replaced by force."""
         return archive.save(self.archive, path, force)
 
     def load_har(self, har: str | os.PathLike[str]) -> None:
