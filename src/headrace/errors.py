@@ -170,6 +170,13 @@ def unknown_name(code: str, what: str, name: str, candidates: Iterable[str], whe
     return Diagnostic(code, where, f"there is no {what} of this name", repr(name), f"one of: {shown}", levers)
 
 
+def internal_error(where: str, error: BaseException) -> InternalError:
+    """The error for an exception that nothing in Headrace foresaw, at the place where it came up."""
+    lever = "set HEADRACE_DEBUG=1 and run the same command to see the traceback, and please report it"
+    got = f"{type(error).__name__}: {error}"[:2000]
+    return InternalError(Diagnostic("E-INTERNAL", where, "this is a bug in Headrace", got, levers=(lever,)))
+
+
 def missing_extra(package: str, extra: str) -> MissingExtraError:
     """The error for an optional dependency that is not installed."""
     return MissingExtraError(

@@ -254,3 +254,111 @@ def test_an_output_that_is_a_constant_or_an_input():
     error_of(model(nodes, [("x", [1, 3])], [("y", None)], {"k": np.ones(3, np.float32)}), UnsupportedModelError)
     result = parse_onnx(model([], [("x", [1, 3])], [("x", [1, 3])]).SerializeToString())
     assert [layer.kind for layer in result.network] == ["input_layer", "output_layer"]
+
+
+def with_attribute(built, **attributes):
+    built.graph.node[0].attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+    return built
+
+
+def test_an_attribute_that_refers_to_a_function_outside_of_one():
+    built = conv(np.ones((4, 3, 2, 2), np.float32), strides=[2, 2])
+    built.graph.node[0].attribute[0].ref_attr_name = "steps"
+    built.graph.node[0].name = "body"
+    error = error_of(built, InputFileError)
+    assert "'body'" in error.diagnostics[0].where
+    assert "'strides'" in error.diagnostics[0].where
+
+
+def test_attributes_that_the_operator_does_not_have_or_has_with_another_type():
+    weight = np.ones((4, 3, 2, 2), np.float32)
+    text = str(error_of(with_attribute(conv(weight), stride=[2, 2]), UnsupportedModelError))
+    assert "'stride'" in text
+    assert "did you mean 'strides'" in text
+    assert "is FLOATS" in str(error_of(with_attribute(conv(weight), strides=[2.0, 2.0]), UnsupportedModelError))
+    twice = with_attribute(with_attribute(conv(weight), strides=[2, 2]), strides=[1, 1])
+    assert "given twice" in str(error_of(twice, InputFileError))
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "outputs", "word"),
+    [
+        ("Sigmoid", [], ["y"], "0 inputs"),
+        ("Relu", ["x", "x"], ["y"], "2 inputs"),
+        ("Relu", ["x"], ["y", "z"], "2 outputs"),
+        ("Concat", ["x"], ["y"], "'axis' is missing"),
+        ("Clip", ["x", "x", "x", "x"], ["y"], "4 inputs"),
+    ],
+)
+def test_numbers_of_operands_are_those_of_the_standard(op, inputs, outputs, word):
+    text = str(error_of(model([helper.make_node(op, inputs, outputs)], [("x", [1, 3, 4, 4])], [("y", None)])))
+    assert word in text
+
+
+def test_every_attribute_that_an_operator_may_have_is_read_or_refused():
+    """Each attribute of each operator with a handler, set to another value: another network, or an error."""
+    from headrace.frontends.to_hn import HANDLERS
+
+    changed = 0
+    for op in sorted(HANDLERS):
+        try:
+            schema = onnx.defs.get_schema(op, 20, "")
+        except onnx.defs.SchemaError:
+            continue
+        for name, attribute in sorted(schema.attributes.items()):
+            kind = onnx.AttributeProto
+            value = {kind.INT: 7, kind.FLOAT: 0.3125, kind.STRING: "other", kind.INTS: [3, 3], kind.FLOATS: [0.5]}
+            if int(attribute.type.value) not in value:
+                continue
+            inputs = ["x", *["k"] * (schema.min_input - 1)]
+            constants = {"k": np.ones(4 if "Normalization" in op else (4, 4, 2, 2), np.float32)}
+            x = [("x", [1, 4, 8, 8])]
+            stated = {name: value[int(attribute.type.value)]}
+            plain, built = (
+                model([helper.make_node(op, inputs, ["y"], **given)], x, [("y", None)], constants, 20)
+                for given in ({}, stated)
+            )
+            before, after = (outcome(m) for m in (plain, built))
+            if before is not None and before == after:
+                assert (op, name) in NEUTRAL, f"{op}: {name} has no effect"
+            changed += before != after
+    assert changed > 20
+
+
+#: Attributes that mean nothing where nothing else in the node calls on them.
+NEUTRAL = {
+    ("Cast", "saturate"), ("Dropout", "seed"), ("LayerNormalization", "stash_type"), ("Resize", "cubic_coeff_a"),
+    ("Resize", "exclude_outside"), ("Resize", "extrapolation_value"), ("Concat", "axis"), ("Gemm", "beta"),
+    ("Reshape", "allowzero"), ("BatchNormalization", "momentum"), ("GroupNormalization", "stash_type"),
+    ("ReduceMax", "noop_with_empty_axes"),
+}  # fmt: skip
+
+
+def outcome(built):
+    """Layers and parameters of the network, or None where it is refused."""
+    try:
+        network = parse_onnx(built.SerializeToString()).network
+    except HeadraceError as error:
+        assert error.code != "E-INTERNAL", error
+        return None
+    layers = [(x.kind, x.inputs, x.attributes, x.output_shape) for x in network]
+    return repr(layers), [a.tobytes() for a in network.params.values()]
+
+
+def test_a_fault_of_ours_is_named_as_one(monkeypatch):
+    from headrace.errors import InternalError
+    from headrace.frontends.to_hn import HANDLERS
+
+    def faulty(builder, node):
+        return [].pop()
+
+    monkeypatch.setitem(HANDLERS, "Relu", faulty)
+    error = error_of(relu(), InternalError)
+    assert error.code == "E-INTERNAL"
+    assert "'y' (Relu)" in error.diagnostics[0].where
+
+
+def test_repeats_beyond_all_memory():
+    repeats = np.array([1, 1, 72198331526283265, 1], np.int64)
+    built = model([helper.make_node("Tile", ["x", "r"], ["y"])], [("x", [1, 3, 4, 4])], [("y", None)], {"r": repeats})
+    assert "copies" in str(error_of(built, UnsupportedModelError))

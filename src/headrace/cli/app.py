@@ -18,8 +18,8 @@ from headrace.errors import (
     Diagnostic,
     HeadraceError,
     InputFileError,
-    InternalError,
     UsageError,
+    internal_error,
     missing_extra,
     unknown_name,
 )
@@ -236,6 +236,4 @@ def _missing_extra(error: Exception) -> HeadraceError | None:
 
 
 def _from_bug(error: Exception) -> HeadraceError:
-    lever = "set HEADRACE_DEBUG=1 and run the same command to see the traceback, and please report it"
-    got = f"{type(error).__name__}: {error}"[:2000]
-    return InternalError(Diagnostic("E-INTERNAL", "headrace", "this is a bug in Headrace", got, levers=(lever,)))
+    return internal_error("headrace", error)

@@ -16,14 +16,12 @@ import onnx
 import onnx_ir as ir
 
 from headrace.frontends.graph import (
-    SourceGraph,
     Unsupported,
-    constant,
     integer,
     integer_list,
     integers,
     real,
-    set_constant,
+    tensor,
 )
 from headrace.hn import Array
 
@@ -31,16 +29,36 @@ from headrace.hn import Array
 MAX_BYTES = 512 << 20
 #: All of one file together.
 MAX_TOTAL_BYTES = 768 << 20
+#: Elementary steps of all that one file computes: some seconds.
+MAX_WORK = 1 << 32
+#: The operator set whose meaning nodes have that no file states one for (those that a TFLite file became).
+OPSET = 21
 Operands = Sequence["Array | None"]
 Evaluator = Callable[[ir.Node, Operands, "Budget"], list[Array]]
 EVALUATORS: dict[str, Evaluator] = {}
 
 
 class Budget:
-    """How many bytes may still be created by growing operations."""
+    """How many bytes may still be created by growing operations, and how much may still be computed.
 
-    def __init__(self) -> None:
+    Attributes:
+        opset: the operator set that the file states.
+    """
+
+    def __init__(self, opset: int = OPSET) -> None:
         self.left = MAX_TOTAL_BYTES
+        self.work = MAX_WORK
+        self.opset = opset
+
+    def spend(self, steps: int) -> None:
+        """Announce a computation of so many elementary steps; refuses what would take too long."""
+        if steps > self.work:
+            raise Unsupported(
+                f"the constant would need {steps:.1e} steps to compute",
+                f"at most {MAX_WORK:.1e} for all that the file makes",
+                ("export with the constants stored as weights (initializers)",),
+            )
+        self.work -= steps
 
     def take(self, shape: Sequence[int], dtype: np.dtype[Any] | None = None) -> None:
         """Announce a result, of 8 bytes an element where its type is not known; refuses what is too large."""
@@ -180,8 +198,13 @@ def _size(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 def _gather(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data, indices = operand(operands, 0), operand(operands, 1)
     axis = axis_in(integer(node, "axis", 0), data.ndim)
+    if not data.ndim or indices.dtype.kind not in "iu":
+        raise Unsupported("Gather from a number, or by indices that are not integers")
+    size = data.shape[axis]
+    if indices.size and not -size <= int(indices.min()) <= int(indices.max()) < size:
+        raise Unsupported(f"an index beyond an axis of {size}", f"{-size} … {size - 1}")
     budget.take([*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]], data.dtype)
-    return [np.take(data, indices.astype(np.int64), axis=axis, mode="raise")]
+    return [np.take(data, indices.astype(np.int64), axis=axis)]
 
 
 @evaluates("Slice")
@@ -204,6 +227,8 @@ def _split(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 def split_sizes(node: ir.Node, size: int, given: Array | None) -> list[int]:
     """Sizes of a Split's parts along its axis."""
     count = len(node.outputs)
+    if integer(node, "num_outputs", count) != count:
+        raise Unsupported(f"Split with num_outputs {integer(node, 'num_outputs', count)} has {count} outputs")
     if given is not None:
         sizes = integer_list(given, "split")
     else:
@@ -217,6 +242,8 @@ def split_sizes(node: ir.Node, size: int, given: Array | None) -> list[int]:
 @evaluates("Concat")
 def _concat(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     arrays = [operand(operands, i) for i in range(len(operands))]
+    if not arrays or len({a.dtype for a in arrays}) > 1:
+        raise Unsupported("Concat of nothing, or of unlike types")
     budget.take([sum(a.size for a in arrays)], max((a.dtype for a in arrays), key=lambda d: d.itemsize))
     return [np.concatenate(arrays, axis=integer(node, "axis", 0))]
 
@@ -256,12 +283,8 @@ def _transpose(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]
 @evaluates("ConstantOfShape")
 def _constant_of_shape(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     shape = integer_list(operand(operands, 0), "the shape")
-    raw = node.attributes.get("value")
-    value = (
-        raw.value.numpy().reshape(-1)
-        if raw is not None and isinstance(raw.value, ir.Tensor)
-        else np.zeros(1, np.float32)
-    )
+    given = tensor(node, "value")
+    value = np.zeros(1, np.float32) if given is None else given.reshape(-1)
     if value.size != 1:
         raise Unsupported("the value of ConstantOfShape is not one number")
     budget.take(shape, value.dtype)
@@ -287,6 +310,8 @@ def _tile(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 
 @evaluates("Range")
 def _range(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    if any(operand(operands, i).size != 1 for i in range(3)):
+        raise Unsupported("Range whose bounds are not one number each")
     first, limit, delta = (operand(operands, i).reshape(-1)[0] for i in range(3))
     if delta == 0 or not all(math.isfinite(float(v)) for v in (first, limit, delta)):
         raise Unsupported("Range with a step of 0 or a bound that is not finite")
@@ -317,8 +342,20 @@ _BINARY: dict[str, Callable[[Array, Array], Any]] = {
     "Or": np.logical_or, "Max": np.maximum, "Min": np.minimum, "Mod": np.mod, "Pow": np.power,
     "Sum": np.add, "Xor": np.logical_xor,
 }  # fmt: skip
+
+
+def _sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+def _erf(x: Array) -> Array:
+    return np.vectorize(math.erf, otypes=[np.float64])(x)
+
+
+_OF_BOOLS = frozenset({"Equal", "And", "Or", "Xor"})
 _UNARY: dict[str, Callable[[Array], Any]] = {
-    "Neg": np.negative, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal, "Abs": np.abs, "Floor": np.floor, "Ceil": np.ceil,
+    "Neg": np.negative, "Sqrt": np.sqrt, "Tan": np.tan, "Sigmoid": _sigmoid,
+    "Atan": np.arctan, "Erf": _erf, "Reciprocal": np.reciprocal, "Abs": np.abs, "Floor": np.floor, "Ceil": np.ceil,
     "Not": np.logical_not, "Round": np.rint, "Sin": np.sin, "Cos": np.cos, "Tanh": np.tanh,
     "Exp": np.exp, "Log": np.log, "Relu": lambda x: np.maximum(x, 0), "Sign": np.sign,
 }  # fmt: skip
@@ -329,9 +366,14 @@ def _binary(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     result = operand(operands, 0)
     for index in range(1, len(operands)):
         other = operand(operands, index)
+        if "b" in (result.dtype.kind, other.dtype.kind) and node.op_type not in _OF_BOOLS:
+            raise Unsupported(f"{node.op_type} of type bool", "numbers")
         budget.take(np.broadcast_shapes(result.shape, other.shape))
         dtype = result.dtype
-        result = np.asarray(_BINARY[node.op_type](result, other))
+        if node.op_type == "Pow" and dtype.kind == "f":
+            result, other = result.astype(np.float64), other.astype(np.float64)
+        remainder = node.op_type == "Mod" and integer(node, "fmod", 0)
+        result = np.asarray(np.fmod(result, other) if remainder else _BINARY[node.op_type](result, other))
         result = result.astype(dtype) if result.dtype.kind != "b" else result
     return [result]
 
@@ -339,7 +381,12 @@ def _binary(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 @evaluates(*_UNARY)
 def _unary(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     x = operand(operands, 0)
-    return [np.asarray(_UNARY[node.op_type](x)).astype(x.dtype)]
+    # Libraries differ in the last bit of float32 functions from processor to processor; in float64, rounded once, that
+    # is out of sight.
+    wide = x.astype(np.float64) if x.dtype.kind == "f" else x
+    if x.dtype.kind == "b" and node.op_type != "Not":
+        raise Unsupported(f"{node.op_type} of type bool", "numbers")
+    return [np.asarray(_UNARY[node.op_type](wide)).astype(x.dtype)]
 
 
 @evaluates("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceMean")
@@ -352,15 +399,23 @@ def _reduce(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
         "ReduceMean": np.mean,
     }
     data, axes = operand(operands, 0), optional(operands, 1)
-    over = None if axes is None else tuple(integer_list(axes, "axes"))
-    return [
-        np.asarray(reduce[node.op_type](data, axis=over, keepdims=integer(node, "keepdims", 1) == 1)).astype(data.dtype)
-    ]
+    over = None if axes is None or not axes.size else tuple(axis_in(a, data.ndim) for a in integer_list(axes, "axes"))
+    if over is None and integer(node, "noop_with_empty_axes", 0):
+        return [data]
+    if not data.size and node.op_type not in ("ReduceSum", "ReduceProd"):
+        raise Unsupported(f"{node.op_type} of no elements")
+    wide = data.astype(np.float64) if data.dtype.kind == "f" else data
+    keep = integer(node, "keepdims", 1) == 1
+    return [np.asarray(reduce[node.op_type](wide, axis=over, keepdims=keep)).astype(data.dtype)]
 
 
 @evaluates("IsNaN", "IsInf")
 def _is_finite(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    return [(np.isnan if node.op_type == "IsNaN" else np.isinf)(operand(operands, 0))]
+    data = operand(operands, 0)
+    if node.op_type == "IsNaN":
+        return [np.isnan(data)]
+    negative, positive = integer(node, "detect_negative", 1), integer(node, "detect_positive", 1)
+    return [(np.isposinf(data) & bool(positive)) | (np.isneginf(data) & bool(negative))]
 
 
 @evaluates("CastLike")
@@ -377,12 +432,18 @@ def _clip(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 
 @evaluates("CumSum")
 def _cumulate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    if integer(node, "exclusive", 0) or integer(node, "reverse", 0):
-        raise Unsupported("CumSum that is exclusive or reversed", "neither")
-    data = operand(operands, 0)
-    return [
-        np.cumsum(data, axis=axis_in(integer_list(operand(operands, 1), "the axis")[0], data.ndim)).astype(data.dtype)
-    ]
+    data, given = operand(operands, 0), integer_list(operand(operands, 1), "the axis")
+    if len(given) != 1 or not data.ndim:
+        raise Unsupported(f"CumSum along {given} of rank {data.ndim}", "one axis")
+    axis = axis_in(given[0], data.ndim)
+    wide = data.astype(np.float64) if data.dtype.kind == "f" else data
+    if integer(node, "reverse", 0):
+        wide = np.flip(wide, axis)
+    total = np.cumsum(wide, axis=axis)
+    if integer(node, "exclusive", 0) and total.size:
+        total = np.roll(total, 1, axis)
+        total[(slice(None),) * axis + (0,)] = 0
+    return [(np.flip(total, axis) if integer(node, "reverse", 0) else total).astype(data.dtype)]
 
 
 @evaluates("Trilu")
@@ -425,43 +486,3 @@ def _batch_normalization(node: ir.Node, operands: Operands, budget: Budget) -> l
     factor = gamma / np.sqrt(variance + real(node, "epsilon", 1e-5))
     result = (x - mean.reshape(shape)) * factor.reshape(shape) + beta.reshape(shape)
     return [result.astype(operand(operands, 0).dtype)]
-
-
-def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    """The results of a node all of whose inputs are known.
-
-    Raises:
-        Unsupported: the operation is not one that folds, or its operands make no sense.
-    """
-    function = EVALUATORS.get(node.op_type) if node.domain == "" else None
-    if function is None:
-        raise Unsupported(f"{node.op_type} of constants is not folded")
-    try:
-        with np.errstate(all="ignore"):
-            results = [np.asarray(r) for r in function(node, operands, budget)]
-    except (ValueError, IndexError, TypeError, OverflowError, ZeroDivisionError, MemoryError, RuntimeError) as error:
-        raise Unsupported(f"its constant operands do not fit: {str(error)[:120]}") from None
-    if any(r.dtype.kind not in "biuf" or r.ndim > 16 for r in results):
-        raise Unsupported("the constant is not a numeric tensor")
-    return results
-
-
-def fold_constants(source: SourceGraph, budget: Budget) -> None:
-    """Compute and remove every node whose inputs are constants; those that do not fold stay and are reported later."""
-    for node in list(source.graph):
-        inputs = [constant(v) for v in node.inputs]
-        if any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
-            continue
-        if any(v.is_graph_output() for v in node.outputs) or node.op_type not in EVALUATORS or node.domain:
-            continue
-        if not node.inputs and node.op_type != "Constant":
-            continue
-        try:
-            results = evaluate(node, inputs, budget)
-        except Unsupported:
-            continue
-        for value, array in zip(node.outputs, results, strict=False):
-            set_constant(value, array)
-        if len(results) >= len(node.outputs):
-            source.folded += 1
-            source.graph.remove(node, safe=False)

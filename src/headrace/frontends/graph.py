@@ -19,6 +19,8 @@ MAX_TENSOR_ELEMENTS = 1 << 28
 Progress = Callable[[int, int], None]
 #: Why and what instead, of operators of post-processing.
 CHOOSES = "it chooses elements by their values, which is post-processing and not done on the device"
+#: Domain of nodes that are not what their operator's definition says: nothing recognises, folds or translates them.
+REFUSED = "refused"
 ENDS_BEFORE = "a network that ends before it; the rest runs on the host"
 
 
@@ -98,7 +100,13 @@ def live_uses(value: ir.Value) -> list[ir.Node]:
 # --- attributes, without trusting their types -----------------------------------------------------------------------
 
 
+def attributes_read(node: ir.Node) -> set[str]:
+    """Names of attributes that something has asked for; what nobody asks for must mean nothing."""
+    return node.meta.setdefault("read", set())
+
+
 def _raw(node: ir.Node, name: str) -> Any:
+    attributes_read(node).add(name)
     found = node.attributes.get(name)
     return None if found is None else found.value
 
@@ -121,6 +129,18 @@ def real(node: ir.Node, name: str, default: float) -> float:
     return float(value)
 
 
+def reals(node: ir.Node, name: str) -> list[float] | None:
+    value = _raw(node, name)
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise Unsupported(f"attribute {name!r} is not a list of numbers")
+    out = list(value)
+    if len(out) > 64 or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in out):
+        raise Unsupported(f"attribute {name!r} is not a short list of finite numbers")
+    return [float(v) for v in out]
+
+
 def text(node: ir.Node, name: str, default: str) -> str:
     value = _raw(node, name)
     if value is None:
@@ -140,6 +160,15 @@ def integers(node: ir.Node, name: str, default: Sequence[int] | None) -> list[in
     if len(out) > 64 or not all(isinstance(v, int) and not isinstance(v, bool) for v in out):
         raise Unsupported(f"attribute {name!r} is not a list of integers")
     return out
+
+
+def tensor(node: ir.Node, name: str) -> Array | None:
+    value = _raw(node, name)
+    if value is None:
+        return None
+    if not isinstance(value, ir.Tensor):
+        raise Unsupported(f"attribute {name!r} is not a numeric tensor")
+    return value.numpy()
 
 
 def integer_list(array: Array, what: str) -> list[int]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, UsageError
 from headrace.frontends.cut import check_outputs, cut_ends, cut_starts, drop_unreachable
-from headrace.frontends.fold import Budget, fold_constants
+from headrace.frontends.fold import OPSET, Budget
+from headrace.frontends.folding import fold_constants
 from headrace.frontends.graph import Progress, SourceGraph, find_single_inputs, resolve_input_shapes
 from headrace.frontends.onnx.opset import normalise
 from headrace.frontends.onnx.read import read_model
@@ -117,9 +118,9 @@ def parse_source(
     progress: Progress | None,
 ) -> tuple[Translation, dict[str, Any]]:
     """Everything between reading and HN clean-up; the report so far comes with the translation."""
-    broken = source.broken if _format(source) == "TFLITE" else normalise(source)
+    broken = source.broken if _format(source) == "TFLITE" else source.broken | normalise(source)
     count = len(source.operators) or len(list(source.graph))
-    budget = Budget()
+    budget = Budget(int(source.facts.get("opset", OPSET)))
     fold_constants(source, budget)
     if end:
         cut_ends(source, end)

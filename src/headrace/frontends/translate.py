@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.fold import EVALUATORS, Budget, evaluate
+from headrace.errors import HeadraceError, internal_error
+from headrace.frontends.fold import EVALUATORS, Budget
+from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.graph import (
     CHOOSES,
     ENDS_BEFORE,
+    REFUSED,
     Progress,
     SourceGraph,
     Unsupported,
@@ -35,6 +38,7 @@ from headrace.frontends.layout import (
     source_permutation,
     source_shape,
 )
+from headrace.frontends.onnx.check import check_attributes_read
 from headrace.frontends.to_hn import HANDLERS, Builder
 
 _QUANTISED = frozenset(
@@ -56,6 +60,9 @@ _CHOOSING = frozenset(
         "Scatter", "ScatterElements", "RoiAlign", "OneHot", "Unique", "Compress", "Hardmax",
     }
 )  # fmt: skip
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 _COMPARING = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Xor", "Not"})
 
 
@@ -102,6 +109,8 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
         return Unsupported("recurrent layers are not supported", "a network without recurrence")
     if node.op_type in _CHOOSING:
         return Unsupported(CHOOSES, ENDS_BEFORE)
+    if node.op_type in _RANDOM:
+        return Unsupported("its result is random; a compiled network gives the same result every time", "known numbers")
     if node.op_type in _COMPARING:
         return Unsupported("comparisons of computed tensors are not supported", "operands that are known")
     # A misspelt operator deserves a hint; another operator with a like name (Crop, Dropout) would only mislead.
@@ -127,7 +136,7 @@ def _node(state: Translation, node: ir.Node) -> None:
     builder = state.builder
     inputs = [constant(v) for v in node.inputs]
     known = all(a is not None or v is None for a, v in zip(inputs, node.inputs, strict=True))
-    if known and node.domain == "" and node.op_type in EVALUATORS and (node.inputs or node.op_type == "Constant"):
+    if known and folds(node) and (node.inputs or node.op_type == "Constant"):
         _set_results(state, node, list(evaluate(node, inputs, builder.budget)))
         builder.source.folded += 1
         return
@@ -137,6 +146,7 @@ def _node(state: Translation, node: ir.Node) -> None:
     builder.begin(node)
     before = len(builder.network.layers)
     results = list(handler(builder, node))
+    check_attributes_read(node)
     _set_results(state, node, results)
     if results and not any(isinstance(r, View) for r in results):  # Shape and Size of a tensor
         builder.source.folded += 1
@@ -264,21 +274,21 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
             _taint(state, node)
             return
         _node(state, node)
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
-        # A rule that should have refused these operands by name let them through.
-        state.problems.append(Problem(label(node), node.op_type, f"its operands do not fit ({str(error)[:120]})"))
-        _taint(state, node)
     except (Unsupported, LayoutError) as problem:
         state.problems.append(
             Problem(
                 label(node),
-                f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
+                node.op_type if node.domain in ("", REFUSED) else f"{node.domain}::{node.op_type}",
                 str(problem),
                 getattr(problem, "need", ""),
                 getattr(problem, "levers", ()),
             )
         )
         _taint(state, node)
+    except (HeadraceError, MemoryError):
+        raise
+    except Exception as error:  # a rule of ours that should have refused these operands by name let them through
+        raise internal_error(f"{state.builder.source.where}, node {label(node)!r} ({node.op_type})", error) from error
     if tainted:
         state.tainted.update(id(v) for v in node.outputs)
 

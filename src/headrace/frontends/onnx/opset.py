@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UnsupportedModelError
-from headrace.frontends.graph import SourceGraph, Unsupported, integer, integers, label, real, set_constant
+from headrace.frontends.graph import SourceGraph, Unsupported, integer, integers, label, real, reals, set_constant
 from headrace.hn import Array
 
 OLDEST = 7
@@ -87,9 +87,9 @@ def _resize(node: ir.Node, opset: int) -> None:
 
 def _upsample(node: ir.Node, opset: int) -> None:
     """Before operator set 10: Upsample with scales as an attribute (7) or as input 1 (9)."""
-    scales = node.attributes.get("scales")
+    scales = reals(node, "scales")
     if scales is not None:
-        _set_inputs(node, {1: np.array(list(scales.value), np.float32)})
+        _set_inputs(node, {1: np.array(scales, np.float32)})
     _resize(node, opset)
     node.op_type = "Resize"
 

@@ -17,7 +17,8 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.frontends.graph import SourceGraph, set_constant
+from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, set_constant
+from headrace.frontends.onnx.check import nonconforming
 from headrace.frontends.onnx.functions import inlined
 from headrace.hn import Array
 from headrace.hn.files import read_bytes
@@ -44,6 +45,8 @@ class _Reader:
         self.where, self.folder = where, folder
         self.problems: list[Diagnostic] = []
         self.external_bytes = 0
+        self.opset = 0
+        self.refused: dict[ir.Node, Unsupported] = {}
 
     def problem(self, place: str, rule: str, got: object = "", need: str = "") -> None:
         if len(self.problems) < 100:
@@ -115,7 +118,11 @@ class _Reader:
         kind, name = proto.type, proto.name
         attribute_types = onnx.AttributeProto
         if proto.ref_attr_name:
-            return ir.Attr(name, ir.AttributeType.UNDEFINED, None, ref_attr_name=proto.ref_attr_name)
+            self.problem(
+                f"{place}, attribute {name!r}", "it refers to an attribute of a function, but stands in none",
+                proto.ref_attr_name, "a value",
+            )  # fmt: skip
+            return None
         simple: dict[int, Any] = {
             attribute_types.FLOAT: lambda: proto.f,
             attribute_types.INT: lambda: proto.i,
@@ -165,12 +172,19 @@ class _Reader:
                 outputs.append(values[name] if name and fresh else ir.Value(name=None))
                 used.add(name)
             attributes = [a for a in (self.attribute(p, place) for p in proto.attribute) if a is not None]
+            if len({a.name for a in proto.attribute}) < len(proto.attribute):
+                self.problem(place, "an attribute is given twice", "", "every attribute once")
+            standard = proto.domain in ("", "ai.onnx")
+            refusal = nonconforming(proto, self.opset) if standard else None
+            domain = "" if standard else proto.domain
             node = ir.Node(
-                "" if proto.domain == "ai.onnx" else proto.domain, proto.op_type,
+                domain if refusal is None else REFUSED, proto.op_type,
                 [values.get(n) if n else None for n in proto.input],
                 {a.name: a for a in attributes}, outputs=outputs, name=proto.name or None,
             )  # fmt: skip
             node.meta["label"] = proto.name or next((n for n in proto.output if n), "")
+            if refusal is not None:
+                self.refused[node] = refusal
             made.append(node)
         return made
 
@@ -266,7 +280,8 @@ def _value_info(value: ir.Value, info: onnx.ValueInfoProto) -> None:
 
 
 def _build(model: onnx.ModelProto, reader: _Reader) -> SourceGraph:
-    proto = model.graph
+    proto, facts = model.graph, _facts(model, reader)
+    reader.opset = int(facts["opset"])
     values: dict[str, ir.Value] = {}
     initializers: list[ir.Value] = []
     for tensor in proto.initializer:
@@ -309,7 +324,7 @@ def _build(model: onnx.ModelProto, reader: _Reader) -> SourceGraph:
     if reader.problems:
         raise InputFileError(reader.problems)
     graph = ir.Graph(inputs, outputs, nodes=nodes, initializers=initializers, name=proto.name or None)
-    return SourceGraph(graph, reader.where, _facts(model, reader))
+    return SourceGraph(graph, reader.where, facts, broken=reader.refused)
 
 
 def _facts(model: onnx.ModelProto, reader: _Reader) -> dict[str, Any]:

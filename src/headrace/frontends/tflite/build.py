@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.fold import EVALUATORS, Budget, evaluate
+from headrace.frontends.fold import Budget
+from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.graph import Unsupported, constant, set_constant
 from headrace.frontends.tflite.dilation import Dilation
 from headrace.frontends.tflite.flatbuffer import DamagedError
@@ -177,7 +178,7 @@ class GraphBuilder:
         """Compute a node of constants at once, so that what it makes can be a kernel, an axis or a size."""
         arrays = [constant(v) for v in node.inputs]
         known = all(a is not None or v is None for a, v in zip(arrays, node.inputs, strict=True))
-        if not arrays or not known or node.domain or node.op_type not in EVALUATORS:
+        if not arrays or not known or not folds(node):
             return False
         for array in arrays:
             if array is not None:
@@ -191,12 +192,11 @@ class GraphBuilder:
 
     def channels_first(self, value: ir.Value) -> ir.Value:
         """An image in ONNX order; one Transpose per tensor, counted to the operator that makes the tensor."""
-        array = constant(value)
-        if array is not None:
-            raise Unsupported("its input is a constant", "a computed tensor")
         if value not in self._channels_first:
             label = self._labels.get(value, value.name or "")
             node = self.add("Transpose", [value], {"perm": CHANNELS_FIRST}, label, glue=True)
+            if constant(value) is not None:
+                return node.outputs[0]
             self._channels_first[value] = node.outputs[0]
         return self._channels_first[value]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, integer, integers, text
+from headrace.frontends.graph import Unsupported, attributes_read, integer, integers, text
 from headrace.frontends.layout import View, regroup
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
 from headrace.numerics.geometry import window_output
@@ -75,7 +75,9 @@ def widened(node: ir.Node, rank: int) -> ir.Node:
         values = widen(integers(node, name, None), rank, default)
         if values is not None:
             attributes[name] = ir.AttrInt64s(name, values)
-    return ir.Node("", node.op_type, [], attributes, num_outputs=1)
+    copy = ir.Node("", node.op_type, [], attributes, num_outputs=1)
+    copy.meta["read"] = attributes_read(node)
+    return copy
 
 
 def absorb_excess(

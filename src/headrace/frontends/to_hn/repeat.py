@@ -10,7 +10,7 @@ import onnx_ir as ir
 from headrace.frontends.graph import Unsupported, integer_list, live_uses
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.base import Builder, Result, handles
-from headrace.frontends.to_hn.move import pick, repeated
+from headrace.frontends.to_hn.move import MAX_PIECES, pick, repeated
 
 _BROADCASTING = ("Add", "Sub", "Mul", "Div", "Max", "Min")
 
@@ -57,6 +57,8 @@ def tile(builder: Builder, node: ir.Node) -> list[Result]:
         raise Unsupported(f"repeats {repeats} of a tensor of rank {view.rank}", "one positive number per dimension")
     if repeats[0] > 1:
         raise Unsupported("Tile of the batch", "other axes")
+    if any(s > 1 and r > MAX_PIECES for s, r in zip(view.shape, repeats, strict=True)):
+        raise Unsupported(f"repeats {repeats} of a tensor of shape {list(view.shape)}", f"at most {MAX_PIECES} copies")
     once = [s * r if s == 1 else s for s, r in zip(view.shape, repeats, strict=True)]
     for dim, count in enumerate(repeats):
         if count > 1 and view.shape[dim] > 1:

@@ -102,6 +102,8 @@ def transposed_convolution(builder: Builder, node: ir.Node) -> list[Result]:
             f"{view.shape[1]} input channels, {groups} groups, kernel {list(weight.shape)}", "that they fit"
         )
     outputs = per_group * groups
+    if integers(shown, "kernel_shape", window) != window:
+        raise Unsupported(f"kernel_shape {integers(shown, 'kernel_shape', None)} is not that of the weights {window}")
     strides = pair(integers(shown, "strides", [1, 1]) or [], "strides")
     dilations = pair(integers(shown, "dilations", [1, 1]) or [], "dilations")
     extra = [0] * (4 - source.rank) + (integers(node, "output_padding", [0] * (source.rank - 2)) or [])

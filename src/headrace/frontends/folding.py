@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes whose inputs are all known, whatever their operator: computed and removed.
+
+Three ways, in this order: our own functions (:mod:`headrace.frontends.fold`, :mod:`headrace.frontends.fold_products`),
+the reference implementation of the onnx package (:mod:`headrace.frontends.fold_reference`), nothing. Calls of
+functions, control flow and operators whose result is random are never folded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.errors import HeadraceError, internal_error
+from headrace.frontends import fold_products
+from headrace.frontends.fold import EVALUATORS, Budget, Operands
+from headrace.frontends.fold_reference import KNOWN, reference
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, set_constant
+from headrace.frontends.onnx.check import check_attributes_read
+from headrace.hn import Array
+
+_LOADED = (fold_products,)  # imported for what it registers
+
+
+def folds(node: ir.Node) -> bool:
+    """Whether the node is computed where all its inputs are known."""
+    return node.domain == "" and (node.op_type in EVALUATORS or node.op_type in KNOWN)
+
+
+def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    """The results of a node all of whose inputs are known.
+
+    Raises:
+        Unsupported: the operation is not one that folds, or its operands make no sense.
+        InternalError: a function of ours met operands that it should have refused.
+    """
+    if not folds(node):
+        raise Unsupported(f"{node.op_type} of constants is not folded")
+    try:
+        with np.errstate(all="ignore"):
+            function = EVALUATORS.get(node.op_type, reference)
+            results = [np.asarray(r) for r in function(node, operands, budget)]
+    except (ValueError, OverflowError) as error:
+        # numpy: shapes, axes or types that do not go together
+        raise Unsupported(f"its constant operands do not fit: {str(error)[:120]}") from None
+    except (Unsupported, HeadraceError, MemoryError):
+        raise
+    except Exception as error:
+        raise internal_error(f"node {label(node)!r} ({node.op_type})", error) from error
+    check_attributes_read(node)
+    if any(r.dtype.kind not in "biuf" or r.ndim > 16 for r in results):
+        raise Unsupported("the constant is not a numeric tensor")
+    return results
+
+
+def fold_constants(source: SourceGraph, budget: Budget) -> None:
+    """Compute and remove every node whose inputs are constants; those that do not fold stay and are reported later."""
+    for node in list(source.graph):
+        inputs = [constant(v) for v in node.inputs]
+        if any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)) or not folds(node):
+            continue
+        if any(v.is_graph_output() for v in node.outputs) or (not node.inputs and node.op_type != "Constant"):
+            continue
+        try:
+            results = evaluate(node, inputs, budget)
+        except Unsupported as refusal:
+            node.meta["unfolded"] = refusal
+            continue
+        for value, array in zip(node.outputs, results, strict=False):
+            set_constant(value, array)
+        if len(results) >= len(node.outputs):
+            source.folded += 1
+            source.graph.remove(node, safe=False)
