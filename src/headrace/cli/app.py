@@ -18,6 +18,7 @@ from headrace.errors import (
     Diagnostic,
     HeadraceError,
     InputFileError,
+    InternalError,
     UsageError,
     internal_error,
     missing_extra,
