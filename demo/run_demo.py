@@ -86,6 +86,11 @@ def snr_db(signal: np.ndarray, other: np.ndarray) -> float:
     return float("inf") if noise == 0 else 10 * float(np.log10(np.square(signal.astype(np.float64)).sum() / noise))
 
 
+def shown(path: Path) -> str:
+    """A path as one types it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def main() -> int:
     model = fetch_model(HERE / "cache")
     calibration, _ = text_images(CALIBRATION, seed=1)
@@ -137,9 +142,8 @@ def main() -> int:
         f"\nvirtual {runner.hw_arch}: {timing['fps']:.0f} frames per second, latency {timing['latency_ms']:.2f} ms "
         "(event simulation of the device)"
     )
-    print(
-        f"written: {out / 'direction_classifier.hef'}\nnext:    headrace benchmark {out / 'direction_classifier.hef'}"
-    )
+    written, command = shown(out / "direction_classifier.hef"), shown(Path(sys.executable).parent / "headrace")
+    print(f"written: {written}\nnext:    {command} benchmark {written}")
     return 1 if different else 0
 
 

@@ -9,10 +9,11 @@
         model = device.create_infer_model("net.hef")
         model.output().set_format_type(FormatType.FLOAT32)
         with model.configure() as configured:
-            bindings = configured.create_bindings({"net/input_layer1": frame}, {"net/output_layer1": result})
+            bindings = configured.create_bindings({"net/input_layer1": frame}, {"net/fc1": result})
             configured.run([bindings], timeout=1000)
 
-or in one line ``headrace.runtime.run("net.hef", {"input_layer1": frames})``.
+or in one line ``headrace.runtime.run("net.hef", {"input_layer1": frames})``. An output is called by the layer that
+makes it (``headrace hef info`` lists the names); all tensors are NHWC, whatever the model file had.
 
 Importing this package loads neither torch nor onnx, and the native library only when a device is opened.
 """
