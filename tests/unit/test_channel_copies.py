@@ -15,6 +15,7 @@ from headrace.optimize.freeze.base import ROUNDING_OFFSET
 from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import sensitivities
 from headrace.optimize.statistics import Statistics, collect
+from headrace.optimize.trial import Judge
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest
 
@@ -118,7 +119,7 @@ def test_plans_take_the_channel_that_matters_within_the_work_allowed(monkeypatch
     statistics = collect(net, frames, 16, OPTIONS, None)
     raw = {layer.name: False for layer in net.input_layers}
     tensors = tensor_quantizations(net, scale_groups(net), statistics.ranges, raw, 8)
-    found = sensitivities(net, frames, range(16), OPTIONS, None)
+    found = sensitivities(net, frames, range(16), OPTIONS, None, Judge(net, frames, 16, OPTIONS, None).weights)
     first = plans(net, tensors, found)[0]
     assert first.site.root == "net/conv1"
     assert first.copies[2] == first.copies.max() > 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from headrace.emulator import Executor
-from headrace.hn import Layer, Network
+from headrace.hn import Array, Layer, Network
 from headrace.layers import check_network, definition_of
 from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import TensorQuantization
@@ -22,6 +22,7 @@ from headrace.optimize.lookup import choose_lookups
 from headrace.optimize.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.statistics import collect
+from headrace.optimize.trial import Judge
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest
 
@@ -127,11 +128,15 @@ def test_what_equalization_does_or_whose_range_is_fixed_is_no_candidate(activati
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 
+def weights_of(net: Network, frames: dict[str, Array]) -> dict[str, Array]:
+    return Judge(net, frames, len(next(iter(frames.values()))), OPTIONS, None).weights
+
+
 def test_predicted_noise_is_what_noise_does() -> None:
     """Errors of a known variance in one channel of one tensor, against the outputs they give."""
     net = detector()
     frames = random_frames(net, 16, 0)
-    found = sensitivities(net, frames, range(16), OPTIONS, None)
+    found = sensitivities(net, frames, range(16), OPTIONS, None, weights_of(net, frames))
     executor, rng = Executor(net, "native"), np.random.default_rng(0)
     output = net.output_layers[0].name
     for name, channel in (("net/conv1", 2), ("net/dw1", 5)):
@@ -141,7 +146,7 @@ def test_predicted_noise_is_what_noise_does() -> None:
         tail = _tail(net, name)
         noisy = Executor(tail).run({tail.input_layers[0].name: tensor}, [output])[output]
         want = executor.run(frames, [output])[output]
-        ratio = (np.square(noisy - want).sum((1, 2, 3)) / np.square(want).sum((1, 2, 3))).mean()
+        ratio = np.square(noisy - want).sum() / np.square(want - want.mean((0, 1, 2))).sum()
         assert found[name].channels[channel] * sigma**2 == pytest.approx(ratio, rel=0.35)
 
 
@@ -162,7 +167,10 @@ def _tail(net: Network, start: str) -> Network:
 def test_sensitivities_do_not_depend_on_threads() -> None:
     net = detector()
     frames = random_frames(net, 16, 0)
-    one, many = (sensitivities(net, frames, range(16), OptimizeOptions(threads=threads), None) for threads in (1, 4))
+    weights = weights_of(net, frames)
+    one, many = (
+        sensitivities(net, frames, range(16), OptimizeOptions(threads=threads), None, weights) for threads in (1, 4)
+    )
     assert list(one) == list(many)
     for name, value in one.items():
         np.testing.assert_array_equal(value.channels, many[name].channels)
@@ -246,7 +254,7 @@ def test_ranges_follow_from_the_gains_as_if_measured_again() -> None:
     groups = scale_groups(b.net)
     raw = {layer.name: False for layer in b.net.input_layers}
     tensors = tensor_quantizations(b.net, groups, statistics.ranges, raw, 8)
-    found = sensitivities(b.net, frames, range(12), OPTIONS, None)
+    found = sensitivities(b.net, frames, range(12), OPTIONS, None, weights_of(b.net, frames))
     chosen = plans(b.net, statistics, tensors, found)
     assert [plan.layer for plan in chosen] == ["net/conv1"]
     changed, derived = apply(b.net, statistics, chosen)

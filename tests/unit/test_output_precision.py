@@ -92,7 +92,7 @@ def test_small_probabilities_get_sixteen_bits_and_large_errors_do_not() -> None:
     assert record["after"] > record["before"]
     b = GraphBuilder(1)
     x = b.input((8, 8, 3))
-    for _ in range(14):
+    for _ in range(24):
         x = weighted(b, x, 8, 3, "relu")
     b.output(weighted(b, x, 4, 1))
     deep = optimize(b.net, random_frames(b.net, 16, 0), options())

@@ -66,7 +66,7 @@ def optimize(
     trial, decisions = search.run()
     chosen = list(evenly_spread(frames, options.snr_frames))
     sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
-    comparisons = measure(trial.prepared, trial.quantized, sample, options, progress)
+    measured = measure(trial.prepared, trial.quantized, sample, search.judge, options, progress)
     report = {
         "calibration": {
             "frames": frames,
@@ -78,8 +78,8 @@ def optimize(
         "passes": records,
         "algorithms": decisions,
         "warnings": warnings,
-        "layers": {name: _layer_report(trial, name, c) for name, c in comparisons.items()},
-        "outputs": {x.name: _output_report(comparisons[x.name]) for x in trial.quantized.output_layers},
+        "layers": {name: _layer_report(trial, name, c) for name, c in measured.layers.items()},
+        "outputs": {x.name: measured.outputs[x.name].as_dict() for x in trial.quantized.output_layers},
     }
     result = OptimizeResult(trial.quantized, trial.prepared, report)
     _check_accuracy(result, options.min_snr)
@@ -189,15 +189,11 @@ def _check_float(network: Network) -> None:
         raise InputFileError(problems)
 
 
-def _output_report(comparison: Comparison) -> dict[str, Any]:
-    return {"snr_db": comparison.snr_db, "distinct_codes": comparison.distinct_codes}
-
-
 def _layer_report(trial: Trial, name: str, comparison: Comparison) -> dict[str, Any]:
     share = comparison.saturated / comparison.elements if comparison.elements else 0.0
     return {
         "kind": trial.quantized[name].kind,
-        "snr_db": comparison.snr_db,
+        "snr_db": comparison.whole.snr_db,
         "distinct_codes": comparison.distinct_codes,
         "saturated_percent": round(100.0 * share, 4),
         "range": list(trial.statistics.ranges.output[name]),

@@ -33,7 +33,7 @@ class Sensitivity:
 
     Attributes:
         channels: float64 ``[C]``, by the tensor's last axis: added noise-to-signal ratio of the outputs (mean over
-            outputs, a frame's noise over a frame's signal) per unit of error variance in that channel.
+            outputs of the mean over their parts, signal about the mean) per unit of error variance in that channel.
     """
 
     channels: Array
@@ -49,6 +49,7 @@ def sensitivities(
     frames: Sequence[int],
     options: OptimizeOptions,
     progress: Progress | None,
+    weights: Mapping[str, Array],
 ) -> dict[str, Sensitivity]:
     """Of every tensor that a layer computes (codes that only pass are not rounded again), by layer name.
 
@@ -56,9 +57,11 @@ def sensitivities(
         network: float network with finite tensors.
         data: calibration data.
         frames: numbers of the frames to look at, at most :data:`FRAMES` evenly spread ones are.
+        weights: output layer → float32 in the shape of a frame: Σ (weight · error)² over outputs is a frame's
+            noise-to-signal ratio (:attr:`headrace.optimize.trial.Judge.weights`).
     """
     chosen = [frames[i * len(frames) // FRAMES] for i in range(FRAMES)] if len(frames) > FRAMES else list(frames)
-    walk = _Walk(network)
+    walk = _Walk(network, weights)
 
     def work(start: int, stop: int) -> dict[str, Array]:
         number = chosen[start:stop]
@@ -76,8 +79,9 @@ def sensitivities(
 class _Walk:
     """One network, prepared for forward and backward passes."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, weights: Mapping[str, Array]) -> None:
         self.network = network
+        self.weights = {name: torch.from_numpy(value) for name, value in weights.items()}
         self.ops = TorchFloatOps()
         self.outputs = [layer.name for layer in network.output_layers]
         self.seen = [layer.name for layer in network if definition_of(layer.kind).scale_rule is ScaleRule.OWN]
@@ -95,10 +99,8 @@ class _Walk:
         total = torch.zeros(())
         for name in self.outputs:
             value = tensors[name]
-            power = float(value.detach().double().square().sum())
-            if power > 0:
-                signs = rng.choice(np.array([-1.0, 1.0], np.float32), tuple(value.shape))
-                total = total + (value * torch.from_numpy(signs)).sum() / (power * len(self.outputs)) ** 0.5
+            signs = rng.choice(np.array([-1.0, 1.0], np.float32), tuple(value.shape))
+            total = total + (value * torch.from_numpy(signs) * self.weights[name]).sum()
         if not total.requires_grad:
             return {}
         names = [name for name in self.seen if tensors[name].requires_grad]

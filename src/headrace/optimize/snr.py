@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import dequantize
+from headrace.optimize.noise import OutputNoise, Sums, Whole
 from headrace.optimize.options import OptimizeOptions, Progress
 from headrace.optimize.statistics import chunk_size, in_chunks
+from headrace.optimize.trial import Judge
 
 
 @dataclass
@@ -24,59 +26,77 @@ class Comparison:
     """Sums for one layer, float64, added in chunk order.
 
     Attributes:
-        signal: Σ float².
-        noise: Σ (float - quantised)².
+        sums: of its channels.
         saturated: codes at either end of the range whose float lies beyond it by more than half a code.
         elements: how many.
         used: bool ``[2^bits]``: which codes occurred.
     """
 
-    signal: float = 0.0
-    noise: float = 0.0
-    saturated: int = 0
-    elements: int = 0
-    used: Array | None = None
+    sums: Sums
+    saturated: int
+    elements: int
+    used: Array
 
     def add(self, other: Comparison) -> None:
-        self.signal += other.signal
-        self.noise += other.noise
+        self.sums = self.sums.added(other.sums)
         self.saturated += other.saturated
         self.elements += other.elements
-        if other.used is not None:
-            self.used = other.used if self.used is None else self.used | other.used
+        self.used = self.used | other.used
 
     @property
-    def snr_db(self) -> float | None:
-        """10·log10(signal / noise) in dB, two decimals; ``None`` where there is no noise at all."""
-        if self.noise == 0.0:
-            return None
-        if self.signal == 0.0:
-            return -200.0
-        return round(max(-200.0, min(200.0, 10.0 * math.log10(self.signal / self.noise))), 2)
+    def whole(self) -> Whole:
+        """All channels together: signal about each channel's mean."""
+        return self.sums.whole(np.arange(len(self.sums.count)))
 
     @property
     def distinct_codes(self) -> int:
-        return 0 if self.used is None else int(self.used.sum())
+        return int(self.used.sum())
+
+
+@dataclass
+class Measured:
+    """Both networks compared.
+
+    Attributes:
+        layers: every layer that both have.
+        outputs: output layers, part by part.
+    """
+
+    layers: dict[str, Comparison] = field(default_factory=dict)
+    outputs: dict[str, OutputNoise] = field(default_factory=dict)
+
+    def add(self, other: Measured) -> None:
+        for name, comparison in other.layers.items():
+            if name in self.layers:
+                self.layers[name].add(comparison)
+            else:
+                self.layers[name] = comparison
+        for name, output in other.outputs.items():
+            if name in self.outputs:
+                self.outputs[name].add(output)
+            else:
+                self.outputs[name] = output
 
 
 def measure(
     fp_network: Network,
     quantized: Network,
     data: Mapping[str, Array],
+    judge: Judge,
     options: OptimizeOptions,
     progress: Progress | None,
-) -> dict[str, Comparison]:
-    """Run both networks on the same frames and compare every layer that both have."""
+) -> Measured:
+    """Run both networks on the same frames and compare every layer that both have, outputs by the judge's parts."""
     reals, codes = Executor(fp_network, "fp_optimized"), Executor(quantized, "quantized")
     names = [layer.name for layer in quantized if layer.name in fp_network.layers]
     wanted = set(names)
     scales = {name: output_quantization(quantized[name]) for name in names}
     frames = min(len(v) for v in data.values())
 
-    def work(start: int, stop: int) -> dict[str, Comparison]:
+    def work(start: int, stop: int) -> Measured:
         part = {name: np.ascontiguousarray(value[start:stop]) for name, value in data.items()}
         integers = codes.run(part, names, batch_size=stop - start)
-        result: dict[str, Comparison] = {}
+        result = Measured()
 
         def see(layer: Layer, before: torch.Tensor | None, output: torch.Tensor) -> None:
             del before
@@ -87,21 +107,22 @@ def measure(
                 real = output.numpy().astype(np.float64)
                 low, high = scale.limits
                 beyond = (real < low - scale.scale / 2) | (real > high + scale.scale / 2)
-                error = real - dequantize(q, scale)
-                result[layer.name] = Comparison(
-                    float(np.square(real).sum()), float(np.square(error).sum()), int(beyond.sum()), real.size, used
-                )
+                got = dequantize(q, scale)
+                sums = Sums.of_channels(real, real - got, q)
+                result.layers[layer.name] = Comparison(sums, int(beyond.sum()), real.size, used)
+                if layer.name in judge.parts:
+                    cells, parts = judge.cells[layer.name], judge.parts[layer.name]
+                    result.outputs[layer.name] = OutputNoise.of(layer.name, cells, parts, real, got, q)
 
         reals.visit(part, see)
         return result
 
     # All tensors of a chunk are held together, so chunks are smaller than in calibration.
-    total = {name: Comparison() for name in names}
+    total = Measured()
     size = max(1, chunk_size(fp_network) // 4)
     with closing(in_chunks(work, frames, size, options, progress, "measuring accuracy")) as parts:
         for part in parts:
-            for name, comparison in part.items():
-                total[name].add(comparison)
+            total.add(part)
     return total
 
 

@@ -3,35 +3,41 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from headrace.emulator.executor import Executor
 from headrace.hn import Array, Network
-from headrace.layers import check_network, definition_of
-from headrace.numerics.quantization import TensorQuantization
+from headrace.layers import check_network, definition_of, output_quantization
+from headrace.numerics.quantization import TensorQuantization, dequantize
 from headrace.optimize import bias_correction
 from headrace.optimize.freeze import FreezeContext, freeze_network
 from headrace.optimize.freeze.base import check_freezable
+from headrace.optimize.noise import OutputNoise, PartNoise, Sums, parts_by_output, worst_of
 from headrace.optimize.options import OptimizeOptions, Progress
+from headrace.optimize.output_parts import all_cells
 from headrace.optimize.rounding import Rounder
 from headrace.optimize.statistics import Moments, Statistics, chunk_size, evenly_spread, in_chunks
 
 #: Multiply-accumulates (and as many element operations) that one trial may take, which bounds its frames.
 TRIAL_WORK = 6e9
 FEWEST_FRAMES, MOST_FRAMES = 8, 64
-#: An exact output counts as this many dB.
-EXACT_DB = 120.0
-#: Outputs must gain this many dB on average; less is chance, and the simpler way stays.
+#: The outputs must gain this many dB; less is chance, and the simpler way stays.
 LEAST_GAIN_DB = 0.1
-#: dB by which one output may fall, beyond the average gain, times the root of the number of outputs: the worst of many
-#: fluctuates more on few frames.
-TOLERATED_DB = 0.5
+#: dB by which the worst part of an output may fall where others gain: what few values fluctuate by. The second is over
+#: the root of the number of values, of which a frame counts for at most so many, for neighbours are alike.
+TOLERATED_DB, FLUCTUATION_DB, MOST_VALUES = 0.2, 6.0, 64
+#: A part this near to float is good: it may fall to here.
+GOOD_DB = 40.0
+#: A part counts as no worse than this: its error is ten times what it should show.
+LEAST_DB = -20.0
 
 
 @dataclass
@@ -45,7 +51,7 @@ class Trial:
         tensors: quantisation of every tensor.
         quantized: the frozen network.
         notes: of the freezing, per layer.
-        snr_db: output layer → dB against float on the trial frames.
+        outputs: output layer → its parts against float on the trial frames.
         decisions: of the freezing (bias correction).
         moments: that biases were corrected by, if they were.
     """
@@ -56,20 +62,42 @@ class Trial:
     tensors: dict[str, TensorQuantization]
     quantized: Network
     notes: dict[str, dict[str, Any]]
-    snr_db: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, list[PartNoise]] = field(default_factory=dict)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     moments: Mapping[str, Moments] | None = None
 
     @property
+    def parts(self) -> list[PartNoise]:
+        return [part for parts in self.outputs.values() for part in parts]
+
+    @cached_property
     def score(self) -> float:
-        """Mean over outputs, dB."""
-        return sum(self.snr_db.values()) / max(len(self.snr_db), 1)
+        """The mean relative error, as dB: mean over outputs of the mean over their parts.
+
+        A part at 14 dB weighs as much as twenty at 40: what is bad decides, and what is good can still gain.
+        """
+        errors = [
+            sum(10.0 ** (-max(part.judged_db, LEAST_DB) / 20.0) for part in parts) / len(parts)
+            for parts in self.outputs.values()
+        ]
+        return -20.0 * math.log10(sum(errors) / len(errors)) if errors else 0.0
+
+    @property
+    def worst(self) -> PartNoise:
+        """The part with the least dB."""
+        return worst_of(self.parts)
 
     def better_than(self, other: Trial, least: float = LEAST_GAIN_DB) -> bool:
-        """Whether the outputs gain at least that many dB on average and none of them loses much."""
-        falls = [other.snr_db[name] - value for name, value in self.snr_db.items()]
-        gain = self.score - other.score
-        return gain > least and max(falls, default=0.0) <= gain + TOLERATED_DB * math.sqrt(len(falls))
+        """Whether the outputs gain at least that many dB, and neither the worst part falls nor one dies for it."""
+        if self.score - other.score <= least:
+            return False
+        dead = {(part.output, part.part.name) for part in other.parts if part.dead}
+        if any(part.dead and (part.output, part.part.name) not in dead for part in self.parts):
+            return False
+        worst = self.worst
+        values = worst.frames * min(len(worst.part.index), MOST_VALUES)
+        tolerated = TOLERATED_DB + FLUCTUATION_DB / math.sqrt(max(values, 1))
+        return min(worst.judged_db, GOOD_DB) >= min(other.worst.judged_db, GOOD_DB) - tolerated
 
 
 class Judge:
@@ -89,26 +117,55 @@ class Judge:
         self._options, self._progress = options, progress
         self._names = [layer.name for layer in network.output_layers]
         self._wanted = self._run(Executor(network, "fp_optimized"), "trying")
+        self.cells = all_cells(network)
+        sums = {name: self._sums(name) for name in self._names}
+        self.parts = parts_by_output(self.cells, sums)
+        self.weights = {name: self._weights(name, sums[name]) for name in self._names}
+
+    def _sums(self, name: str) -> Sums:
+        """Of an output's float values."""
+        found = [Sums.of_map(self.cells[name], chunk[name].astype(np.float64)) for chunk in self._wanted]
+        return functools.reduce(Sums.added, found)
+
+    def _weights(self, name: str, sums: Sums) -> Array:
+        """float32 in the shape of a frame: one over the root of what each part varies by in a frame, and of how many
+        parts and outputs there are; 0 where nothing varies. Σ (weight · error)² is the noise-to-signal ratio, mean over
+        outputs of the mean over parts.
+        """
+        weights = np.zeros(len(self.cells[name].cells))
+        for part in self.parts[name]:
+            whole = sums.whole(part.cells)
+            if whole.basis != "constant":
+                share = len(self.parts[name]) * len(self._names) / len(self.frames)
+                weights[part.index] = (whole.signal * share) ** -0.5
+        return weights.astype(np.float32).reshape(self.cells[name].shape)
 
     def _run(self, executor: Executor, text: str) -> list[dict[str, Array]]:
         def work(start: int, stop: int) -> dict[str, Array]:
             part = {name: np.ascontiguousarray(value[start:stop]) for name, value in self.data.items()}
-            return executor.run(part, self._names, batch_size=stop - start, dequantize=executor.quantized)
+            return executor.run(part, self._names, batch_size=stop - start)
 
         parts = in_chunks(work, len(self.frames), self.size, self._options, self._progress, text)
         with closing(parts):
             return list(parts)
 
-    def outputs_snr(self, quantized: Network, text: str) -> dict[str, float]:
-        """DB of every output; sums in float64, chunk by chunk in order."""
-        signal, noise = dict.fromkeys(self._names, 0.0), dict.fromkeys(self._names, 0.0)
+    def compare(self, quantized: Network, text: str) -> dict[str, list[PartNoise]]:
+        """The parts of every output against float; sums in float64, chunk by chunk in order."""
         results = self._run(Executor(quantized, "quantized"), text)
-        for wanted, got in zip(self._wanted, results, strict=True):
-            for name in self._names:
-                real = wanted[name].astype(np.float64)
-                signal[name] += float(np.square(real).sum())
-                noise[name] += float(np.square(real - got[name]).sum())
-        return {name: _decibels(signal[name], noise[name]) for name in self._names}
+        found: dict[str, list[PartNoise]] = {}
+        for name in self._names:
+            scale = output_quantization(quantized[name])
+            total: OutputNoise | None = None
+            for wanted, codes in zip(self._wanted, results, strict=True):
+                got = dequantize(codes[name], scale)
+                one = OutputNoise.of(name, self.cells[name], self.parts[name], wanted[name], got, codes[name])
+                if total is None:
+                    total = one
+                else:
+                    total.add(one)
+            assert total is not None
+            found[name] = total.measured()
+        return found
 
     def freeze(
         self,
@@ -136,7 +193,7 @@ class Judge:
         trial = Trial(
             label, prepared, statistics, tensors, quantized, context.notes, decisions=decisions, moments=moments
         )
-        trial.snr_db = self.outputs_snr(quantized, f"trying {label}")
+        trial.outputs = self.compare(quantized, f"trying {label}")
         return trial
 
 
@@ -166,16 +223,10 @@ def decision(name: str, accepted: bool, before: Trial, after: Trial, reason: str
         "name": name,
         "layer": None,
         "accepted": accepted,
-        "measure": "dB at the outputs on calibration frames, mean",
+        "measure": "dB at the outputs on calibration frames, mean error of their parts",
         "before": round(before.score, 3),
         "after": round(after.score, 3),
+        "worst_before": round(before.worst.judged_db, 3),
+        "worst_after": round(after.worst.judged_db, 3),
         "reason": reason,
     }
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0.0:
-        return EXACT_DB
-    if signal == 0.0:
-        return -EXACT_DB
-    return max(-EXACT_DB, min(EXACT_DB, 10.0 * math.log10(signal / noise)))
