@@ -153,7 +153,7 @@ class Whole:
         signal: Σ (x - mean)² by ``basis``.
         noise: Σ (float - quantised)².
         low, high: of the float values.
-        basis: what the mean is of: ``"channels"`` (each one's own), ``"values"`` (all together, where no channel varies:
+        basis: what the mean is of: ``"channels"`` (each one's own), ``"values"`` (all together, where none varies:
             a vector of one frame), ``"constant"`` (nothing varies: Σ x², about zero).
         codes: at most this many distinct codes in any channel.
     """
@@ -218,7 +218,7 @@ class PartNoise:
 
     @property
     def judged_db(self) -> float:
-        """dB for comparisons: an exact part has :data:`MOST_DB`."""
+        """Decibels for comparisons: an exact part has :data:`MOST_DB`."""
         found = None if self.nothing else decibels(self.whole.signal, self.whole.noise)
         return MOST_DB if found is None else found
 

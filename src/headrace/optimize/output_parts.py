@@ -4,8 +4,9 @@
 An output may join what means different things: boxes in pixels and scores in 0 … 1. Parts are found from the graph,
 by walking back from the output through layers that keep values apart (moves, concatenations, element-wise functions):
 every layer at which the walk ends is a *source*, and each of its channels a *cell*, the smallest set of values that is
-measured. Channels are those of the last layer that sums (a convolution's, wherever reshapes and transposes put them). Where one source gives channels of unlike size without a range that their meaning fixes (a convolution for
-four distances and eighty logits), its cells fall into groups by their spread.
+measured. Channels are those of the last layer that sums (a convolution's, wherever reshapes and transposes put them).
+Where one source gives channels of unlike size without a range that their meaning fixes (a convolution for four
+distances and eighty logits), its cells fall into groups by their spread.
 """
 
 from __future__ import annotations

@@ -112,8 +112,9 @@ class Search:
     def _sensitivities(self, network: Network) -> dict[str, Sensitivity]:
         if self._found is None or self._found[0] is not network:
             numbers = range(len(self.judge.frames))
-            self._found = network, sensitivities(
-                network, self.judge.data, numbers, self.options, self.progress, self.judge.weights
+            self._found = (
+                network,
+                sensitivities(network, self.judge.data, numbers, self.options, self.progress, self.judge.weights),
             )
         return self._found[1]
 
