@@ -502,6 +502,7 @@ class ClientRunner:
                 )
             )
         from headrace import runtime
+        from headrace.compiler.graph import output_tensors
 
         network = self._network("quantized")
         data = self._frames(dataset, network, data_count)
@@ -509,7 +510,7 @@ class ClientRunner:
         # A target of the user's own stands in the program; the device takes it from there.
         arch = self.archive.hw_arch if self.archive.hw_arch in list_targets() else None
         results = runtime.run(self.archive.hef, data, output_type=kind, arch=arch)
-        return {layer.name: results[layer.inputs[0]] for layer in network.output_layers}
+        return {layer.name: results[tensor] for layer, tensor in output_tensors(network)}
 
     # --- look, save, load ----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from compiler_support import random_network, resnet
+from headrace.errors import InternalError
 from headrace.targets import load_target
 from headrace.timing import Allocation, Flow, allocate, flow_of, limits_of
 from headrace.timing.rows import latency_of, least_latencies
@@ -37,9 +38,10 @@ def test_no_run_betters_its_bound(seed: int) -> None:
         if plan is None:
             continue
         assert bound is not None
-        assert bound[0] <= plan.run_cycles(work.batch)
+        assert bound.run <= plan.run_cycles(work.batch)
         assert bound[1:3] == (plan.stream_cycles(work.batch), plan.reload_cycles)
-        assert bound[3] >= plan.free_cycles
+        assert bound.free >= plan.free_cycles
+        assert bound.resident <= work.batch * plan.allocation.period
         ratios.append(work.estimate(*run) / plan.run_cycles(work.batch))
     assert len(ratios) > 10
     assert median(ratios) == pytest.approx(1, rel=0.02)
@@ -50,12 +52,12 @@ def test_slower_options_never_bring_a_frame_through_earlier() -> None:
     flow = flow_of(resnet(2, 8, 16))
     table = [list(row) for row in partitioner(flow, 1).table.options]
     rng = np.random.default_rng(0)
-    least = least_latencies(flow.works, [row[0] for row in table])
+    least = least_latencies(flow.works, table)
     assert least == sorted(least)
     for _ in range(20):
         options = [row[int(rng.integers(len(row)))] for row in table]
         assert latency_of(flow, options, HAILO8L) >= least[-1]
-        assert all(a <= b for a, b in zip(least, least_latencies(flow.works, options), strict=True))
+        assert all(a <= b for a, b in zip(least, least_latencies(flow.works, [[o] for o in options]), strict=True))
 
 
 def test_what_is_left_over_brings_frames_through_earlier() -> None:
@@ -78,7 +80,7 @@ def test_where_the_cheapest_runs_never_fit_the_search_settles(monkeypatch: pytes
     """Bounds that take every run for possible and long runs for cheap: the search ends, with runs that fit."""
     flow = flow_of(resnet(3, 16, 16))
     work = partitioner(flow, 1)
-    monkeypatch.setattr(work, "bound", lambda first, last: (100 - (last - first), 0, 0, 0))
+    monkeypatch.setattr(work, "bound", lambda first, last: search.Bound(100 - (last - first), 0, 0, 0, 1))
     monkeypatch.setattr(work, "estimate", lambda first, last: work.estimates.setdefault((first, last), 1))
     found, blocked = search._search(work, list(range(len(flow.works) + 1)))
     assert blocked is None and found is not None and len(found.contexts) > 2
@@ -93,3 +95,24 @@ def test_a_part_without_cuts_that_does_not_fit_gets_cuts(monkeypatch: pytest.Mon
     monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, 1, n])
     found = search.partition(flow, SMALL)
     assert found is not None and len(found.contexts) > 2
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_fits_one_context_is_bounded_by_its_frame_time(batch: int) -> None:
+    """It stays loaded, so neither its latency nor its weights count (EfficientNet-Lite4 on hailo8 ended here)."""
+    flow = flow_of(resnet(1))
+    found = search.partition(flow, load_target("hailo8"), batch=batch)
+    assert found is not None and len(found.contexts) == 1 and found.optimal
+    (only,) = found.contexts
+    assert only.run_cycles(batch) > found.cycles == batch * only.allocation.period >= found.lower_bound
+
+
+def test_a_bound_above_a_sequence_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = flow_of(resnet(3, 16, 16))
+    real = search._Partitioner.bound
+    bound = lambda self, *run: (b := real(self, *run)) and b._replace(run=b.run * 100, resident=b.resident * 100)  # noqa: E731
+    monkeypatch.setattr(search._Partitioner, "bound", bound)
+    with pytest.raises(InternalError) as caught:
+        search.partition(flow, SMALL)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "E-TIMING-BOUND" and int(problem.got) < int(problem.need.removeprefix("at least "))

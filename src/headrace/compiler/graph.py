@@ -47,8 +47,7 @@ class Lowered:
 def lower_network(network: Network) -> Lowered:
     """Every layer's kernel and work.
 
-    An output layer names the tensor it reads; where that tensor is a network input or already an output, a copy under
-    the output layer's own name takes its place.
+    Outputs are carried by the tensors that :func:`output_tensors` names.
 
     Raises:
         UsageError: the network is not quantised, or has no input or output.
@@ -77,19 +76,28 @@ def lower_network(network: Network) -> Lowered:
         raise kind([d for error in problems for d in error.diagnostics])
     inputs = tuple(_stream(layer, layer) for layer in network.input_layers)
     outputs: list[Stream] = []
-    taken = {s.tensor for s in inputs}
-    for layer in network.output_layers:
+    for layer, tensor in output_tensors(network):
         source = network[layer.inputs[0]]
-        if source.name in taken:
+        if tensor != source.name:
             kernels.append(_copy_kernel(layer, source))
             works.append(_copy_work(layer, source))
-            outputs.append(Stream(layer, layer.name, source.frame_shape, output_quantization(source)))
-        else:
-            outputs.append(_stream(layer, source))
-        taken.add(outputs[-1].tensor)
+        outputs.append(Stream(layer, tensor, source.frame_shape, output_quantization(source)))
     planes = {w.output.tensor: w.output for w in works}
     flow = Flow(tuple(works), tuple(plane_of(s.layer) for s in inputs), tuple(planes[s.tensor] for s in outputs))
     return Lowered(network.name, tuple(kernels), flow, inputs, tuple(outputs))
+
+
+def output_tensors(network: Network) -> list[tuple[Layer, str]]:
+    """Every output layer and the tensor that carries it: the one it reads or, where that is a network input or carries
+    an output already, a copy under the output layer's own name.
+    """
+    taken = {layer.name for layer in network.input_layers}
+    found: list[tuple[Layer, str]] = []
+    for layer in network.output_layers:
+        source = layer.inputs[0]
+        found.append((layer, layer.name if source in taken else source))
+        taken.add(source)
+    return found
 
 
 def _check_stage(network: Network) -> None:

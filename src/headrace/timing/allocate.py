@@ -30,7 +30,7 @@ MOST_PRICED = 1 << 23
 BOUND_SCALE = 1 << 20
 # Each resource alone, and equally weighted sums of several.
 MIXES = np.array([*np.eye(5), *([*m, 0, 0] for m in ((1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))), [1] * 5], np.int64)
-UNLIMITED = 1 << 20
+UNLIMITED = 1 << 40  # more than all stages together can need
 JUMPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # frame times tried below the best so far
 OVERDRAFTS = (125, 150, 200, 400)  # % of the controllers that there are, before sharing
 # Eighths of the slowest option: longer periods, which only make buffers smaller (or leave more time to share).

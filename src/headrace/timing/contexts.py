@@ -94,7 +94,7 @@ class Partition:
         lower_bound: no sequence of the candidate cuts takes fewer cycles per batch.
         candidates: cuts that were considered.
         evaluations: exact allocations that were made.
-        optimal: the search ended by itself: nothing cheaper exists among the candidates.
+        optimal: the search ended by itself: nothing among the candidates is cheaper with the pipelines that were made.
         switch: fixed cycles of one change of context.
     """
 

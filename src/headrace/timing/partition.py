@@ -10,9 +10,11 @@ cheapest so far, until that path is exact throughout: then nothing cheaper exist
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from headrace.errors import Diagnostic, InternalError
 from headrace.targets import Target
 from headrace.timing.allocate import Allocation, OptionTable, Placer, Shortage, allocate, frugal, limits_of
 from headrace.timing.contexts import ContextPlan, Partition, load_cycles, switch_cycles
@@ -45,6 +47,24 @@ def segment(flow: Flow, first: int, last: int) -> Flow:
     return Flow(
         works, tuple(inputs.values()), tuple(outputs), tuple(p.tensor for p in crossing if p.tensor not in host)
     )
+
+
+class Bound(NamedTuple):
+    """Of all allocations of one run: least cycles of each kind, and the most of ``free``.
+
+    Attributes:
+        run: a batch through the pipeline.
+        streams: the link's share of it.
+        reload: the run's weights over the link.
+        free: link cycles that fill the memory which the run leaves free.
+        resident: a batch where the run is everything and stays loaded.
+    """
+
+    run: int
+    streams: int
+    reload: int
+    free: int
+    resident: int
 
 
 class _Partitioner:
@@ -81,8 +101,8 @@ class _Partitioner:
         units = self.target.clusters * self.target.memory_units_per_cluster - used
         return load_cycles(max(0, units) * self.target.memory_unit_bytes, self.target)
 
-    def bound(self, first: int, last: int) -> tuple[int, int, int, int] | None:
-        """(run, streams, reload, free) cycles that no allocation of a run betters; ``None`` when none can exist."""
+    def bound(self, first: int, last: int) -> Bound | None:
+        """What no allocation of a run betters, or ``None`` when none can exist; proof in docs/decisions/0024."""
         part = segment(self.flow, first, last)
         values = limits_of(self.target, part, self.shares).values
         period = self.table.part(first, last).floor(values, self.buffers[first:last])
@@ -90,18 +110,24 @@ class _Partitioner:
             return None
         link = link_frame_cycles(part, self.target)
         used = int(np.maximum(1, self.least_units[first:last] + self.buffers[first:last]).sum())
-        return (
-            max(self.batch * link, (self.batch - 1) * max(period, link) + max(period, self.fill(first, last))),
+        latency = max(period, link, self.fill(first, last))
+        return Bound(
+            (self.batch - 1) * max(period, link) + latency,
             self.batch * link,
             self.reload(first, last),
             self.free(used),
+            self.batch * max(period, link),
         )
+
+    def hopeless(self, first: int, last: int) -> bool:
+        """Whether the works alone, however their tensors come and go, exceed a context; then so does any longer run."""
+        limits = limits_of(self.target, Flow((), (), ()), self.shares).values
+        return self.table.part(first, last).floor(limits, self.buffers[first:last]) is None
 
     def fill(self, first: int, last: int) -> int:
         """Cycles in which no allocation of a run has a frame through."""
         if first not in self.fills:
-            options = [row[0] for row in self.table.options[first:]]
-            self.fills[first] = least_latencies(self.flow.works[first:], options)
+            self.fills[first] = least_latencies(self.flow.works[first:], self.table.options[first:])
         return self.fills[first][last - first - 1]
 
     def estimate(self, first: int, last: int) -> int:
@@ -223,20 +249,16 @@ class _Search:
         self.best: tuple[int, list[ContextPlan]] | None = None
         self.blocked: tuple[int, int] | None = None
 
-    def _bounds(self) -> dict[tuple[int, int], tuple[int, int, int, int]]:
-        bounds: dict[tuple[int, int], tuple[int, int, int, int]] = {}
+    def _bounds(self) -> dict[tuple[int, int], Bound]:
+        bounds: dict[tuple[int, int], Bound] = {}
         for i, start in enumerate(self.points):
-            misses = 0
             for end in self.points[i + 1 :]:
                 value = self.work.bound(start, end)
                 if value is not None:
                     bounds[start, end] = value
-                    misses = 0
-                else:
-                    # A longer run may need fewer inputs, but not many fewer.
-                    misses += 1
-                    if misses == 3:
-                        break
+                # A longer run may have fewer inputs, which take controllers; all else only grows.
+                elif self.work.hopeless(start, end):
+                    break
         return bounds
 
     def costs(self, anticipate: bool) -> Costs:
@@ -251,13 +273,13 @@ class _Search:
             if isinstance(plan, ContextPlan):
                 costs.set(at, plan.run_cycles(batch), plan.stream_cycles(batch), plan.reload_cycles, plan.free_cycles)
             elif anticipate and run in self.work.estimates:
-                costs.set(at, max(bound[0], self.work.estimates[run]), *bound[1:])
+                costs.set(at, max(bound.run, self.work.estimates[run]), *bound[1:4])
             else:
-                costs.set(at, *bound)
+                costs.set(at, *bound[:4])
         whole = self.points[0], self.points[-1]
         if whole in self.bounds:
             plan = self.work.exact.get(whole)
-            costs.whole = self.bounds[whole][0] if plan is None else batch * plan.allocation.period
+            costs.whole = self.bounds[whole].resident if plan is None else batch * plan.allocation.period
         return costs
 
     def settle(self) -> None:
@@ -328,7 +350,10 @@ def _search(work: _Partitioner, points: Sequence[int]) -> tuple[Partition | None
     if search.best is None or least is None:
         return None, search.blocked
     total, plans = search.best
-    assert total >= least[0]
+    if total < least[0]:
+        rule = "a sequence of contexts takes fewer cycles than its proven bound"
+        runs = ", ".join(f"{p.first} … {p.last - 1}" for p in plans)
+        raise InternalError(Diagnostic("E-TIMING-BOUND", f"works {runs}", rule, str(total), f"at least {least[0]}"))
     return work.sequence(plans, least[0], len(points) - 2, len(work.exact) - before, optimal), None
 
 

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from headrace.targets import Target
-from headrace.timing.contexts import Partition
+from headrace.timing.allocate import UNLIMITED, OptionTable
+from headrace.timing.contexts import Partition, load_cycles
 from headrace.timing.options import ceil_div
 from headrace.timing.resources import RESOURCES, usable
-from headrace.timing.rows import least_latencies
+from headrace.timing.rows import least_buffer_units, least_latencies
+from headrace.timing.sharing import IN_TURN, least_controllers
 
 
 def bounds_of(plan: Partition, target: Target, weight_bytes: int) -> dict[str, float]:
@@ -52,7 +56,8 @@ def least_cycles(plan: Partition, target: Target) -> int:
     and cycles, summed over all stages, fills the device for at least that long; cutting does not change it, nor do
     controllers that are shared. No frame time is shorter than the slowest layer's fastest form or the frame's own
     tensors over the link; no frame is through before the fastest form of everything lets it; the weights have to come
-    once per batch; and several contexts are at least two, with a switch each.
+    once per batch; and several contexts are at least two, with a switch each. Where it is not certain that one context
+    cannot hold everything, only what binds one context too counts. Each term is proven in docs/decisions/0024.
     """
     allocations = [c.allocation for c in plan.contexts]
     tables = [row for a in allocations for row in a.alternatives]
@@ -67,9 +72,26 @@ def least_cycles(plan: Partition, target: Target) -> int:
     if len(plan.contexts) == 1:
         return period
     works = [w for a in allocations for w in a.flow.works]
-    first = max(filled, least_latencies(works, [row[0] for row in tables])[-1])
-    loads = sum(c.reload_cycles for c in plan.contexts) + plan.batch * link
-    return max(first + (plan.batch - 1) * period, loads) + 2 * plan.switch
+    first = max(filled, link, least_latencies(works, tables)[-1])
+    loads = load_cycles(sum(c.weight_bytes for c in plan.contexts), target) + plan.batch * link
+    several = max(first + (plan.batch - 1) * period, loads) + 2 * plan.switch
+    return several if _exceeds_one_context(plan, target) else min(several, plan.batch * period)
+
+
+def _exceeds_one_context(plan: Partition, target: Target) -> bool:
+    """Whether no choice of options, with controllers shared as far as rules allow, holds everything at once."""
+    allocations = [c.allocation for c in plan.contexts]
+    works = [w for a in allocations for w in a.flow.works]
+    table = OptionTable([row for a in allocations for row in a.alternatives])
+    first = allocations[0]
+    limits = list(first.limits.values)
+    # The limits of any context, less a controller for each input of the network.
+    limits[0] += len(first.flow.inputs)
+    limits[0] -= len({p.tensor for a in allocations for p in a.flow.inputs if p.tensor not in a.flow.cuts})
+    if least_controllers(works, table.options) > limits[0]:
+        return True
+    buffers = np.array([least_buffer_units(w, target) for w in works], np.int64)
+    return table.floor([UNLIMITED if i in IN_TURN else n for i, n in enumerate(limits)], buffers) is None
 
 
 def hard_bound(bounds: dict[str, float]) -> str:

@@ -25,7 +25,7 @@ from headrace.hn import Array
 from headrace.targets import Target
 from headrace.timing.options import Option, ceil_div
 from headrace.timing.sharing import order_of
-from headrace.timing.work import Flow, Plane, RowKind, Steps, Work
+from headrace.timing.work import Flow, Plane, Steps, Work
 
 FRAMES = 3  # at first; more where a consumer lags further behind its producer
 MAX_FRAMES = 64
@@ -268,16 +268,26 @@ def latency_of(flow: Flow, options: Sequence[Option], target: Target, roots: Seq
     return max((*finished, int(back.max(initial=0)), link_frame_cycles(flow, target)), default=0)
 
 
-def least_latencies(works: Sequence[Work], options: Sequence[Option]) -> list[int]:
-    """For each run of works from the first on, cycles in which no frame is through it faster with these options or
-    slower ones: what comes from outside is there at once, the host's link costs nothing.
+def least_latencies(works: Sequence[Work], options: Sequence[Sequence[Option]]) -> list[int]:
+    """For each run of works from the first on, cycles in which no frame is through it, whatever option each takes.
+
+    What comes from outside is there at once and the host's link costs nothing. Ends of steps never come earlier where
+    rows come later or steps take longer, so each stage is played in a form that no option of it betters: steps of the
+    fastest option where all steps take alike; where a frame is summed up row by row, for each row the least that any
+    option takes from there to the end, as one option may be quick with the rows and slow at the end, another not.
     """
     ends: dict[str, Array] = {}
     found: list[int] = []
-    for work, option in zip(works, options, strict=True):
+    for work, row in zip(works, options, strict=True):
         for plane in work.operands:
             ends.setdefault(plane.tensor, np.zeros(plane.height, np.int64))
-        last = int(_play(work, option, ends, 1).ends[-1])
+        if work.steps.accumulates:
+            cycles = np.array([_accumulation(work.steps, option) for option in row])
+            rest = cycles[:, ::-1].cumsum(axis=1)[:, ::-1].min(axis=0)
+            last = int((_ready(work, ends, 1) + rest).max())
+            ends[work.output.tensor] = np.array([last], np.int64)
+        else:
+            last = int(_play(work, min(row, key=lambda o: o.row_cycles), ends, 1).ends[-1])
         found.append(max(last, found[-1] if found else 0))
     return found
 
@@ -292,16 +302,12 @@ def _burst(flow: Flow, target: Target) -> dict[str, Array]:
 
 
 def least_buffer_units(work: Work, target: Target) -> int:
-    """Memory units that the work's line buffers need at any speed."""
-    size = 0
-    for i, (plane, rule) in enumerate(zip(work.operands, work.rules, strict=True)):
-        rows = 1
-        if rule.kind is RowKind.WINDOW:
-            rows = min(plane.height, (rule.kernel - 1) * rule.dilation + 1)
-        elif rule.kind in (RowKind.GATHER, RowKind.WHOLE):
-            rows = plane.height
-        size += plane.row_bytes * (1 if i == 0 and work.steps.accumulates else rows)
-    return ceil_div(size, target.memory_unit_bytes)
+    """Memory units that the work's line buffers need at any speed.
+
+    All rows that one step reads are there at its end, claimed before and not yet freed; and every buffer has the margin.
+    """
+    held = zip(work.operands, work.steps.held, strict=True)
+    return ceil_div(sum(plane.row_bytes * (rows + MARGIN) for plane, rows in held), target.memory_unit_bytes)
 
 
 def buffer_units(flow: Flow, buffers: Sequence[Buffer], target: Target) -> list[int]:

@@ -84,6 +84,8 @@ def cheapest(costs: Costs) -> tuple[int, list[tuple[int, int]]] | None:
         best = np.take_along_axis(sums, at[:, None], axis=1)[:, 0]
         total[:, middle, after] = np.minimum(best, NEVER)
         came[:, middle, after] = before[at]
+    # One run that is everything stays loaded: no sequence that follows itself.
+    total[starts == last, 0, last] = NEVER
     closing = np.arange(n)
     ends = total[:, :, last] + costs.turns(closing, 0, starts, end=last).T
     found = int(ends.min(initial=NEVER))

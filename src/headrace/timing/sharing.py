@@ -77,6 +77,16 @@ def share(
     return [run.first for run in runs for _ in range(run.first, run.last)]
 
 
+def least_controllers(works: Sequence[Work], options: Sequence[Sequence[Option]]) -> int:
+    """Controllers that no choice of options goes below, however :func:`share` joins its stages.
+
+    Only stages with one controller are joined, so that each joining saves one: of stages with one output row fewer
+    than there are, of others at most the number of pairs.
+    """
+    least = sum(min((o.controllers for o in row), default=0) for row in options)
+    return least - sum(w.output.height == 1 for w in works) - len(works) // STAGES_PER_PAIR
+
+
 def _related(a: Work, b: Work) -> bool:
     """Whether two stages may be a pair: the second is a dense convolution, and see above."""
     if b.family is not Family.DENSE or not b.operands:

@@ -127,6 +127,7 @@ class Steps:
         accumulates: see :func:`accumulates`.
         count: steps of one frame.
         last: per operand, the last row that each step needs, -1 where it needs none.
+        held: per operand, the most rows that one step reads, first to last; at least 1.
         rows: the step that starts and ends each output row.
         keepers: per operand, the step whose end frees each row: the last that may still read it or an earlier one; no
             row leaves out of turn.
@@ -136,6 +137,7 @@ class Steps:
         self.accumulates = accumulates(work)
         self.count = windows[0][1].size
         self.last = [last for _, last in windows]
+        self.held = [max(1, int((last - first).max(initial=0)) + 1) for first, last in windows]
         self.rows = rows
         self.keepers: list[Array] = []
         self._heights = [p.height for p in work.operands]
