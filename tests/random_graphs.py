@@ -323,3 +323,38 @@ def reference_run(network: Network, codes: dict[str, Array]) -> dict[str, Array]
             ops, quantized_view(network, layer), definition.read(layer), inputs
         )
     return values
+
+
+VIEWS = ("slice", "transpose", "concat_inputs", "flat", "pad")
+
+
+def random_streams(seed: int) -> Network:
+    """Inputs and outputs of every kind: inputs that nobody reads, outputs that are inputs or views of them, one tensor
+    as two outputs, outputs that other layers read."""
+    b = GraphBuilder(seed)
+    shape = (b.integer(2, 7), b.integer(2, 7), b.integer(1, 5))
+    inputs = [b.input(shape) for _ in range(b.integer(1, 3))]
+    made: list[str] = []
+    for source in inputs[: b.integer(1, len(inputs))]:
+        made.append(source)
+        for _ in range(b.integer(0, 2)):
+            made.append(_view(b, str(b.rng.choice(VIEWS)), made[-1], inputs))
+        if b.rng.integers(0, 2) and len(b.shape(made[-1])) == 4:
+            made.append(getattr(b, str(b.rng.choice(("convolution", "residual", "standalone"))))(made[-1]))
+    for _ in range(b.integer(1, 4)):
+        b.output(made[b.integer(0, len(made) - 1)])
+    for name in made:
+        if not b.net.users(name):
+            b.output(name)
+    b.net.net_params["output_layers_order"] = [layer.name for layer in b.net.of_kind("output_layer")]
+    return b.net
+
+
+def _view(b: GraphBuilder, kind: str, x: str, inputs: list[str]) -> str:
+    if len(b.shape(x)) == 2:
+        return x
+    if kind == "concat_inputs":
+        return b.add("concat", list(inputs), {"axis": b.integer(0, 2)}) if len(inputs) > 1 else x
+    if kind == "flat":
+        return b.add("reshape", [x], {"shape": [int(np.prod(b.shape(x)[1:]))]})
+    return str(getattr(b, kind)(x))
