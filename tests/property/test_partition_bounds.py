@@ -143,9 +143,7 @@ def compare(seed: int) -> tuple[int, int, int] | None:
     if case is None:
         return None
     best = cheapest(case)
-    found = partition(
-        case.flow, case.target, batch=case.batch, weights=case.weights, table=OptionTable(case.options)
-    )
+    found = partition(case.flow, case.target, batch=case.batch, weights=case.weights, table=OptionTable(case.options))
     if best is None or found is None:
         assert found is None, "contexts that no choice gives"
         return None

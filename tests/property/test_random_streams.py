@@ -88,7 +88,15 @@ def test_the_run_command(seed: int, tmp_path: Path, capsys: pytest.CaptureFixtur
         path = tmp_path / f"{name.split('/')[-1]}.npy"
         np.save(path, value)
         files.append(f"{name}={path}")
-    arguments = ["run", str(tmp_path / "n.hef"), "--input-files", *files, "--output-dir", str(tmp_path / "out"), "--json"]
+    arguments = [
+        "run",
+        str(tmp_path / "n.hef"),
+        "--input-files",
+        *files,
+        "--output-dir",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     capsys.readouterr()
     assert run(arguments) == 0
     written = json.loads(capsys.readouterr().out)
