@@ -304,7 +304,7 @@ def _burst(flow: Flow, target: Target) -> dict[str, Array]:
 def least_buffer_units(work: Work, target: Target) -> int:
     """Memory units that the work's line buffers need at any speed.
 
-    All rows that one step reads are there at its end, claimed before and not yet freed; and every buffer has the margin.
+    All rows that one step reads are there at its end, claimed before and not freed; every buffer has the margin too.
     """
     held = zip(work.operands, work.steps.held, strict=True)
     return ceil_div(sum(plane.row_bytes * (rows + MARGIN) for plane, rows in held), target.memory_unit_bytes)
