@@ -145,7 +145,7 @@ def _hef(hef: Fields, ccws_size: int, found: list[str]) -> None:
     if len(groups) != 1:
         found.append(f"group-count: {len(groups)}")
     for group in groups:
-        _group(group, found)
+        _group(group, 25 in extensions, found)
 
 
 def _resources(hef: Fields, ccws_size: int, found: list[str]) -> None:
@@ -158,7 +158,7 @@ def _resources(hef: Fields, ccws_size: int, found: list[str]) -> None:
             found.append("microcode-place: outside the configuration section")
 
 
-def _group(group: Fields, found: list[str]) -> None:
+def _group(group: Fields, several: bool, found: list[str]) -> None:
     metadata = _message(group, 1)
     name = _text(metadata, 1)
     if not name or len(f"{name}/{name}".encode()) > 256:
@@ -182,7 +182,7 @@ def _group(group: Fields, found: list[str]) -> None:
     if any(_all(c, 2) for c in contexts):
         found.append("mark-actions: an operation in a context")
     edges = [e for c in contexts for e in _messages(_message(c, 3), 2)]
-    outputs = _edges(edges, found)
+    outputs = _edges(edges, several, found)
     order = [v.decode() for v in _all(group, 4)]
     if not order:
         found.append("sorted-outputs: absent")
@@ -190,7 +190,7 @@ def _group(group: Fields, found: list[str]) -> None:
         found.append(f"sorted-outputs: {order} != {outputs}")
 
 
-def _edges(edges: list[Fields], found: list[str]) -> list[str]:
+def _edges(edges: list[Fields], several: bool, found: list[str]) -> list[str]:
     """Checks all edge layers; gives the names of the outputs."""
     names: list[str] = []
     directions: list[int] = []
@@ -203,6 +203,7 @@ def _edges(edges: list[Fields], found: list[str]) -> list[str]:
         info = _message(edge, 3)
         names.append(_text(info, 1))
         _info(names[-1], info, found)
+        _quantisation(info, directions[-1] == 1, several, found)
     if not set(directions) <= {0, 1}:
         found.append(f"edge-direction: {directions}")
     for direction, kind in ((0, "input"), (1, "output")):
@@ -246,11 +247,36 @@ def _info(name: str, info: Fields, found: list[str]) -> None:
         found.append("host-argmax: set")
     if _all(base, 11):
         found.append("nms: on-chip NMS information")
-    numbers = _message(info, 3)
+
+
+def doubles(fields: Fields, key: int) -> list[float]:
+    """A repeated double, packed or not."""
+    data = b"".join(_all(fields, key)) or b"".join(fields.get(key << 3 | 1, []))
+    if len(data) % 8:
+        raise WireError("packed doubles are cut off")
+    return list(struct.unpack(f"<{len(data) // 8}d", data))
+
+
+def _quantisation(info: Fields, output: bool, several: bool, found: list[str]) -> None:
+    """One scale, or with extension 25 (``several``) a list for every stream, of which only outputs' may differ."""
+    base, numbers = _message(info, 2), _message(info, 3)
+    features, codes = _number(base, 5), 256 ** max(_number(base, 12), 1)
     zero, scale = _float(numbers, 1), _float(numbers, 2)
-    if not (math.isfinite(scale) and scale > 0):
-        found.append(f"scale: {scale}")
-    if not (zero == int(zero) if math.isfinite(zero) else False) or not 0 <= zero < 256 ** max(data_bytes, 1):
-        found.append(f"zero-point: {zero}")
-    if any(v for key in (5, 6) for v in _all(numbers, key)) or {5 << 3 | 1, 6 << 3 | 1} & set(numbers):
+    zeros, scales = doubles(numbers, 5), doubles(numbers, 6)
+    own = several and output and scale == 0
+    if several and not len(zeros) == len(scales) == features:
+        found.append(f"per-feature: {len(scales)} scales and {len(zeros)} zero points for {features} features")
+    elif not several and (zeros or scales):
         found.append("per-feature: scales per feature without extension 25")
+    elif not own and any((z, s) != (zero, scale) for z, s in zip(zeros, scales, strict=True)):
+        found.append("per-feature: a stream of one scale lists others")
+    elif own and zero:
+        found.append(f"per-feature: zero point {zero} beside a list")
+    for one in scales if own else [scale]:
+        if not (math.isfinite(one) and one > 0 and struct.unpack("<f", struct.pack("<f", one))[0] == one):
+            found.append(f"scale: {one}")
+    for one in zeros if own else [zero]:
+        whole = math.isfinite(one) and one == int(one)
+        # Real zero is a code of an input; an output's may lie outside, as far as float32 counts.
+        if not whole or not (abs(one) <= 2**24 if output else 0 <= one < codes):
+            found.append(f"zero-point: {one}")

@@ -83,6 +83,13 @@ nb::dict stream_dict(const headrace_stream_info& s) {
   d["order"] = s.order == HEADRACE_ORDER_NC ? "NC" : "NHWC";
   d["scale"] = s.scale;
   d["zero_point"] = s.zero_point;
+  nb::list scales, zeros;
+  for (uint32_t c = 0; s.channel_scales != nullptr && c < s.channels; ++c) {
+    scales.append(s.channel_scales[c]);
+    zeros.append(s.channel_zero_points[c]);
+  }
+  d["channel_scales"] = nb::tuple(scales);
+  d["channel_zero_points"] = nb::tuple(zeros);
   return d;
 }
 

@@ -109,6 +109,13 @@ headrace_stream_info stream_info(const Program& p, uint32_t tensor, headrace_dir
   info.element_bytes = t.element_bytes;
   info.scale = t.scale;
   info.zero_point = t.zero_point;
+  const ChannelScales& own = p.channel_scales[tensor];
+  if (!own.scale.empty()) {
+    info.scale = 0;
+    info.zero_point = 0;
+    info.channel_scales = own.scale.data();
+    info.channel_zero_points = own.zero.data();
+  }
   return info;
 }
 

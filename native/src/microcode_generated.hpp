@@ -12,8 +12,8 @@ namespace headrace::microcode {
 
 constexpr uint32_t kMagic = 0x434d5248;
 constexpr uint32_t kVersionMajor = 2;
-constexpr uint32_t kVersionMinor = 1;
-constexpr uint32_t kLayout = 0x9237b4f3;
+constexpr uint32_t kVersionMinor = 2;
+constexpr uint32_t kLayout = 0x453fb62c;
 constexpr const char* kResourceName = "headrace.microcode";
 constexpr uint32_t kSectionAlignment = 64;
 constexpr uint32_t kNone = 0xffffffff;
@@ -172,7 +172,7 @@ struct TargetRecord {
 };
 
 struct TensorRecord {
-  static constexpr size_t kSize = 32;
+  static constexpr size_t kSize = 40;
   uint32_t name_offset{};  // in STRINGS
   uint32_t name_length{};  // bytes
   uint32_t height{};  // rows
@@ -181,8 +181,10 @@ struct TensorRecord {
   uint8_t element_bytes{};  // 1 or 2 (little-endian unsigned codes)
   uint8_t role{};  // TensorRole
   uint16_t reserved{};  // 0
-  int32_t zero_point{};  // code of real zero, 0 … 2^(8·element_bytes) - 1
+  int32_t zero_point{};  // code of real zero, 0 … 2^(8·element_bytes) - 1; an output's may lie outside of them
   float scale{};  // real = scale · (code - zero_point)
+  uint32_t scales_offset{};  // outputs: f32[channels], each channel's own scale, in CONSTANTS, or NONE
+  uint32_t zeros_offset{};  // outputs: i32[channels], each channel's own zero point, in CONSTANTS, or NONE
 
   static TensorRecord read(const uint8_t* p) {
     TensorRecord r;
@@ -196,6 +198,8 @@ struct TensorRecord {
     r.reserved = load_u16(p + 22);
     r.zero_point = load_i32(p + 24);
     r.scale = load_f32(p + 28);
+    r.scales_offset = load_u32(p + 32);
+    r.zeros_offset = load_u32(p + 36);
     return r;
   }
 };

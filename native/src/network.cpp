@@ -174,6 +174,7 @@ Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) 
   device_->accept(program_);
   host_nanoseconds_ = std::vector<std::atomic<uint64_t>>(program_.kernels.size());
   plan_ = make_plan(program_, device_->kernels(), device_->threads(), device_->memory_limit());
+  program_.channel_scales = read_channel_scales(program_);
   keep_resize_rows(program_);
   program_.constants = {};  // the plan has its own copies; the caller's bytes may go
   for (uint32_t i = 0; i < program_.tensors.size(); ++i) {
@@ -297,7 +298,8 @@ void copy_out(const Request& r, size_t kernel, size_t frame, const Program& prog
     const Place& place = lane.tensors[b.tensor];
     uint8_t* to = b.data + frame * b.frame_bytes;
     if (r.codes == Codes::kFloat)
-      dequantise(place, reinterpret_cast<float*>(to), program.tensors[b.tensor].scale);
+      dequantise(place, reinterpret_cast<float*>(to), program.tensors[b.tensor].scale,
+                 program.channel_scales[b.tensor]);
     else
       std::memcpy(to, place.data, b.frame_bytes);
   }

@@ -11,12 +11,19 @@
 
 namespace headrace {
 
+// Scale and zero point of each channel of an output; both empty where all channels share those of the record.
+struct ChannelScales {
+  std::vector<float> scale;
+  std::vector<int32_t> zero;
+};
+
 struct Program {
   microcode::TargetRecord target;
   std::string target_name;
   std::string target_runs;  // names of other targets whose programs it also runs, spaces between
   std::vector<microcode::TensorRecord> tensors;
   std::vector<std::string> tensor_names;
+  std::vector<ChannelScales> channel_scales;  // by tensor, read when the program has been verified
   std::vector<microcode::ContextRecord> contexts;
   std::vector<microcode::KernelRecord> kernels;
   std::vector<std::string> kernel_names;

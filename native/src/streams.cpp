@@ -25,6 +25,16 @@ void dequantise_from(const T* from, float* to, int64_t n, float scale, int32_t z
   for (int64_t i = 0; i < n; ++i) to[i] = scale * static_cast<float>(static_cast<int32_t>(from[i]) - zero);
 }
 
+template <class T>
+void dequantise_channels(const T* from, float* to, int64_t n, const ChannelScales& own) {
+  const auto channels = static_cast<int64_t>(own.scale.size());
+  for (int64_t i = 0; i < n; i += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      to[i + c] = own.scale[c] * static_cast<float>(static_cast<int32_t>(from[i + c]) - own.zero[c]);
+    }
+  }
+}
+
 }  // namespace
 
 void quantise(const float* from, const Place& to, float scale) {
@@ -34,11 +44,16 @@ void quantise(const float* from, const Place& to, float scale) {
     quantise_to(from, reinterpret_cast<uint16_t*>(to.data), to.elements(), scale, to.zero);
 }
 
-void dequantise(const Place& from, float* to, float scale) {
-  if (from.bytes == 1)
+void dequantise(const Place& from, float* to, float scale, const ChannelScales& own) {
+  const auto* wide = reinterpret_cast<const uint16_t*>(from.data);
+  if (!own.scale.empty() && from.bytes == 1)
+    dequantise_channels(from.data, to, from.elements(), own);
+  else if (!own.scale.empty())
+    dequantise_channels(wide, to, from.elements(), own);
+  else if (from.bytes == 1)
     dequantise_from(from.data, to, from.elements(), scale, from.zero);
   else
-    dequantise_from(reinterpret_cast<const uint16_t*>(from.data), to, from.elements(), scale, from.zero);
+    dequantise_from(wide, to, from.elements(), scale, from.zero);
 }
 
 }  // namespace headrace

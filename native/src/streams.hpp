@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "program.hpp"
 #include "steps.hpp"
 
 namespace headrace {
 
 // q = clamp(rint_half_even(x / scale) + zero_point); NaN becomes the zero point. All in float32.
 void quantise(const float* from, const Place& to, float scale);
-// x = scale * (q - zero_point).
-void dequantise(const Place& from, float* to, float scale);
+// x = scale * (q - zero_point), with each channel's own where `own` has them.
+void dequantise(const Place& from, float* to, float scale, const ChannelScales& own);
 
 }  // namespace headrace

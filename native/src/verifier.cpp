@@ -36,6 +36,41 @@ void check_target(const Program& p) {
   }
 }
 
+void check_scale(const std::string& where, float scale) {
+  if (!std::isnormal(scale) || scale < 0) {
+    invalid(where, "the scale is not a positive, normal number", std::to_string(scale), "> 0");
+  }
+}
+
+// Real zero is a code; of an output, which nobody computes with, it may be any number that float32 holds exactly.
+void check_zero(const std::string& where, const TensorRecord& t, int32_t zero) {
+  if (t.role == static_cast<uint32_t>(TensorRole::kOutput)) {
+    if (zero < -kZeroPointLimit || zero > kZeroPointLimit) {
+      invalid(where, "the zero point is out of range", str(zero), "within " + str(kZeroPointLimit) + " of 0");
+    }
+  } else if (zero < 0 || zero > top_code(t)) {
+    invalid(where, "the zero point is not a code", str(zero), "0 to " + str(top_code(t)));
+  }
+}
+
+void check_channel_scales(const Program& p, const TensorRecord& t, const std::string& where) {
+  if (t.scales_offset == kNone && t.zeros_offset == kNone) return;
+  if (t.role != static_cast<uint32_t>(TensorRole::kOutput)) {
+    invalid(where, "only outputs have a scale per channel", "another tensor", "role 2");
+  }
+  for (const uint32_t offset : {t.scales_offset, t.zeros_offset}) {
+    if (offset == kNone || offset > p.constants.size || 4 * uint64_t{t.channels} > p.constants.size - offset) {
+      invalid(where, "the scales of its channels lie outside CONSTANTS",
+              "offset " + str(offset) + ", " + str(t.channels) + " channels",
+              "inside " + str(uint64_t{p.constants.size}) + " bytes");
+    }
+  }
+  for (uint32_t c = 0; c < t.channels; ++c) {
+    check_scale(where, load_f32(p.constants.data + t.scales_offset + size_t{4} * c));
+    check_zero(where, t, load_i32(p.constants.data + t.zeros_offset + size_t{4} * c));
+  }
+}
+
 void check_tensors(const Program& p, uint64_t memory_limit) {
   std::set<std::string> names;
   uint64_t total = 0;
@@ -55,12 +90,9 @@ void check_tensors(const Program& p, uint64_t memory_limit) {
     if (t.role > static_cast<uint32_t>(TensorRole::kOutput)) {
       invalid(where, "the role is unknown", str(uint32_t{t.role}), "0, 1 or 2");
     }
-    if (t.zero_point < 0 || t.zero_point > top_code(t)) {
-      invalid(where, "the zero point is not a code", str(t.zero_point), "0 to " + str(top_code(t)));
-    }
-    if (!std::isnormal(t.scale) || t.scale < 0) {
-      invalid(where, "the scale is not a positive, normal number", std::to_string(t.scale), "> 0");
-    }
+    check_scale(where, t.scale);
+    check_zero(where, t, t.zero_point);
+    check_channel_scales(p, t, where);
     inputs += t.role == static_cast<uint32_t>(TensorRole::kInput);
     outputs += t.role == static_cast<uint32_t>(TensorRole::kOutput);
     total = sat_add(total, bytes_of(t));
@@ -72,6 +104,30 @@ void check_tensors(const Program& p, uint64_t memory_limit) {
   if (inputs == 0 || outputs == 0) {
     invalid("tensors", "a network has inputs and outputs", str(uint64_t{inputs}) + " and " + str(uint64_t{outputs}),
             "at least one of each");
+  }
+}
+
+// Only what the host alone turns into reals, or copies of it, may have scales per channel or a zero point that is no
+// code.
+void check_copied(const Program& p, const KernelRecord& k, const std::string& where) {
+  switch (static_cast<Opcode>(k.opcode)) {
+    case Opcode::kConcatenate:
+    case Opcode::kSlice:
+    case Opcode::kTranspose:
+    case Opcode::kReshape:
+    case Opcode::kDepthToSpace:
+    case Opcode::kSpaceToDepth:
+    case Opcode::kResizeNearest:
+      return;
+    default:
+      break;
+  }
+  for (uint32_t j = 0; j < k.operand_count; ++j) {
+    const TensorRecord& t = p.tensors[p.operand(k, j)];
+    if (t.scales_offset != kNone || t.zero_point < 0 || t.zero_point > top_code(t)) {
+      invalid(where, "it computes with a tensor whose channels differ, or whose zero point is no code",
+              printable(p.tensor_names[p.operand(k, j)]), "one scale, and a zero point among the codes");
+    }
   }
 }
 
@@ -128,6 +184,7 @@ void check_dataflow(const Program& p) {
                 "a network input or the output of an earlier kernel");
       }
     }
+    check_copied(p, k, where);
     if (k.output >= p.tensors.size()) {
       invalid(where, "its output is not a tensor", str(k.output), "below " + str(uint64_t{p.tensors.size()}));
     }
@@ -261,6 +318,18 @@ void check_buffers(const Program& p) {
 }
 
 }  // namespace
+
+std::vector<ChannelScales> read_channel_scales(const Program& program) {
+  std::vector<ChannelScales> all(program.tensors.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const TensorRecord& t = program.tensors[i];
+    for (uint32_t c = 0; t.scales_offset != kNone && c < t.channels; ++c) {
+      all[i].scale.push_back(load_f32(program.constants.data + t.scales_offset + size_t{4} * c));
+      all[i].zero.push_back(load_i32(program.constants.data + t.zeros_offset + size_t{4} * c));
+    }
+  }
+  return all;
+}
 
 void verify_program(const Program& program, uint64_t memory_limit) {
   check_target(program);

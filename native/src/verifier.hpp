@@ -13,6 +13,7 @@ namespace headrace {
 constexpr uint64_t kDefaultMemoryLimit = uint64_t{8} << 30;
 constexpr uint32_t kDimensionLimit = 1u << 24;
 constexpr uint32_t kWindowLimit = 1u << 16;
+constexpr int32_t kZeroPointLimit = (1 << 24) - (1 << 16);  // code - zero point is then exact in float32
 constexpr int64_t kAccumulatorLimit = INT32_MAX;
 
 // Saturating arithmetic: a hostile size stays "too big" instead of wrapping.
@@ -51,6 +52,9 @@ inline bool is_window(microcode::Opcode op) {
   using microcode::Opcode;
   return op == Opcode::kConvolution || op == Opcode::kDepthwise || op == Opcode::kPoolMax || op == Opcode::kPoolSum;
 }
+
+// The scales per channel of a verified program.
+std::vector<ChannelScales> read_channel_scales(const Program& program);
 
 // Throws Failure 26 (or 7 for what this device does not do yet).
 void verify_program(const Program& program, uint64_t memory_limit);

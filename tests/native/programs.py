@@ -69,10 +69,15 @@ class Builder:
         role: TensorRole = TensorRole.INTERNAL,
         size: int = 1,
         scale: float = 0.5,
+        channels: tuple[Array, Array] | None = None,
     ) -> int:
+        """``channels`` are the scales and zero points of an output's channels."""
         p = self.program
         offset, length = p.add_string(name)
         p.tensors.append(TensorRecord(offset, length, *shape, size, int(role), 0, zero, scale))
+        if channels is not None:
+            p.tensors[-1].scales_offset = p.add_constant(channels[0].astype(np.float32))
+            p.tensors[-1].zeros_offset = p.add_constant(channels[1].astype(np.int32))
         return len(p.tensors) - 1
 
     def kernel(self, name: str, opcode: Opcode, inputs: list[int], output: int, **fields: Any) -> KernelRecord:
@@ -111,9 +116,15 @@ def hef_of(program: Program) -> bytes:
                 data_bytes=record.element_bytes,
                 scale=record.scale,
                 zero_point=record.zero_point,
+                channel_scales=tuple(_own(program, record.scales_offset, "f4", record)),
+                channel_zero_points=tuple(_own(program, record.zeros_offset, "i4", record)),
             )
         )
     return write_hef(HefDescription("net", tuple(streams)), encode(program))
+
+
+def _own(program: Program, offset: int, dtype: str, record: TensorRecord) -> list[Any]:
+    return [] if offset == NONE else constant(program, offset, dtype, record.channels).tolist()
 
 
 # --- the interpreter ------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from native.programs import Builder, add_pipeline, hef_of
 
 C_SOURCE = r"""
 #include <headrace/headrace.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,22 @@ int main(int argc, char** argv) {
   if (headrace_network_infer(network, 2, &input, 1, &output, 1) != HEADRACE_NOT_FOUND) return 11;
   if (headrace_network_infer(network, 2, NULL, 0, &output, 1) != HEADRACE_INVALID_ARGUMENT) return 12;
   if (headrace_network_infer(NULL, 2, NULL, 0, NULL, 0) != HEADRACE_INVALID_ARGUMENT) return 13;
+  if (headrace_network_stream(network, HEADRACE_OUTPUT, 0, &info) != HEADRACE_SUCCESS || info.scale != 0.5f) return 21;
+  if (info.channel_scales != NULL || info.channel_zero_points != NULL) return 22;
+  if (headrace_network_stream(network, HEADRACE_OUTPUT, 1, &info) != HEADRACE_SUCCESS || info.scale != 0) return 23;
+  if (info.channels != 4 || info.channel_scales == NULL || info.channel_zero_points == NULL) return 24;
+  float reals[24], parts[24];
+  for (int i = 0; i < 24; ++i) reals[i] = 0.5f * (float)(i * 5);
+  headrace_buffer real_input = {"x", reals, sizeof reals}, parts_output = {"parts", parts, sizeof parts};
+  if (headrace_network_infer_float(network, 1, &real_input, 1, &parts_output, 1) != HEADRACE_SUCCESS) return 25;
+  for (int i = 0; i < 24; ++i) {
+    if (parts[i] != info.channel_scales[i % 4] * (float)(i * 5 - info.channel_zero_points[i % 4])) return 26;
+  }
+  /* A caller built against the header from before has a shorter struct, behind which nothing is written. */
+  memset(&info, 0x55, sizeof info);
+  info.struct_size = offsetof(headrace_stream_info, channel_scales);
+  if (headrace_network_stream(network, HEADRACE_OUTPUT, 1, &info) != HEADRACE_SUCCESS || info.channels != 4) return 27;
+  if (((unsigned char*)&info.channel_scales)[0] != 0x55) return 28;
   headrace_timing timing = {sizeof timing};
   if (headrace_network_timing(network, &timing, NULL, 0) != HEADRACE_SUCCESS || timing.fps <= 0) return 14;
   headrace_version empty = {0};
@@ -74,7 +91,9 @@ int main(int, char** argv) {
   auto network = device->load_file(argv[1]);
   if (!network || device->arch() != "hailo8" || network->name() != "net") return 3;
   const auto streams = network->streams(HEADRACE_OUTPUT);
-  if (streams.size() != 1 || streams[0].frame_bytes() != 24) return 4;
+  if (streams.size() != 2 || streams[0].frame_bytes() != 24) return 4;
+  if (!streams[0].channel_scales.empty() || streams[1].channel_scales != std::vector<float>{640, 0.25f, 1, 3}) return 7;
+  if (streams[1].channel_zero_points != std::vector<int32_t>{0, 128, -976000, 7}) return 8;
   std::vector<float> in(24, 1.5f), out(24);
   const auto done = network->infer_float(1, {{"x", in.data(), 96}}, {{"y", out.data(), 96}});
   if (!done || out != in) return 5;
@@ -111,6 +130,8 @@ def test_an_installed_library_serves_c_and_cpp(library: Path, tmp_path: Path) ->
     b = Builder()
     x = b.tensor("x", (2, 3, 4), 0, TensorRole.INPUT)
     b.kernel("y", Opcode.RESHAPE, [x], b.tensor("y", (2, 3, 4), 0, TensorRole.OUTPUT))
+    own = np.array([640, 0.25, 1, 3]), np.array([0, 128, -976000, 7])
+    b.kernel("parts", Opcode.RESHAPE, [x], b.tensor("parts", (2, 3, 4), 0, TensorRole.OUTPUT, channels=own))
     b.build()
     add_pipeline(b.program)
     (tmp_path / "net.hef").write_bytes(hef_of(b.program))

@@ -32,8 +32,12 @@ def every_opcode() -> Program:
     b = Builder()
     x = b.tensor("x", (8, 6, 8), 10, TensorRole.INPUT)
 
+    own = np.linspace(0.1, 2, 202), np.arange(202) * 1000 - 9
+
     def add(name: str, opcode: Opcode, inputs: list[int], shape: tuple[int, int, int], **more: Any) -> int:
-        y = b.tensor(name, shape, 10, TensorRole.OUTPUT if name == "end" else TensorRole.INTERNAL)
+        end = name == "end"
+        role = TensorRole.OUTPUT if end else TensorRole.INTERNAL
+        y = b.tensor(name, shape, 10, role, channels=own if end else None)
         b.kernel(name, opcode, inputs, y, **more)
         return y
 
@@ -220,6 +224,11 @@ def broken(change: Any) -> str:
     return str(error.value)
 
 
+def own_scale(p: Program, form: str, value: float, which: str = "scales_offset") -> None:
+    at = getattr(p.tensors[-1], which) + 4 * 201
+    p.constants[at : at + 4] = struct.pack(form, value)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -251,6 +260,25 @@ def broken(change: Any) -> str:
         (lambda p, k: setattr(p.contexts[0], "kernel_count", 3), "they do not cover the kernels"),
         (lambda p, k: setattr(p.buffers[0], "capacity_rows", 0), "it holds no row"),
         (lambda p, k: setattr(p.tensors[0], "element_bytes", 2), "read 16-bit tensors are not built yet"),
+        (lambda p, k: own_scale(p, "<f", 0.0), "the scale is not a positive, normal number"),
+        (lambda p, k: own_scale(p, "<f", -1.0), "the scale is not a positive, normal number"),
+        (lambda p, k: own_scale(p, "<f", float("nan")), "the scale is not a positive, normal number"),
+        (lambda p, k: own_scale(p, "<f", float("inf")), "the scale is not a positive, normal number"),
+        (lambda p, k: own_scale(p, "<f", 1e-40), "the scale is not a positive, normal number"),
+        (lambda p, k: own_scale(p, "<i", 2**24, "zeros_offset"), "the zero point is out of range"),
+        (lambda p, k: own_scale(p, "<i", -(2**31), "zeros_offset"), "the zero point is out of range"),
+        (lambda p, k: setattr(p.tensors[-1], "zeros_offset", NONE), "channels lie outside CONSTANTS"),
+        (lambda p, k: setattr(p.tensors[-1], "scales_offset", len(p.constants) - 800), "lie outside CONSTANTS"),
+        (lambda p, k: setattr(p.tensors[-1], "role", 0), "only outputs have a scale per channel"),
+        (
+            lambda p, k: (setattr(p.tensors[1], "scales_offset", 0), setattr(p.tensors[1], "zeros_offset", 0)),
+            "only outputs have a scale per channel",
+        ),
+        (lambda p, k: setattr(p.tensors[1], "zero_point", 256), "the zero point is not a code"),
+        (
+            lambda p, k: (setattr(p.tensors[1], "role", 2), setattr(p.tensors[1], "zero_point", 256)),
+            "it computes with a tensor whose channels differ, or whose zero point is no code",
+        ),
     ],
 )
 def test_the_verifier_says_what_is_wrong(change: Any, text: str) -> None:

@@ -498,6 +498,30 @@ def test_float_streams_follow_the_formula() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2])
+def test_float_outputs_have_the_scale_of_their_channel(size: int) -> None:
+    rng = np.random.default_rng(size)
+    top = 256**size - 1
+    scales = np.exp(rng.uniform(-12, 6, 7)).astype(np.float32)
+    zeros = np.array([0, 1, top, -1, 300 - 2**16, 2**24 - 2**16, -(2**24) + 2**16], np.int32)
+    b = Builder()
+    x = b.tensor("x", (3, 2, 7), 0, TensorRole.INPUT, size)
+    b.kernel("y", Opcode.RESHAPE, [x], b.tensor("y", (3, 2, 7), 0, TensorRole.OUTPUT, size, 1.0, (scales, zeros)))
+    b.kernel("far", Opcode.RESHAPE, [x], b.tensor("far", (3, 2, 7), -976_000, TensorRole.OUTPUT, size, 3e-4))
+    net = native.Device(None, 1, None).load(b.build())
+    codes = rng.integers(0, top + 1, (4, 3, 2, 7)).astype(f"u{size}")
+    codes.reshape(-1)[:2] = [0, top]
+    assert (net.infer({"x": codes})["y"] == codes).all()
+    got = net.infer_float({"x": 0.5 * codes.astype(np.float32)})
+    assert (got["y"] == scales * (codes.astype(np.int32) - zeros).astype(np.float32)).all()
+    assert (got["far"] == np.float32(3e-4) * (codes.astype(np.int32) + 976_000).astype(np.float32)).all()
+    infos = {info["name"]: info for info in net.outputs}
+    assert infos["y"]["channel_scales"] == tuple(scales.tolist())
+    assert infos["y"]["channel_zero_points"] == tuple(zeros.tolist())
+    assert (infos["y"]["scale"], infos["y"]["zero_point"]) == (0.0, 0)
+    assert (infos["far"]["channel_scales"], infos["far"]["zero_point"]) == ((), -976_000)
+
+
+@pytest.mark.parametrize("size", [1, 2])
 def test_resize_and_blocks(size: int) -> None:
     rng = np.random.default_rng(size)
     b = Builder()

@@ -68,7 +68,8 @@ class FakeNetwork:
     def _infos(direction: str) -> list[dict[str, Any]]:
         return [
             {"name": s.name, "height": s.height, "width": s.width, "channels": s.features,
-             "element_bytes": s.data_bytes, "scale": s.scale, "zero_point": s.zero_point}
+             "element_bytes": s.data_bytes, "scale": s.scale, "zero_point": s.zero_point,
+             "channel_scales": s.channel_scales, "channel_zero_points": s.channel_zero_points}
             for s in STREAMS if s.direction == direction
         ]  # fmt: skip
 

@@ -76,8 +76,12 @@ typedef struct headrace_stream_info {
   uint32_t order; /* headrace_order; NC when height and width are 1 */
   uint32_t height, width, channels;
   uint32_t element_bytes; /* 1 or 2 */
-  float scale;            /* real = scale * (code - zero_point) */
-  int32_t zero_point;
+  float scale;            /* real = scale * (code - zero_point); 0 where channels have scales of their own */
+  int32_t zero_point;     /* an output's may lie outside of the codes, where values are far from zero */
+  /* Outputs that join unlike values: `channels` numbers each, valid while the network is open, real = channel_scales[c]
+   * * (code - channel_zero_points[c]); else NULL. */
+  const float* channel_scales;
+  const int32_t* channel_zero_points;
 } headrace_stream_info;
 
 typedef struct headrace_layer_info {
@@ -179,7 +183,8 @@ HEADRACE_API headrace_status headrace_network_infer(headrace_network* network, s
                                                     const headrace_buffer* inputs, size_t input_count,
                                                     const headrace_buffer* outputs,
                                                     size_t output_count) HEADRACE_NOEXCEPT;
-/* The same with float32 buffers: q = clamp(rint_half_even(x / scale) + zero_point), x = scale * (q - zero_point). */
+/* The same with float32 buffers: q = clamp(rint_half_even(x / scale) + zero_point), x = scale * (q - zero_point), with
+ * each channel's own scale and zero point where a stream has them. */
 HEADRACE_API headrace_status headrace_network_infer_float(headrace_network* network, size_t frames,
                                                           const headrace_buffer* inputs, size_t input_count,
                                                           const headrace_buffer* outputs,

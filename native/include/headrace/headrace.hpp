@@ -41,8 +41,10 @@ struct Stream {
   std::string name;
   bool output = false;
   uint32_t height = 0, width = 0, channels = 0, element_bytes = 1;
-  float scale = 1;
+  float scale = 1;  // 0 where channels have scales of their own
   int32_t zero_point = 0;
+  std::vector<float> channel_scales;  // one per channel, or none
+  std::vector<int32_t> channel_zero_points;
 
   size_t elements() const { return size_t{height} * width * channels; }
   size_t frame_bytes() const { return elements() * element_bytes; }
@@ -59,8 +61,11 @@ class VirtualNetwork {
       headrace_stream_info info{};
       info.struct_size = sizeof info;
       if (headrace_network_stream(handle_.get(), direction, i, &info) != HEADRACE_SUCCESS) break;
+      const size_t own = info.channel_scales ? info.channels : 0;
       all.push_back({info.name, direction == HEADRACE_OUTPUT, info.height, info.width, info.channels,
-                     info.element_bytes, info.scale, info.zero_point});
+                     info.element_bytes, info.scale, info.zero_point,
+                     std::vector<float>(info.channel_scales, info.channel_scales + own),
+                     std::vector<int32_t>(info.channel_zero_points, info.channel_zero_points + own)});
     }
     return all;
   }

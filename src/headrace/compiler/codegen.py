@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import numpy as np
+
 from headrace.compiler.graph import Lowered, Stream
 from headrace.compiler.lower import Kernel
 from headrace.hef.description import HefDescription, StreamDescription
@@ -36,12 +38,12 @@ def generate(lowered: Lowered, plan: Partition, target: Target) -> Program:
     program = Program(target=TargetRecord())
     _target(program, target)
     index: dict[str, int] = {}
-    outputs = {s.tensor for s in lowered.outputs}
+    outputs = {s.tensor: s.quantization for s in lowered.outputs}
     for stream in lowered.inputs:
         _tensor(program, index, stream.tensor, stream.shape, stream.quantization, TensorRole.INPUT)
     for kernel in lowered.kernels:
         role = TensorRole.OUTPUT if kernel.name in outputs else TensorRole.INTERNAL
-        _tensor(program, index, kernel.name, kernel.shape, kernel.output, role)
+        _tensor(program, index, kernel.name, kernel.shape, outputs.get(kernel.name, kernel.output), role)
     position = {k.name: i for i, k in enumerate(lowered.kernels)}
     for number, context in enumerate(plan.contexts):
         for kernel in lowered.kernels[context.first : context.last]:
@@ -80,19 +82,22 @@ def _tensor(
 ) -> None:
     offset, length = program.add_string(name)
     index[name] = len(program.tensors)
-    program.tensors.append(
-        TensorRecord(
-            offset,
-            length,
-            shape[0],
-            shape[1],
-            shape[2],
-            quantization.bits // 8,
-            int(role),
-            zero_point=quantization.zero_point,
-            scale=quantization.scale,
-        )
+    record = TensorRecord(
+        offset,
+        length,
+        shape[0],
+        shape[1],
+        shape[2],
+        quantization.bits // 8,
+        int(role),
+        zero_point=quantization.zero_point,
+        scale=quantization.scale,
     )
+    if role == TensorRole.OUTPUT and not quantization.uniform:
+        # Inside, such codes are only copied, and nobody asks for their scales.
+        record.scales_offset = program.add_constant(np.array(quantization.scales, np.float32))
+        record.zeros_offset = program.add_constant(np.array(quantization.zero_points, np.int32))
+    program.tensors.append(record)
 
 
 def _kernel(program: Program, index: dict[str, int], kernel: Kernel, context: int) -> KernelRecord:
@@ -155,4 +160,6 @@ def _stream(stream: Stream, direction: str) -> StreamDescription:
         zero_point=stream.quantization.zero_point,
         original_names=tuple(names),
         order="NC" if vector else "NHWC",
+        channel_scales=stream.quantization.scales,
+        channel_zero_points=stream.quantization.zero_points,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headrace.compiler.bounds import check_bounds
@@ -17,7 +18,7 @@ from headrace.errors import (
 )
 from headrace.hef.microcode import Opcode
 from headrace.hn import Layer, Network
-from headrace.layers import check_network, output_quantization
+from headrace.layers import ScaleRule, check_network, definition_of, output_quantization, passed_quantization
 from headrace.numerics.quantization import TensorQuantization
 from headrace.timing import Family, Flow, Plane, RowRule, Work, work_of_layer
 from headrace.timing.work import is_quantized, plane_of
@@ -55,7 +56,7 @@ def lower_network(network: Network) -> Lowered:
     """
     _check_stage(network)
     check_network(network)
-    problems: list[HeadraceError] = []
+    problems: list[HeadraceError] = [InputFileError(d) for d in _changed_meanings(network)]
     kernels: list[Kernel] = []
     works: list[Work] = []
     for layer in network:
@@ -74,14 +75,14 @@ def lower_network(network: Network) -> Lowered:
         kinds = (UnsupportedModelError, InputFileError, NotBuiltYetError)
         kind = next((k for k in kinds if any(isinstance(e, k) for e in problems)), InputFileError)
         raise kind([d for error in problems for d in error.diagnostics])
-    inputs = tuple(_stream(layer, layer) for layer in network.input_layers)
+    inputs = tuple(Stream(layer, layer.name, layer.frame_shape, _input(layer)) for layer in network.input_layers)
     outputs: list[Stream] = []
     for layer, tensor in output_tensors(network):
         source = network[layer.inputs[0]]
         if tensor != source.name:
             kernels.append(_copy_kernel(layer, source))
             works.append(_copy_work(layer, source))
-        outputs.append(Stream(layer, tensor, source.frame_shape, output_quantization(source)))
+        outputs.append(Stream(layer, tensor, source.frame_shape, _host_side(layer, source)))
     planes = {w.output.tensor: w.output for w in works}
     flow = Flow(tuple(works), tuple(plane_of(s.layer) for s in inputs), tuple(planes[s.tensor] for s in outputs))
     return Lowered(network.name, tuple(kernels), flow, inputs, tuple(outputs))
@@ -129,8 +130,45 @@ def _tensor(layer: Layer) -> tuple[tuple[int, int, int], TensorQuantization]:
     return layer.frame_shape, output_quantization(layer)
 
 
-def _stream(layer: Layer, source: Layer) -> Stream:
-    return Stream(layer, source.name, source.frame_shape, output_quantization(source))
+def _input(layer: Layer) -> TensorQuantization:
+    """How the host makes codes of an input's values; they have one scale."""
+    found = output_quantization(layer)
+    if not found.computable:
+        rule, need = "an input has one scale, and a zero point among its codes", "one scale and zero point"
+        raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, str(found.pairs[:2]), need))
+    return found
+
+
+def _host_side(layer: Layer, source: Layer) -> TensorQuantization:
+    """How the host makes values of an output's codes."""
+    found = output_quantization(layer if is_quantized(layer) else source)
+    if found.axis != -1:
+        rule, got = "an output's scales go along its channels", f"along axis {found.axis}"
+        raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, got, "axis -1"))
+    return found
+
+
+def _changed_meanings(network: Network) -> Iterator[Diagnostic]:
+    """Layers that pass codes between tensors of which they would mean other values: a damaged quantised network."""
+    for layer in network:
+        definition = definition_of(layer.kind, layer.name)
+        passes = definition.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+        if not passes or not is_quantized(layer):
+            continue
+        inputs = [output_quantization(network[name]) for name in layer.inputs]
+        want = inputs[0] if len(set(inputs)) == 1 else None
+        if definition.copies_codes:
+            want = passed_quantization(layer, network.input_shapes(layer), inputs)
+        if want != output_quantization(layer):
+            rule = "a layer that passes codes unchanged has inputs of another scale"
+            got = ", ".join(_short(q) for q in inputs[:4])
+            need = _short(output_quantization(layer))
+            yield Diagnostic("E-COMPILE-SCALE", layer.name, rule, got, need, ("run optimize again",))
+
+
+def _short(quantization: TensorQuantization) -> str:
+    several = "" if quantization.uniform else f" and {len(quantization.runs) - 1} more"
+    return f"{quantization.bits} bits, scale {quantization.scale:.9g}, zero {quantization.zero_point}{several}"
 
 
 def _copy_kernel(layer: Layer, source: Layer) -> Kernel:

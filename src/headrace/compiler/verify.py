@@ -1,28 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must hold of every program before it leaves the compiler, checked on the bytes read again.
 
-The device verifies the same and more at load. Here a broken rule is our mistake, except for codes that change their
-meaning on the way, which a damaged quantised network can cause.
+The device verifies the same and more at load. Here a broken rule is our mistake.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.errors import Diagnostic, InputFileError, InternalError
-from headrace.hef.microcode import NONE, Opcode, Program, TensorRole, decode, encode
-
-CODES_PASS = frozenset(
-    {
-        Opcode.POOL_MAX,
-        Opcode.REDUCE_MAX,
-        Opcode.CONCATENATE,
-        Opcode.SLICE,
-        Opcode.PAD,
-        Opcode.TRANSPOSE,
-        Opcode.RESHAPE,
-    }
-)
+from headrace.errors import Diagnostic, InternalError
+from headrace.hef.microcode import NONE, Program, TensorRole, decode, encode
 
 
 def verify(program: Program) -> bytes:
@@ -33,16 +20,12 @@ def verify(program: Program) -> bytes:
 
     Raises:
         InternalError: a structural invariant does not hold.
-        InputFileError: a layer passes codes between tensors of different scales.
     """
     data = encode(program)
     again = decode(data)
     broken = [*_round_trip(program, again), *_dataflow(again), *_resources(again), *_contexts(again), *_edges(again)]
     if broken:
         raise InternalError(broken)
-    mismatched = list(_passing(again))
-    if mismatched:
-        raise InputFileError(mismatched)
     return data
 
 
@@ -146,19 +129,3 @@ def _edges(p: Program) -> Iterator[Diagnostic]:
             yield _problem(
                 p.name_of(p.tensors[buffer.tensor]), "a buffer holds no row", buffer.capacity_rows, "at least 1"
             )
-
-
-def _passing(p: Program) -> Iterator[Diagnostic]:
-    def meaning(tensor: int) -> tuple[int, float, int]:
-        t = p.tensors[tensor]
-        return t.element_bytes, t.scale, t.zero_point
-
-    for kernel in p.kernels:
-        if kernel.opcode in CODES_PASS:
-            want = meaning(kernel.output)
-            other = [meaning(t) for t in p.inputs_of(kernel) if meaning(t) != want]
-            if other:
-                rule = "a layer that passes codes unchanged has inputs of another scale"
-                yield Diagnostic(
-                    "E-COMPILE-SCALE", p.name_of(kernel), rule, str(other[0]), str(want), ("run optimize again",)
-                )

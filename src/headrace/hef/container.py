@@ -8,12 +8,15 @@ has nothing to send to a chip, and ``hw_arch`` 101 is accepted by none.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from headrace.errors import Diagnostic, InputFileError, UsageError
@@ -53,9 +56,11 @@ FORMAT_VERSION = 1  # header.version of the description; 0 makes hosts ignore th
 HW_ARCH = 101  # parsed by every host library, accepted by no device
 CFG_CHANNELS_COUNT = 255  # more than a host can allocate
 EXTENSION_PERIPH_CALCULATION = 26  # demanded by hosts from 4.21 on
+EXTENSION_SCALE_PER_FEATURE = 25  # some output has a scale per channel; then every stream lists one per channel
 MAX_PROTO_BYTES = 1 << 20  # bounds the memory of a parsed description
 MAX_FILE_BYTES = 4 << 30
 MAX_BUFFER_FIELD = 65535
+MAX_SHOWN_RUNS = 16
 _FORMATS = {"NHWC": 0, "NC": 2}
 _ORDERS = {0: "NHWC", 13: "NHWC", 2: "NC"}
 _LEVERS = ("compile the network again",)
@@ -129,6 +134,9 @@ def _message(description: HefDescription, microcode_size: int) -> Any:
     message.header.sdk_version = description.sdk_version
     message.header.version = FORMAT_VERSION
     message.extensions.add(type_index=EXTENSION_PERIPH_CALCULATION, name="PERIPH_CALCULATION_IN_HAILORT")
+    several = any(s.channel_scales for s in description.streams)
+    if several:
+        message.extensions.add(type_index=EXTENSION_SCALE_PER_FEATURE, name="OUTPUT_SCALE_PER_FEATURE")
     message.external_resources.add(name=isa.RESOURCE_NAME, offset=0, size=microcode_size)
     group = message.network_groups.add(sorted_outputs_order=[s.name for s in description.outputs])
     group.metadata.network_group_name = description.network_name
@@ -140,11 +148,11 @@ def _message(description: HefDescription, microcode_size: int) -> Any:
         context.metadata.SetInParent()
     for index, stream in enumerate(description.streams):
         home = contexts[0] if stream.direction == "input" else contexts[-1]
-        _fill_edge(home.metadata.edge_layers.add(), stream, index)
+        _fill_edge(home.metadata.edge_layers.add(), stream, index, several)
     return message
 
 
-def _fill_edge(edge: Any, stream: StreamDescription, index: int) -> None:
+def _fill_edge(edge: Any, stream: StreamDescription, index: int, several: bool) -> None:
     edge.direction = 0 if stream.direction == "input" else 1
     edge.pad_index = index
     edge.context_switch_info.edge_connection_type = 0  # boundary
@@ -164,8 +172,13 @@ def _fill_edge(edge: Any, stream: StreamDescription, index: int) -> None:
     base.data_bytes = stream.data_bytes
     base.buffer_indices.add(index=index, cluster_index=0)
     numbers = info.numeric_info
-    numbers.qp_zp = stream.zero_point
-    numbers.qp_scale = stream.scale
+    if several:
+        # Hosts that see extension 25 read the lists of every stream. Those of a stream of one scale repeat it.
+        numbers.qp_zps.extend(stream.channel_zero_points or [stream.zero_point] * stream.features)
+        numbers.qp_scales.extend(stream.channel_scales or [stream.scale] * stream.features)
+    if not stream.channel_scales:  # else 0, which hosts show for such an output
+        numbers.qp_zp = stream.zero_point
+        numbers.qp_scale = stream.scale
     numbers.limvals_min, numbers.limvals_max = stream.limvals or (0.0, 0.0)
 
 
@@ -325,7 +338,8 @@ def _description(message: Any, where: str, found: list[Diagnostic]) -> HefDescri
     if len(edges) > MAX_STREAMS:
         found.append(_content(where, "there are too many edge layers", len(edges), f"at most {MAX_STREAMS}"))
         return None
-    streams = [_stream(edge, f"{where}, edge layer {i}", found) for i, edge in enumerate(edges)]
+    several = EXTENSION_SCALE_PER_FEATURE in [e.type_index for e in message.extensions]
+    streams = [_stream(edge, several, f"{where}, edge layer {i}", found) for i, edge in enumerate(edges)]
     if any(s is None for s in streams):
         return None
     known = [s for s in streams if s is not None]
@@ -348,7 +362,7 @@ def _description(message: Any, where: str, found: list[Diagnostic]) -> HefDescri
     )
 
 
-def _stream(edge: Any, where: str, found: list[Diagnostic]) -> StreamDescription | None:
+def _stream(edge: Any, several: bool, where: str, found: list[Diagnostic]) -> StreamDescription | None:
     """The stream of an edge layer; None, with the reasons in ``found``, when it is not one."""
     before = len(found)
     info, base, numbers = edge.layer_info, edge.layer_info.edge_layer_base, edge.layer_info.numeric_info
@@ -380,11 +394,12 @@ def _stream(edge: Any, where: str, found: list[Diagnostic]) -> StreamDescription
             (base.height, base.width, base.features),
         ),
         (float(numbers.qp_zp).is_integer(), "the zero point is not a whole number", numbers.qp_zp, "a whole number"),
-        (not numbers.qp_zps and not numbers.qp_scales, "scales per feature are not supported", "a list", "none"),
+        *_lists(edge, several),
     )
     found += [_content(where, rule, got, need) for holds, rule, got, need in rules if not holds]
     if len(found) > before:
         return None
+    own = bool(edge.direction and numbers.qp_scales) and numbers.qp_scale == 0
     return StreamDescription(
         name=info.name,
         direction="output" if edge.direction else "input",
@@ -397,7 +412,31 @@ def _stream(edge: Any, where: str, found: list[Diagnostic]) -> StreamDescription
         limvals=(numbers.limvals_min, numbers.limvals_max),
         original_names=tuple(info.original_names),
         order="NC" if _ORDERS[base.format] == "NC" else "NHWC",
+        channel_scales=tuple(numbers.qp_scales) if own else (),
+        channel_zero_points=tuple(int(z) for z in numbers.qp_zps) if own else (),
     )
+
+
+def _lists(edge: Any, several: bool) -> Iterator[tuple[bool, str, object, object]]:
+    """The rules of scales per feature: with extension 25 every stream lists them, those of one scale repeat it."""
+    numbers, features = edge.layer_info.numeric_info, edge.layer_info.edge_layer_base.features
+    scales, zeros = numbers.qp_scales, numbers.qp_zps
+    if not several:
+        rule, got = "scales per feature without extension 25", f"{len(scales)} scales, {len(zeros)} zero points"
+        yield not scales and not zeros, rule, got, "none"
+        return
+    rule, got = "there is not one scale per feature", f"{len(scales)} scales, {len(zeros)} zero points"
+    yield len(scales) == len(zeros) == features, rule, got, features
+    broken = [z for z in zeros if not float(z).is_integer()]
+    yield not broken, "the zero point is not a whole number", broken[:1], "a whole number"
+    with np.errstate(over="ignore"):
+        broken = [s for s in scales if not (math.isfinite(s) and float(np.float32(s)) == s)]
+    yield not broken, "a scale is not a float32", broken[:1], "a finite float32"
+    if edge.direction == 0 or numbers.qp_scale != 0:
+        same = all(s == numbers.qp_scale for s in scales) and all(z == numbers.qp_zp for z in zeros)
+        yield same, "the list of a stream of one scale holds others", "other numbers", numbers.qp_scale
+    else:
+        yield numbers.qp_zp == 0, "a stream of several scales has a zero point of its own", numbers.qp_zp, 0
 
 
 def _microcode_place(message: Any, limit: int, where: str, found: list[Diagnostic]) -> tuple[int, int] | None:
@@ -458,8 +497,8 @@ def _stream_info(stream: StreamDescription) -> dict[str, Any]:
         "order": stream.order,
         "type": "UINT8" if stream.data_bytes == 1 else "UINT16",
         "frame_bytes": stream.frame_bytes,
-        "scale": stream.scale,
-        "zero_point": stream.zero_point,
+        "scale": list(stream.channel_scales) or stream.scale,
+        "zero_point": list(stream.channel_zero_points) or stream.zero_point,
         "limvals": list(stream.limvals or ()),
         "original_names": list(stream.original_names),
     }
@@ -480,7 +519,7 @@ def describe(hef: Hef) -> str:
         sizes = "x".join(str(v) for v in stream["shape"])
         lines.append(
             f"            {stream['direction'].capitalize():<6} {stream['name']} {stream['type']}, "
-            f"{stream['order']}({sizes}), scale {stream['scale']:.9g}, zero point {stream['zero_point']}"
+            f"{stream['order']}({sizes}), {_scales_text(stream)}"
         )
     code = info["microcode"]
     latency = f", {info['latency_ms']:.3f} ms" if info["latency_ms"] else ""
@@ -491,3 +530,18 @@ def describe(hef: Hef) -> str:
         f"    Written by: {info['sdk_version']}, CRC-32 {info['container']['crc32']}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _scales_text(stream: dict[str, Any]) -> str:
+    """Scale and zero point for people; of runs of channels where they differ."""
+    scales, zeros = stream["scale"], stream["zero_point"]
+    if not isinstance(scales, list):
+        return f"scale {scales:.9g}, zero point {zeros}"
+    pairs = list(zip(scales, zeros, strict=True))
+    starts = [i for i in range(len(pairs)) if i == 0 or pairs[i] != pairs[i - 1]]
+    shown = [
+        f"channels {a}-{b - 1}: scale {pairs[a][0]:.9g}, zero point {pairs[a][1]}"
+        for a, b in zip(starts, [*starts[1:], len(pairs)], strict=True)
+    ]
+    rest = f"; {len(shown) - MAX_SHOWN_RUNS} more" if len(shown) > MAX_SHOWN_RUNS else ""
+    return "; ".join(shown[:MAX_SHOWN_RUNS]) + rest

@@ -12,6 +12,7 @@ import numpy as np
 
 from headrace import __version__
 from headrace.errors import Diagnostic
+from headrace.numerics.quantization import MAX_ZERO_POINT, TensorQuantization, per_channel
 
 Direction = Literal["input", "output"]
 Order = Literal["NHWC", "NC"]
@@ -39,8 +40,10 @@ class StreamDescription:
         direction: ``"input"`` (host to device) or ``"output"``.
         height, width, features: one frame; ``NC`` has height and width 1.
         data_bytes: 1 (uint8 codes) or 2 (little-endian uint16 codes).
-        scale: ``real = scale · (code - zero_point)``; rounded to float32.
-        zero_point: code of real zero.
+        scale: ``real = scale · (code - zero_point)``; rounded to float32. Where channels differ, the first one's.
+        zero_point: code of real zero; an output's may lie outside of the codes.
+        channel_scales: outputs: one scale per channel, where they differ, else (); rounded to float32.
+        channel_zero_points: likewise.
         limvals: smallest and largest real value; by default those of the extreme codes. Rounded to float32.
         original_names: names of the tensor in the source model.
         order: ``"NHWC"`` or ``"NC"``.
@@ -57,11 +60,18 @@ class StreamDescription:
     limvals: tuple[float, float] | None = None
     original_names: tuple[str, ...] = ()
     order: Order = "NHWC"
+    channel_scales: tuple[float, ...] = ()
+    channel_zero_points: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        scale = _float32(self.scale)
+        object.__setattr__(self, "channel_scales", tuple(_float32(s) for s in self.channel_scales))
+        object.__setattr__(self, "channel_zero_points", tuple(self.channel_zero_points))
+        scale = self.channel_scales[0] if self.channel_scales else _float32(self.scale)
+        if self.channel_zero_points:
+            object.__setattr__(self, "zero_point", self.channel_zero_points[0])
         top = (1 << (8 * self.data_bytes)) - 1 if self.data_bytes in (1, 2) else 0
-        low, high = self.limvals or (scale * -self.zero_point, scale * (top - self.zero_point))
+        pairs = list(zip(self.channel_scales, self.channel_zero_points, strict=False)) or [(scale, self.zero_point)]
+        low, high = self.limvals or (min(s * -z for s, z in pairs), max(s * (top - z) for s, z in pairs))
         # "+ 0.0" turns the negative zero of a zero zero point into the plain one.
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "limvals", (_float32(low) + 0.0, _float32(high) + 0.0))
@@ -71,6 +81,13 @@ class StreamDescription:
     def shape(self) -> tuple[int, ...]:
         """Shape of one frame: (H, W, C), or (C,) for ``NC``."""
         return (self.features,) if self.order == "NC" else (self.height, self.width, self.features)
+
+    @property
+    def quantization(self) -> TensorQuantization:
+        """How the stream's codes map to reals."""
+        if not self.channel_scales:
+            return TensorQuantization(self.scale, self.zero_point, 8 * self.data_bytes)
+        return per_channel(self.channel_scales, self.channel_zero_points, 8 * self.data_bytes)
 
     @property
     def frame_bytes(self) -> int:
@@ -146,18 +163,34 @@ def check_stream(stream: StreamDescription, where: str) -> Iterator[Diagnostic]:
     sizes = (stream.height, stream.width, stream.features)
     if stream.data_bytes not in (1, 2):
         yield _bad(where, "codes have 1 or 2 bytes", stream.data_bytes, "1 or 2")
-    elif not 0 <= stream.zero_point < 1 << (8 * stream.data_bytes):
-        yield _bad(where, "the zero point is not a code", stream.zero_point, f"0 … {(1 << 8 * stream.data_bytes) - 1}")
+    else:
+        yield from _check_zeros(stream, where)
     if min(sizes) < 1 or stream.frame_bytes > MAX_FRAME_BYTES:
         shown = f"{' × '.join(map(str, sizes))} of {stream.data_bytes} bytes"
         yield _bad(where, "the frame size is out of range", shown, "sizes of at least 1, below 2^32 bytes in all")
-    if not (math.isfinite(stream.scale) and stream.scale >= MIN_SCALE):
-        yield _bad(where, "the scale is not usable as float32", stream.scale, "a finite number, at least 2^-126")
+    wrong = [s for s in (stream.scale, *stream.channel_scales) if not (math.isfinite(s) and s >= MIN_SCALE)]
+    if wrong:
+        yield _bad(where, "the scale is not usable as float32", wrong[0], "a finite number, at least 2^-126")
     low, high = stream.limvals or (0.0, 0.0)
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         yield _bad(where, "the value range is not usable", f"{low} … {high}", "two finite numbers in ascending order")
     for original in stream.original_names:
         yield from _check_text(original, where, "original name", 4096)
+
+
+def _check_zeros(stream: StreamDescription, where: str) -> Iterator[Diagnostic]:
+    """Zero points, and one scale and zero point per channel or none."""
+    lengths = {len(stream.channel_scales), len(stream.channel_zero_points)}
+    if lengths != {0} and (stream.direction != "output" or lengths != {stream.features}):
+        got = f"{len(stream.channel_scales)} scales, {len(stream.channel_zero_points)} zero points"
+        yield _bad(where, "there is not one scale per channel", got, f"{stream.features}, of an output")
+    zeros = (stream.zero_point, *stream.channel_zero_points)
+    if stream.direction == "output":
+        far = [z for z in zeros if abs(z) > MAX_ZERO_POINT]
+        if far:
+            yield _bad(where, "a zero point is out of range", far[0], f"within {MAX_ZERO_POINT} of 0")
+    elif not 0 <= stream.zero_point < 1 << (8 * stream.data_bytes):
+        yield _bad(where, "the zero point is not a code", stream.zero_point, f"0 … {(1 << 8 * stream.data_bytes) - 1}")
 
 
 def _check_name(name: str, where: str, what: str) -> Iterator[Diagnostic]:

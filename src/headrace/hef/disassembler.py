@@ -172,9 +172,10 @@ def _target_lines(program: Program) -> Iterator[str]:
 def _tensor_line(program: Program, index: int, tensor: TensorRecord) -> str:
     kind = {1: "u8", 2: "u16"}.get(tensor.element_bytes, f"{tensor.element_bytes} bytes")
     name = printable_name(program, tensor.name_offset, tensor.name_length)
+    own = "  (first of a scale per channel)" if tensor.scales_offset != NONE else ""
     return (
         f"  t{index}  {tensor.height}x{tensor.width}x{tensor.channels} {kind}  {_enum(TensorRole, tensor.role)}"
-        f"  zero {tensor.zero_point}  scale {tensor.scale:.9g}  {name}"
+        f"  zero {tensor.zero_point}  scale {tensor.scale:.9g}{own}  {name}"
     )
 
 

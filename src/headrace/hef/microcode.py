@@ -29,7 +29,7 @@ from headrace.errors import Diagnostic, InputFileError
 MAGIC = b"HRMC"
 # A device runs exactly its own version; a test demands another one when the layout changes.
 VERSION_MAJOR = 2  # records, opcodes or their meaning
-VERSION_MINOR = 1
+VERSION_MINOR = 2
 RESOURCE_NAME = "headrace.microcode"
 SECTION_ALIGNMENT = 64
 TARGET_TEXT_BYTES = 16  # of a TargetRecord, before its numbers: where its texts are stored
@@ -173,8 +173,10 @@ class TensorRecord(Record):
     element_bytes: int = _f("u8", "1 or 2 (little-endian unsigned codes)")
     role: int = _f("u8", "TensorRole")
     reserved: int = _f("u16", "0")
-    zero_point: int = _f("i32", "code of real zero, 0 … 2^(8·element_bytes) - 1")
+    zero_point: int = _f("i32", "code of real zero, 0 … 2^(8·element_bytes) - 1; an output's may lie outside of them")
     scale: float = _f("f32", "real = scale · (code - zero_point)", 1.0)
+    scales_offset: int = _f("u32", "outputs: f32[channels], each channel's own scale, in CONSTANTS, or NONE", NONE)
+    zeros_offset: int = _f("u32", "outputs: i32[channels], each channel's own zero point, in CONSTANTS, or NONE", NONE)
 
 
 @dataclass

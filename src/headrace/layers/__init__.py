@@ -16,6 +16,7 @@ from headrace.layers.base import (
     store_requantization,
     write_attributes,
 )
+from headrace.layers.passing import passed_quantization
 
 __all__ = [
     "Counts",
@@ -33,6 +34,7 @@ __all__ = [
     "matmul",
     "move",
     "output_quantization",
+    "passed_quantization",
     "pool",
     "quantized_view",
     "resize",

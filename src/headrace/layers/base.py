@@ -101,6 +101,7 @@ class LayerDefinition:
     scale_rule: ClassVar[ScaleRule] = ScaleRule.OWN
     operands: ClassVar[tuple[int, int]] = (1, 1)  # least and greatest number of inputs
     has_integer_form: ClassVar[bool] = True
+    copies_codes: ClassVar[bool] = False  # every element of the output is an element of an input
     description: ClassVar[str] = ""
 
     @classmethod
@@ -287,9 +288,33 @@ def check_network(network: Network) -> None:
 
 
 def output_quantization(layer: Layer) -> TensorQuantization:
-    """Quantisation of a layer's output tensor in a quantised network."""
+    """Quantisation of a layer's output tensor in a quantised network.
+
+    Raises:
+        InputFileError: it is absent or not valid, or has scales for another number of channels.
+    """
     raw = (layer.quantization or {}).get("output")
-    return TensorQuantization.from_dict(raw, layer.name)
+    found = TensorQuantization.from_dict(raw, layer.name)
+    shape = layer.output_shape[1:]
+    if not found.uniform and (len(shape) < -found.axis or shape[found.axis] != len(found.scales)):
+        got = f"{len(found.scales)} along axis {found.axis} of {list(shape)}"
+        rule = "a tensor has scales for another number of elements"
+        raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, got, "one per element of the axis"))
+    return found
+
+
+def _operands(network: Network, layer: Layer) -> list[TensorQuantization]:
+    """Quantisation of each input; one scale and a zero point among the codes where the layer computes with them."""
+    found = [output_quantization(network[name]) for name in layer.inputs]
+    if definition_of(layer.kind, layer.name).copies_codes:
+        return found
+    for name, quantization in zip(layer.inputs, found, strict=True):
+        if not quantization.computable:
+            rule = f"{layer.kind} computes with a tensor whose channels differ, or whose zero point is no code"
+            got = f"{name}: {len(quantization.pairs)} scales, zero point {quantization.zero_point}"
+            need = "one scale and zero point, among the codes"
+            raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, got, need, ("run optimize again",)))
+    return found
 
 
 def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
@@ -320,7 +345,7 @@ def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
             ) from None
     return QuantizedLayer(
         layer=layer,
-        inputs=[output_quantization(network[name]) for name in layer.inputs],
+        inputs=_operands(network, layer),
         output=output_quantization(layer),
         requantization=rq,
         params=params,

@@ -30,6 +30,7 @@ class CodesPass(LayerDefinition):
     """Float and integer meaning are the same movement; :meth:`move` is written once for both."""
 
     scale_rule = ScaleRule.PASSES
+    copies_codes = True
 
     @classmethod
     def move(cls, ops: Any, attributes: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
@@ -79,6 +80,7 @@ class InputLayer(CodesPass):
     attributes = InputAttributes
     operands = (0, 0)
     scale_rule = ScaleRule.OWN
+    copies_codes = False
     description = "A network input."
 
     @classmethod
@@ -92,21 +94,40 @@ class InputLayer(CodesPass):
         return attributes.shape
 
 
+@dataclass(frozen=True)
+class OutputAttributes(InputAttributes):
+    """offset: what is added to the values, one number or one per channel; `optimize` takes it out of a bias before, so
+    that values far from zero keep their differences. Codes pass; the output's zero point says it.
+    """
+
+    offset: tuple[float, ...] = ()
+
+
 @register
 class OutputLayer(CodesPass):
     kind = "output_layer"
     prefix = "output_layer"
-    attributes = InputAttributes
+    attributes = OutputAttributes
     description = "A network output."
 
     @classmethod
     def output_shape(
-        cls, attributes: InputAttributes, shapes: Sequence[tuple[int, ...]], where: str
+        cls, attributes: OutputAttributes, shapes: Sequence[tuple[int, ...]], where: str
     ) -> tuple[int, ...]:
+        if len(attributes.offset) not in (0, 1, shapes[0][-1]):
+            raise shape_error(where, "offset has the wrong length", len(attributes.offset), f"1 or {shapes[0][-1]}")
         return tuple(shapes[0])
 
     @classmethod
-    def move(cls, ops: Any, attributes: InputAttributes, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
+    def forward_float(
+        cls, ops: FloatOps[AnyTensor], attributes: OutputAttributes, params: Mapping[str, Array], inputs: Sequence[Any]
+    ) -> Any:
+        if not attributes.offset:
+            return inputs[0]
+        return ops.add(inputs[0], ops.constant(np.array(attributes.offset, np.float32), inputs[0]))
+
+    @classmethod
+    def move(cls, ops: Any, attributes: OutputAttributes, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return inputs[0]
 
 
@@ -168,6 +189,7 @@ class Pad(CodesPass):
     kind = "external_pad"
     prefix = "external_pad"
     attributes = PadAttributes
+    copies_codes = False
     description = "Padding with real zero that no convolution absorbs."
 
     @classmethod

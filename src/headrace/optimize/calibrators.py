@@ -48,6 +48,10 @@ class Calibrator:
             return _inside(histogram.percentile(*self.percentiles), low, high)
         return histogram.least_error(low, high, bits)
 
+    def asks(self, names: Sequence[str]) -> bool:
+        """Whether the user gave one of these tensors a range."""
+        return any(name in self.clippings for name in names)
+
     def _joined(self, network: Network, names: Sequence[str]) -> Histogram | None:
         """Of the group's computed tensors; views and copies of them do not count twice."""
         joined: Histogram | None = None

@@ -12,7 +12,7 @@ from headrace.data.calibration import check_frames, range_notes
 from headrace.errors import AccuracyError, DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
-from headrace.optimize import calibrators, channel_scales, equalization
+from headrace.optimize import calibrators, channel_scales, equalization, parts
 from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
 from headrace.optimize.ranges import ScaleGroups, insert_rescales, scale_groups
@@ -57,7 +57,7 @@ def optimize(
     prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
     check_freezable(prepared)
     groups = _joined_scales(prepared, records)
-    wanted = calibrators.request(prepared, options.calibrator, clippings)
+    wanted = calibrators.request(prepared, options.calibrator, clippings) | parts.request(prepared)
     if options.equalization:
         wanted |= equalization.request(prepared) | channel_scales.request(prepared)
     statistics = collect(prepared, data, frames, options, progress, wanted)

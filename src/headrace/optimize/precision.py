@@ -15,7 +15,8 @@ from typing import Any
 from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import ActivationAttributes
-from headrace.numerics.quantization import TensorQuantization, from_range
+from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
+from headrace.optimize.parts import passed_on
 from headrace.optimize.ranges import ScaleGroups, has_meant_range
 from headrace.optimize.sensitivity import Sensitivity, predicted_noise
 
@@ -55,10 +56,12 @@ def _reads_wide(layer: Layer) -> bool:
 
 def widened(network: Network, names: list[str], quantization: TensorQuantization) -> TensorQuantization:
     """Sixteen bits for a group of tensors: a range fixed by its meaning stays, any other gets room."""
-    low, high = quantization.limits
-    if any(_bounded(network, network[name]) for name in names):
-        return from_range(low, high, WIDE)
-    return from_range(HEADROOM * low, HEADROOM * high, WIDE)
+    room = 1.0 if any(_bounded(network, network[name]) for name in names) else HEADROOM
+    low, high = (room * ends for ends in quantization.spans)
+    if quantization.uniform:
+        return from_range(float(low), float(high), WIDE)
+    wide = [from_range(float(a), float(b), WIDE) for a, b in zip(low.flat, high.flat, strict=True)]
+    return per_channel([q.scale for q in wide], [q.zero_point for q in wide], WIDE, quantization.axis)
 
 
 def _bounded(network: Network, layer: Layer) -> bool:
@@ -77,13 +80,19 @@ def share(found: Mapping[str, Sensitivity], tensors: Mapping[str, TensorQuantiza
 
 
 def apply(
-    network: Network, tensors: Mapping[str, TensorQuantization], chosen: list[list[str]]
+    network: Network, groups: ScaleGroups, tensors: Mapping[str, TensorQuantization], chosen: list[list[str]]
 ) -> dict[str, TensorQuantization]:
     """Quantisations of all tensors with 16 bits for these groups."""
     result = dict(tensors)
     for names in chosen:
-        wide = widened(network, names, tensors[names[0]])
-        result.update(dict.fromkeys(names, wide))
+        computed = {
+            name: widened(network, members, tensors[name])
+            for members in groups.computed(network, names)
+            for name in members
+        }
+        passed = passed_on(network, [name for name in names if name in groups.copied], computed)
+        assert passed is not None  # as it was with 8 bits
+        result.update(passed)
     return result
 
 

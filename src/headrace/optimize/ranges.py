@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
-from headrace.hn import Layer, Network
+from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization, from_range
+from headrace.optimize import parts
 from headrace.optimize.statistics import Ranges
 from headrace.passes import fresh_name
 
@@ -23,13 +25,23 @@ class RangeChoice(Protocol):
         self, network: Network, names: Sequence[str], low: float, high: float, bits: int
     ) -> tuple[float, float]: ...
 
+    def asks(self, names: Sequence[str]) -> bool:
+        """Whether the user gave one of these tensors a range."""
+        ...
+
 
 class ScaleGroups:
-    """Union-find over tensors (named by their layers); a group's name is its first member in network order."""
+    """Union-find over tensors (named by their layers); a group's name is its first member in network order.
+
+    Attributes:
+        copied: layers that copy codes on the way to outputs. They share a group with what they read, but not always a
+            scale: see :mod:`headrace.optimize.parts`.
+    """
 
     def __init__(self, network: Network) -> None:
         self._parent = {name: name for name in network.layers}
         self._order = {name: i for i, name in enumerate(network.layers)}
+        self.copied = parts.copied_only(network)
 
     def find(self, name: str) -> str:
         while self._parent[name] != name:
@@ -40,6 +52,20 @@ class ScaleGroups:
     def union(self, a: str, b: str) -> None:
         first, second = sorted((self.find(a), self.find(b)), key=self._order.__getitem__)
         self._parent[second] = first
+
+    def computed(self, network: Network, names: Sequence[str]) -> list[list[str]]:
+        """The tensors of a group that are not only copied, in sets that must share a scale in any case."""
+        rest = [name for name in names if name not in self.copied]
+        inside, sets = set(rest), {name: [name] for name in rest}
+        for name in rest:
+            if definition_of(network[name].kind).scale_rule not in (ScaleRule.PASSES, ScaleRule.CONCAT):
+                continue
+            for source in network[name].inputs:
+                mine, theirs = sets[name], sets.get(source, [])
+                if source in inside and mine is not theirs:
+                    joined = sorted(mine + theirs, key=self._order.__getitem__)
+                    sets.update(dict.fromkeys(joined, joined))
+        return list({id(members): members for members in sets.values()}.values())
 
     def members(self) -> dict[str, list[str]]:
         groups: dict[str, list[str]] = {}
@@ -123,6 +149,7 @@ def tensor_quantizations(
     raw_inputs: Mapping[str, bool],
     bits: int,
     calibrator: RangeChoice | None = None,
+    spans: Mapping[str, Array] | None = None,
 ) -> dict[str, TensorQuantization]:
     """One quantisation per layer name; members of a group get equal ones.
 
@@ -133,18 +160,67 @@ def tensor_quantizations(
         raw_inputs: which inputs take raw bytes.
         bits: of tensors that ask for nothing else.
         calibrator: narrows a group's range; by default all that was measured is covered.
+        spans: range of each channel, of layers that have them.
     """
     result: dict[str, TensorQuantization] = {}
+    measured = _Measured(network, ranges, spans or {}, calibrator)
     for names in groups.members().values():
         wide = max(int((network[n].quantization or {}).get("precision", {}).get("bits", bits)) for n in names)
         if any(raw_inputs.get(n, False) for n in names):
-            quantization = RAW_IMAGE
-        else:
-            pairs = [natural_range(network, network[n], ranges.output[n]) for n in names]
-            low, high = min(p[0] for p in pairs), max(p[1] for p in pairs)
-            if calibrator is not None:
-                low, high = calibrator.choose(network, names, low, high, wide)
-            quantization = from_range(low, high, wide)
-        for name in names:
-            result[name] = quantization
+            result.update(dict.fromkeys(names, RAW_IMAGE))
+            continue
+        apart = measured.apart(groups, names, wide)
+        if apart is None:
+            one = measured.choose(names, wide)
+            copied = [n for n in names if n in groups.copied]
+            # Offsets of outputs shift their zero points.
+            apart = parts.passed_on(network, copied, {n: one for n in names if n not in groups.copied})
+        result.update(apart if apart is not None else dict.fromkeys(names, measured.choose(names, wide)))
     return result
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What ranges are chosen from."""
+
+    network: Network
+    ranges: Ranges
+    spans: Mapping[str, Array]
+    calibrator: RangeChoice | None
+
+    def span(self, names: Sequence[str]) -> tuple[float, float]:
+        """The union of the tensors' natural ranges."""
+        pairs = [natural_range(self.network, self.network[n], self.ranges.output[n]) for n in names]
+        return min(p[0] for p in pairs), max(p[1] for p in pairs)
+
+    def choose(self, names: Sequence[str], bits: int) -> TensorQuantization:
+        """One quantisation for the tensors ``names``."""
+        low, high = self.span(names)
+        if self.calibrator is not None:
+            low, high = self.calibrator.choose(self.network, names, low, high, bits)
+        return from_range(low, high, bits)
+
+    def apart(self, groups: ScaleGroups, names: Sequence[str], bits: int) -> dict[str, TensorQuantization] | None:
+        """A quantisation for each part of a group; ``None`` where its parts are alike or cannot be kept apart."""
+        copied = [name for name in names if name in groups.copied]
+        asked = self.calibrator is not None and self.calibrator.asks(copied)
+        if not copied or asked or not parts.describable(self.network):
+            return None
+        sets = groups.computed(self.network, names)
+        own = {members[0]: self._by_channel(members, groups, bits) for members in sets}
+        if not parts.unlike([self.span(members) for members in sets], parts.UNLIKE) and not any(own.values()):
+            return None
+        chosen: dict[str, TensorQuantization] = {}
+        for members in sets:
+            chosen.update(dict.fromkeys(members, own[members[0]] or self.choose(members, bits)))
+        return parts.passed_on(self.network, copied, chosen)
+
+    def _by_channel(self, names: Sequence[str], groups: ScaleGroups, bits: int) -> TensorQuantization | None:
+        """A scale for each run of unlike channels of a layer that can have them, else ``None``."""
+        layer = self.network[names[0]]
+        if len(names) > 1 or layer.name not in self.spans or not parts.can_differ(self.network, layer, groups.copied):
+            return None
+        if self.calibrator is not None and self.calibrator.asks(names):
+            return None
+        found = parts.by_channel(self.spans[layer.name], bits)
+        return None if found.uniform else found

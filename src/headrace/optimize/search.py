@@ -90,7 +90,9 @@ class Search:
     def _freeze(self, network: Network, statistics: Statistics, mode: str, label: str) -> Trial:
         calibrator = Calibrator(mode, self.options.percentiles, self.clippings, statistics.histograms)
         bits = self.options.activation_bits
-        tensors = tensor_quantizations(network, self.groups, statistics.ranges, self.raw, bits, calibrator)
+        tensors = tensor_quantizations(
+            network, self.groups, statistics.ranges, self.raw, bits, calibrator, statistics.spans
+        )
         return self.judge.freeze(label, network, statistics, tensors)
 
     def _calibrate(self, network: Network, statistics: Statistics, modes: Sequence[str]) -> tuple[Trial, list[Trial]]:
@@ -128,7 +130,7 @@ class Search:
         part = precision.share(self._sensitivities(best.prepared), best.tensors, names)
         if asked is None and part < precision.LEAST_SHARE:
             return best
-        tensors = precision.apply(best.prepared, best.tensors, chosen)
+        tensors = precision.apply(best.prepared, self.groups, best.tensors, chosen)
         trial = self.judge.freeze(precision.NAME, best.prepared, best.statistics, tensors, best.moments)
         taken = asked == precision.WIDE or trial.better_than(best, precision.LEAST_GAIN_DB)
         reason = f"{len(chosen)} groups of tensors, {100 * part:.0f} % of the predicted noise from rounding activations"

@@ -119,14 +119,14 @@ class _Walk:
 
 def channel_noise(found: Sensitivity, tensor: TensorQuantization) -> Array:
     """float64 ``[C]``: predicted noise-to-signal ratio at the outputs from rounding each channel."""
-    return found.channels * (tensor.scale**2 * ROUNDING)
+    return found.channels * (np.square(tensor.steps.astype(np.float64)) * ROUNDING)
 
 
 def predicted_noise(
     found: Mapping[str, Sensitivity], tensors: Mapping[str, TensorQuantization]
 ) -> list[tuple[str, float]]:
     """(layer name, predicted noise-to-signal ratio at the outputs from rounding its output), greatest first."""
-    rows = [(name, value.noise(tensors[name].scale)) for name, value in found.items()]
+    rows = [(name, value.noise(tensors[name].steps.astype(np.float64))) for name, value in found.items()]
     return sorted(rows, key=lambda row: -row[1])
 
 

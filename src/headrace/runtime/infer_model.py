@@ -14,7 +14,7 @@ from headrace.runtime.configured import ConfiguredInferModel
 from headrace.runtime.enums import FormatOrder, FormatType, HailoPowerMode, Status
 from headrace.runtime.exceptions import device_error
 from headrace.runtime.hef import HEF
-from headrace.runtime.infos import Format, QuantInfo, code_type, dtype_of, find_stream, format_order
+from headrace.runtime.infos import Format, QuantInfo, code_type, dtype_of, find_stream, format_order, quant_infos
 
 MAX_BATCH = 65536
 
@@ -48,8 +48,8 @@ class InferStream:
 
     @property
     def quant_infos(self) -> list[QuantInfo]:
-        low, high = self._stream.limvals or (0.0, 0.0)
-        return [QuantInfo(self._stream.zero_point, self._stream.scale, low, high)]
+        """One, or one per channel (the last axis) where channels have scales of their own."""
+        return quant_infos(self._stream)
 
     @property
     def is_nms(self) -> bool:

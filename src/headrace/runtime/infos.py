@@ -26,7 +26,11 @@ class Format:
 
 @dataclass(frozen=True)
 class QuantInfo:
-    """``real = qp_scale · (code - qp_zp)``; the range is that of the codes."""
+    """``real = qp_scale · (code - qp_zp)``; the range is that of the codes.
+
+    Of a stream whose channels have scales of their own, ``quant_info`` holds zeros (and the range of all channels), as
+    with the vendor's run time; ``quant_infos`` of :class:`InferStream` then has one per channel.
+    """
 
     qp_zp: int
     qp_scale: float
@@ -77,7 +81,7 @@ def format_order(stream: StreamDescription) -> FormatOrder:
 
 
 def quantization(stream: StreamDescription) -> TensorQuantization:
-    return TensorQuantization(stream.scale, stream.zero_point, 8 * stream.data_bytes)
+    return stream.quantization
 
 
 def dtype_of(stream: StreamDescription, kind: FormatType) -> np.dtype[np.generic]:
@@ -88,7 +92,18 @@ def dtype_of(stream: StreamDescription, kind: FormatType) -> np.dtype[np.generic
 
 def _quant_info(stream: StreamDescription) -> QuantInfo:
     low, high = stream.limvals or (0.0, 0.0)
+    if stream.channel_scales:
+        return QuantInfo(0, 0.0, low, high)
     return QuantInfo(stream.zero_point, stream.scale, low, high)
+
+
+def quant_infos(stream: StreamDescription) -> list[QuantInfo]:
+    """One for the stream, or one per channel where they differ."""
+    if not stream.channel_scales:
+        return [_quant_info(stream)]
+    top = stream.quantization.high
+    pairs = zip(stream.channel_scales, stream.channel_zero_points, strict=True)
+    return [QuantInfo(zero, scale, scale * (0 - zero), scale * (top - zero)) for scale, zero in pairs]
 
 
 def _direction(stream: StreamDescription) -> HailoStreamDirection:

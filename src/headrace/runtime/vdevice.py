@@ -230,11 +230,15 @@ def _check_agreement(network: Any, hef: HEF) -> None:
         raise HailoRTInvalidHEFException(found, Status.INVALID_HEF)
 
 
-def _facts(stream: StreamDescription) -> tuple[int, int, int, int, float, int]:
+def _facts(stream: StreamDescription) -> tuple[Any, ...]:
     sizes = (stream.height, stream.width, stream.features)
+    if stream.channel_scales:
+        return (*sizes, stream.data_bytes, stream.channel_scales, stream.channel_zero_points)
     return (*sizes, stream.data_bytes, stream.scale, stream.zero_point)
 
 
-def _facts_of(info: dict[str, Any]) -> tuple[int, int, int, int, float, int]:
+def _facts_of(info: dict[str, Any]) -> tuple[Any, ...]:
     sizes = (int(info["height"]), int(info["width"]), int(info["channels"]))
-    return (*sizes, int(info["element_bytes"]), float(info["scale"]), int(info["zero_point"]))
+    own = tuple(float(s) for s in info["channel_scales"]), tuple(int(z) for z in info["channel_zero_points"])
+    scales = own if own[0] else (float(info["scale"]), int(info["zero_point"]))
+    return (*sizes, int(info["element_bytes"]), *scales)

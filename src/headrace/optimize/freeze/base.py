@@ -81,6 +81,11 @@ class FreezeContext:
         if gain is not None:
             return self._with_gains(layer, attributes, units, magnitudes, gain.astype(np.float64))
         clamp = attributes.clamp if isinstance(attributes, ActivationAttributes) else (None, None)
+        if not output.uniform:
+            # Zero points are in the bias, and a clamp ends at the ends of the codes (optimize.parts.can_differ).
+            assert clamp is not None
+            multipliers, shifts = choose_multipliers(_ratios(units, output.steps.astype(np.float64)), magnitudes)
+            return Requantization(multipliers, shifts, 0, 0, output.high)
         if clamp is not None:
             low, high = clamp_codes(output, *clamp)
             multipliers, shifts = choose_multipliers(_ratios(units, output.scale), magnitudes)

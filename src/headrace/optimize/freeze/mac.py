@@ -83,9 +83,13 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
     inputs = context.inputs(layer)
     channels = kernel.shape[-1]
     offset = np.zeros(channels) if bias is None else bias
+    output = context.tensors[layer.name]
     steps = context.network.params_of(layer).get(ROUNDING_OFFSET)
     if steps is not None:
-        offset = offset + steps.astype(np.float64) * context.tensors[layer.name].scale
+        offset = offset + steps.astype(np.float64) * output.steps.astype(np.float64)
+    if not output.uniform:
+        # The device adds one zero point to all channels: 0. Each channel's own comes with its bias.
+        offset = offset + output.steps.astype(np.float64) * output.zeros
     frozen = FrozenWeights(kernel, offset, inputs[0], context.rounders.get(layer.name))
     units, bounds = [frozen.units], [frozen.bounds]
     for residual in inputs[1:]:
