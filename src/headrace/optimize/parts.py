@@ -14,7 +14,6 @@ import numpy as np
 from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of, passed_quantization
 from headrace.layers.activation import GAIN, ActivationAttributes
-from headrace.layers.passing import copied_labels
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
 from headrace.optimize.statistics import Request
 
@@ -141,35 +140,9 @@ def passed_on(
     return result
 
 
-def channel_parts(network: Network, output: str) -> list[tuple[int, int]]:
-    """Runs (first, past the last) of an output's channels that other layers computed.
-
-    One run where the parts lie otherwise than along the channels.
-    """
-    copied = copied_only(network)
-    labels: dict[str, Array] = {}
-
-    def labels_of(name: str) -> Array:
-        layer = network[name]
-        if name not in copied:
-            shape = (1, *layer.output_shape[1:])
-            return np.full(shape, list(network.layers).index(name), np.int32)
-        if name not in labels:
-            labels[name] = copied_labels(layer, [labels_of(x) for x in layer.inputs])
-        return labels[name]
-
-    frame = labels_of(output)[0]
-    flat = frame.reshape(-1, frame.shape[-1])
-    if not np.array_equal(flat.min(axis=0), flat.max(axis=0)):
-        return [(0, frame.shape[-1])]
-    starts = [0, *(np.flatnonzero(np.diff(flat[0])) + 1).tolist()]
-    return list(zip(starts, [*starts[1:], frame.shape[-1]], strict=True))
-
-
 __all__ = [
     "by_channel",
     "can_differ",
-    "channel_parts",
     "channel_runs",
     "copied_only",
     "describable",

@@ -105,8 +105,8 @@ def measure(
                 used = np.zeros(scale.high + 1, bool)
                 used[q] = True
                 real = output.numpy().astype(np.float64)
-                low, high = scale.limits
-                beyond = (real < low - scale.scale / 2) | (real > high + scale.scale / 2)
+                low, high = scale.spans
+                beyond = (real < low - scale.steps / 2) | (real > high + scale.steps / 2)
                 got = dequantize(q, scale)
                 sums = Sums.of_channels(real, real - got, q)
                 result.layers[layer.name] = Comparison(sums, int(beyond.sum()), real.size, used)
