@@ -327,7 +327,8 @@ def test_every_attribute_that_an_operator_may_have_is_read_or_refused():
 
 #: Attributes that mean nothing where nothing else in the node calls on them.
 NEUTRAL = {
-    ("Cast", "saturate"), ("Dropout", "seed"), ("LayerNormalization", "stash_type"), ("Resize", "cubic_coeff_a"),
+    ("Cast", "saturate"), ("CastLike", "saturate"), ("Dropout", "seed"),
+    ("LayerNormalization", "stash_type"), ("Resize", "cubic_coeff_a"),
     ("Resize", "exclude_outside"), ("Resize", "extrapolation_value"), ("Concat", "axis"), ("Gemm", "beta"),
     ("Reshape", "allowzero"), ("BatchNormalization", "momentum"), ("GroupNormalization", "stash_type"),
     ("ReduceMax", "noop_with_empty_axes"),

@@ -21,7 +21,7 @@ def _by_name(source: SourceGraph) -> tuple[dict[str, list[ir.Node]], dict[str, i
     nodes: dict[str, list[ir.Node]] = {}
     values: dict[str, ir.Value] = {name_of(v): v for v in source.graph.inputs}
     for node in source.graph:
-        if label(node) not in nodes or label(node) in source.operators:
+        if label(node) not in nodes or label(node) in source.operators or label(node) in source.expanded:
             nodes.setdefault(label(node), []).append(node)
         for value in node.outputs:
             if name_of(value) and not _internal(value):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,8 @@ class SourceGraph:
         channels_last: images in it have their channels last, where nothing else tells.
         operators: node label → operator in the source's own words, where these are not ONNX's.
         broken: nodes that reading found unusable, and why.
+        expanded: label of a node whose definition stands in its place → its operator.
+        infer: types of the file's tensors by name, given shapes of inputs; None where the format has no inference.
         single: inputs without a dimension for the batch: one picture, C×H×W.
     """
 
@@ -60,6 +62,8 @@ class SourceGraph:
     channels_last: bool = False
     operators: dict[str, str] = field(default_factory=dict)
     broken: dict[ir.Node, Unsupported] = field(default_factory=dict)
+    expanded: dict[str, str] = field(default_factory=dict)
+    infer: Callable[[dict[str, list[int]]], Mapping[str, Any]] | None = None
     single: set[ir.Value] = field(default_factory=set)
 
 

@@ -17,7 +17,7 @@ from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, Us
 from headrace.frontends.cut import check_outputs, cut_ends, cut_starts, drop_unreachable
 from headrace.frontends.fold import OPSET, Budget
 from headrace.frontends.folding import fold_constants
-from headrace.frontends.graph import Progress, SourceGraph, find_single_inputs, resolve_input_shapes
+from headrace.frontends.graph import Progress, SourceGraph, find_single_inputs, label, resolve_input_shapes
 from headrace.frontends.onnx.opset import normalise
 from headrace.frontends.onnx.read import read_model
 from headrace.frontends.patterns import PATTERNS, apply_patterns
@@ -119,7 +119,7 @@ def parse_source(
 ) -> tuple[Translation, dict[str, Any]]:
     """Everything between reading and HN clean-up; the report so far comes with the translation."""
     broken = source.broken if _format(source) == "TFLITE" else source.broken | normalise(source)
-    count = len(source.operators) or len(list(source.graph))
+    count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
     budget = Budget(int(source.facts.get("opset", OPSET)))
     fold_constants(source, budget)
     if end:
@@ -150,9 +150,18 @@ def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagn
     """One diagnostic per problem, operators called as their file calls them; one for many nodes that are alike."""
     made: list[Diagnostic] = []
     alike: dict[tuple[str, str], list[Problem]] = {}
-    for problem in problems:
+    told: set[str] = set()
+    for problem in sorted(problems, key=lambda p: p.node in source.expanded and p.op_type == "Constant"):
         operator = source.operators.get(problem.node, problem.op_type)
-        alike.setdefault((operator, problem.reason), []).append(problem)
+        reason = problem.reason
+        if problem.node in source.expanded:  # once, whatever else of its definition fails
+            if problem.node in told:
+                continue
+            told.add(problem.node)
+            operator = source.expanded[problem.node]
+            if operator != problem.op_type:
+                reason = f"in its definition, {problem.op_type}: {reason}"
+        alike.setdefault((operator, reason), []).append(problem)
     for (operator, reason), group in alike.items():
         shown = group if len(group) <= _MAX_ALIKE else group[:1]
         others = "" if len(shown) == len(group) else f" and {len(group) - 1} more nodes"

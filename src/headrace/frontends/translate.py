@@ -245,11 +245,21 @@ def translate(
         if progress is not None and done % 64 == 0:
             progress(done, len(nodes))
         _step(state, node, broken.get(node))
+    _taint_expanded(state)
     for value in source.graph.outputs:
         _finish_output(state, value)
     if progress is not None:
         progress(len(nodes), len(nodes))
     return state
+
+
+def _taint_expanded(state: Translation) -> None:
+    """A node whose definition does not translate is no part of the network, nor what its definition begins with."""
+    expanded = state.builder.source.expanded
+    failed = {p.node for p in state.problems if p.node in expanded}
+    for node in state.builder.source.graph:
+        if label(node) in failed:
+            state.tainted.update(id(v) for v in node.outputs)
 
 
 def _taint(state: Translation, node: ir.Node) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Functions that a model defines itself are put in the place of their calls, as torch's exporter of 2.1 to 2.4 needs.
+"""Functions are put in the place of their calls: those that a model defines itself, as torch's exporter of 2.1 to 2.4
+needs, and those of the standard that nothing here translates.
 
 The size of the result is known before it is made: functions may call functions, so that a file of a kilobyte could ask
 for more nodes than there is memory.
@@ -7,13 +8,15 @@ for more nodes than there is memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import onnx
 import onnx.inliner
 
 from headrace.errors import Diagnostic, InputFileError
+from headrace.frontends.onnx.check import nonconforming, schema_of
+from headrace.frontends.onnx.infer import inferred_types
 
 MAX_BYTES = 256 << 20
 _MAX_DEPTH = 64
@@ -95,3 +98,104 @@ def inlined(model: onnx.ModelProto, where: str, most_nodes: int) -> onnx.ModelPr
         return onnx.inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, TypeError, LookupError):  # the calls are then refused by name
         return model
+
+
+# --- functions of the standard ----------------------------------------------------------------------------------------
+
+#: Their definitions choose at random, take subgraphs, quantise, or are losses of a training.
+_NEVER = frozenset({
+    "Bernoulli", "DynamicQuantizeLinear", "NegativeLogLikelihoodLoss", "SequenceMap", "SoftmaxCrossEntropyLoss",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What was put in the place of calls of standard functions.
+
+    Attributes:
+        operators: label of a node of the file → its operator.
+        internal: names of tensors that the file does not have.
+    """
+
+    operators: dict[str, str]
+    internal: frozenset[str]
+
+
+def expand_standard(model: onnx.ModelProto, known: Set[str], most_nodes: int) -> Expansion:
+    """Put definitions in the place of operators that nothing translates and that the standard defines by others.
+
+    Args:
+        model: changed in place.
+        known: operators that stay as they are.
+        most_nodes: how many nodes there may be; calls beyond that stay.
+    """
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    calls = [n for n in model.graph.node if n.domain in ("", "ai.onnx") and _defined(n, known, opset)]
+    if not calls:
+        return Expansion({}, frozenset())
+    types = inferred_types(model)
+    for tensor in model.graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+    operators: dict[str, str] = {}
+    internal: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    left = most_nodes - len(model.graph.node)
+    waiting = {id(n) for n in calls}
+    taken = {name for n in model.graph.node for name in n.output}
+    for node in model.graph.node:
+        body = _definition(node, types, opset) if id(node) in waiting else None
+        if body is None or len(body) > left:
+            nodes.append(node)
+            continue
+        left -= len(body)
+        label = node.name or next((o for o in node.output if o), node.op_type)
+        operators[label] = node.op_type
+        internal |= _renamed(body, node, label, taken)
+        nodes += body
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    return Expansion(operators, frozenset(internal))
+
+
+def _defined(node: onnx.NodeProto, known: Set[str], opset: int) -> bool:
+    if node.op_type in known or node.op_type in _NEVER or nonconforming(node, opset) is not None:
+        return False
+    schema = schema_of(node.op_type, opset)
+    return any(getattr(schema, kind, False) for kind in ("has_function", "has_context_dependent_function"))
+
+
+def _definition(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], opset: int) -> list[onnx.NodeProto] | None:
+    """The nodes that the standard puts in the place of one; None where types are missing that it asks for."""
+    inputs = list(dict.fromkeys(n for n in node.input if n))
+    graph = onnx.helper.make_graph(
+        [node], "call", [onnx.helper.make_value_info(n, types.get(n, onnx.TypeProto())) for n in inputs],
+        [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in node.output if n],
+    )  # fmt: skip
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    try:
+        done = onnx.inliner.inline_selected_functions(model, [("", node.op_type)], inline_schema_functions=True)
+    except Exception:  # noqa: BLE001 - another package's code, on a file that may be damaged: the call stays
+        return None
+    body = list(done.graph.node)
+    return body if not any(n.op_type == node.op_type for n in body) else None
+
+
+def _renamed(body: list[onnx.NodeProto], call: onnx.NodeProto, label: str, taken: set[str]) -> set[str]:
+    """Give the nodes the call's name and their tensors names of their own; returns these."""
+    outer = {*call.input, *call.output}
+    names: dict[str, str] = {}
+    for node in body:
+        for name in node.output:
+            if name and name not in outer:
+                fresh = f"{label}/{name}"
+                while fresh in taken:
+                    fresh += "'"
+                names[name] = fresh
+                taken.add(fresh)
+    for node in body:
+        node.name = label
+        node.output[:] = [names.get(n, n) for n in node.output]
+    for node in _nodes(body):
+        node.input[:] = [names.get(n, n) for n in node.input]
+    return set(names.values())

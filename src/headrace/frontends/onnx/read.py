@@ -17,9 +17,12 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from headrace.errors import Diagnostic, InputFileError
+from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, set_constant
 from headrace.frontends.onnx.check import nonconforming
-from headrace.frontends.onnx.functions import inlined
+from headrace.frontends.onnx.functions import Expansion, expand_standard, inlined
+from headrace.frontends.onnx.infer import inferred_types
+from headrace.frontends.to_hn import HANDLERS
 from headrace.hn import Array
 from headrace.hn.files import read_bytes
 
@@ -179,7 +182,7 @@ class _Reader:
             domain = "" if standard else proto.domain
             node = ir.Node(
                 domain if refusal is None else REFUSED, proto.op_type,
-                [values.get(n) if n else None for n in proto.input],
+                [*(values.get(n) if n else None for n in proto.input), *_captured(proto, values)],
                 {a.name: a for a in attributes}, outputs=outputs, name=proto.name or None,
             )  # fmt: skip
             node.meta["label"] = proto.name or next((n for n in proto.output if n), "")
@@ -212,6 +215,17 @@ class _Reader:
             stuck = [n.name or str(n.outputs[0].name) for n, w in zip(nodes, waiting, strict=True) if w]
             self.problem("graph", "the nodes form a cycle", ", ".join(stuck[:8]), "no cycle")
         return order
+
+
+def _captured(proto: onnx.NodeProto, values: dict[str, ir.Value]) -> list[ir.Value]:
+    """Values of the graph that only the node's subgraphs read: it depends on them too."""
+    names: dict[str, None] = {}
+    waiting = [a.g for a in proto.attribute if a.HasField("g")] + [g for a in proto.attribute for g in a.graphs]
+    while waiting:
+        for node in waiting.pop().node:
+            names.update(dict.fromkeys(node.input))
+            waiting += [a.g for a in node.attribute if a.HasField("g")] + [g for a in node.attribute for g in a.graphs]
+    return [values[n] for n in names if n in values and n not in proto.input]
 
 
 def _strings(model: onnx.ModelProto) -> Iterable[Any]:
@@ -279,9 +293,8 @@ def _value_info(value: ir.Value, info: onnx.ValueInfoProto) -> None:
         value.shape = ir.Shape(dims)
 
 
-def _build(model: onnx.ModelProto, reader: _Reader) -> SourceGraph:
-    proto, facts = model.graph, _facts(model, reader)
-    reader.opset = int(facts["opset"])
+def _weights(proto: onnx.GraphProto, reader: _Reader) -> tuple[dict[str, ir.Value], list[ir.Value]]:
+    """Values of the constants by name, and those that are dense."""
     values: dict[str, ir.Value] = {}
     initializers: list[ir.Value] = []
     for tensor in proto.initializer:
@@ -299,6 +312,13 @@ def _build(model: onnx.ModelProto, reader: _Reader) -> SourceGraph:
         if sparse.values.name and sparse.values.name not in values:
             values[sparse.values.name] = ir.Value(name=sparse.values.name)
             values[sparse.values.name].meta["kind"] = "a sparse tensor"
+    return values, initializers
+
+
+def _build(model: onnx.ModelProto, reader: _Reader, expansion: Expansion) -> SourceGraph:
+    proto, facts = model.graph, _facts(model, reader)
+    reader.opset = int(facts["opset"])
+    values, initializers = _weights(proto, reader)
     inputs: list[ir.Value] = []
     for info in proto.input:
         if info.name in values:
@@ -324,7 +344,12 @@ def _build(model: onnx.ModelProto, reader: _Reader) -> SourceGraph:
     if reader.problems:
         raise InputFileError(reader.problems)
     graph = ir.Graph(inputs, outputs, nodes=nodes, initializers=initializers, name=proto.name or None)
-    return SourceGraph(graph, reader.where, facts, broken=reader.refused)
+    for name in expansion.internal & values.keys():
+        values[name].meta["internal"] = True
+    return SourceGraph(
+        graph, reader.where, facts, broken=reader.refused, expanded=expansion.operators,
+        infer=lambda shapes: inferred_types(model, shapes),
+    )  # fmt: skip
 
 
 def _facts(model: onnx.ModelProto, reader: _Reader) -> dict[str, Any]:
@@ -361,7 +386,8 @@ def read_model(source: str | os.PathLike[str] | bytes) -> SourceGraph:
         data, where, folder = read_bytes(path, "ONNX model", MAX_MODEL_BYTES), path.name, path.parent
     model = inlined(_parse_proto(data, where), where, MAX_NODES)
     try:
-        return _build(model, _Reader(where, folder))
+        expansion = expand_standard(model, HANDLERS.keys() | EVALUATORS.keys(), MAX_NODES)
+        return _build(model, _Reader(where, folder), expansion)
     except (
         UnicodeDecodeError,
         UnicodeEncodeError,

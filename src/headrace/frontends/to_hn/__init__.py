@@ -4,6 +4,7 @@
 from headrace.frontends.to_hn import (
     activation,
     arithmetic,
+    compare,
     convolution,
     dense,
     elementwise,
@@ -25,6 +26,7 @@ __all__ = [
     "Result",
     "activation",
     "arithmetic",
+    "compare",
     "convolution",
     "dense",
     "elementwise",

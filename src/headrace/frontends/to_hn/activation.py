@@ -58,9 +58,16 @@ def gelu(builder: Builder, node: ir.Node) -> list[Result]:
 
 @handles("Swish")
 def swish(builder: Builder, node: ir.Node) -> list[Result]:
-    if real(node, "alpha", 1.0) != 1.0:
-        raise Unsupported(f"Swish with alpha {real(node, 'alpha', 1.0):g}", "alpha 1")
-    return activation(builder, node, ("silu", {}))
+    alpha = real(node, "alpha", 1.0)
+    if alpha == 1.0:
+        return activation(builder, node, ("silu", {}))
+    # Imported where it is needed: element-wise operations are made of activations too.
+    from headrace.frontends.to_hn.elementwise import combine, per_channel
+
+    view = builder.view(node, 0)
+    inner = per_channel(builder, view, np.full((), alpha), np.zeros(()))
+    gate = builder.same_layout(builder.emit("activation", [inner.layer], {"activation": "sigmoid"}), inner)
+    return [combine(builder, "ew_mult", view, gate)]
 
 
 def _bound(builder: Builder, node: ir.Node, index: int, default: float) -> float:

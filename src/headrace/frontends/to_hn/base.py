@@ -117,11 +117,13 @@ class Builder:
             raise Unsupported(f"{what} (input {index}, {name_of(value)!r}) is {kind}, not a constant", "a constant")
         return array
 
-    def weights(self, node: ir.Node, index: int, what: str) -> Array:
-        """Operand ``index`` as finite float64 numbers."""
+    def weights(self, node: ir.Node, index: int, what: str, never: float | None = None) -> Array:
+        """Operand ``index`` as finite float64 numbers; ``never`` stands for -infinity."""
         array = self.constant(node, index, what)
         if array.dtype.kind != "f":
             raise Unsupported(f"{what} {name_of(node.inputs[index])!r} has type {array.dtype}", "a float tensor")
+        if never is not None:
+            array = np.where(np.isneginf(array), never, array.astype(np.float64))
         return self.finite(array, f"{what} {name_of(node.inputs[index])!r}")
 
     def finite(self, array: Array, what: str) -> Array:

@@ -99,6 +99,11 @@ def pick(builder: Builder, view: View, dim: int, indices: Sequence[int]) -> View
     return join(builder, parts, dim)
 
 
+def nothing(view: View, axis: int) -> Array:
+    """A part of a tensor without any element, which Concat leaves out."""
+    return np.zeros([0 if i == axis else s for i, s in enumerate(view.shape)], np.float32)
+
+
 @handles("Slice")
 def slice_(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
@@ -144,7 +149,7 @@ def split(builder: Builder, node: ir.Node) -> list[Result]:
     for size in split_sizes(node, view.shape[axis], builder.optional(node, 1, "split")):
         ranges = [(0, s, 1) for s in view.shape]
         ranges[axis] = (start, size, 1)
-        results.append(cut(builder, view, ranges))
+        results.append(cut(builder, view, ranges) if size else nothing(view, axis))
         start += size
     return results
 
@@ -211,15 +216,21 @@ def continued(size: int, before: int, after: int, reflect: bool = False) -> list
     return [size - 1 - abs(size - 1 - abs(i)) for i in range(-before, size + after)]
 
 
+def _is_empty(array: Array | None, axis: int) -> bool:
+    return array is not None and -array.ndim <= axis < array.ndim and array.shape[axis] == 0
+
+
 @handles("Concat")
 def concat(builder: Builder, node: ir.Node) -> list[Result]:
-    known = [constant(v) is not None for v in node.inputs]
-    if all(known):
+    axis_given = integer(node, "axis", 0)
+    inputs = [i for i, v in enumerate(node.inputs) if not _is_empty(constant(v), axis_given)]
+    known = {i: constant(node.inputs[i]) is not None for i in inputs}
+    if all(known.values()):
         raise Unsupported("it has no computed input")
-    first = builder.view(node, known.index(False))
+    first = builder.view(node, next(i for i, fixed in known.items() if not fixed))
     views = [
         constant_tensor(builder, first, builder.weights(node, i, "the constant")) if fixed else builder.view(node, i)
-        for i, fixed in enumerate(known)
+        for i, fixed in known.items()
     ]
     axis = checked_axis(node, views[0], 0) if len(views) > 1 else 0
     return [join(builder, views, axis)]

@@ -79,6 +79,20 @@ def layer_normalization(builder: Builder, node: ir.Node) -> list[Result]:
     return [_affine(builder, node, result, view.shape[axis:]), mean, inverse]
 
 
+@handles("RMSNormalization")
+def root_mean_square_normalization(builder: Builder, node: ir.Node) -> list[Result]:
+    """``x / √(mean of x² + epsilon) · scale`` over the last dimensions."""
+    view, epsilon = builder.view(node, 0), real(node, "epsilon", 1e-5)
+    axis = axis_in(integer(node, "axis", -1), view.rank)
+    if epsilon <= 0:
+        raise Unsupported(f"epsilon {epsilon:g}", "a positive number")
+    square = _wide(builder, combine(builder, "ew_mult", view, view))
+    mean = _wide(builder, reduce_over(builder, square, list(range(axis, view.rank)), True, pooled_mean))
+    attributes = {"activation": "power", "activation_params": {"exponent": -0.5, "offset": epsilon}}
+    inverse = _wide(builder, builder.same_layout(builder.emit("activation", [mean.layer], attributes), mean))
+    return [_affine(builder, node, combine(builder, "ew_mult", view, inverse), view.shape[axis:])]
+
+
 @handles("LpNormalization")
 def unit_length(builder: Builder, node: ir.Node) -> list[Result]:
     """``x / Σ|x|`` or ``x / √Σx²`` along one axis; a tensor of zeros gives zeros."""

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, reshaped, shape_of, squeezed, unsqueezed
-from headrace.frontends.graph import Unsupported, integer, integer_list, integers
+from headrace.frontends.graph import Unsupported, constant, integer, integer_list, integers
 from headrace.frontends.layout import View, permute, regroup
 from headrace.frontends.to_hn.base import Builder, Result, handles
 
@@ -36,6 +36,18 @@ def cast(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
     if integer(node, "to", 0) not in _FLOAT_TYPES:
         raise Unsupported("Cast of a computed tensor to an integer type", "a cast between float types")
+    return [view]
+
+
+@handles("CastLike")
+def cast_like(builder: Builder, node: ir.Node) -> list[Result]:
+    like = node.inputs[1] if len(node.inputs) > 1 else None
+    known, given = constant(like), constant(node.inputs[0])
+    if given is not None and like in builder.views:
+        return [given.astype(np.float32)]  # what is computed is float
+    view = builder.view(node, 0)
+    if like is None or (known is not None and known.dtype.kind != "f"):
+        raise Unsupported("CastLike of a computed tensor to an integer type", "a cast between float types")
     return [view]
 
 

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types and shapes of a file's tensors, by the standard's own shape inference, where the file does not state them.
+
+What it says is used to name a shape, to choose a start of the network and to put a standard function in place of its
+call; nothing relies on it being there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import onnx
+import onnx.shape_inference
+
+_SMALL = 64
+_MAX_BYTES = 128 << 20
+_INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
+
+
+def inferred_types(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, onnx.TypeProto]:
+    """The type of every tensor that is known or can be inferred, by name.
+
+    Args:
+        model: the file.
+        shapes: shapes of inputs that the user gave.
+    """
+    skeleton = _skeleton(model, shapes or {})
+    known = {i.name: i.type for i in (*model.graph.input, *model.graph.value_info, *model.graph.output)}
+    if skeleton is None:
+        return known
+    try:
+        done = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
+    except Exception:  # noqa: BLE001 - another package's code, on a file that may be damaged: then nothing more is known
+        return known
+    found = {i.name: i.type for i in (*done.graph.input, *done.graph.value_info, *done.graph.output)}
+    return known | {name: kind for name, kind in found.items() if name not in known or not _complete(known[name])}
+
+
+def _complete(kind: onnx.TypeProto) -> bool:
+    tensor = kind.tensor_type
+    return tensor.elem_type != 0 and tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
+
+
+def _skeleton(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto | None:
+    """The model without its weights: small integers stay, for sizes are computed from them."""
+    if sum(node.ByteSize() for node in model.graph.node) > _MAX_BYTES:
+        return None
+    made = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    made.opset_import.extend(model.opset_import)
+    made.graph.name = "skeleton"
+    made.graph.node.extend(model.graph.node)
+    weights: set[str] = set()
+    for tensor in model.graph.initializer:
+        weights.add(tensor.name)
+        if tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= _SMALL and not tensor.external_data:
+            made.graph.initializer.append(tensor)
+        else:
+            made.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for info in model.graph.input:
+        if info.name not in weights:
+            entry = made.graph.input.add()
+            entry.CopyFrom(info)
+            if info.name in shapes and info.type.HasField("tensor_type"):
+                fixed = onnx.helper.make_tensor_type_proto(info.type.tensor_type.elem_type, list(shapes[info.name]))
+                entry.type.CopyFrom(fixed)
+    for info in model.graph.output:  # stated sizes of outputs may contradict the user's
+        made.graph.output.add().name = info.name
+    if not shapes:
+        made.graph.value_info.extend(model.graph.value_info)
+    return made
