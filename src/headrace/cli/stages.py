@@ -252,12 +252,25 @@ def one_har(outputs: Outputs, option: str, given: Path | None) -> Callable[[Clie
 
 
 def accuracy_text(report: Mapping[str, Any]) -> str:
-    """SNR of each output, a line each, from the report of ``optimize``; empty when there is none."""
+    """SNR of each output and of its worst part, a line each, from the report of ``optimize``; else empty."""
     outputs: Any = report.get("outputs", {})
     if not isinstance(outputs, Mapping) or not outputs:
         return ""
-    rows = [(str(name), _decibels(value)) for name, value in outputs.items()]
-    return table(rows, ("output", "SNR (quantised against float)")) + "\n"
+    several = any(isinstance(value, Mapping) and len(value.get("parts", ())) > 1 for value in outputs.values())
+    rows = [
+        (str(name), _decibels(value), *([_worst_part(value)] if several else [])) for name, value in outputs.items()
+    ]
+    header = ("output", "SNR (quantised against float)", *(["worst part"] if several else []))
+    return table(rows, header) + "\n"
+
+
+def _worst_part(value: Any) -> str:
+    """``conv4 [:, :, 4:10] 26.9 dB`` where an output has several parts."""
+    parts = value.get("parts", ()) if isinstance(value, Mapping) else ()
+    worst = next((part for part in parts if part["name"] == value.get("worst")), None)
+    if worst is None or len(parts) < 2:
+        return ""
+    return " ".join(text for text in (worst["name"], worst["place"], _decibels(worst)) if text)
 
 
 def _decibels(value: Any) -> str:

@@ -197,6 +197,7 @@ class PartNoise:
         whole: their sums.
         codes: distinct codes.
         nothing: whether it is a constant too small to count.
+        concentration: Σ n² / (Σ n)² of the noise n of each frame: 1 / frames where it is even, 1 where one has it all.
         frames: how many.
     """
 
@@ -205,7 +206,13 @@ class PartNoise:
     whole: Whole
     codes: int
     nothing: bool
+    concentration: float
     frames: int
+
+    @property
+    def uncertainty_db(self) -> float:
+        """Standard error of the noise, as dB: how far these frames tell it."""
+        return 10.0 / math.log(10.0) * math.sqrt(max(self.concentration - 1.0 / self.frames, 0.0))
 
     @property
     def varies(self) -> bool:
@@ -249,6 +256,7 @@ class OutputNoise:
         sums: of its cells.
         frames: how many so far.
         used: bool ``[parts, 2^bits]``: which codes occurred.
+        squares: float64 ``[parts]``: Σ n² of the noise n of each frame.
     """
 
     name: str
@@ -257,6 +265,7 @@ class OutputNoise:
     sums: Sums
     frames: int
     used: Array
+    squares: Array
 
     @classmethod
     def of(cls, name: str, cells: CellMap, parts: Sequence[Part], real: Array, got: Array, codes: Array) -> OutputNoise:
@@ -272,23 +281,30 @@ class OutputNoise:
         flat = codes.reshape(len(codes), -1)
         for row, part in zip(used, parts, strict=True):
             row[flat if len(parts) == 1 else flat[:, part.index]] = True
-        return cls(name, cells, parts, Sums.of_map(cells, wanted, wanted - got, codes), len(real), used)
+        error = wanted - got
+        noise = np.square(error).reshape(len(real), -1)
+        squares = [float(np.square(noise[:, part.index].sum(axis=1)).sum()) for part in parts]
+        return cls(
+            name, cells, parts, Sums.of_map(cells, wanted, error, codes), len(real), used, np.array(squares, np.float64)
+        )
 
     def add(self, other: OutputNoise) -> None:
         """Take in the frames that follow."""
         self.sums = self.sums.added(other.sums)
         self.frames += other.frames
         self.used |= other.used
+        self.squares = self.squares + other.squares
 
     def measured(self) -> list[PartNoise]:
         """Every part."""
         wholes = [self.sums.whole(part.cells) for part in self.parts]
         largest = max(max(abs(whole.low), abs(whole.high)) for whole in wholes)
         found: list[PartNoise] = []
-        for part, whole, used in zip(self.parts, wholes, self.used, strict=True):
+        for part, whole, used, squares in zip(self.parts, wholes, self.used, self.squares, strict=True):
             nothing = whole.basis == "constant" and max(abs(whole.low), abs(whole.high)) <= NOTHING * largest
             codes = min(int(used.sum()), whole.codes)
-            found.append(PartNoise(self.name, part, whole, codes, nothing, self.frames))
+            concentration = float(squares) / whole.noise**2 if whole.noise**2 > 0.0 else 0.0
+            found.append(PartNoise(self.name, part, whole, codes, nothing, concentration, self.frames))
         return found
 
     def as_dict(self) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from headrace.data.calibration import check_frames, range_notes
-from headrace.errors import AccuracyError, DataError, Diagnostic, InputFileError, UsageError
+from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
 from headrace.optimize import calibrators, channel_scales, equalization, parts
 from headrace.optimize.freeze.base import check_freezable
+from headrace.optimize.gate import Gate, check
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
 from headrace.optimize.ranges import ScaleGroups, insert_rescales, scale_groups
 from headrace.optimize.search import Search, check_same_meaning, resolve_clippings
@@ -82,7 +83,10 @@ def optimize(
         "outputs": {x.name: measured.outputs[x.name].as_dict() for x in trial.quantized.output_layers},
     }
     result = OptimizeResult(trial.quantized, trial.prepared, report)
-    _check_accuracy(result, options.min_snr)
+    gate = Gate(trial, measured, groups)
+    dead = gate.dead_layers(search.sensitivities(trial.prepared) if gate.suspects else {})
+    report["dead_layers"] = dead
+    check(gate, result, options.min_snr, dead)
     return result
 
 
@@ -200,37 +204,6 @@ def _layer_report(trial: Trial, name: str, comparison: Comparison) -> dict[str, 
         **trial.tensors[name].as_dict(),
         **trial.notes.get(name, {}),
     }
-
-
-def _check_accuracy(result: OptimizeResult, min_snr: float) -> None:
-    """Raise AccuracyError, with the result attached, when an output is too noisy."""
-    if min_snr <= 0:
-        return
-    layers = result.report["layers"]
-    worst = sorted(
-        (v["snr_db"], k) for k, v in layers.items() if v["snr_db"] is not None and v["kind"] != "output_layer"
-    )
-    hint = ", ".join(f"{k} {v:.1f} dB" for v, k in worst[:3])
-    problems = [
-        Diagnostic(
-            "E-OPTIMIZE-SNR",
-            name,
-            "the quantised output is too far from float",
-            f"{value['snr_db']:.1f} dB",
-            f"≥ {min_snr:g} dB",
-            (
-                f"look at the noisiest layers: {hint}",
-                "give calibration data like the data of use",
-                "--min-snr 0 accepts any accuracy",
-            ),
-        )
-        for name, value in result.report["outputs"].items()
-        if value["snr_db"] is not None and value["snr_db"] < min_snr
-    ]
-    if problems:
-        error = AccuracyError(problems)
-        error.result = result  # pyright: ignore[reportAttributeAccessIssue]
-        raise error
 
 
 __all__ = ["is_raw_image", "optimize", "optimize_full_precision", "prepare"]

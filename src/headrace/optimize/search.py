@@ -111,7 +111,8 @@ class Search:
             for trial in trials
         ]
 
-    def _sensitivities(self, network: Network) -> dict[str, Sensitivity]:
+    def sensitivities(self, network: Network) -> dict[str, Sensitivity]:
+        """Of a float network; those of the last one are kept."""
         if self._found is None or self._found[0] is not network:
             numbers = range(len(self.judge.frames))
             self._found = (
@@ -127,7 +128,7 @@ class Search:
         if asked == 8 or not chosen:
             return best
         names = {name for group in chosen for name in group}
-        part = precision.share(self._sensitivities(best.prepared), best.tensors, names)
+        part = precision.share(self.sensitivities(best.prepared), best.tensors, names)
         if asked is None and part < precision.LEAST_SHARE:
             return best
         tensors = precision.apply(best.prepared, self.groups, best.tensors, chosen)
@@ -143,7 +144,7 @@ class Search:
         """Gains for channels (:mod:`headrace.optimize.channel_scales`): all plans, or those without weight noise."""
         if not channel_scales.candidates(self.prepared):
             return best
-        found = self._sensitivities(self.prepared)
+        found = self.sensitivities(self.prepared)
         plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, found)
         kept: tuple[Trial, list[channel_scales.Plan]] = (best, [])
         for chosen in _sets(plans):
@@ -204,7 +205,7 @@ class Search:
         """Copies of the channels whose rounding decides noisy outputs (:mod:`headrace.optimize.channel_copies`)."""
         if best.score >= channel_copies.NOISY_DB or not channel_copies.sites(best.prepared):
             return best
-        plans = channel_copies.plans(best.prepared, best.tensors, self._sensitivities(best.prepared))
+        plans = channel_copies.plans(best.prepared, best.tensors, self.sensitivities(best.prepared))
         if not plans:
             return best
         network, statistics = channel_copies.apply(best.prepared, best.statistics, plans)

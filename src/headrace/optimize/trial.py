@@ -31,9 +31,8 @@ TRIAL_WORK = 6e9
 FEWEST_FRAMES, MOST_FRAMES = 8, 64
 #: The outputs must gain this many dB; less is chance, and the simpler way stays.
 LEAST_GAIN_DB = 0.1
-#: dB by which the worst part of an output may fall where others gain: what few values fluctuate by. The second is over
-#: the root of the number of values, of which a frame counts for at most so many, for neighbours are alike.
-TOLERATED_DB, FLUCTUATION_DB, MOST_VALUES = 0.2, 6.0, 64
+#: dB by which the worst part of an output may fall where others gain, beside what its frames leave uncertain.
+TOLERATED_DB = 0.2
 #: A part this near to float is good: it may fall to here.
 GOOD_DB = 40.0
 #: A part counts as no worse than this: its error is ten times what it should show.
@@ -95,8 +94,7 @@ class Trial:
         if any(part.dead and (part.output, part.part.name) not in dead for part in self.parts):
             return False
         worst = self.worst
-        values = worst.frames * min(len(worst.part.index), MOST_VALUES)
-        tolerated = TOLERATED_DB + FLUCTUATION_DB / math.sqrt(max(values, 1))
+        tolerated = TOLERATED_DB + worst.uncertainty_db
         return min(worst.judged_db, GOOD_DB) >= min(other.worst.judged_db, GOOD_DB) - tolerated
 
 

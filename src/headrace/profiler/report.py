@@ -58,7 +58,9 @@ def profile(archive: Archive, hw_arch: str | Target | None = None) -> dict[str, 
     }
     if optimized:
         report["accuracy"] = {"basis": CALIBRATION} | {
-            key: optimized[key] for key in ("calibration", "options", "outputs", "warnings") if key in optimized
+            key: optimized[key]
+            for key in ("calibration", "options", "outputs", "dead_layers", "warnings")
+            if key in optimized
         }
     if schedule:
         report["compiled"] = {"basis": CLOSED_FORM} | {k: v for k, v in schedule.items() if k != "layers"}

@@ -30,6 +30,8 @@ def number(value: Any, digits: int = 0) -> str:
     return f"{value:,.{digits}f}"
 
 
+#: Parts of an output that are listed.
+_MOST_PARTS = 12
 _CLUSTER = ("cluster", "control", "compute", "memory")
 _SIZES = (
     ("layers", "layers"),
@@ -95,12 +97,32 @@ def _accuracy(report: dict[str, Any]) -> str:
         return ""
     lines = ["Accuracy against float (on calibration data)"]
     for name, value in outputs.items():
-        snr = _dict(value).get("snr_db")
-        shown = "exact" if snr is None else f"{number(snr, 1)} dB"
-        lines.append(f"  {clean(name)}: SNR {shown}, {number(_dict(value).get('distinct_codes'))} distinct codes")
+        codes = number(_dict(value).get("distinct_codes"))
+        lines.append(f"  {clean(name)}: SNR {_decibels(_dict(value).get('snr_db'))}, {codes} distinct codes")
+        lines += _parts_of(_dict(value))
     warnings = accuracy.get("warnings")
     lines += [f"  warning: {clean(w)}" for w in (warnings if isinstance(warnings, list) else [])]
     return "\n".join(lines)
+
+
+def _decibels(value: Any) -> str:
+    return "exact" if value is None else f"{number(value, 1)} dB"
+
+
+def _parts_of(output: dict[str, Any]) -> list[str]:
+    """A line for every part of an output that has several, the worst first where there are many."""
+    parts = _list(output.get("parts"))
+    if len(parts) < 2:
+        return []
+    if len(parts) > _MOST_PARTS:
+        parts = sorted(parts, key=lambda part: part.get("name") != output.get("worst"))
+    lines = [
+        f"    {clean(part.get('name', '-'))} {clean(part.get('place', ''))}".rstrip()
+        + f": SNR {_decibels(part.get('snr_db'))}, {number(part.get('distinct_codes'))} distinct codes"
+        + (", constant" if part.get("constant") else ", dead" if part.get("dead") else "")
+        for part in parts[:_MOST_PARTS]
+    ]
+    return lines + [f"    … and {len(parts) - _MOST_PARTS} more parts (--json)"] * (len(parts) > _MOST_PARTS)
 
 
 def _compiled(report: dict[str, Any]) -> str:
