@@ -57,7 +57,7 @@ install() {
         /\.metadata/ { next }
         /^ *Downloading / { sub(/^ *Downloading /, ""); print "   fetching " $0; fflush() }
         /^ *Processing .*\.whl/ { sub(/^ *Processing .*\//, ""); print "   taking " $0; fflush() }
-        /^ *Building editable/ { print "   compiling"; fflush() }
+        /^ *Building editable/ && !building++ { print "   compiling"; fflush() }
         /^Installing collected/ { print "   unpacking"; fflush() }' >&2 || { tail -n 40 "$log" >&2; fail "pip failed"; }
 }
 
