@@ -7,6 +7,7 @@ judged on the emulator, which gives the device's bytes.
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
@@ -281,3 +282,11 @@ def loss(model: ZooModel, row: Row) -> float:
         return 100.0 - row.accuracy["agreement"]
     key = "AP" if model.accuracy in ("yolox", "picodet") else "top-1"
     return row.accuracy[f"float {key}"] - row.accuracy[f"device {key}"]
+
+
+def keep(row: Row, path: Path) -> None:
+    """Puts a row into the file of all rows, in place of an older one of its name."""
+    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    rows[row.name] = row.as_dict()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=1) + "\n")

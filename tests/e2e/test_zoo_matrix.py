@@ -3,17 +3,19 @@
 
 Quick by default: a few frames of each network, 32 calibration frames. The slow test runs the conditions of the walking
 skeleton (every kernel set, 1, 2 and 5 threads, several batches, 104 frames or all there are) and the accuracy figures.
+With ``HEADRACE_RESULTS=bench/out/results.json`` it keeps what it measured, for ``tools/results_page.py --render-only``.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emulator_process import EmulatorProcess
-from zoo_matrix import FULL, QUICK, Row, loss, measure
+from zoo_matrix import FULL, QUICK, Row, keep, loss, measure
 from zoo_models import ZOO, ZooModel
 
 pytest.importorskip("headrace.runtime._native")
@@ -54,6 +56,8 @@ def test_every_setting_and_the_accuracy(name: str, zoo: Path, emulator: Emulator
         pytest.importorskip("pycocotools")
     model = ZOO[name]
     row = measure(model, zoo, FULL, emulator)
+    if kept := os.environ.get("HEADRACE_RESULTS"):
+        keep(row, Path(kept))
     judge(model, row)
     assert row.codes >= model.least_codes
     assert row.worst_snr >= model.least_snr, row.snr
