@@ -32,6 +32,10 @@ class Unsupported(Exception):
         self.reason, self.need, self.levers = reason, need, tuple(levers)
 
 
+class MixesFrames(Unsupported):
+    """A node whose result for one frame depends on the other frames of a batch."""
+
+
 @dataclass
 class SourceGraph:
     """A network as its file states it.
@@ -226,6 +230,11 @@ def _user_shapes(source: SourceGraph, given: dict[str, list[int]] | list[int] | 
     return {n: list(s) for n, s in given.items()}
 
 
+def _batch(stated: int | str, given: int | str) -> int:
+    """The batch that an input has: as the file fixes it, for its constants contain it, else as given, else open."""
+    return next((size for size in (stated, given) if isinstance(size, int) and size > 0), -1)
+
+
 def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list[int] | None) -> None:
     """Fix every input's frame shape, from the file and from the user; all that is missing is reported together.
 
@@ -282,8 +291,7 @@ def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list
                 )
             )
             continue
-        whole = value in source.single
-        source.batch_sizes[name] = 1 if whole else int(shape[0]) if isinstance(shape[0], int) and shape[0] > 0 else -1
+        source.batch_sizes[name] = 1 if value in source.single else _batch((declared or shape)[0], shape[0])
         source.input_shapes[name] = [1, *sizes]
     if missing:
         raise UsageError(missing)

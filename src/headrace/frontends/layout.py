@@ -32,6 +32,10 @@ class LayoutError(Exception):
     """A source tensor cannot be seen or brought into the order that an operation needs; the text says why."""
 
 
+class BatchCutError(LayoutError):
+    """The batch would be cut apart."""
+
+
 @dataclass(frozen=True)
 class Atom:
     """``size`` positions of one HN axis, ``stride`` apart; the batch is an atom of size 1."""
@@ -62,6 +66,10 @@ class View:
     def shape(self) -> tuple[int, ...]:
         """The source shape, batch 1."""
         return tuple(math.prod(a.size for a in dim) for dim in self.dims)
+
+    def shape_of(self, frames: int) -> tuple[int, ...]:
+        """The source shape with a batch of ``frames``."""
+        return tuple(s * frames if _BATCH_ATOM in d else s for s, d in zip(self.shape, self.dims, strict=True))
 
     @property
     def rank(self) -> int:
@@ -151,6 +159,8 @@ def _take(queue: list[Atom], size: int) -> list[Atom]:
         if size % atom.size == 0:
             taken.append(queue.pop(0))
             size //= atom.size
+        elif atom.axis == BATCH:
+            raise BatchCutError(f"the new shape cuts the batch of {atom.size} into parts of {size}")
         elif atom.size % size == 0:
             inner = atom.size // size
             taken.append(Atom(atom.axis, size, atom.stride * inner))
@@ -181,22 +191,33 @@ def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int) -> N
     dims[-1].append(_BATCH_ATOM)
 
 
-def regroup(view: View, shape: Sequence[int]) -> View:
-    """Reshape: the same elements in the same (source) order under another shape, batch 1.
+def regroup(view: View, shape: Sequence[int], frames: int = 1) -> View:
+    """Reshape: the same elements in the same (source) order under another shape.
+
+    Args:
+        view: the tensor.
+        shape: the new shape, with a batch of ``frames``.
+        frames: how many frames the file computes at once; they stay whole and in one place.
 
     Raises:
-        LayoutError: another number of elements, or an axis would be cut unevenly.
+        LayoutError: another number of elements, or an axis (or the batch) would be cut unevenly.
     """
-    if tuple(shape) == view.shape:
+    if tuple(shape) == view.shape_of(frames):
         return view
     if not 1 <= len(shape) <= MAX_RANK:
         raise LayoutError(
             f"a tensor of rank {len(shape)} has no place for the batch" if not shape else "the rank is above 16"
         )
-    if math.prod(shape) != view.elements:
-        raise LayoutError(f"shape {list(view.shape)} cannot become {list(shape)}: the number of elements changes")
+    if math.prod(shape) != view.elements * frames:
+        have = list(view.shape_of(frames))
+        raise LayoutError(f"shape {have} cannot become {list(shape)}: the number of elements changes")
     flat = view.atoms
     batch = flat.index(_BATCH_ATOM)
+    if frames > 1:
+        queue = list(merge([Atom(BATCH, frames) if a.axis == BATCH else a for a in flat]))
+        dims = [_take(queue, size) for size in shape]
+        dims = [[_BATCH_ATOM if a.axis == BATCH else a for a in dim] for dim in dims]
+        return replace(view, dims=tuple(merge(d) for d in dims))
     before = math.prod(a.size for a in flat[:batch])
     queue = list(merge([a for a in flat if a.axis != BATCH]))
     dims = [_take(queue, size) for size in shape]

@@ -136,6 +136,10 @@ def parse_source(
         if unknown:  # giving the shapes would only lead to this
             raise UnsupportedNodesError([*_diagnostics(unknown, source), *error.diagnostics], []) from None
         raise
+    batches = set(source.batch_sizes.values())
+    if len(batches) == 1 and max(batches) > 1:
+        told = f"the file was exported with batch {max(batches)}; the network takes its frames one by one"
+        source.warnings.append(told)
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, broken, progress, budget)
     return state, {"source_nodes": count, "patterns": fused, "near_misses": near}

@@ -16,6 +16,7 @@ from headrace.frontends.graph import (
     CHOOSES,
     ENDS_BEFORE,
     REFUSED,
+    MixesFrames,
     Progress,
     SourceGraph,
     Unsupported,
@@ -269,6 +270,24 @@ def _taint(state: Translation, node: ir.Node) -> None:
         _placeholder(state, value)
 
 
+#: Operators whose constants contain the batch.
+_SHAPED = frozenset({"Reshape", "Expand"})
+
+
+def _exported_batch(builder: Builder, node: ir.Node, problem: Exception) -> str:
+    """How a batch that the file fixes has part in a problem, in words, where it has."""
+    sizes = builder.source.batch_sizes
+    if max(sizes.values(), default=1) <= 1:
+        return ""
+    if len(set(sizes.values())) > 1:
+        named = ", ".join(f"{size} ({name})" if size > 0 else f"open ({name})" for name, size in sizes.items())
+        return f"batches {named}, which are not one" if node.op_type in _SHAPED else ""
+    if isinstance(problem, MixesFrames):
+        return f"batch {builder.batch}, and at this node its frames are not independent"
+    joined = any(v in builder.views and not builder.views[v].batch_first for v in node.inputs if v is not None)
+    return f"batch {builder.batch}, and this node has its frames joined with another dimension" if joined else ""
+
+
 def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None:
     views = state.builder.views
     tainted = any(v is not None and id(v) in state.tainted for v in node.inputs)
@@ -285,15 +304,13 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
             return
         _node(state, node)
     except (Unsupported, LayoutError) as problem:
-        state.problems.append(
-            Problem(
-                label(node),
-                node.op_type if node.domain in ("", REFUSED) else f"{node.domain}::{node.op_type}",
-                str(problem),
-                getattr(problem, "need", ""),
-                getattr(problem, "levers", ()),
-            )
-        )
+        operator = node.op_type if node.domain in ("", REFUSED) else f"{node.domain}::{node.op_type}"
+        reason, need, levers = str(problem), getattr(problem, "need", ""), getattr(problem, "levers", ())
+        cause = _exported_batch(state.builder, node, problem)
+        if cause:
+            reason = f"{reason}; the file was exported with {cause}"
+            need, levers = "frames that are computed apart", ("export with batch 1, or with an open batch",)
+        state.problems.append(Problem(label(node), operator, reason, need, tuple(levers)))
         _taint(state, node)
     except (HeadraceError, MemoryError):
         raise

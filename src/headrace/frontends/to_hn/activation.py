@@ -106,6 +106,7 @@ def prelu(builder: Builder, node: ir.Node) -> list[Result]:
         raise Unsupported("PRelu without a slope", "at least one number")
     if np.ptp(slope) == 0:
         return activation(builder, node, ("leaky_relu", {"alpha": float(slope.reshape(-1)[0])}))
+    slope = builder.divided(builder.view(node, 0), slope)
     view = builder.varying_as_channels(builder.view(node, 0), (slope,))
     slopes = builder.finite(builder.channel_vector(view, slope), "the slope")
     made = builder.emit("activation", [view.layer], {"activation": "prelu"}, {"slope": slopes})

@@ -12,7 +12,15 @@ import onnx_ir as ir
 
 from headrace.errors import InputFileError
 from headrace.frontends.fold import Budget
-from headrace.frontends.graph import MAX_TENSOR_ELEMENTS, SourceGraph, Unsupported, constant, name_of, origins
+from headrace.frontends.graph import (
+    MAX_TENSOR_ELEMENTS,
+    MixesFrames,
+    SourceGraph,
+    Unsupported,
+    constant,
+    name_of,
+    origins,
+)
 from headrace.frontends.layout import (
     BATCH,
     CHANNELS,
@@ -79,6 +87,33 @@ class Builder:
         """The batch size that the file fixes, or -1 where it leaves it open (frames are translated one by one)."""
         sizes = sorted(set(self.source.batch_sizes.values()))
         return sizes[0] if len(sizes) == 1 else -1
+
+    @property
+    def frames(self) -> int:
+        """How many frames the file computes at once, as its constants know it: 1 where it leaves that open."""
+        return max(self.batch, 1)
+
+    def full_shape(self, view: View) -> tuple[int, ...]:
+        """The source shape as the file has it."""
+        return view.shape_of(self.frames)
+
+    def divided(self, view: View, array: Array) -> Array:
+        """A constant that meets a tensor, for one frame: the same for each frame of a batch that the file fixes.
+
+        Raises:
+            MixesFrames: it differs from frame to frame.
+        """
+        at = view.batch_dim - view.rank + array.ndim
+        if self.frames == 1 or at < 0 or array.shape[at] != self.full_shape(view)[view.batch_dim]:
+            return array
+        rest = view.shape[view.batch_dim]
+        first = view.dims[view.batch_dim][0].axis == BATCH
+        parts = (self.frames, rest) if first else (rest, self.frames)
+        apart = array.reshape(*array.shape[:at], *parts, *array.shape[at + 1 :])
+        apart = np.moveaxis(apart, at if first else at + 1, 0)
+        if not (apart == apart[:1]).all():
+            raise MixesFrames(f"a constant of shape {list(array.shape)} differs from frame to frame")
+        return apart[:1].reshape(*array.shape[:at], rest, *array.shape[at + 1 :])
 
     # --- reading operands ----------------------------------------------------------------------------------------
 

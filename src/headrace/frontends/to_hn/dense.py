@@ -24,6 +24,7 @@ from headrace.frontends.layout import (
     stored_order,
 )
 from headrace.frontends.to_hn.base import Builder, Result, handles
+from headrace.frontends.to_hn.elementwise import per_channel
 from headrace.hn import Array
 
 VECTOR: Arrangement = (None, CHANNELS)
@@ -69,10 +70,14 @@ def gemm(builder: Builder, node: ir.Node) -> list[Result]:
     bias = np.zeros(outputs)
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         given = builder.weights(node, 2, "the bias")
+        given = builder.divided(view, given) if given.ndim == 2 else given
         if given.size not in (1, outputs) or given.shape not in ((), (1,), (1, 1), (outputs,), (1, outputs)):
             raise Unsupported(f"the bias has shape {list(given.shape)}", f"[{outputs}]")
         bias = np.broadcast_to(given.reshape(-1), (outputs,)) * real(node, "beta", 1.0)
     builder.finite(weight, "alpha × the weight")
+    if view.rank == 2 and not view.batch_first and view.batch_dim == 0 and weight.shape[0] == view.shape[1]:
+        rows = _rows_times(builder, view, weight)  # all rows of all frames
+        return [per_channel(builder, rows, np.ones(()), builder.finite(bias, "beta × the bias"))]
     return [dense(builder, view, weight, builder.finite(bias, "beta × the bias"))]
 
 
@@ -104,7 +109,8 @@ def _product(builder: Builder, left: View, right: View) -> View:
 
 def _constant_times(builder: Builder, node: ir.Node) -> View:
     """A constant [rows, inner] times a computed tensor [N, …, inner, columns]: (Bᵀ Aᵀ)ᵀ."""
-    view, weight = builder.view(node, 1), builder.weights(node, 0, "the weight")
+    view = builder.view(node, 1)
+    weight = builder.divided(view, builder.weights(node, 0, "the weight"))
     while weight.ndim > 2 and weight.shape[0] == 1:
         weight = weight[0]
     if weight.ndim != 2 or view.rank < 3 or weight.shape[1] != view.shape[-2]:
@@ -123,7 +129,7 @@ def matmul(builder: Builder, node: ir.Node) -> list[Result]:
             return [_constant_times(builder, node)]
         return [_product(builder, builder.view(node, 0), builder.view(node, 1))]
     view = builder.view(node, 0)
-    weight = builder.weights(node, 1, "the weight")
+    weight = builder.divided(view, builder.weights(node, 1, "the weight"))
     while weight.ndim > 2 and weight.shape[0] == 1:
         weight = weight[0]
     if weight.ndim != 2 or view.rank < 2:
@@ -133,7 +139,7 @@ def matmul(builder: Builder, node: ir.Node) -> list[Result]:
     inputs, outputs = weight.shape
     if inputs != view.shape[-1] or not outputs:
         raise Unsupported(f"operands of shape {list(view.shape)} and {list(weight.shape)} do not fit")
-    if view.rank == 2:
+    if view.rank == 2 and view.batch_first:
         return [dense(builder, view, weight, np.zeros(outputs))]
     return [_rows_times(builder, view, weight)]
 

@@ -17,6 +17,7 @@ _KINDS = {"Add": "ew_add", "Sum": "ew_add", "Mean": "ew_add", "Sub": "ew_sub", "
 
 def per_channel(builder: Builder, view: View, scale: Array, offset: Array) -> View:
     """``x · scale + offset`` with constants that broadcast to the tensor; float64 until parsing ends."""
+    scale, offset = builder.divided(view, scale), builder.divided(view, offset)
     view = builder.varying_as_channels(view, (scale, offset))
     params = {
         "scale": builder.finite(builder.channel_vector(view, scale), "the factor"),
@@ -61,6 +62,7 @@ def _masks(node: ir.Node, array: Array) -> float | None:
 
 def _with_constant(builder: Builder, node: ir.Node, view: View, index: int) -> View:
     array = builder.weights(node, index, "the constant", _masks(node, builder.constant(node, index, "the constant")))
+    array = builder.divided(view, array)
     view = _enlarged(builder, view, array)
     one, zero = np.ones(()), np.zeros(())
     first = index == 0

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, slice_ranges, split_sizes
-from headrace.frontends.graph import Unsupported, constant, integer, integer_list, text
+from headrace.frontends.graph import MixesFrames, Unsupported, constant, integer, integer_list, text
 from headrace.frontends.layout import (
     CHANNELS,
     HEIGHT,
@@ -62,7 +62,7 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
     if all(r == (0, size, 1) for r, size in zip(ranges, view.shape, strict=True)):
         return view
     if ranges[view.batch_dim] != (0, view.shape[view.batch_dim], 1):
-        raise Unsupported("a slice of the batch", "a slice of other axes")
+        raise MixesFrames("a slice of the batch", "a slice of other axes")
     if not view.batch_first:
         lifted, put_back = lift_batch(view)
         return put_back(cut(builder, lifted, [(0, 1, 1), *ranges]))
@@ -111,11 +111,12 @@ def slice_(builder: Builder, node: ir.Node) -> list[Result]:
         None,
         *(builder.optional(node, i, what) for i, what in enumerate(("starts", "ends", "axes", "steps"), start=1)),
     ]
-    frames = builder.batch if builder.batch > 0 else 1 << 30
     batch = view.batch_dim
-    whole = [frames if i == batch and size == 1 else size for i, size in enumerate(view.shape)]
+    whole = list(builder.full_shape(view))
+    if builder.batch < 0 and whole[batch] == 1:
+        whole[batch] = 1 << 30
     if slice_ranges(whole, operands)[batch] != (0, whole[batch], 1):
-        raise Unsupported("a slice of the batch", "a slice of other axes")
+        raise MixesFrames("a slice of the batch", "a slice of other axes")
     ranges = [(start, len(range(start, stop, step)), step) for start, stop, step in slice_ranges(view.shape, operands)]
     return [cut(builder, view, [(a, n, 1 if n == 1 and s > 0 else s) for a, n, s in ranges])]
 
@@ -179,7 +180,7 @@ def pad(builder: Builder, node: ir.Node) -> list[Result]:
     if not any(amounts):
         return [view]
     if before[view.batch_dim] or after[view.batch_dim]:
-        raise Unsupported("padding of the batch", "padding of other axes")
+        raise MixesFrames("padding of the batch", "padding of other axes")
     if not view.batch_first:
         lifted, put_back = lift_batch(view)
         return [put_back(_padded(builder, lifted, [0, *before], [0, *after], mode, value))]
@@ -279,6 +280,7 @@ def _stretched(builder: Builder, view: View, axis: int, count: int, dims: Mappin
 
 def constant_tensor(builder: Builder, like: View, array: Array) -> View:
     """A tensor that holds constants, made of another one of its rank: zero times a part of it plus the constants."""
+    array = builder.divided(like, array)
     if array.ndim != like.rank or array.shape[0] != 1:
         raise Unsupported(f"a constant of shape {list(array.shape)}", "one for all frames, of the other inputs' rank")
     sizes = [min(a, b) for a, b in zip(array.shape, like.shape, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import Unsupported, integer, integer_list
+from headrace.frontends.graph import MixesFrames, Unsupported, integer, integer_list
 from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, View, lift_batch, regroup
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.frontends.to_hn.elementwise import combine, per_channel
@@ -61,7 +61,7 @@ def _max(builder: Builder, layer: str, axes: set[int]) -> str:
 def reduce_over(builder: Builder, view: View, axes: list[int], keep: bool, reduction: Reduction) -> View:
     """A reduction over source dimensions other than the batch."""
     if view.batch_dim in axes:
-        raise Unsupported("a reduction over the batch mixes its frames", "other axes")
+        raise MixesFrames("a reduction over the batch mixes its frames", "other axes")
     if not view.batch_first:
         lifted, put_back = lift_batch(view)
         result = put_back(reduce_over(builder, lifted, [a + 1 for a in axes], True, reduction))
@@ -85,7 +85,7 @@ def _axes(builder: Builder, node: ir.Node, view: View) -> list[int] | None:
     if integer(node, "noop_with_empty_axes", 0):
         return None
     if builder.batch != 1:
-        raise Unsupported(f"{node.op_type} over all axes mixes the frames of a batch", "axes other than 0")
+        raise MixesFrames(f"{node.op_type} over all axes mixes the frames of a batch", "axes other than 0")
     raise Unsupported(f"{node.op_type} over all axes, the batch included", "axes other than 0")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, integer_list, live_uses
+from headrace.frontends.graph import MixesFrames, Unsupported, integer_list, live_uses
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.frontends.to_hn.move import MAX_PIECES, pick, repeated
@@ -56,7 +56,7 @@ def tile(builder: Builder, node: ir.Node) -> list[Result]:
     if len(repeats) != view.rank or any(r < 1 for r in repeats):
         raise Unsupported(f"repeats {repeats} of a tensor of rank {view.rank}", "one positive number per dimension")
     if repeats[0] > 1:
-        raise Unsupported("Tile of the batch", "other axes")
+        raise MixesFrames("Tile of the batch", "other axes")
     if any(s > 1 and r > MAX_PIECES for s, r in zip(view.shape, repeats, strict=True)):
         raise Unsupported(f"repeats {repeats} of a tensor of shape {list(view.shape)}", f"at most {MAX_PIECES} copies")
     once = [s * r if s == 1 else s for s, r in zip(view.shape, repeats, strict=True)]

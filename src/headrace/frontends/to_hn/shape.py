@@ -11,8 +11,8 @@ import onnx
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, reshaped, shape_of, squeezed, unsqueezed
-from headrace.frontends.graph import Unsupported, constant, integer, integer_list, integers
-from headrace.frontends.layout import View, permute, regroup
+from headrace.frontends.graph import MixesFrames, Unsupported, constant, integer, integer_list, integers
+from headrace.frontends.layout import BatchCutError, View, permute, regroup
 from headrace.frontends.to_hn.base import Builder, Result, handles
 
 _FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
@@ -61,7 +61,11 @@ def transpose(builder: Builder, node: ir.Node) -> list[Result]:
 def reshape(builder: Builder, node: ir.Node) -> list[Result]:
     view = builder.view(node, 0)
     wanted = integer_list(builder.constant(node, 1, "the shape"), "the shape")
-    return [regroup(view, reshaped(view.shape, wanted, integer(node, "allowzero", 0) == 1))]
+    shape = reshaped(builder.full_shape(view), wanted, integer(node, "allowzero", 0) == 1)
+    try:
+        return [regroup(view, shape, builder.frames)]
+    except BatchCutError as error:
+        raise MixesFrames(str(error)) from None
 
 
 @handles("Flatten")
@@ -72,7 +76,7 @@ def flatten(builder: Builder, node: ir.Node) -> list[Result]:
     if not 0 <= axis <= view.rank:
         raise Unsupported(f"Flatten at axis {axis} of a tensor of rank {view.rank}")
     if axis == 0 and builder.batch != 1:
-        raise Unsupported("Flatten at axis 0 joins the frames of a batch", "axis 1")
+        raise MixesFrames("Flatten at axis 0 joins the frames of a batch", "axis 1")
     return [regroup(view, [math.prod(view.shape[:axis]), math.prod(view.shape[axis:])])]
 
 
@@ -87,7 +91,7 @@ def squeeze(builder: Builder, node: ir.Node) -> list[Result]:
     if not any(view.dims[a] for a in gone):
         return [replace(view, dims=tuple(d for i, d in enumerate(view.dims) if i not in gone))]
     if builder.batch != 1:
-        raise Unsupported("Squeeze of the batch", "other axes")
+        raise MixesFrames("Squeeze of the batch", "other axes")
     return [regroup(view, shape)]
 
 
@@ -105,12 +109,12 @@ def unsqueeze(builder: Builder, node: ir.Node) -> list[Result]:
 
 @handles("Shape")
 def shape(builder: Builder, node: ir.Node) -> list[Result]:
-    return [shape_of(node, builder.view(node, 0).shape)]
+    return [shape_of(node, builder.full_shape(builder.view(node, 0)))]
 
 
 @handles("Size")
 def size(builder: Builder, node: ir.Node) -> list[Result]:
-    return [np.array(builder.view(node, 0).elements, np.int64)]
+    return [np.array(builder.view(node, 0).elements * builder.frames, np.int64)]
 
 
 def drop_dimension(view: View, dim: int) -> View:
@@ -122,5 +126,5 @@ def checked_axis(node: ir.Node, view: View, default: int) -> int:
     """The ``axis`` attribute as a dimension that is not the batch."""
     axis = axis_in(integer(node, "axis", default), view.rank)
     if axis == view.batch_dim:
-        raise Unsupported(f"axis {axis} is the batch, whose frames are computed one by one", "another axis")
+        raise MixesFrames(f"axis {axis} is the batch, whose frames are computed one by one", "another axis")
     return axis

@@ -8,7 +8,7 @@ import math
 import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import Unsupported, integer
+from headrace.frontends.graph import MixesFrames, integer
 from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, lift_batch, regroup
 from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
 
@@ -59,7 +59,7 @@ def softmax(builder: Builder, node: ir.Node) -> list[Result]:
     over = over_axis if node.op_type == "Softmax" else logarithm_over_axis
     axis = axis_in(integer(node, "axis", -1), view.rank)
     if axis == view.batch_dim:
-        raise Unsupported(f"{node.op_type} over the batch", "another axis")
+        raise MixesFrames(f"{node.op_type} over the batch", "another axis")
     if not integer(node, "flatten", 0) or view.shape[axis] == math.prod(view.shape[axis:]):
         return [over(builder, view, axis)]
     flat = regroup(view, [*view.shape[:axis], math.prod(view.shape[axis:])])
