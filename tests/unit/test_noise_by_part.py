@@ -8,14 +8,17 @@ import pytest
 
 from headrace.emulator import Executor
 from headrace.errors import AccuracyError
-from headrace.hn import Array, Network
+from headrace.hn import Array, Layer, Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import dequantize
-from headrace.optimize import OptimizeOptions, OptimizeResult, optimize
+from headrace.optimize import OptimizeOptions, OptimizeResult, optimize, precision
 from headrace.optimize.noise import OutputNoise, PartNoise, Sums, Whole
 from headrace.optimize.output_parts import CellMap, Part, cell_map, parts_of, place_text
 from headrace.optimize.trial import Trial
+from headrace.passes import run_passes
+from headrace.passes.split_affine import SplitAffine
 from random_graphs import GraphBuilder, random_frames, weighted
+from same_bytes import assert_same_bytes
 
 PLAIN = OptimizeOptions(min_snr=0, threads=1, equalization=False, weight_rounding=False)
 
@@ -229,10 +232,24 @@ def test_scores_beside_boxes_live() -> None:
     assert not any(part["dead"] for part in output["parts"])
 
 
-def dead_scores() -> OptimizeResult:
+def read_inside() -> Network:
+    """The same, and a convolution reads the join: its inputs must share a scale of 8 bits."""
     net = boxes_and_scores()
+    joined = net.output_layers[0].inputs[0]
+    kernel = np.random.default_rng(0).normal(0, 1, (1, 1, 8, 2)).astype(np.float32)
+    attributes = {"kernel_shape": [1, 1, 8, 2]}
+    net.add(
+        Layer("net/conv9", "conv", [joined], attributes, (-1, 8, 8, 2)),
+        {"kernel": kernel, "bias": np.zeros(2, np.float32)},
+    )
+    net.add(Layer("net/output_layer2", "output_layer", ["net/conv9"], {}, (-1, 8, 8, 2)))
+    return net
+
+
+def dead_scores() -> OptimizeResult:
+    net = read_inside()
     with pytest.raises(AccuracyError) as caught:
-        optimize(net, random_frames(net, 32, 0), OptimizeOptions(threads=1, output_bits=8, min_snr=10))
+        optimize(net, random_frames(net, 32, 0), OptimizeOptions(threads=1, output_bits=8))
     message = str(caught.value)
     assert "part conv3 [:, :, 4:8]" in message
     assert "left of values that vary" in message
@@ -241,7 +258,7 @@ def dead_scores() -> OptimizeResult:
 
 
 def test_a_dead_part_fails_the_gate_with_its_cause() -> None:
-    (output,) = dead_scores().report["outputs"].values()
+    output = dead_scores().report["outputs"]["net/output_layer1"]
     assert output["snr_db"] > 25  # the whole shows nothing
     assert output["worst"] == "conv3"
     assert output["worst_snr_db"] < 3
@@ -249,7 +266,7 @@ def test_a_dead_part_fails_the_gate_with_its_cause() -> None:
 
 
 def test_no_gate_still_names_what_is_dead() -> None:
-    net = boxes_and_scores()
+    net = read_inside()
     report = optimize(net, random_frames(net, 32, 0), OptimizeOptions(threads=1, output_bits=8, min_snr=0)).report
     assert any("part conv3" in warning and "left of values that vary" in warning for warning in report["warnings"])
 
@@ -287,10 +304,64 @@ def test_two_values_and_no_values_are_no_loss(kind: str) -> None:
     b = GraphBuilder(9)
     x = b.input((6, 6, 3))
     mask = weighted(b, x, 2, 1, "relu" if kind == "zero" else "sigmoid")
-    b.net.params[f"{mask}/kernel"] = b.net.params[f"{mask}/kernel"] * np.float32(0 if kind == "zero" else 1e5)
+    b.net.params[f"{mask}/kernel"] = b.net.params[f"{mask}/kernel"] * np.float32(0 if kind == "zero" else 1e7)
     b.net.params[f"{mask}/bias"] = np.full(2, -1.0, np.float32)
     b.output(b.add("concat", [mask, weighted(b, x, 4, 1)], {"axis": 2}))
     report = optimize(b.net, random_frames(b.net, 16, 0), OptimizeOptions(threads=1)).report
     (output,) = report["outputs"].values()
     assert not any(part["dead"] for part in output["parts"])
     assert output["parts"][0]["distinct_codes"] <= 2
+
+
+# --- corners and sizes -----------------------------------------------------------------------------------------------
+
+
+def box_decoder() -> Network:
+    """Corners in grid units from distances, then centres and sizes, joined and scaled to pixels, with scores."""
+    b = GraphBuilder(11)
+    x = weighted(b, b.input((8, 8, 4)), 8, 3, "relu")
+    distances = weighted(b, x, 4, 1, "sigmoid")
+    grid = np.stack(np.meshgrid(np.arange(8) + 0.5, np.arange(8) + 0.5), axis=-1).reshape(1, 128).astype(np.float32)
+    corners: list[str] = []
+    for first, sign in ((0, -1.0), (2, 1.0)):
+        half = b.add("slice", [distances], {"starts": [0, 0, first], "sizes": [8, 8, 2], "steps": [1, 1, 1]})
+        half = b.add("reshape", [half], {"shape": [1, 1, 128]})
+        params = {"scale": np.full(128, sign, np.float32), "offset": grid[0] * 8}
+        corners.append(b.add("batch_norm", [half], {}, params))
+    middle, size = b.add("ew_add", corners, {}), b.add("ew_sub", corners[::-1], {})
+    boxes = b.add("concat", [b.add("reshape", [one], {"shape": [8, 8, 2]}) for one in (middle, size)], {"axis": 2})
+    params = {"scale": np.array([16, 16, 32, 32], np.float32), "offset": np.zeros(4, np.float32)}
+    boxes = b.add("batch_norm", [boxes], {}, params)
+    b.output(b.add("concat", [boxes, weighted(b, x, 3, 1, "sigmoid")], {"axis": 2}))
+    return b.net
+
+
+def test_sizes_of_boxes_survive_the_range_of_their_corners() -> None:
+    """Sizes are differences of corners: rounding these to 8 bits, or joining sizes with centres, leaves 5 to 14 dB."""
+    net = box_decoder()
+    frames = random_frames(net, 24, 0)
+    result = optimize(net, frames, OptimizeOptions(threads=1))
+    (output,) = result.report["outputs"].values()
+    assert len(output["parts"]) == 3
+    assert [part["snr_db"] > 20 for part in output["parts"]] == [True] * 3, output["parts"]
+    wide = [d for d in result.report["algorithms"] if d["name"] == precision.NAME and d["accepted"]]
+    assert wide
+    assert {output_quantization(result.network[name]).bits for name in ("net/batch_norm1", "net/batch_norm2")} == {16}
+    assert_same_bytes(result.network)
+
+
+def test_a_multiply_add_behind_a_join_moves_in_front_of_it_and_means_the_same() -> None:
+    net = box_decoder()
+    frames = random_frames(net, 4, 0)
+    changed = net.clone()
+    (record,) = run_passes(changed, (SplitAffine(),))
+    assert len(record["into"]) == 2
+    output = net.output_layers[0].name
+    want, got = (Executor(one, "native").run(frames)[output] for one in (net, changed))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    inside = net.clone()  # a convolution behind it: the join stays
+    scaled = next(x for x in inside.of_kind("batch_norm") if inside[x.inputs[0]].kind == "concat")
+    kernel = {"kernel": np.ones((1, 1, 4, 1), np.float32), "bias": np.zeros(1, np.float32)}
+    inside.add(Layer("net/conv9", "conv", [scaled.name], {"kernel_shape": [1, 1, 4, 1]}, (-1, 8, 8, 1)), kernel)
+    inside.add(Layer("net/output_layer2", "output_layer", ["net/conv9"], {}, (-1, 8, 8, 1)))
+    assert run_passes(inside, (SplitAffine(),)) == []

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Outputs, and what softmax reads, in codes of 16 bits where 8 bits would be a good part of the noise.
+"""Outputs, what softmax reads, and operands of sums, in codes of 16 bits where 8 would be a good part of the noise.
 
 Multiply-accumulate layers read 8-bit codes; they can write 16. So a tensor may have 16 bits where all that read it move
 codes, or add, multiply or look up single values: graph outputs and logits. There, rounding to 8 bits is the last thing
 that happens to a value, and nothing behind averages it out: class probabilities tie, boxes snap to a raster. Sixteen
-bits also leave room for values beyond those calibration showed.
+bits also leave room for values beyond those calibration showed. And where values that lie far apart are added or
+subtracted (the corners of boxes, whose difference is their size), the rounding of the operands is all of the noise.
 """
 
 from __future__ import annotations
@@ -32,8 +33,12 @@ HEADROOM = 2.0
 _READS_WIDE = ("ew_add", "ew_sub", "ew_mult", "activation", "output_layer")
 
 
-def candidates(network: Network, groups: ScaleGroups, tensors: Mapping[str, TensorQuantization]) -> list[list[str]]:
-    """Scale groups of 8 bits at graph outputs or in front of a softmax whose readers can all read 16 bits."""
+def candidates(
+    network: Network, groups: ScaleGroups, tensors: Mapping[str, TensorQuantization], inner: bool = False
+) -> list[list[str]]:
+    """Scale groups of 8 bits whose readers can all read 16: those at graph outputs or in front of a softmax, or, with
+    ``inner``, the others.
+    """
     found: list[list[str]] = []
     for names in groups.members().values():
         members = [network[name] for name in names]
@@ -41,9 +46,16 @@ def candidates(network: Network, groups: ScaleGroups, tensors: Mapping[str, Tens
             continue
         readers = [user for layer in members for user in network.users(layer.name)]
         ends = any(layer.kind == "output_layer" for layer in members) or any(_is_softmax(user) for user in readers)
-        if ends and all(_reads_wide(user) for user in readers):
+        if ends is not inner and readers and all(_reads_wide(user) for user in readers):
             found.append(names)
     return found
+
+
+def worthwhile(
+    found: Mapping[str, Sensitivity], tensors: Mapping[str, TensorQuantization], groups: list[list[str]]
+) -> list[list[str]]:
+    """The groups whose rounding makes a good part of the predicted noise, each by itself."""
+    return [names for names in groups if share(found, tensors, set(names)) >= LEAST_SHARE]
 
 
 def _is_softmax(layer: Layer) -> bool:
@@ -96,4 +108,4 @@ def apply(
     return result
 
 
-__all__ = ["NAME", "apply", "candidates", "share", "widened"]
+__all__ = ["NAME", "apply", "candidates", "share", "widened", "worthwhile"]

@@ -122,11 +122,21 @@ class Search:
         return self._found[1]
 
     def _widen(self, best: Trial, decisions: Decisions) -> Trial:
-        """Sixteen bits for outputs and logits (:mod:`headrace.optimize.precision`)."""
+        """Sixteen bits for operands of sums, then for outputs and logits (:mod:`headrace.optimize.precision`)."""
         asked = self.options.output_bits
-        chosen = precision.candidates(best.prepared, self.groups, best.tensors)
-        if asked == 8 or not chosen:
+        if asked == 8:
             return best
+        inner = precision.candidates(best.prepared, self.groups, best.tensors, inner=True)
+        if inner:
+            inner = precision.worthwhile(self.sensitivities(best.prepared), best.tensors, inner)
+        if inner:
+            best = self._try_wide(best, inner, decisions)
+        chosen = precision.candidates(best.prepared, self.groups, best.tensors)
+        return self._try_wide(best, chosen, decisions) if chosen else best
+
+    def _try_wide(self, best: Trial, chosen: list[list[str]], decisions: Decisions) -> Trial:
+        """These groups of tensors in 16 bits, where the outputs gain, or the user asks for it."""
+        asked = self.options.output_bits
         names = {name for group in chosen for name in group}
         part = precision.share(self.sensitivities(best.prepared), best.tensors, names)
         if asked is None and part < precision.LEAST_SHARE:

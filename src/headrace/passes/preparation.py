@@ -7,5 +7,6 @@ from headrace.passes.base import Pass
 from headrace.passes.decompose_matmul import DecomposeMatmul
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
+from headrace.passes.split_affine import SplitAffine
 
-PREPARATION: tuple[Pass, ...] = (DecomposeMatmul(), DecomposeSoftmax(), FuseElementwiseAdd())
+PREPARATION: tuple[Pass, ...] = (DecomposeMatmul(), DecomposeSoftmax(), SplitAffine(), FuseElementwiseAdd())
