@@ -564,12 +564,10 @@ class ClientRunner:
         Raises:
             InputFileError: the file is missing, corrupt, for an unknown target, or a layer in it breaks its own rules.
         """
-        from headrace.layers import check_network
+        from headrace.layers import check_archive
 
         loaded = archive.load(har)
-        for network in (loaded.native, loaded.fp_optimized, loaded.quantized):
-            if network is not None:
-                check_network(network)
+        check_archive(loaded)
         target = self._target or _target_of_archive(loaded, str(har))
         self._archive, self._target = loaded, target
         if loaded.hef is None:

@@ -24,9 +24,12 @@ def har() -> None:
 def info(path: Path, as_json: bool) -> None:
     """Show name, state, target, digest, members and history."""
     from headrace.hn import archive
-    from headrace.hn.files import read_bytes
+    from headrace.layers import check_archive
 
-    facts = archive.info(read_bytes(path, "HAR"), str(path))
+    parts = archive.open_members(path)
+    opened = archive.from_members(parts, str(path))
+    check_archive(opened)
+    facts = archive.info(parts, opened)
     emit(facts, lambda: _describe(facts), as_json)
 
 
@@ -52,22 +55,21 @@ def extract(
     """Write the members (all, or those named) as files."""
     from headrace.errors import Diagnostic, UsageError
     from headrace.hn import archive
-    from headrace.hn.files import read_bytes
     from headrace.hn.outputs import RESOLVED_SCRIPT, Outputs, resolved_script_bytes
 
-    data = read_bytes(path, "HAR")
+    parts = archive.open_members(path)
     if auto_model_script_path is not None:
         outputs = Outputs([path], force)
         outputs.add("--auto-model-script-path", auto_model_script_path, RESOLVED_SCRIPT)
         outputs.check()
-        script = archive.loads(data, str(path)).resolved_script
+        script = archive.from_members(parts, str(path)).resolved_script
         if not script:
             rule, need = "the HAR holds no resolved script", "a HAR of a later state than native"
             raise UsageError(Diagnostic("E-HAR-NO-MEMBER", str(path), rule, need=need))
         outputs.write({auto_model_script_path: resolved_script_bytes(script)})
         written = [str(auto_model_script_path)]
     else:
-        written = archive.extract(data, str(path), output_dir, list(members) or None, force)
+        written = archive.extract(parts, str(path), output_dir, list(members) or None, force)
     emit({"files": written}, "\n".join(written), as_json)
 
 

@@ -9,6 +9,7 @@ has nothing to send to a chip, and ``hw_arch`` 101 is accepted by none.
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -30,7 +31,8 @@ from headrace.hef.description import (
 )
 from headrace.hef.disassembler import printable_name
 from headrace.hef.schema import HefMessage
-from headrace.hn.files import read_bytes
+from headrace.hn.content import HEAD_BYTES, wrong_kind
+from headrace.hn.files import open_regular, read_bytes
 from headrace.hn.outputs import FileKind
 
 __all__ = [
@@ -209,6 +211,10 @@ HEF = FileKind("HEF", (".hef",), _recognises)
 
 def read_hef_bytes(path: str | Path) -> bytes:
     """The bytes of a file that should be a HEF, with the errors of :func:`read_hef_file`."""
+    with open_regular(path, "HEF") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        # A file of another kind is refused by its first bytes, before it is read.
+        _check_start(memoryview(handle.read(max(HEADER.size, HEAD_BYTES))), size, str(path))
     return read_bytes(path, "HEF", MAX_FILE_BYTES)
 
 
@@ -264,24 +270,29 @@ def _refuse(code: str, where: str, rule: str, got: object, need: object, levers:
     return InputFileError(Diagnostic(code, where, rule, str(got), str(need), levers))
 
 
-def _check_header(view: memoryview, where: str) -> tuple[int, int, int]:
-    """Protobuf size, CRC-32 and configuration size of a file whose header and checksum are right."""
-    if len(view) < 12:
-        raise _refuse("E-HEF-SHORT", where, "the file is too short for a HEF", f"{len(view)} bytes", "≥ 28", _LEVERS)
-    magic, version, proto_size = struct.unpack_from(">III", view)
-    if magic != MAGIC:
-        shown = bytes(view[:4])
-        raise _refuse("E-HEF-MAGIC", where, "this is not a HEF: the magic number is wrong", shown, b"\x01HEF", ())
+def _check_start(view: memoryview, size: int, where: str) -> tuple[int, int, int, int]:
+    """Protobuf size, CRC-32, configuration size and reserved field of a file of ``size`` bytes that begins so."""
+    if view and bytes(view[:4]) != HEADER.pack(MAGIC, 0, 0, 0, 0, 0)[: min(4, len(view))]:
+        raise wrong_kind("E-HEF-MAGIC", where, "a HEF", bytes(view[:HEAD_BYTES]))
+    if size < 12:
+        raise _refuse("E-HEF-SHORT", where, "the file is too short for a HEF", f"{size} bytes", "≥ 28", _LEVERS)
+    _, version, proto_size = struct.unpack_from(">III", view)
     if version != CONTAINER_VERSION:
         known = f"{version} (a HEF of another tool)" if version in (0, 2, 3) else version
         raise _refuse("E-HEF-VERSION", where, "the container version is not read here", known, 1, _LEVERS)
-    if len(view) < HEADER.size:
-        raise _refuse("E-HEF-SHORT", where, "the header is cut off", f"{len(view)} bytes", "≥ 28", _LEVERS)
+    if size < HEADER.size:
+        raise _refuse("E-HEF-SHORT", where, "the header is cut off", f"{size} bytes", "≥ 28", _LEVERS)
     _, _, _, crc, configuration_size, reserved = HEADER.unpack_from(view)
     expected = HEADER.size + proto_size + configuration_size
-    if expected != len(view):
+    if expected != size:
         rule, need = "the file length does not match its header", f"{expected} bytes"
-        raise _refuse("E-HEF-LENGTH", where, rule, f"{len(view)} bytes", need, ("copy the file again", *_LEVERS))
+        raise _refuse("E-HEF-LENGTH", where, rule, f"{size} bytes", need, ("copy the file again", *_LEVERS))
+    return proto_size, crc, configuration_size, reserved
+
+
+def _check_header(view: memoryview, where: str) -> tuple[int, int, int]:
+    """Protobuf size, CRC-32 and configuration size of a file whose header and checksum are right."""
+    proto_size, crc, configuration_size, reserved = _check_start(view, len(view), where)
     if reserved:
         raise _refuse("E-HEF-RESERVED", where, "reserved bytes of the header are used", hex(reserved), 0, _LEVERS)
     actual = zlib.crc32(view[HEADER.size :])

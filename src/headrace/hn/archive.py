@@ -14,25 +14,23 @@ import json
 import os
 import re
 import tarfile
-import zlib
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from headrace.errors import Diagnostic, InputFileError, UsageError, unknown_name
-from headrace.hn import json_format
-from headrace.hn.arrays import dump_arrays, load_arrays
-from headrace.hn.files import read_bytes
+from headrace.hn import json_format, strict_json, unpack
+from headrace.hn.arrays import dump_arrays, load_parameters
+from headrace.hn.content import HEAD_BYTES, wrong_kind
+from headrace.hn.files import MAX_FILE_BYTES, open_regular
 from headrace.hn.network import Network
 from headrace.hn.outputs import FileKind, Outputs
+from headrace.hn.unpack import bad
 
 FORMAT_VERSION = 1
-MAX_MEMBERS = 64
-MAX_MEMBER_BYTES = 4 << 30
-MAX_TOTAL_BYTES = 8 << 30
-MAX_JSON_BYTES = 256 << 20
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}\Z")
+MAX_JSON_VALUES = 4_000_000  # in all members together
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}\Z")
 
 
 class State(str, Enum):
@@ -135,9 +133,16 @@ def pack(parts: dict[str, bytes]) -> bytes:
             info = tarfile.TarInfo(name)
             info.size, info.mtime, info.mode = len(data), 0, 0o644
             tar.addfile(info, io.BytesIO(data))
+    packed = _compressed(raw.getbuffer(), 6)
+    if raw.tell() > unpack.allowed_bytes(len(packed)):  # constant data of a large network
+        packed = _compressed(raw.getbuffer(), 0)
+    return packed
+
+
+def _compressed(data: bytes | memoryview, level: int) -> bytes:
     out = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6) as packed:
-        packed.write(raw.getvalue())
+    with gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=level) as packed:
+        packed.write(data)
     return out.getvalue()
 
 
@@ -168,125 +173,125 @@ def save(archive: Archive, path: str | os.PathLike[str], force: bool = False) ->
     return digest(parts)
 
 
-def _bad(where: str, rule: str, got: object, need: object) -> InputFileError:
-    levers = ("make the archive again, or check that the file was copied whole",)
-    return InputFileError(Diagnostic("E-HAR-CORRUPT", where, rule, str(got)[:300], str(need), levers))
-
-
 def read_members(data: bytes, where: str) -> dict[str, bytes]:
-    """Unpack in memory without trusting it: plain files only, flat names, limits on count and unpacked size."""
-    parts: dict[str, bytes] = {}
-    total = 0
-    try:
-        stream = _Limited(gzip.GzipFile(fileobj=io.BytesIO(data)), where)
-        with tarfile.open(fileobj=stream, mode="r|") as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
-            for info in tar:
-                if not info.isreg():
-                    raise _bad(where, "a member is not a plain file", info.name, "plain files")
-                if not _NAME.match(info.name):
-                    raise _bad(
-                        where, "a member's name is not allowed", info.name, "letters, digits, '.', '_', '-'; no folder"
-                    )
-                if info.name in parts or len(parts) >= MAX_MEMBERS:
-                    raise _bad(
-                        where, "there are too many members, or one twice", info.name, f"≤ {MAX_MEMBERS}, each once"
-                    )
-                total += info.size
-                if info.size > MAX_MEMBER_BYTES or total > MAX_TOTAL_BYTES:
-                    raise _bad(where, "the members are too large", f"{total} bytes", f"≤ {MAX_TOTAL_BYTES}")
-                handle = tar.extractfile(info)
-                body = b"" if handle is None else handle.read()
-                if len(body) != info.size:
-                    raise _bad(where, f"member {info.name} is cut short", len(body), info.size)
-                parts[info.name] = body
-        while stream.read(1 << 20):  # to the end, so that gzip's own checksum is compared
-            pass
-    except InputFileError:
-        raise
-    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, MemoryError) as error:
-        raise _bad(where, "it is not a readable HAR", f"{type(error).__name__}: {error}", "a gzip tar") from None
-    if not parts:
-        raise _bad(where, "the archive is empty", "no member", "metadata.json and a network")
-    return parts
+    """Unpack in memory without trusting it; see :mod:`headrace.hn.unpack`."""
+    return _read_members(io.BytesIO(data), len(data), where)
 
 
-class _Limited:
-    """A readable stream that stops a decompression bomb."""
+def _read_members(stream: BinaryIO, size: int, where: str) -> dict[str, bytes]:
+    head = stream.read(HEAD_BYTES)
+    if head[:2] != b"\x1f\x8b":
+        raise wrong_kind("E-HAR-KIND", where, "a HAR", head)
+    stream.seek(0)
+    return dict(unpack.members(stream, size, where))
 
-    def __init__(self, stream: gzip.GzipFile, where: str) -> None:
-        self.stream, self.where, self.left = stream, where, MAX_TOTAL_BYTES + (1 << 20)
 
-    def read(self, size: int = -1) -> bytes:
-        data = self.stream.read(min(size, self.left + 1) if size >= 0 else self.left + 1)
-        self.left -= len(data)
-        if self.left < 0:
-            raise _bad(
-                self.where, "it unpacks to more than allowed", f"> {MAX_TOTAL_BYTES} bytes", f"≤ {MAX_TOTAL_BYTES}"
-            )
-        return data
+def open_members(path: str | os.PathLike[str]) -> dict[str, bytes]:
+    """The members of a HAR file, none of them looked into yet."""
+    with open_regular(path, "HAR") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            rule = f"a HAR may have at most {MAX_FILE_BYTES} bytes"
+            raise InputFileError(Diagnostic("E-FILE-TOO-LARGE", str(path), rule, f"{size} bytes"))
+        return _read_members(stream, size, str(path))
 
 
 def load(path: str | os.PathLike[str]) -> Archive:
-    """Read a HAR of any state.
+    """Read a HAR of any state; what its layers mean is checked by :func:`headrace.layers.open_archive`.
 
     Raises:
         InputFileError: it is missing, or breaks a rule of the format.
     """
-    return loads(read_bytes(path, "HAR"), str(path))
-
-
-def _object(parts: dict[str, bytes], name: str, where: str) -> Any:
-    if len(parts[name]) > MAX_JSON_BYTES:
-        raise _bad(where, f"member {name} is too large", len(parts[name]), f"≤ {MAX_JSON_BYTES}")
-    try:
-        return json.loads(parts[name].decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise _bad(where, f"member {name} is not JSON", error, "a JSON object") from None
+    return from_members(open_members(path), str(path))
 
 
 def loads(data: bytes, where: str) -> Archive:
     """As :func:`load`, from bytes."""
-    parts = read_members(data, where)
-    if "metadata.json" not in parts:
-        raise _bad(where, "metadata.json is absent", ", ".join(parts), "metadata.json")
-    meta = _object(parts, "metadata.json", where)
+    return from_members(read_members(data, where), where)
+
+
+def _object(parts: dict[str, bytes], name: str, where: str) -> Any:
     try:
-        name, version = meta["name"], meta["version"]
-        state, arch, reports, history = State(meta["state"]), meta["hw_arch"], meta["reports"], meta["history"]
-        fine = (
-            isinstance(name, str)
-            and _NAME.match(name)
-            and isinstance(arch, str)
-            and isinstance(history, list)
-            and isinstance(reports, list)
-            and all(isinstance(r, str) and f"{name}.{r}.json" in parts for r in reports)
-        )
-    except (TypeError, KeyError, ValueError) as error:
-        raise _bad(
-            where,
-            "metadata.json is not complete",
-            f"{type(error).__name__}: {error}",
-            "the fields of docs/formats/har.md",
-        ) from None
-    if type(version) is not int or version > FORMAT_VERSION:
-        raise _bad(where, "the archive is of a newer format", version, f"≤ {FORMAT_VERSION}")
-    if not fine:
-        raise _bad(where, "metadata.json does not match the members", meta.get("name"), "names of members that exist")
-    archive = Archive(name=name, state=state, hw_arch=arch, history=history)
+        return strict_json.parse(parts[name])
+    except ValueError as error:
+        raise bad(where, f"member {name} is not JSON", error, "a JSON object") from None
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    name: str
+    state: State
+    hw_arch: str
+    reports: list[str]
+    history: list[dict[str, Any]]
+
+
+def _metadata(parts: dict[str, bytes], where: str) -> _Metadata:
+    """``metadata.json``, every field with its type."""
+    if "metadata.json" not in parts:
+        raise bad(where, "metadata.json is absent", ", ".join(parts), "metadata.json")
+    meta = _object(parts, "metadata.json", where)
+    if not isinstance(meta, dict):
+        raise bad(where, "metadata.json is no object", type(meta).__name__, "the fields of docs/formats/har.md")
+    version = meta.get("version")
+    if type(version) is int and version > FORMAT_VERSION:
+        raise bad(where, "the archive is of a newer format", version, f"≤ {FORMAT_VERSION}")
+    name, state, arch = (meta.get(key) for key in ("name", "state", "hw_arch"))
+    reports, history = meta.get("reports"), meta.get("history")
+    states = [s.value for s in State]
+    rules: tuple[tuple[str, bool, object, str], ...] = (
+        ("format", meta.get("format") == "headrace-har", meta.get("format"), "headrace-har"),
+        ("version", type(version) is int and version >= 1, version, f"1 … {FORMAT_VERSION}"),
+        ("name", isinstance(name, str) and bool(_NAME.match(name)), name, "a network's name"),
+        ("state", isinstance(state, str) and state in states, state, ", ".join(states)),
+        ("hw_arch", isinstance(arch, str) and arch.isprintable() and 0 < len(arch) <= 4096, arch, "a target's name"),
+        (
+            "reports",
+            isinstance(reports, list) and all(isinstance(r, str) and f"{name}.{r}.json" in parts for r in reports),
+            reports,
+            "names of members that exist",
+        ),
+        (
+            "history",
+            isinstance(history, list) and all(isinstance(h, dict) and isinstance(h.get("stage"), str) for h in history),
+            type(history).__name__,
+            "a list of objects with a stage",
+        ),
+    )
+    for field_name, holds, got, need in rules:
+        if not holds:
+            raise bad(where, f"field {field_name!r} of metadata.json is not valid", repr(got)[:200], need)
+    return _Metadata(str(name), State(state), str(arch), list(reports or []), list(history or []))
+
+
+def from_members(parts: dict[str, bytes], where: str) -> Archive:
+    """The archive that members make up.
+
+    Raises:
+        InputFileError: they break a rule of the format.
+    """
+    values = sum(strict_json.count_values(data) for name, data in parts.items() if name.endswith((".hn", ".json")))
+    if values > MAX_JSON_VALUES:
+        raise bad(where, "the texts hold too many values", values, f"≤ {MAX_JSON_VALUES}")
+    meta = _metadata(parts, where)
+    name = meta.name
+    archive = Archive(name=name, state=meta.state, hw_arch=meta.hw_arch, history=meta.history)
     for short, attribute in _NETWORKS:
         text, arrays = f"{name}.{short}.hn", f"{name}.{short}.npz"
         if text in parts:
             network = json_format.loads(parts[text], f"{where}: {text}")
+            if network.name != name:
+                raise bad(where, f"{text} is of another network", network.name, name)
             if arrays not in parts:
-                raise _bad(where, "a network has no parameters", text, arrays)
-            network.params = load_arrays(parts[arrays], f"{where}: {arrays}")
+                raise bad(where, "a network has no parameters", text, arrays)
+            network.params = load_parameters(parts[arrays], f"{where}: {arrays}", network)
             setattr(archive, attribute, network)
     try:
         archive.model_script = parts.get(f"{name}.alls", b"").decode("utf-8")
         archive.resolved_script = parts.get(f"{name}.auto.alls", b"").decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _bad(where, "a model script is not UTF-8", error, "UTF-8 text") from None
-    archive.reports = {r: _object(parts, f"{name}.{r}.json", where) for r in reports}
+        raise bad(where, "a model script is not UTF-8", error, "UTF-8 text") from None
+    archive.reports = {r: _object(parts, f"{name}.{r}.json", where) for r in meta.reports}
     archive.hef = parts.get(f"{name}.hef")
     _check_state(archive, where)
     return archive
@@ -300,15 +305,13 @@ def _check_state(archive: Archive, where: str) -> None:
         State.COMPILED_MODEL: archive.hef,
     }[archive.state]
     if need is None:
-        raise _bad(
+        raise bad(
             where, "the archive lacks what its state promises", archive.state.value, "the network or HEF of that state"
         )
 
 
-def info(data: bytes, where: str) -> dict[str, Any]:
+def info(parts: dict[str, bytes], archive: Archive) -> dict[str, Any]:
     """Facts for ``har info``: name, state, target, digest, members with sizes, history."""
-    archive = loads(data, where)
-    parts = read_members(data, where)
     return {
         "name": archive.name,
         "state": archive.state.value,
@@ -320,14 +323,17 @@ def info(data: bytes, where: str) -> dict[str, Any]:
 
 
 def extract(
-    data: bytes, where: str, folder: str | os.PathLike[str], only: list[str] | None = None, force: bool = False
+    parts: dict[str, bytes],
+    where: str,
+    folder: str | os.PathLike[str],
+    only: list[str] | None = None,
+    force: bool = False,
 ) -> list[str]:
     """Write the members (or those named) into ``folder``; returns the paths written.
 
     Raises:
         UsageError: there is no such member, or a file with other contents stands in the way (``force`` replaces it).
     """
-    parts = read_members(data, where)
     for name in only or []:
         if name not in parts:
             raise UsageError(unknown_name("E-HAR-NO-MEMBER", "member", name, parts, where))

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from headrace.errors import Diagnostic, InputFileError
+from headrace.hn import strict_json
 from headrace.hn.network import SCHEMA_VERSION, Layer, Network
 
 MAX_LAYERS = 100_000
-MAX_TEXT_BYTES = 256 << 20
+MAX_ELEMENTS = 1 << 31  # of one tensor
+MAX_NAME = 300
 
 
 def to_dict(network: Network) -> dict[str, Any]:
@@ -40,17 +43,11 @@ def dumps(network: Network) -> bytes:
 
 def loads(data: bytes, where: str) -> Network:
     """Read HN text without trusting it; parameters are read elsewhere."""
-    if len(data) > MAX_TEXT_BYTES:
-        raise _bad(where, "the text is too large", f"{len(data)} bytes", f"≤ {MAX_TEXT_BYTES}")
     try:
-        raw = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raw = strict_json.parse(data)
+    except ValueError as error:
         raise _bad(where, "it is not JSON", str(error)[:200] or type(error).__name__, "a JSON object") from None
     return from_dict(raw, where)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
 
 
 def _bad(where: str, rule: str, got: object, need: object) -> InputFileError:
@@ -74,21 +71,36 @@ def _shape(value: Any, where: str) -> tuple[int, ...]:
     dims = tuple(_typed(d, int, where, "output_shapes") for d in _typed(value, list, where, "output_shapes"))
     if not 2 <= len(dims) <= 5 or dims[0] != -1 or any(not 0 < d < 1 << 31 for d in dims[1:]):
         raise _bad(where, "a shape is not valid", list(dims), "[-1, …] with 1 to 4 positive sizes")
+    if math.prod(dims[1:]) > MAX_ELEMENTS:
+        raise _bad(where, "a tensor is too large", list(dims), f"≤ {MAX_ELEMENTS} elements")
     return dims
+
+
+def _net_params(value: Any, where: str) -> dict[str, Any]:
+    params: dict[str, Any] = _typed(value, dict, where, "net_params")
+    version = params.get("version")
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise _bad(where, "the schema version is not supported", version, f"1 … {SCHEMA_VERSION}")
+    for key in ("net_scopes", "output_layers_order"):
+        if key in params:
+            _strings(params[key], where, f"net_params.{key}")
+    for key, kind in (("stage", str), ("source", dict)):
+        if key in params:
+            _typed(params[key], kind, where, f"net_params.{key}")
+    return params
 
 
 def from_dict(raw: Any, where: str) -> Network:
     """Build a network from JSON values; checks types, names, references and order."""
     _typed(raw, dict, where, "(top)")
     network = Network(_typed(raw.get("name"), str, where, "name"))
-    network.net_params = _typed(raw.get("net_params"), dict, where, "net_params")
-    version = network.net_params.get("version")
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise _bad(where, "the schema version is not supported", version, f"≤ {SCHEMA_VERSION}")
+    network.net_params = _net_params(raw.get("net_params"), where)
     layers = _typed(raw.get("layers"), dict, where, "layers")
     if len(layers) > MAX_LAYERS:
         raise _bad(where, "there are too many layers", len(layers), f"≤ {MAX_LAYERS}")
     for name, entry in layers.items():
+        if not (name.isprintable() and 0 < len(name) <= MAX_NAME):
+            raise _bad(where, "a layer's name is not valid", repr(name)[:80], f"1 … {MAX_NAME} printable characters")
         place = f"{where}, layer {name}"
         _typed(entry, dict, place, "(layer)")
         shapes = _typed(entry.get("output_shapes"), list, place, "output_shapes")

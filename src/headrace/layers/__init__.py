@@ -4,7 +4,9 @@
 from headrace.layers import activation, depth_space, elementwise, mac, matmul, move, pool, resize, softmax
 from headrace.layers.base import (
     Counts,
+    Frozen,
     LayerDefinition,
+    Parameter,
     QuantizedLayer,
     ScaleRule,
     all_definitions,
@@ -16,16 +18,21 @@ from headrace.layers.base import (
     store_requantization,
     write_attributes,
 )
+from headrace.layers.parameters import check_archive, check_parameters
 from headrace.layers.passing import passed_quantization
 
 __all__ = [
     "Counts",
+    "Frozen",
     "LayerDefinition",
+    "Parameter",
     "QuantizedLayer",
     "ScaleRule",
     "activation",
     "all_definitions",
+    "check_archive",
     "check_network",
+    "check_parameters",
     "definition_of",
     "depth_space",
     "elementwise",

@@ -16,7 +16,15 @@ import numpy as np
 
 from headrace.errors import UsageError, unknown_name
 from headrace.hn import Array
-from headrace.layers.base import AttributeRuleError, Attributes, LayerDefinition, QuantizedLayer, register
+from headrace.layers.base import (
+    AttributeRuleError,
+    Attributes,
+    Frozen,
+    LayerDefinition,
+    Parameter,
+    QuantizedLayer,
+    register,
+)
 from headrace.numerics import tables
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 from headrace.numerics.requantize import Requantization
@@ -306,6 +314,16 @@ class ActivationAttributes(Attributes):
         """The accumulator, and its negative part where the frozen integers have a factor for it."""
         return [accumulator, ops.negative_part(accumulator)] if rq.multipliers.shape[0] == 2 else [accumulator]
 
+    def parameters(self, channels: int) -> dict[str, Parameter]:
+        """Float parameters of the activation itself, and the gain behind it."""
+        found = {GAIN: Parameter((channels,), required=False)}
+        return found | {"slope": Parameter((channels,))} if self.activation == "prelu" else found
+
+    @property
+    def numbers_of_terms(self) -> tuple[int, ...]:
+        """How many terms the requantisation of one accumulator may have."""
+        return (2,) if self.by_sign else (1,)
+
     def decimal(self, x: Decimal) -> Decimal:
         assert self.function.decimal is not None
         return self.function.decimal(self.params, x)
@@ -334,6 +352,16 @@ class ActivationLayer(LayerDefinition):
     @classmethod
     def output_shape(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
         return tuple(shapes[0])
+
+    @classmethod
+    def parameters(
+        cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> dict[str, Parameter]:
+        return attributes.parameters(output[-1])
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return Frozen({}, attributes.numbers_of_terms, output[-1])
 
     @classmethod
     def forward_float(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from functools import cache
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -41,6 +41,41 @@ class Counts:
     weights: int = 0
     operations: int = 0
     output_elements: int = 0
+
+
+class Parameter(NamedTuple):
+    """What an array of a layer has to be.
+
+    Attributes:
+        shape: the shape; ``None``: any vector with at least one element.
+        dtype: ``"float"`` for any float type, else the exact dtype.
+        required: the layer cannot do without.
+        nonzero: it is divided by.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: str = "float"
+    required: bool = True
+    nonzero: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {'[n]' if self.shape is None else list(self.shape)}"
+
+
+class Frozen(NamedTuple):
+    """What ``optimize`` leaves of a layer that computes.
+
+    Attributes:
+        parameters: integer arrays beside the requantisation.
+        terms: numbers of terms that its requantisation may have.
+        channels: of the output; its multipliers have so many columns, or one.
+        divisors: of an average; its multipliers have one column for each entry of ``counts``, which has all of them.
+    """
+
+    parameters: dict[str, Parameter]
+    terms: tuple[int, ...]
+    channels: int
+    divisors: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +165,18 @@ class LayerDefinition:
                 f"{cls.kind} has no integer form; a pass decomposes it first",
             )
         )
+
+    @classmethod
+    def parameters(
+        cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> dict[str, Parameter]:
+        """The float parameters of the layer by name."""
+        return {}
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen | None:
+        """The integers of the quantised layer; None where codes pass and there are none."""
+        return None
 
     @classmethod
     def fixed_range(cls, attributes: Any) -> tuple[float, float] | None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from headrace.hn import Array
 from headrace.layers.activation import ActivationAttributes
-from headrace.layers.base import LayerDefinition, QuantizedLayer, register
+from headrace.layers.base import Frozen, LayerDefinition, QuantizedLayer, register
 from headrace.layers.shapes import broadcast
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
@@ -34,6 +34,10 @@ class _Sum(_Binary):
     """x ± y: two terms, one rounding; the sign is in the second multiplier."""
 
     sign: ClassVar[int] = 1
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return Frozen({}, (2,), output[-1])
 
     @classmethod
     def forward_integer(
@@ -75,6 +79,10 @@ class Multiply(_Binary):
     kind = "ew_mult"
     prefix = "ew_mult"
     description = "Element-wise product (squeeze-and-excite gates included)."
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return Frozen({}, (1,), output[-1])
 
     @classmethod
     def forward_float(

@@ -15,7 +15,15 @@ import numpy as np
 
 from headrace.hn import Array
 from headrace.layers.activation import ActivationAttributes, activate
-from headrace.layers.base import AttributeRuleError, Counts, LayerDefinition, QuantizedLayer, register
+from headrace.layers.base import (
+    AttributeRuleError,
+    Counts,
+    Frozen,
+    LayerDefinition,
+    Parameter,
+    QuantizedLayer,
+    register,
+)
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import window_output
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
@@ -60,6 +68,20 @@ class ConvolutionAttributes(ActivationAttributes):
         )
 
 
+def _kernel_and_bias(attributes: ConvolutionAttributes | DenseAttributes) -> dict[str, Parameter]:
+    channels = attributes.kernel_shape[-1]
+    return {
+        "kernel": Parameter(tuple(attributes.kernel_shape)),
+        "bias": Parameter((channels,), required=False),
+        **attributes.parameters(channels),
+    }
+
+
+def _frozen(kernel: tuple[int, ...], terms: tuple[int, ...]) -> Frozen:
+    found = {"kernel_q": Parameter(kernel, "int8"), "bias_q": Parameter((kernel[-1],), "int32")}
+    return Frozen(found, terms, kernel[-1])
+
+
 def _add_residual(ops: FloatOps[AnyTensor], y: AnyTensor, inputs: Sequence[AnyTensor]) -> AnyTensor:
     return ops.add(y, inputs[1]) if len(inputs) > 1 else y
 
@@ -95,6 +117,19 @@ class Convolution(LayerDefinition):
         if len(shapes) == 2 and tuple(shapes[1]) != result:
             raise shape_error(where, "the added tensor must have the output's shape", list(shapes[1]), list(result))
         return result
+
+    @classmethod
+    def parameters(
+        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> dict[str, Parameter]:
+        return _kernel_and_bias(attributes)
+
+    @classmethod
+    def frozen(
+        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> Frozen:
+        terms = (2,) if len(shapes) == 2 else attributes.numbers_of_terms
+        return _frozen(tuple(attributes.kernel_shape), terms)
 
     @classmethod
     def forward_float(
@@ -205,6 +240,16 @@ class Dense(LayerDefinition):
         return (-1, attributes.kernel_shape[1])
 
     @classmethod
+    def parameters(
+        cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> dict[str, Parameter]:
+        return _kernel_and_bias(attributes)
+
+    @classmethod
+    def frozen(cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return _frozen(tuple(attributes.kernel_shape), attributes.numbers_of_terms)
+
+    @classmethod
     def forward_float(
         cls,
         ops: FloatOps[AnyTensor],
@@ -246,6 +291,18 @@ class BatchNorm(LayerDefinition):
     @classmethod
     def output_shape(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
         return tuple(shapes[0])
+
+    @classmethod
+    def parameters(
+        cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> dict[str, Parameter]:
+        channels = output[-1]
+        own = {"scale": Parameter((channels,)), "offset": Parameter((channels,))}
+        return own | attributes.parameters(channels)
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return _frozen((1, 1, 1, output[-1]), attributes.numbers_of_terms)
 
     @classmethod
     def scale_offset(cls, params: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -300,6 +357,14 @@ class Normalization(BatchNorm):
     description = (
         "(x - mean) / std per channel on the device, so that the host sends raw images; params mean [c], std [c]."
     )
+
+    @classmethod
+    def parameters(
+        cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
+    ) -> dict[str, Parameter]:
+        channels = output[-1]
+        own = {"mean": Parameter((channels,)), "std": Parameter((channels,), nonzero=True)}
+        return own | attributes.parameters(channels)
 
     @classmethod
     def scale_offset(cls, params: Mapping[str, Array]) -> tuple[Array, Array]:

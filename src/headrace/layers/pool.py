@@ -14,7 +14,9 @@ from headrace.layers.base import (
     AttributeRuleError,
     Attributes,
     Counts,
+    Frozen,
     LayerDefinition,
+    Parameter,
     QuantizedLayer,
     ScaleRule,
     register,
@@ -114,6 +116,10 @@ class AveragePool(_Pool):
     description = (
         "Average (or sum) over a window; params (quantised): counts uint32 [n], ascending, one (M, s) column each."
     )
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return Frozen({"counts": Parameter(None, "uint32")}, (1,), 1, np.unique(cls.divisors(attributes, shapes[0])))
 
     @classmethod
     def divisors(cls, attributes: Any, shape: Sequence[int]) -> Array:

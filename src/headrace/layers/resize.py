@@ -18,6 +18,7 @@ from headrace.layers.base import (
     AttributeRuleError,
     Attributes,
     Counts,
+    Frozen,
     LayerDefinition,
     QuantizedLayer,
     register,
@@ -128,6 +129,10 @@ class ResizeNearest(_Resize, CodesPass):
 class ResizeBilinear(_Resize):
     kind = "resize_bilinear"
     description = "Resize height and width by bilinear interpolation with 11-bit coefficients per axis."
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return Frozen({}, (1,), output[-1])
 
     @classmethod
     def forward_float(

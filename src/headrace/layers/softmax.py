@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array
-from headrace.layers.base import AttributeRuleError, Attributes, LayerDefinition, QuantizedLayer, ScaleRule, register
+from headrace.layers.base import (
+    AttributeRuleError,
+    Attributes,
+    Frozen,
+    LayerDefinition,
+    Parameter,
+    QuantizedLayer,
+    ScaleRule,
+    register,
+)
 from headrace.layers.shapes import shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 
@@ -104,6 +113,10 @@ class ReciprocalSum(_Reduce):
     kind = "reciprocal_sum"
     prefix = "reciprocal_sum"
     description = "1 / Σ x over axes by normalised look-up; params (quantised): reciprocal_table uint16 [2^k]."
+
+    @classmethod
+    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+        return Frozen({"reciprocal_table": Parameter(None, "uint16")}, (1,), 1)
 
     @classmethod
     def forward_float(
