@@ -11,7 +11,7 @@ from headrace.hn import Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize import OptimizeOptions, optimize, precision
-from headrace.optimize.precision import candidates, widened
+from headrace.optimize.precision import apply, candidates, widened
 from headrace.optimize.ranges import scale_groups
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes
@@ -72,11 +72,20 @@ def test_an_input_that_is_an_output_stays() -> None:
 
 def test_wide_ranges_have_room_unless_their_meaning_ends_them() -> None:
     net = heads()
-    open_end = widened(net, ["net/dw1"], EIGHT)
+    groups = scale_groups(net)
+    open_end = apply(net, groups, dict.fromkeys(net.layers, EIGHT), [["net/dw1"]])["net/dw1"]
     assert open_end.bits == 16
     assert open_end.limits == pytest.approx([2 * end for end in EIGHT.limits], rel=1e-4)
     unit = TensorQuantization(float(np.float32(1 / 255)), 0, 8)
-    assert widened(net, ["net/conv3"], unit).limits[1] == pytest.approx(1.0, abs=1e-4)
+    bounded = apply(net, groups, dict.fromkeys(net.layers, unit), [["net/conv3"]])["net/conv3"]
+    assert bounded.limits[1] == pytest.approx(1.0, abs=1e-4)
+    # Of an output with several scales each keeps its own room.
+    parts = TensorQuantization(EIGHT.scale, EIGHT.zero_point, 8, (EIGHT.scale, unit.scale), (EIGHT.zero_point, 0))
+    wide = widened(parts, {(unit.scale, 0)})
+    assert wide.bits == 16
+    low, high = wide.spans
+    assert [low[0], high[0]] == pytest.approx([2 * end for end in EIGHT.limits], rel=1e-4)
+    assert [low[1], high[1]] == pytest.approx([0, 1], abs=1e-4)
 
 
 def test_small_probabilities_get_sixteen_bits_and_large_errors_do_not() -> None:

@@ -30,6 +30,7 @@ from headrace.frontends.graph import (
 )
 from headrace.frontends.input_layout import input_arrangement
 from headrace.frontends.layout import (
+    CHANNELS,
     Arrangement,
     LayoutError,
     View,
@@ -199,11 +200,34 @@ def _input_permutation(arrangement: Arrangement, hn_rank: int) -> list[int]:
     return order + [axis for axis in range(4) if axis not in order]
 
 
+def _interleaved(builder: Builder, view: View) -> int | None:
+    """The dimension of an output that takes turns between parts joined along rows or columns: x, y and visibility of
+    each key point. It is made the channels, each of which may have a scale of its own.
+    """
+    layer = builder.network[view.layer]
+    if (
+        layer.kind != "concat"
+        or not view.batch_first
+        or builder.is_vector(layer.name)
+        or layer.attributes.get("axis", CHANNELS) == CHANNELS
+    ):
+        return None
+    turns = {layer.attributes["axis"], CHANNELS}
+    return next((d for d, atoms in enumerate(view.dims) if turns <= {a.axis for a in atoms}), None)
+
+
 def _output(builder: Builder, value: ir.Value) -> str:
     view = builder.views[value]
     layer = view.layer
     permutation = source_permutation(view, 2 if builder.is_vector(layer) else 4)
-    if permutation is None:
+    joined = _interleaved(builder, view)
+    if joined is not None:
+        rest = [d for d in range(1, view.rank) if d != joined]
+        groups = (rest[:-1], rest[-1:], [joined])
+        layer = builder.place(view, groups)
+        view = builder.grouped(layer, groups, view.shape)
+        permutation = source_permutation(view, 2 if builder.is_vector(layer) else 4) or (0, 1, 2, 3)
+    elif permutation is None:
         # The source order cuts an axis apart: bring the elements into that order, then only the shape differs.
         dims = [i for i in range(1, view.rank) if view.shape[i] > 1]
         groups = (dims[:1], dims[1:2], dims[2:]) if len(dims) > 2 else ([], dims[:1], dims[1:])

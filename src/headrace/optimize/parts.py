@@ -7,13 +7,16 @@ them, so nothing asks for one scale. Boxes in pixels and scores from 0 to 1 in o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of, passed_quantization
 from headrace.layers.activation import GAIN, ActivationAttributes
+from headrace.layers.passing import MAX_ELEMENTS, copied_labels
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
 from headrace.optimize.statistics import Request
 
@@ -71,44 +74,164 @@ def width(span: Range) -> float:
     return max(span[1], 0.0) - min(span[0], 0.0)
 
 
-def unlike(spans: Sequence[Range], factor: float) -> bool:
-    """Whether a range for all of them would be more than ``factor`` times the range of one."""
-    widths = [width(s) for s in spans if width(s) > 0]
-    common = width((min(s[0] for s in spans), max(s[1] for s in spans)))
-    return bool(widths) and common > factor * min(widths)
+@dataclass
+class Unit:
+    """What gets one scale at the least: a set of tensors, or one channel of a layer whose channels may differ.
+
+    Attributes:
+        members: names of the tensors.
+        channel: of the one tensor, or ``None``: all.
+        span: its range.
+    """
+
+    members: list[str]
+    channel: int | None
+    span: Range
 
 
-def channel_runs(span: Array, factor: float = UNLIKE_CHANNELS) -> list[tuple[int, int]]:
-    """Runs (first, past the last) of neighbouring channels that are alike.
+def units_of(
+    network: Network,
+    sets: Sequence[list[str]],
+    copied: frozenset[str],
+    span: Callable[[Sequence[str]], Range],
+    spans: Mapping[str, Array],
+) -> list[Unit]:
+    """The units of sets of tensors that share a scale in any case."""
+    units: list[Unit] = []
+    for members in sets:
+        layer = network[members[0]]
+        own = spans.get(layer.name)
+        if len(members) == 1 and own is not None and can_differ(network, layer, copied):
+            units += [Unit(members, c, (float(own[0, c]), float(own[1, c]))) for c in range(own.shape[1])]
+        else:
+            units.append(Unit(members, None, span(members)))
+    return units
+
+
+def channels_of_outputs(network: Network, names: Sequence[str], units: Sequence[Unit]) -> list[list[int]] | None:
+    """Numbers of the units that stand in one channel of an output, channel by channel, output by output.
 
     Args:
-        span: float64 ``[2, C]``, least and greatest value of each channel.
-        factor: how much longer a run's range may be than that of any channel in it.
+        names: layers that copy codes, in network order.
+        units: of all that they read.
+
+    Returns:
+        ``None`` where a tensor is too large to be followed.
     """
-    low, high = np.minimum(span[0], 0.0), np.maximum(span[1], 0.0)
-    runs: list[tuple[int, int]] = []
-    start, bottom, top, least = 0, low[0], high[0], high[0] - low[0]
-    for c in range(1, span.shape[1]):
-        own = high[c] - low[c]
-        joined = max(top, high[c]) - min(bottom, low[c])
-        smallest = min((w for w in (least, own) if w > 0), default=0.0)
-        if smallest > 0 and joined > factor * smallest:
-            runs.append((start, c))
-            start, bottom, top, least = c, low[c], high[c], own
+    labels: dict[str, Array] = {}
+    for number, unit in enumerate(units):
+        for name in unit.members:
+            shape = network[name].output_shape[1:]
+            if unit.channel is None:
+                labels[name] = np.broadcast_to(np.int32(number), (1, *shape))
+            elif unit.channel == 0:
+                labels[name] = np.broadcast_to(np.arange(number, number + shape[-1], dtype=np.int32), (1, *shape))
+    found: list[list[int]] = []
+    for name in names:
+        layer = network[name]
+        if max(math.prod(network[x].output_shape[1:]) for x in (name, *layer.inputs)) > MAX_ELEMENTS:
+            return None
+        labels[name] = copied_labels(layer, [labels[x] for x in layer.inputs])
+        if layer.kind == "output_layer":
+            flat = labels[name].reshape(-1, labels[name].shape[-1])
+            low, high = flat.min(axis=0), flat.max(axis=0)
+            several = [np.unique(flat[:, c]).tolist() if low[c] < high[c] else [int(low[c])] for c in range(low.size)]
+            found += several
+    return found
+
+
+def runs_of(units: Sequence[Unit], channels: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Units that get one scale: those that share a channel of an output, and neighbours that are alike."""
+    parent = list(range(len(units)))
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    spans = [unit.span for unit in units]
+    least = [width(span) for span in spans]  # of the units in it; 0: of constants only
+
+    def join(a: int, b: int) -> None:
+        a, b = sorted((find(a), find(b)))
+        if a != b:
+            parent[b] = a
+            spans[a] = min(spans[a][0], spans[b][0]), max(spans[a][1], spans[b][1])
+            least[a] = min((w for w in (least[a], least[b]) if w > 0), default=0.0)
+
+    for together in channels:
+        for unit in together[1:]:
+            join(together[0], unit)
+    inside = [(i, i + 1) for i in range(len(units) - 1) if units[i].members is units[i + 1].members]
+    beside = [(before[0], after[0]) for before, after in zip(channels, channels[1:], strict=False)]
+    for first, second in [*inside, *beside]:
+        a, b = find(first), find(second)
+        common = width((min(spans[a][0], spans[b][0]), max(spans[a][1], spans[b][1])))
+        narrow = min((w for w in (least[a], least[b]) if w > 0), default=0.0)
+        one_layer = units[first].members is units[second].members
+        if common <= (UNLIKE_CHANNELS if one_layer else UNLIKE) * narrow or narrow == 0.0:
+            join(a, b)
+    runs: dict[int, list[int]] = {}
+    for number in range(len(units)):
+        runs.setdefault(find(number), []).append(number)
+    return list(runs.values())
+
+
+def apart(
+    network: Network,
+    names: Sequence[str],
+    units: Sequence[Unit],
+    choose: Choice,
+    bits: int,
+) -> dict[str, TensorQuantization] | None:
+    """A quantisation for each part of outputs.
+
+    Args:
+        names: layers that copy codes, in network order.
+        units: of all that they read.
+        choose: the quantisation of some tensors together.
+
+    Returns:
+        By layer name, of ``names`` and of the units' tensors; ``None`` where all are alike or cannot be told apart.
+    """
+    channels = channels_of_outputs(network, names, units)
+    runs = [] if channels is None else runs_of(units, channels)
+    if len(runs) < 2:
+        return None
+    whole = {id(unit.members): 0 for unit in units}
+    for unit in units:
+        whole[id(unit.members)] += 1
+    chosen: dict[int, TensorQuantization] = {}
+    for run in runs:
+        own = [units[i] for i in run]
+        complete = all(sum(u.members is v.members for v in own) == whole[id(u.members)] for u in own)
+        if complete:
+            quantization = choose([name for u in own if not u.channel for name in u.members])
         else:
-            bottom, top, least = min(bottom, low[c]), max(top, high[c]), smallest
-    return [*runs, (start, span.shape[1])]
+            quantization = from_range(min(u.span[0] for u in own), max(u.span[1] for u in own), bits)
+        chosen.update(dict.fromkeys(run, quantization))
+    computed: dict[str, TensorQuantization] = {}
+    for number, unit in enumerate(units):
+        if unit.channel is None:
+            computed.update(dict.fromkeys(unit.members, chosen[number]))
+        elif unit.channel == 0:
+            own = [chosen[i] for i in range(number, number + whole[id(unit.members)])]
+            computed[unit.members[0]] = per_channel([q.scale for q in own], [q.zero_point for q in own], bits)
+    found = passed_on(network, names, computed)
+    if found is None and any(unit.channel is not None for unit in units):
+        # Turned and joined, a layer's channels lie along another axis than the parts do: whole layers then.
+        return apart(network, names, _whole_layers(units), choose, bits)
+    return found
 
 
-def by_channel(span: Array, bits: int) -> TensorQuantization:
-    """A scale for each run of channels, from the ranges of its channels ``[2, C]``."""
-    scales: list[float] = []
-    zeros: list[int] = []
-    for start, stop in channel_runs(span):
-        chosen = from_range(float(span[0, start:stop].min()), float(span[1, start:stop].max()), bits)
-        scales += [chosen.scale] * (stop - start)
-        zeros += [chosen.zero_point] * (stop - start)
-    return per_channel(scales, zeros, bits)
+def _whole_layers(units: Sequence[Unit]) -> list[Unit]:
+    """One unit for each set of tensors."""
+    spans: dict[int, list[Range]] = {}
+    for unit in units:
+        spans.setdefault(id(unit.members), []).append(unit.span)
+    joined = {key: (min(s[0] for s in some), max(s[1] for s in some)) for key, some in spans.items()}
+    return [Unit(u.members, None, joined[id(u.members)]) for u in units if not u.channel]
 
 
 def describable(network: Network) -> bool:
@@ -140,13 +263,4 @@ def passed_on(
     return result
 
 
-__all__ = [
-    "by_channel",
-    "can_differ",
-    "channel_runs",
-    "copied_only",
-    "describable",
-    "passed_on",
-    "request",
-    "unlike",
-]
+__all__ = ["Unit", "apart", "can_differ", "copied_only", "describable", "passed_on", "request", "units_of"]

@@ -10,7 +10,7 @@ subtracted (the corners of boxes, whose difference is their size), the rounding 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from headrace.hn import Layer, Network
@@ -22,6 +22,7 @@ from headrace.optimize.ranges import ScaleGroups, has_meant_range
 from headrace.optimize.sensitivity import Sensitivity, predicted_noise
 
 NAME = "output-precision"
+Pair = tuple[float, int]
 WIDE = 16
 #: Tried where rounding these tensors to 8 bits is predicted to make at least this part of the noise.
 LEAST_SHARE = 0.1
@@ -66,14 +67,21 @@ def _reads_wide(layer: Layer) -> bool:
     return layer.kind in _READS_WIDE or definition_of(layer.kind).scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
 
 
-def widened(network: Network, names: list[str], quantization: TensorQuantization) -> TensorQuantization:
-    """Sixteen bits for a group of tensors: a range fixed by its meaning stays, any other gets room."""
-    room = 1.0 if any(_bounded(network, network[name]) for name in names) else HEADROOM
-    low, high = (room * ends for ends in quantization.spans)
-    if quantization.uniform:
-        return from_range(float(low), float(high), WIDE)
-    wide = [from_range(float(a), float(b), WIDE) for a, b in zip(low.flat, high.flat, strict=True)]
-    return per_channel([q.scale for q in wide], [q.zero_point for q in wide], WIDE, quantization.axis)
+def widened(quantization: TensorQuantization, fixed: Collection[Pair] = ()) -> TensorQuantization:
+    """Sixteen bits for a tensor: a range fixed by its meaning stays, any other gets room.
+
+    Args:
+        quantization: of 8 bits.
+        fixed: its pairs of scale and zero point whose range is fixed.
+    """
+    wide: dict[Pair, TensorQuantization] = {}
+    for pair in quantization.pairs:
+        if pair not in wide:
+            low, high = TensorQuantization(*pair, quantization.bits).limits
+            room = 1.0 if pair in fixed else HEADROOM
+            wide[pair] = from_range(room * low, room * high, WIDE)
+    own = [wide[pair] for pair in quantization.pairs]
+    return per_channel([q.scale for q in own], [q.zero_point for q in own], WIDE, quantization.axis)
 
 
 def _bounded(network: Network, layer: Layer) -> bool:
@@ -97,13 +105,11 @@ def apply(
     """Quantisations of all tensors with 16 bits for these groups."""
     result = dict(tensors)
     for names in chosen:
-        computed = {
-            name: widened(network, members, tensors[name])
-            for members in groups.computed(network, names)
-            for name in members
-        }
-        passed = passed_on(network, [name for name in names if name in groups.copied], computed)
-        assert passed is not None  # as it was with 8 bits
+        computed = [name for name in names if name not in groups.copied]
+        fixed = {pair for name in computed if _bounded(network, network[name]) for pair in tensors[name].pairs}
+        wide = {name: widened(tensors[name], fixed) for name in computed}
+        passed = passed_on(network, [name for name in names if name in groups.copied], wide)
+        assert passed is not None  # as with 8 bits: scales differ where they did
         result.update(passed)
     return result
 

@@ -207,20 +207,5 @@ class _Measured:
         if not copied or asked or not parts.describable(self.network):
             return None
         sets = groups.computed(self.network, names)
-        own = {members[0]: self._by_channel(members, groups, bits) for members in sets}
-        if not parts.unlike([self.span(members) for members in sets], parts.UNLIKE) and not any(own.values()):
-            return None
-        chosen: dict[str, TensorQuantization] = {}
-        for members in sets:
-            chosen.update(dict.fromkeys(members, own[members[0]] or self.choose(members, bits)))
-        return parts.passed_on(self.network, copied, chosen)
-
-    def _by_channel(self, names: Sequence[str], groups: ScaleGroups, bits: int) -> TensorQuantization | None:
-        """A scale for each run of unlike channels of a layer that can have them, else ``None``."""
-        layer = self.network[names[0]]
-        if len(names) > 1 or layer.name not in self.spans or not parts.can_differ(self.network, layer, groups.copied):
-            return None
-        if self.calibrator is not None and self.calibrator.asks(names):
-            return None
-        found = parts.by_channel(self.spans[layer.name], bits)
-        return None if found.uniform else found
+        units = parts.units_of(self.network, sets, groups.copied, self.span, self.spans)
+        return parts.apart(self.network, copied, units, lambda some: self.choose(some, bits), bits)
