@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -164,7 +165,7 @@ def runs_of(units: Sequence[Unit], channels: Sequence[Sequence[int]]) -> list[li
         for unit in together[1:]:
             join(together[0], unit)
     inside = [(i, i + 1) for i in range(len(units) - 1) if units[i].members is units[i + 1].members]
-    beside = [(before[0], after[0]) for before, after in zip(channels, channels[1:], strict=False)]
+    beside = [(before[0], after[0]) for before, after in pairwise(channels)]
     for first, second in [*inside, *beside]:
         a, b = find(first), find(second)
         common = width((min(spans[a][0], spans[b][0]), max(spans[a][1], spans[b][1])))
