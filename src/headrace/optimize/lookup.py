@@ -96,6 +96,24 @@ def reaches(
 
 
 @lru_cache(maxsize=256)
+def _changing(
+    activation: str,
+    params: tuple[tuple[str, float], ...],
+    measured: tuple[float, float],
+    output: TensorQuantization,
+) -> tuple[float, float]:
+    span = _narrowed(_exact(activation, params), measured, output)
+    return span.low, span.high
+
+
+def changing_range(
+    activation: str, params: dict[str, float], measured: tuple[float, float], output: TensorQuantization
+) -> tuple[float, float]:
+    """The part of the measured range, with zero, at whose ends the result's codes still change."""
+    return _changing(activation, tuple(sorted(params.items())), measured, output)
+
+
+@lru_cache(maxsize=256)
 def _choose(
     activation: str,
     params: tuple[tuple[str, float], ...],

@@ -12,14 +12,14 @@ from headrace.data.calibration import check_frames, range_notes
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
-from headrace.optimize import calibrators, channel_scales, equalization, parts
+from headrace.optimize import calibrators, channel_scales, equalization, fitting, parts, reach
 from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.gate import Gate, check
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
-from headrace.optimize.ranges import ScaleGroups, insert_rescales, scale_groups
+from headrace.optimize.ranges import insert_rescales, scale_groups
 from headrace.optimize.search import Search, check_same_meaning, resolve_clippings
 from headrace.optimize.snr import Comparison, measure
-from headrace.optimize.statistics import Ranges, collect, evenly_spread
+from headrace.optimize.statistics import Ranges, Request, Statistics, collect, evenly_spread
 from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
 from headrace.passes.insert_normalization import InsertNormalization
@@ -57,11 +57,14 @@ def optimize(
     warnings = range_notes(network, data, frames)
     prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
     check_freezable(prepared)
-    groups = _joined_scales(prepared, records)
-    wanted = calibrators.request(prepared, options.calibrator, clippings) | parts.request(prepared)
+    _joined_scales(prepared, records)
+    wanted = calibrators.request(prepared, options.calibrator, clippings)
+    wanted |= parts.request(prepared) | reach.request(prepared)
     if options.equalization:
         wanted |= equalization.request(prepared) | channel_scales.request(prepared)
-    statistics = collect(prepared, data, frames, options, progress, wanted)
+    statistics, fitted = _fitted(prepared, data, frames, options, progress, wanted)
+    records += fitted
+    groups = scale_groups(prepared)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
     search = Search(prepared, statistics, data, frames, groups, raw, clippings, options, progress)
     trial, decisions = search.run()
@@ -154,15 +157,31 @@ def _select(
     return {name: value[:frames] for name, value in data.items()}, frames
 
 
-def _joined_scales(network: Network, records: list[dict[str, Any]]) -> ScaleGroups:
-    """Scale groups of a network in which every concatenation input has the concatenation's scale."""
-    groups = scale_groups(network)
-    rescales = insert_rescales(network, groups)
+def _joined_scales(network: Network, records: list[dict[str, Any]]) -> None:
+    """Let every concatenation input have the concatenation's scale."""
+    rescales = insert_rescales(network, scale_groups(network))
     if rescales:
         records += rescales
         check_network(network)
-        groups = scale_groups(network)
-    return groups
+
+
+def _fitted(
+    prepared: Network,
+    data: Mapping[str, Array],
+    frames: int,
+    options: OptimizeOptions,
+    progress: Progress | None,
+    wanted: Request,
+) -> tuple[Statistics, list[dict[str, Any]]]:
+    """Statistics of the prepared network, whose ranges are fitted to them; proved on real frames to mean the same."""
+    before = prepared.clone()
+    statistics, records = fitting.fit(
+        prepared, lambda: collect(prepared, data, frames, options, progress, wanted), options.output_bits == 8
+    )
+    if records:
+        head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
+        check_same_meaning(before, prepared, head, "fitting ranges to the data changed the network's result")
+    return statistics, records
 
 
 def _check_float(network: Network) -> None:

@@ -47,7 +47,7 @@ def candidates(
             continue
         readers = [user for layer in members for user in network.users(layer.name)]
         ends = any(layer.kind == "output_layer" for layer in members) or any(_is_softmax(user) for user in readers)
-        if ends is not inner and readers and all(_reads_wide(user) for user in readers):
+        if ends is not inner and readers and all(reads_wide(user) for user in readers):
             found.append(names)
     return found
 
@@ -59,11 +59,17 @@ def worthwhile(
     return [names for names in groups if share(found, tensors, set(names)) >= LEAST_SHARE]
 
 
+def bits_of(layer: Layer) -> int:
+    """The bits that a prepared layer's hints ask for."""
+    return int((layer.quantization or {}).get("precision", {}).get("bits", 8))
+
+
 def _is_softmax(layer: Layer) -> bool:
     return layer.kind == "reduce_max"
 
 
-def _reads_wide(layer: Layer) -> bool:
+def reads_wide(layer: Layer) -> bool:
+    """Whether a layer can read codes of 16 bits (what reads those it moves is another question)."""
     return layer.kind in _READS_WIDE or definition_of(layer.kind).scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
 
 
@@ -114,4 +120,4 @@ def apply(
     return result
 
 
-__all__ = ["NAME", "apply", "candidates", "share", "widened", "worthwhile"]
+__all__ = ["NAME", "apply", "bits_of", "candidates", "reads_wide", "share", "widened", "worthwhile"]

@@ -17,6 +17,7 @@ from headrace.layers import output_quantization
 from headrace.numerics.quantization import dequantize
 from headrace.optimize.noise import OutputNoise, Sums, Whole
 from headrace.optimize.options import OptimizeOptions, Progress
+from headrace.optimize.reach import reach_of
 from headrace.optimize.statistics import chunk_size, in_chunks
 from headrace.optimize.trial import Judge
 
@@ -105,6 +106,9 @@ def measure(
                 used = np.zeros(scale.high + 1, bool)
                 used[q] = True
                 real = output.numpy().astype(np.float64)
+                told_apart = reach_of(layer)
+                if told_apart is not None:
+                    real = np.clip(real, *told_apart)  # what lies beyond is all the same to those who read it
                 low, high = scale.spans
                 beyond = (real < low - scale.steps / 2) | (real > high + scale.steps / 2)
                 got = dequantize(q, scale)

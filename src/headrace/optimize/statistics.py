@@ -57,17 +57,20 @@ class Request:
         histograms: of these layers' outputs.
         spans: smallest and largest value per channel of these layers' outputs.
         moments: sums per channel in front of these layers' activations.
+        row_tops: the least of the largest values of rows (over the last axis) of these layers' outputs.
     """
 
     histograms: frozenset[str] = frozenset()
     moments: frozenset[str] = frozenset()
     spans: frozenset[str] = frozenset()
+    row_tops: frozenset[str] = frozenset()
 
     def __or__(self, other: Request) -> Request:
         return Request(
             self.histograms | other.histograms,
             self.moments | other.moments,
             self.spans | other.spans,
+            self.row_tops | other.row_tops,
         )
 
 
@@ -104,17 +107,18 @@ class Moments:
 
 @dataclass
 class Statistics:
-    """What was asked for, by layer name."""
+    """What was asked for, by layer name. ``row_tops`` leaves out rows whose values are all equal."""
 
     ranges: Ranges = field(default_factory=Ranges)
     histograms: dict[str, Histogram] = field(default_factory=dict)
     moments: dict[str, Moments] = field(default_factory=dict)
     spans: dict[str, Array] = field(default_factory=dict)
+    row_tops: dict[str, float] = field(default_factory=dict)
 
     def copy(self) -> Statistics:
         """With dictionaries of its own."""
         ranges = Ranges(dict(self.ranges.output), dict(self.ranges.before))
-        return Statistics(ranges, dict(self.histograms), dict(self.moments), dict(self.spans))
+        return Statistics(ranges, dict(self.histograms), dict(self.moments), dict(self.spans), dict(self.row_tops))
 
     def observe(
         self, request: Request, name: str, before: torch.Tensor | None, output: torch.Tensor, start: int
@@ -130,6 +134,12 @@ class Statistics:
             self.spans[name] = torch.stack([least, most]).numpy().astype(np.float64)
         if name in request.moments:
             self.moments[name] = Moments.of(output if before is None else before, start)
+        if name in request.row_tops:
+            rows = output.reshape(-1, output.shape[-1])
+            top = rows.amax(dim=1)
+            varied = top[top > rows.amin(dim=1)]
+            if varied.numel():
+                self.row_tops[name] = float(varied.min())
 
     def merge(self, other: Statistics) -> None:
         self.ranges.merge(other.ranges)
@@ -139,6 +149,8 @@ class Statistics:
         for name, span in other.spans.items():
             seen = self.spans.get(name, span)
             self.spans[name] = np.stack([np.minimum(seen[0], span[0]), np.maximum(seen[1], span[1])])
+        for name, top in other.row_tops.items():
+            self.row_tops[name] = min(top, self.row_tops.get(name, top))
         for name, moments in other.moments.items():
             have = self.moments.get(name)
             self.moments[name] = moments if have is None else have.added(moments)

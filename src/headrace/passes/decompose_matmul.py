@@ -21,6 +21,7 @@ from headrace.passes.base import Pass, fresh_name, sole_user
 _WIDE = {"precision": {"bits": 16}}
 #: Layers that a tensor passes on its way to a product without a change of its codes.
 _MOVES = ("reshape", "transpose", "slice")
+_SUMS = ("ew_add", "ew_sub")
 
 
 @dataclass(frozen=True)
@@ -72,29 +73,66 @@ class DecomposeMatmul(Pass):
 
 
 def _reaches_softmax(network: Network, matmul: Layer) -> bool:
-    """Whether the result goes to a softmax alone. A factor in between (1/√size) is then moved to the first operand.
+    """Whether the result goes to a softmax alone, through nothing but moves and sums, so that it may have 16 bits.
 
-    There the factor costs nothing: the range changes with it, the codes do not.
+    A factor in between (1/√size) is moved to the first operand, and to what is added in front of it. There it costs
+    nothing: the range changes with it, the codes do not. A mask that is a constant stays a multiply-add, which reads
+    8 bits.
     """
-    user = sole_user(network, matmul.name)
-    if user is None or user.kind == "softmax":
-        return user is not None
-    after = sole_user(network, user.name)
-    if user.kind != "batch_norm" or after is None or after.kind != "softmax":
+    path: list[Layer] = []
+    name = matmul.name
+    while True:
+        user = sole_user(network, name)
+        if user is None:
+            return False
+        if user.kind == "softmax":
+            break
+        linear = user.attributes.get("activation", "linear") == "linear"
+        if user.kind not in (*_MOVES, *_SUMS, "batch_norm") or not linear:
+            return False
+        path.append(user)
+        name = user.name
+    narrow = False
+    for position, layer in enumerate(path):
+        if layer.kind == "batch_norm":
+            narrow |= not _pulled(network, matmul, path[:position], layer)
+    return not narrow
+
+
+def _pulled(network: Network, matmul: Layer, before: list[Layer], layer: Layer) -> bool:
+    """Move a multiply-add's factor, if it is one positive number for all channels, to the front of the layers before
+    it; returns whether nothing is left of the layer.
+    """
+    scale, offset = (network.param(layer, key) for key in ("scale", "offset"))
+    if np.ptp(scale) or not scale[0] > 0:
         return False
-    scale, offset = (network.param(user, key) for key in ("scale", "offset"))
-    if user.attributes.get("activation", "linear") != "linear" or np.ptp(scale) or np.any(offset) or not scale[0] > 0:
+    factor = float(scale[0])
+    if factor != 1.0:
+        _multiply_operand(network, matmul, 0, factor, layer)
+        behind = matmul.name
+        for passed in before:
+            if passed.kind in _SUMS:
+                _multiply_operand(network, passed, 1 - passed.inputs.index(behind), factor, layer)
+            elif passed.kind == "batch_norm":
+                network.params[f"{passed.name}/offset"] = network.param(passed, "offset") * np.float32(factor)
+            behind = passed.name
+    if np.any(offset):
+        network.params[f"{layer.name}/scale"] = np.ones_like(scale)
         return False
-    left = network[matmul.inputs[0]]
-    channels = left.output_shape[-1]
-    params = {"scale": np.full(channels, scale[0], np.float32), "offset": np.zeros(channels, np.float32)}
-    factor = Layer(fresh_name(network, "batch_norm"), "batch_norm", [left.name], {}, left.output_shape)
-    factor.original_names = list(user.original_names)
-    network.insert_after(left.name, factor, params)
-    matmul.inputs[0] = factor.name
-    network.redirect(user.name, matmul.name)
-    network.remove(user.name)
+    network.redirect(layer.name, layer.inputs[0])
+    network.remove(layer.name)
     return True
+
+
+def _multiply_operand(network: Network, reader: Layer, position: int, factor: float, origin: Layer) -> None:
+    """Put a multiplication by one number in front of an operand of ``reader``."""
+    source = network[reader.inputs[position]]
+    channels = source.output_shape[-1]
+    params = {"scale": np.full(channels, factor, np.float32), "offset": np.zeros(channels, np.float32)}
+    layer = Layer(fresh_name(network, "batch_norm"), "batch_norm", [source.name], {}, source.output_shape)
+    layer.original_names = list(origin.original_names)
+    network.insert_after(source.name, layer, params)
+    reader.inputs[position] = layer.name
 
 
 def _widen_softmax(network: Network, name: str) -> None:

@@ -18,7 +18,8 @@ class FuseElementwiseAdd(Pass):
     """``act(conv(x) + r)`` becomes one convolution with ``r`` as second input.
 
     The convolution is the operand's producer that nobody else reads, has no activation and no residual yet, and
-    gives the sum's shape; of two candidates, the one later in topological order.
+    gives the sum's shape; of two candidates, the one later in topological order. Logits plus a mask stay a sum: what
+    softmax tells apart of each of the two decides its range (optimize/reach.py).
     """
 
     name: ClassVar[str] = "fuse-elementwise-add"
@@ -37,6 +38,8 @@ class FuseElementwiseAdd(Pass):
     def _candidate(self, network: Network, add: Layer) -> Layer | None:
         position = {name: i for i, name in enumerate(network.layers)}
         if add.inputs[0] == add.inputs[1] or any(network[n].output_shape != add.output_shape for n in add.inputs):
+            return None
+        if _feeds_softmax(network, add.name):
             return None
         for name in sorted(add.inputs, key=lambda n: -position[n]):
             layer = network[name]
@@ -57,3 +60,10 @@ class FuseElementwiseAdd(Pass):
         network.redirect(add.name, convolution.name)
         network.remove(add.name)
         network.sort()
+
+
+def _feeds_softmax(network: Network, name: str) -> bool:
+    """Whether the maximum of a decomposed softmax is among the readers, through moves."""
+    users = network.users(name)
+    moves = (user.name for user in users if user.kind in ("reshape", "transpose"))
+    return any(user.kind == "reduce_max" for user in users) or any(_feeds_softmax(network, move) for move in moves)

@@ -86,7 +86,7 @@ def where(builder: Builder, node: ir.Node) -> list[Result]:
         if constant(node.inputs[index]) is None:
             parts.append(per_channel(builder, builder.view(node, index), chosen, np.zeros(())))
         else:
-            offset = offset + builder.weights(node, index, "the value") * chosen
+            offset = offset + builder.mask(node, index, "the value") * chosen
     if not parts:
         raise Unsupported("both of its values are constants")
     result = parts[0] if len(parts) == 1 else combine(builder, "ew_add", parts[0], parts[1])

@@ -18,6 +18,7 @@ from headrace.frontends.graph import (
     SourceGraph,
     Unsupported,
     constant,
+    live_uses,
     name_of,
     origins,
 )
@@ -49,6 +50,34 @@ Result = View | Array
 Handler = Callable[["Builder", ir.Node], Sequence[Result]]
 HANDLERS: dict[str, Handler] = {}
 IMAGE: Arrangement = (None, 2, 0, 1)
+
+
+#: Stands for -infinity in front of softmax: far below what logits can be, and sums of it stay within float32.
+NEVER = -1e30
+#: Operators that lie between a masked tensor and its softmax.
+_BEFORE_SOFTMAX = frozenset(
+    {
+        "Add", "Sub", "Mul", "Div", "Where", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Flatten",
+        "Identity", "Cast", "CastLike", "Dropout",
+    }
+)  # fmt: skip
+
+
+def _only_softmax_reads(value: ir.Value) -> bool:
+    """Whether all that becomes of a value, through sums, factors and moves, goes into softmax."""
+    seen, waiting = {value}, [value]
+    while waiting:
+        found = waiting.pop()
+        users = live_uses(found)
+        if not users or found.is_graph_output():
+            return False
+        for user in users:
+            if user.domain or user.op_type not in ("Softmax", *_BEFORE_SOFTMAX):
+                return False
+            if user.op_type != "Softmax":
+                waiting += [v for v in user.outputs[:1] if v not in seen]
+                seen.update(user.outputs)
+    return True
 
 
 def handles(*operators: str) -> Callable[[Handler], Handler]:
@@ -152,14 +181,24 @@ class Builder:
             raise Unsupported(f"{what} (input {index}, {name_of(value)!r}) is {kind}, not a constant", "a constant")
         return array
 
-    def weights(self, node: ir.Node, index: int, what: str, never: float | None = None) -> Array:
-        """Operand ``index`` as finite float64 numbers; ``never`` stands for -infinity."""
+    def weights(self, node: ir.Node, index: int, what: str) -> Array:
+        """Operand ``index`` as finite float64 numbers."""
         array = self.constant(node, index, what)
         if array.dtype.kind != "f":
             raise Unsupported(f"{what} {name_of(node.inputs[index])!r} has type {array.dtype}", "a float tensor")
-        if never is not None:
-            array = np.where(np.isneginf(array), never, array.astype(np.float64))
         return self.finite(array, f"{what} {name_of(node.inputs[index])!r}")
+
+    def mask(self, node: ir.Node, index: int, what: str) -> Array:
+        """Operand ``index`` of a sum or choice as finite float64 numbers.
+
+        In front of softmax -infinity is "never", as :data:`NEVER` is. (Of a row that is -infinity throughout softmax
+        makes NaN; here all of such a row is alike.)
+        """
+        array = self.constant(node, index, what)
+        if array.dtype.kind == "f" and np.isneginf(array).any() and _only_softmax_reads(node.outputs[0]):
+            array = np.where(np.isneginf(array), NEVER, array.astype(np.float64))
+            return self.finite(array, f"{what} {name_of(node.inputs[index])!r}")
+        return self.weights(node, index, what)
 
     def finite(self, array: Array, what: str) -> Array:
         """``array`` as float64; every value must be a finite float32."""
@@ -167,6 +206,12 @@ class Builder:
         bad = ~(np.abs(wide) <= float(np.finfo(np.float32).max))
         if bad.any():
             place = [int(i) for i in np.argwhere(bad)[0]]
+            if np.isneginf(wide[bad]).all():
+                raise Unsupported(
+                    f"{what} holds -infinity (first at {place}), and not only softmax reads what it is added to",
+                    "finite numbers",
+                    ("use a finite number for what never counts, e.g. -10000, and export again",),
+                )
             raise Unsupported(
                 f"{what} holds {int(bad.sum())} values that are NaN, infinite or beyond float32 (first at {place})",
                 "finite weights",

@@ -6,12 +6,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, constant, integer, live_uses, name_of, real
+from headrace.frontends.graph import Unsupported, constant, integer, name_of, real
 from headrace.frontends.layout import View, group_dimensions, lift_batch
 from headrace.frontends.to_hn.base import Builder, Result, handles
 from headrace.hn import Array
 
-_MOST_USERS = 64
 _KINDS = {"Add": "ew_add", "Sum": "ew_add", "Mean": "ew_add", "Sub": "ew_sub", "Mul": "ew_mult"}
 
 
@@ -39,29 +38,9 @@ def _enlarged(builder: Builder, view: View, array: Array) -> View:
     return repeated(builder, view, [view.shape[0], *(max(p) for p in zip(sizes[1:], view.shape[1:], strict=True))])
 
 
-#: In the place of an infinity that softmax reads: far below anything, and a sum of several stays finite.
-_NEVER = -(2.0**100)
-_ON_THE_WAY = frozenset({"Cast", "CastLike", "Identity", "Reshape"})
-
-
-def _masks(node: ir.Node, array: Array) -> float | None:
-    """What stands for -infinity in a constant that is added to what only softmax reads: a mask; None elsewhere."""
-    if node.op_type != "Add" or not np.isneginf(array).any():
-        return None
-    waiting, seen = list(node.outputs), 0
-    while waiting and seen < _MOST_USERS:
-        for user in live_uses(waiting.pop()):
-            seen += 1
-            through = user.op_type in _ON_THE_WAY or (user.op_type == "Add" and not user.domain)
-            if through and not user.domain:
-                waiting += user.outputs
-            elif user.domain or user.op_type != "Softmax":
-                return None
-    return _NEVER if seen else None
-
-
 def _with_constant(builder: Builder, node: ir.Node, view: View, index: int) -> View:
-    array = builder.weights(node, index, "the constant", _masks(node, builder.constant(node, index, "the constant")))
+    read = builder.mask if node.op_type in ("Add", "Sum") else builder.weights
+    array = read(node, index, "the constant")
     array = builder.divided(view, array)
     view = _enlarged(builder, view, array)
     one, zero = np.ones(()), np.zeros(())

@@ -7,7 +7,7 @@ import numpy as np
 
 from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hn import Layer
-from headrace.numerics.requantize import MAX_SHIFT
+from headrace.numerics.requantize import MAX_SHIFT, Requantization, choose_multipliers
 from headrace.numerics.tables import RECIPROCAL_FRACTION, reciprocal_table
 from headrace.optimize.freeze.base import FreezeContext, freezes
 
@@ -20,7 +20,10 @@ def freeze_reciprocal(context: FreezeContext, layer: Layer) -> None:
     table = reciprocal_table()
     # 1 / (scale_x · v) = T · 2^-15 · 2^-n / scale_x; the 2^-n is the run-time part of the shift.
     units = np.array([[2.0**-RECIPROCAL_FRACTION / x.scale]])
-    rq = context.requantization(layer, units, np.array([[int(table.max())]], np.int64))
+    # Not bounded as other ratios are: what the multiplier makes of the table is shifted by n once more.
+    output = context.tensors[layer.name]
+    multipliers, shifts = choose_multipliers(units / output.scale, np.array([[int(table.max())]], np.int64))
+    rq = Requantization(multipliers, shifts, output.zero_point, 0, output.high)
     longest = max(1, x.magnitude * count).bit_length() - 1
     if int(rq.shifts[0]) + longest > MAX_SHIFT:
         raise NotBuiltYetError(

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranges that a meaning fixes, where the data use a small part of them.
+
+A sigmoid is in [0, 1], and so is a share of a softmax. Those ranges stay where calibration reaches a quarter of them:
+the codes are used, and whatever comes in use fits. Where it stays below, 8 bits over the whole range would leave few
+codes, and what was measured alone would clip what calibration did not show: no object was in its pictures, no row had
+a peak. So such a tensor gets 16 bits: the whole range where that leaves enough codes to what was measured, else the
+part that does. Readers that take 8 bits get a copy with 8, of a range nearer to what was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.hn import Layer, Network
+from headrace.layers import ScaleRule, definition_of
+from headrace.optimize.precision import reads_wide
+from headrace.optimize.ranges import natural_range
+from headrace.optimize.reach import set_hint
+from headrace.optimize.statistics import Statistics
+from headrace.passes import fresh_name
+
+WIDE = 16
+#: Nothing is changed where data use at least this part of the range.
+ENOUGH = 0.25
+
+
+@dataclass(frozen=True)
+class _Room:
+    """How far a range goes beyond what was measured, but never beyond the meaning: factors for 16 and for 8 bits."""
+
+    wide: float
+    narrow: float
+
+
+#: A share of a row of 8,400 is small because there are many: what was measured keeps 1,024 codes of 16 bits, 128 of 8.
+SHARE = _Room(64.0, 2.0)
+#: A single score is small because nothing was there, and in use something will be: 16 codes of 16 bits, 64 of 8.
+SCORE = _Room(4096.0, 4.0)
+
+
+@dataclass(frozen=True)
+class _Use:
+    """How much of its meaning a tensor's data use: the largest magnitudes measured and meant, and the meant ends."""
+
+    measured: float
+    whole: float
+    low: float
+    high: float
+    room: _Room
+
+    def range(self, room: float) -> list[float]:
+        """The meant range, cut at ``room`` times what was measured."""
+        size = self.measured * room
+        return [max(self.low, -size), min(self.high, size)]
+
+
+def fit(network: Network, statistics: Statistics, bytes_at_outputs: bool) -> list[dict[str, Any]]:
+    """Give precision hints to tensors whose data use less than a quarter of what their meaning allows.
+
+    Args:
+        network: prepared float network; its layers' hints change, and layers that make 8 bits of 16 are put in.
+        statistics: of it; ranges of the new layers are added.
+        bytes_at_outputs: the user asked for 8 bits there.
+
+    Returns:
+        One record per tensor.
+    """
+    records: list[dict[str, Any]] = []
+    for layer in network:
+        use = _use(network, statistics, layer)
+        if use is None:
+            continue
+        wide, narrow = _readers(network, layer.name, bytes_at_outputs)
+        record: dict[str, Any] = {"pass": "fit-meant-range", "layer": layer.name, "measured": use.measured}
+        if wide:
+            set_hint(layer, bits=WIDE, range=use.range(use.room.wide))
+            if narrow:
+                record["copy_with_8_bits"] = _narrow_copy(network, statistics, layer, narrow, use)
+        else:
+            set_hint(layer, range=use.range(use.room.narrow))
+        records.append({**record, **_hints(layer)})
+    return records
+
+
+def _use(network: Network, statistics: Statistics, layer: Layer) -> _Use | None:
+    """Of a tensor whose data use a small part of a range that its meaning fixes."""
+    meant = natural_range(network, layer, None)
+    if meant is None or not layer.inputs:
+        return None
+    measured = max(map(abs, statistics.ranges.output[layer.name]))
+    # A hint comes from the decomposition of softmax.
+    share = "range" in (layer.quantization or {}).get("precision", {})
+    use = _Use(measured, max(map(abs, meant)), *meant, SHARE if share else SCORE)
+    return use if 0.0 < measured < ENOUGH * use.whole else None
+
+
+def _readers(network: Network, name: str, bytes_at_outputs: bool) -> tuple[list[Layer], list[Layer]]:
+    """Direct readers that can take 16 bits, with all that reads what they move; and the others."""
+    wide: list[Layer] = []
+    narrow: list[Layer] = []
+    for user in network.users(name):
+        (wide if _takes_wide(network, user, bytes_at_outputs) else narrow).append(user)
+    return wide, narrow
+
+
+def _takes_wide(network: Network, reader: Layer, bytes_at_outputs: bool) -> bool:
+    if reader.kind == "output_layer":
+        return not bytes_at_outputs
+    rule = definition_of(reader.kind).scale_rule
+    if rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
+        beside = [network[name] for name in reader.inputs]
+        moved = all(_takes_wide(network, user, bytes_at_outputs) for user in network.users(reader.name))
+        return moved and all(layer.kind != "input_layer" for layer in beside)
+    return reads_wide(reader)
+
+
+def _narrow_copy(network: Network, statistics: Statistics, layer: Layer, readers: list[Layer], use: _Use) -> str:
+    """A linear layer behind this one that makes 8 bits of its 16, for these readers."""
+    copy = Layer(fresh_name(network, "activation"), "activation", [layer.name], {}, layer.output_shape)
+    network.insert_after(layer.name, copy)
+    set_hint(copy, bits=8, range=use.range(use.room.narrow))
+    network.redirect(layer.name, copy.name, readers)
+    ranges = statistics.ranges
+    ranges.output[copy.name] = ranges.before[copy.name] = ranges.output[layer.name]
+    if layer.name in statistics.histograms:
+        statistics.histograms[copy.name] = statistics.histograms[layer.name]
+    if layer.name in statistics.spans:
+        statistics.spans[copy.name] = statistics.spans[layer.name]
+    return copy.name
+
+
+def _hints(layer: Layer) -> dict[str, Any]:
+    hints = (layer.quantization or {})["precision"]
+    return {"bits": int(hints.get("bits", 8)), "range": list(hints["range"])}
