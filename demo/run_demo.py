@@ -44,6 +44,7 @@ def fetch_model(cache: Path) -> Path:
             "download",
             "--quiet",
             "--no-deps",
+            "--ignore-requires-python",  # only the model in it is wanted, and the package knows no Python after 3.12
             "--dest",
             str(cache),
             f"{PACKAGE}=={VERSION}",
