@@ -149,6 +149,10 @@ class InternalError(HeadraceError):
     exit_code = 70
 
 
+class DataWarning(UserWarning):
+    """Data that run, and whose result is probably not what is wanted (issued by ``warnings.warn``)."""
+
+
 def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
     """The candidates most like ``name``, best first; deterministic for equal scores."""
     pool: Sequence[str] = sorted(set(candidates))

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace import __version__
+from headrace.data.notes import Notes
+from headrace.data.pictures import resize_facts
+from headrace.data.plausible import expected_of, plausible_values
 from headrace.errors import (
     AccuracyError,
     DataError,
@@ -60,11 +63,11 @@ def _need(state: str, got: str, lever: str) -> UsageError:
     )
 
 
-def load_calibration(source: Any, network: Network) -> dict[str, Array]:
+def load_calibration(source: Any, network: Network, **options: Any) -> dict[str, Array]:
     """Calibration data as ``{input layer: array}``; see :func:`headrace.data.calibration.load_calibration`."""
     from headrace.data.calibration import load_calibration as load
 
-    return load(source, network)
+    return load(source, network, **options)
 
 
 class ClientRunner:
@@ -318,14 +321,17 @@ class ClientRunner:
         batch_size: int | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
+        resize: str | None = None,
     ) -> dict[str, Any]:
         """Quantise to int8 and freeze the arithmetic.
 
         Args:
-            calib_data: array, dict, path (``.npy``, ``.npz``, folder of images) or iterable of frames.
+            calib_data: array, dict, path (``.npy``, ``.npz``, picture, folder of pictures), iterable or data set of
+                frames or batches, or a callable that returns one of these.
             min_snr: dB that every output must reach against float; 0 disables the check.
             calibration_size: use only the first frames; wins over the script's ``calibset_size``.
             batch_size: most frames in flight; wins over the script's.
+            resize: ``"letterbox"``, ``"crop"`` or ``"stretch"``: how pictures get the input's size.
 
         Returns:
             The report (also in the HAR).
@@ -338,7 +344,6 @@ class ClientRunner:
         if self.archive.fp_optimized is None:
             self.optimize_full_precision()
         network = self._network("fp_optimized")
-        data = load_calibration(calib_data, network)
         asked = plan(parse_script(self.archive.model_script)).optimization
         given: dict[str, Any] = {"calibration_size": calibration_size, "batch": batch_size}
         options = OptimizeOptions(
@@ -347,12 +352,16 @@ class ClientRunner:
             clippings=tuple(Clipping(c.layers, c.mode, c.values) for c in asked.clippings),
             **(asked.options() | {key: value for key, value in given.items() if value is not None}),
         )
+        options.check()
+        notes = Notes()
+        data = load_calibration(calib_data, network, resize=resize, limit=options.calibration_size, notes=notes)
         self._forget("quantized")
         failure: AccuracyError | None = None
         try:
             result = optimize(network, data, options, progress)
         except AccuracyError as error:
             failure, result = error, error.result  # pyright: ignore[reportAttributeAccessIssue]
+        result.report["warnings"] = notes.lines() + result.report["warnings"]
         self.archive.quantized = result.network
         self.archive.reports["optimize"] = result.report
         self.archive.state = State.QUANTIZED_MODEL
@@ -362,6 +371,7 @@ class ClientRunner:
             min_snr=min_snr,
             calibration_frames=min(frames, options.calibration_size or frames),
             seed=options.seed,
+            **({"resize": resize_facts(resize)} if resize else {}),
         )
         if failure is not None:
             raise failure
@@ -426,13 +436,19 @@ class ClientRunner:
 
         Args:
             context: what to execute.
-            dataset: as for :meth:`optimize`.
-            data_count: only the first frames.
-            quantized_io: give codes instead of float32 (quantised and device contexts).
+            dataset: as for :meth:`optimize`; numbers of any type are real values, never codes.
+            data_count: only the first frames; an iterable may be endless then.
+            quantized_io: give codes instead of float32 (quantised and device contexts). Inputs are values all the same.
             source_layout: give outputs in the source file's layout and shape (NCHW, say) instead of HN's (NHWC).
 
         Returns:
             float32 ``[N, …]`` for one output, a list in output order for several.
+
+        Raises:
+            DataError: unusable data, NaN and infinity among them.
+
+        Warns:
+            DataWarning: the values cannot be what the network was calibrated for; remarks about pictures.
         """
         outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
         if source_layout:
@@ -476,13 +492,13 @@ class ClientRunner:
         return executor.run(data, names, batch_size=batch_size, **options)
 
     def _frames(self, dataset: Any, network: Network, data_count: int | None) -> dict[str, Array]:
-        data = load_calibration(dataset, network)
-        if data_count is not None:
-            if data_count < 1:
-                raise DataError(
-                    Diagnostic("E-DATA-COUNT", "infer", "data_count must be positive", str(data_count), "≥ 1")
-                )
-            data = {name: value[:data_count] for name, value in data.items()}
+        if data_count is not None and data_count < 1:
+            raise DataError(Diagnostic("E-DATA-COUNT", "infer", "data_count must be positive", str(data_count), "≥ 1"))
+        notes = Notes()
+        data = load_calibration(dataset, network, limit=data_count, notes=notes)
+        if network is self.archive.quantized:
+            data = plausible_values(data, {x.name: expected_of(x) for x in network.input_layers}, notes)
+        notes.warn()
         return data
 
     def _infer_device(
@@ -509,7 +525,7 @@ class ClientRunner:
         kind = runtime.FormatType.AUTO if quantized_io else runtime.FormatType.FLOAT32
         # A target of the user's own stands in the program; the device takes it from there.
         arch = self.archive.hw_arch if self.archive.hw_arch in list_targets() else None
-        results = runtime.run(self.archive.hef, data, output_type=kind, arch=arch)
+        results = runtime.run(self.archive.hef, data, output_type=kind, arch=arch, check_range=False)
         return {layer.name: results[tensor] for layer, tensor in output_tensors(network)}
 
     # --- look, save, load ----------------------------------------------------------------------------------------

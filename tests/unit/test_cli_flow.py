@@ -112,7 +112,7 @@ def test_device_commands_need_neither_torch_nor_onnx(built: Path, arguments: lis
 def test_wrong_frames_and_kernels(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "wrong.npy", np.zeros((2, 5, 5, 3), np.float32))
     assert run(["run", str(built / "small.hef"), "--input-files", str(tmp_path / "wrong.npy")]) == 6
-    assert "E-RUN-SHAPE" in capsys.readouterr().err
+    assert "E-DATA-SHAPE" in capsys.readouterr().err
     assert run(["run", str(built / "small.hef"), "--kernels", "avx9"]) == 9
     assert run(["run", str(built / "small.onnx")]) == 3
 

@@ -36,29 +36,31 @@ def saved(folder: Path, name: str, array: Any) -> str:
 
 def test_one_frame_and_batches(tmp_path: Path) -> None:
     batch = np.random.default_rng(0).random((3, 2, 3, 4))
-    read = read_frames([saved(tmp_path, "b.npy", batch)], ONE)["net/input_layer1"]
+    read = read_frames([saved(tmp_path, "b.npy", batch)], ONE).arrays["net/input_layer1"]
     assert read.dtype == np.float32
     assert np.array_equal(read, batch.astype(np.float32))
-    assert read_frames([saved(tmp_path, "f.npy", batch[0])], ONE)["net/input_layer1"].shape == (1, 2, 3, 4)
+    assert read_frames([saved(tmp_path, "f.npy", batch[0])], ONE).arrays["net/input_layer1"].shape == (1, 2, 3, 4)
 
 
 def test_names_full_short_and_npz(tmp_path: Path) -> None:
     a = saved(tmp_path, "a=1.npy", np.zeros((2, 2, 3, 4)))
     b = saved(tmp_path, "b.npy", np.full((2, 5), 65535))
-    frames = read_frames([f"net/input_layer1={a}", f"input_layer2={b}"], TWO)
+    frames = read_frames([f"net/input_layer1={a}", f"input_layer2={b}"], TWO).arrays
     assert list(frames) == ["net/input_layer1", "net/input_layer2"]
     assert frames["net/input_layer2"].dtype == np.uint16
     # A file whose own name holds '=' is still a file.
-    assert read_frames([a], ONE)["net/input_layer1"].shape == (2, 2, 3, 4)
+    assert read_frames([a], ONE).arrays["net/input_layer1"].shape == (2, 2, 3, 4)
     both = tmp_path / "both.npz"
     np.savez(both, input_layer1=np.zeros((1, 2, 3, 4)), input_layer2=np.zeros((1, 5)))
-    assert read_frames([str(both)], TWO)["net/input_layer2"].tolist() == [[0] * 5]
+    assert read_frames([str(both)], TWO).arrays["net/input_layer2"].tolist() == [[0] * 5]
 
 
 def test_raw_frames(tmp_path: Path) -> None:
     raw = np.arange(48, dtype=np.uint8)
     (tmp_path / "x.bin").write_bytes(raw.tobytes())
-    assert np.array_equal(read_frames([str(tmp_path / "x.bin")], CODES)["net/input_layer1"], raw.reshape(2, 2, 3, 4))
+    assert np.array_equal(
+        read_frames([str(tmp_path / "x.bin")], CODES).arrays["net/input_layer1"], raw.reshape(2, 2, 3, 4)
+    )
     (tmp_path / "y.bin").write_bytes(b"123")
     with pytest.raises(DataError, match="cut short"):
         read_frames([str(tmp_path / "y.bin")], CODES)
@@ -67,9 +69,9 @@ def test_raw_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "text"),
     [
-        (["{b}"], "there is no input of this name"),
+        (["{b}"], "each file needs the name of its own"),
         (["net/inptu={b}", "net/input_layer2={b}"], "did you mean"),
-        (["net/input_layer2={b}"], "has no file"),
+        (["net/input_layer2={b}"], "no data for this network input"),
         (["net/input_layer2={b}", "input_layer2={b}"], "given twice"),
     ],
 )
@@ -82,16 +84,16 @@ def test_files_and_inputs_that_do_not_match(tmp_path: Path, sources: list[str], 
 @pytest.mark.parametrize(
     ("array", "code"),
     [
-        (np.zeros((1, 4, 2, 3)), "E-RUN-SHAPE"),
-        (np.zeros((0, 2, 3, 4)), "E-RUN-SHAPE"),
-        (np.zeros(()), "E-RUN-SHAPE"),
-        (np.zeros((1, 2, 3, 4), complex), "E-RUN-TYPE"),
-        (np.full((1, 2, 3, 4), "x"), "E-RUN-TYPE"),
-        (np.full((1, 2, 3, 4), np.nan), "E-RUN-VALUE"),
-        (np.full((1, 2, 3, 4), np.inf), "E-RUN-VALUE"),
-        (np.full((1, 2, 3, 4), 0.5), "E-RUN-VALUE"),
-        (np.full((1, 2, 3, 4), 256), "E-RUN-VALUE"),
-        (np.full((1, 2, 3, 4), -1), "E-RUN-VALUE"),
+        (np.zeros((1, 5, 2, 3)), "E-DATA-SHAPE"),
+        (np.zeros((0, 2, 3, 4)), "E-DATA-EMPTY"),
+        (np.zeros(()), "E-DATA-SHAPE"),
+        (np.zeros((1, 2, 3, 4), complex), "E-DATA-DTYPE"),
+        (np.full((1, 2, 3, 4), "x"), "E-DATA-DTYPE"),
+        (np.full((1, 2, 3, 4), np.nan), "E-DATA-NOT-FINITE"),
+        (np.full((1, 2, 3, 4), np.inf), "E-DATA-NOT-FINITE"),
+        (np.full((1, 2, 3, 4), 0.5), "E-DATA-CODES"),
+        (np.full((1, 2, 3, 4), 256), "E-DATA-CODES"),
+        (np.full((1, 2, 3, 4), -1), "E-DATA-CODES"),
     ],
 )
 def test_unusable_arrays(tmp_path: Path, array: Any, code: str) -> None:

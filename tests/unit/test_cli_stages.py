@@ -64,7 +64,7 @@ class FakeRunner:
         self._note("full_precision")
         self.state = "fp_optimized_model"
 
-    def optimize(self, data: Any, min_snr: float, progress: Any) -> dict[str, Any]:
+    def optimize(self, data: Any, min_snr: float, progress: Any, resize: Any = None) -> dict[str, Any]:
         progress(1, 2, "x")
         self.state = "quantized_model"
         self._note("optimize", data, min_snr)

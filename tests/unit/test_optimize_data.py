@@ -43,7 +43,7 @@ def only(data: dict[str, Any]) -> Any:
     return data["net/input_layer1"]
 
 
-@pytest.mark.parametrize("key", ["net/input_layer1", "input_layer1", "data", "anything"])
+@pytest.mark.parametrize("key", ["net/input_layer1", "input_layer1", "data", "arr_0"])
 def test_arrays_and_mappings(net: Network, key: str) -> None:
     np.testing.assert_array_equal(only(load_calibration({key: IMAGES}, net)), IMAGES)
     np.testing.assert_array_equal(only(load_calibration(IMAGES, net)), IMAGES)
@@ -51,8 +51,8 @@ def test_arrays_and_mappings(net: Network, key: str) -> None:
 
 def test_files(net: Network, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
-    np.savez(tmp_path / "x.npz", x=IMAGES, y=np.arange(5))
-    np.savez_compressed(tmp_path / "named.npz", data=IMAGES, y=np.arange(5))
+    np.savez(tmp_path / "x.npz", IMAGES)
+    np.savez_compressed(tmp_path / "named.npz", data=IMAGES)
     for name in ("x.npy", "x.npz", "named.npz"):
         for path in (tmp_path / name, str(tmp_path / name)):
             np.testing.assert_array_equal(only(load_calibration(path, net)), IMAGES)
@@ -104,7 +104,7 @@ def test_a_folder_of_images(net: Network, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_calibration(tmp_path, net)
     assert sorted(d.where for d in caught.value.diagnostics) == ["9.png", "broken.png"]
-    with pytest.raises(DataError, match="number of images"):
+    with pytest.raises(DataError, match="number of pictures"):
         load_calibration(_empty(tmp_path), net)
 
 
@@ -130,18 +130,18 @@ NAN = np.where(np.arange(5)[:, None, None, None] == 3, np.nan, np.zeros((5, 6, 8
         (IMAGES.astype(np.complex64), "dtype"),
         (np.float32(3), "shape"),
         ([], "no frame"),
-        ([IMAGES[0], IMAGES[0][:2]], "differ in shape"),
+        ([IMAGES[0], IMAGES[0][:2]], "frame 1, net/input_layer1"),
         ([{"dta": IMAGES[0]}], "did you mean 'data'|one of"),
-        ({"data": IMAGES, "input_layer1x": IMAGES[:2, :2]}, None),
+        ({"data": IMAGES, "input_layer1x": IMAGES[:2, :2]}, "did you mean 'input_layer1'"),
+        ({"data": IMAGES, "input_layer1": IMAGES}, "for one input"),
+        ({"x": IMAGES}, "name it so"),
+        ({"arr_0": IMAGES, "arr_1": IMAGES}, "no network input of this name"),
         ({}, "no data"),
         ({"a": IMAGES, "b": IMAGES}, "did you mean|one of"),
         ([[1, 2], [3]], "."),
     ],
 )
-def test_unusable_data_are_explained(net: Network, source: Any, text: str | None) -> None:
-    if text is None:
-        assert only(load_calibration(source, net)) is not None
-        return
+def test_unusable_data_are_explained(net: Network, source: Any, text: str) -> None:
     with pytest.raises(DataError, match=text):
         load_calibration(source, net)
 

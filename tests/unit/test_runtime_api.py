@@ -559,16 +559,21 @@ def test_one_line_run() -> None:
     real = reals(x, STREAMS[0])
     for given in (real, real.astype(np.float64), real.transpose(0, 3, 1, 2)):
         assert (run(data, given)["net/output_layer1"] == reals(255 - x, STREAMS[1])).all()
+    whole = np.rint(real).clip(0, 120)
+    for kind in (np.int64, np.int8, np.dtype(">i4"), np.float16):
+        assert (run(data, whole.astype(kind))["net/output_layer1"] == run(data, whole)["net/output_layer1"]).all(), kind
     single = run(data, x[0], output_type=FormatType.AUTO)
     assert (single["net/output_layer1"] == 255 - x[0]).all()
     assert single["net/output_layer2"].shape == (3,)
     assert simulate(data) == {"fps": 12.5}
     for inputs, part in (
         ({}, "no input is given"),
-        (x[:0], "shape does not fit"),
-        (x.astype(np.int32), "neither UINT8 codes nor floating"),
+        (x[:0], "there is no frame"),
+        (x.astype(complex), "not real numbers"),
+        (np.where(x < 9, np.nan, real), "NaN"),
+        (np.where(x < 9, np.inf, real), "infinity"),
         (np.zeros((2, 7, 5, 3), np.uint8), "(2, 7, 5, 3)"),
-        ([[1, 2], [3]], "no array"),
+        ([[1, 2], [3]], "not an array"),
         ({"inptu_layer1": x}, "did you mean"),
     ):
         with pytest.raises(DeviceError) as caught:

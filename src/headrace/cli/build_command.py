@@ -37,6 +37,7 @@ from headrace.cli.stages import Calibration, CompileFiles, Translation, apply_sc
 def build(
     model: Path,
     calib_set_path: Path | None,
+    resize: str | None,
     use_random_calib_set: bool,
     calib_random_max: float,
     min_snr: float,
@@ -61,6 +62,6 @@ def build(
     expect("parse", "optimize", "compile")
     runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
     apply_script(runner, model_script)
-    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
+    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize)
     result = compile_to(runner, calibration, files, as_json, batch)
     emit(result.data, result.text, as_json)

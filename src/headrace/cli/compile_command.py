@@ -36,6 +36,7 @@ def compile_(
     hw_arch: str | None,
     model_script: Path | None,
     calib_set_path: Path | None,
+    resize: str | None,
     use_random_calib_set: bool,
     calib_random_max: float,
     min_snr: float,
@@ -57,6 +58,6 @@ def compile_(
     files.check()
     runner = open_model(har, hw_arch, as_json, stages=("optimize", "compile"))
     apply_script(runner, model_script)
-    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
+    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize)
     result = compile_to(runner, calibration, files, as_json, batch)
     emit(result.data, result.text, as_json)

@@ -3,21 +3,27 @@
 
 from __future__ import annotations
 
+import glob
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.lib import format as npy
 
-from headrace.errors import DataError, Diagnostic, UsageError, did_you_mean, unknown_name
-from headrace.hn.arrays import load_arrays
-from headrace.hn.files import read_bytes
+from headrace.data.dtypes import as_codes, as_values
+from headrace.data.files import KINDS, load_path
+from headrace.data.inputs import InputSpec, by_input, check_counts, checked, find_input, missing_inputs, unknown_input
+from headrace.data.notes import Notes, shown
+from headrace.data.pictures import SUFFIXES, check_resize, is_picture_file, pictures_in, read_pictures
+from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
+from headrace.hn.files import missing_file, read_bytes
 from headrace.hn.outputs import Outputs, array_kind
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_KINDS = "biuf"
+_RAW = (".bin", ".raw", ".dat", "")
+_PATTERN = "*?["
 
 
 class Stream(Protocol):
@@ -29,6 +35,19 @@ class Stream(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> np.dtype[np.generic]: ...
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What `--input-files` gave.
+
+    Attributes:
+        arrays: input name → (N, *frame shape) of the stream's element type; N is the same for all.
+        pictures: the picture files behind the frames, by input name, in order.
+    """
+
+    arrays: dict[str, Array]
+    pictures: dict[str, list[str]]
 
 
 def generate_frames(streams: Sequence[Stream], count: int) -> dict[str, Array]:
@@ -44,30 +63,45 @@ def generate_frames(streams: Sequence[Stream], count: int) -> dict[str, Array]:
     return frames
 
 
-def read_frames(sources: Sequence[str], streams: Sequence[Stream]) -> dict[str, Array]:
-    """Frames for every input from ``FILE`` (one input) or ``NAME=FILE`` per input, or one .npz keyed by input.
+def read_frames(
+    sources: Sequence[str],
+    streams: Sequence[Stream],
+    *,
+    specs: Sequence[InputSpec] | None = None,
+    resize: str | None = None,
+    limit: int | None = None,
+    notes: Notes | None = None,
+) -> Frames:
+    """Frames for every input, from files.
 
-    Returns:
-        input name → (N, *frame shape) of the stream's element type; N is the same for all.
+    Args:
+        sources: ``FILE`` (one input), ``NAME=FILE`` per input, one .npz keyed by input, or any number of pictures,
+            folders of pictures and patterns for an input.
+        streams: the inputs.
+        specs: names and layouts of the inputs; by default what the streams say.
+        resize: how pictures get the input's size.
+        limit: read only the first pictures.
+        notes: told what was done to pictures.
 
     Raises:
         UsageError: files and inputs do not match up.
         DataError: an array has the wrong shape, type or values; all problems together.
     """
-    arrays = _load(sources, streams)
+    check_resize(resize)
+    specs = specs or [InputSpec(s.name, s.shape, (s.name.rsplit("/", 1)[-1],)) for s in streams]
+    reader = _Reader(specs, {s.name: s.dtype for s in streams}, resize, limit, notes or Notes())
+    arrays = reader.read(sources)
     problems: list[Diagnostic] = []
     frames: dict[str, Array] = {}
-    for stream in streams:
-        fitted = _fit(arrays[stream.name], stream, problems)
-        if fitted is not None:
-            frames[stream.name] = fitted
-    counts = {name: len(array) for name, array in frames.items()}
-    if not problems and len(set(counts.values())) > 1:
-        rule = "the inputs have different numbers of frames"
-        problems.append(Diagnostic("E-RUN-FRAMES", "--input-files", rule, str(counts), "the same number for all"))
+    for stream, spec in zip(streams, specs, strict=True):
+        try:
+            frames[spec.name] = _fitted(checked(spec, arrays[spec.name], one_frame=True), stream)
+        except DataError as error:
+            problems += error.diagnostics
+    problems += [] if problems else check_counts(frames, "--input-files")
     if problems:
         raise DataError(problems)
-    return frames
+    return Frames(frames, reader.pictures)
 
 
 class OutputFiles:
@@ -107,35 +141,106 @@ class OutputFiles:
         return list(bodies)
 
 
-def _load(sources: Sequence[str], streams: Sequence[Stream]) -> dict[str, Array]:
-    """Arrays by full input name, as they stand in the files."""
-    names = [stream.name for stream in streams]
-    arrays: dict[str, Array] = {}
-    problems: list[Diagnostic] = []
-    for source in sources:
-        key, path = _split(source)
-        if path.suffix.lower() == ".npz" and not key:
-            named = load_arrays(read_bytes(path, "input file"), str(path))
-        else:
-            named = {key: _read_array(path, streams)}
-        for name, array in named.items():
-            full = _full_name(name, names)
-            if full is None:
-                known = names if name else ["NAME=FILE for each of several inputs"]
-                problems.append(unknown_name("E-RUN-INPUT", "input", name or str(path), known, source))
-            elif full in arrays:
-                problems.append(
-                    Diagnostic("E-RUN-INPUT", source, "an input is given twice", full, "one file per input")
-                )
+@dataclass
+class _Reader:
+    """Sources of the command line into arrays by input name."""
+
+    specs: Sequence[InputSpec]
+    dtypes: Mapping[str, np.dtype[Any]]
+    resize: str | None
+    limit: int | None
+    notes: Notes
+
+    def __post_init__(self) -> None:
+        self.pictures: dict[str, list[str]] = {}
+
+    def read(self, sources: Sequence[str]) -> dict[str, Array]:
+        arrays: dict[str, Array] = {}
+        files: dict[str, list[tuple[Path, Path | None]]] = {}  # pictures, and the folder they were found in
+        problems: list[Diagnostic] = []
+        for source in sources:
+            name, path = _split(source)
+            if not name and path.suffix.lower() == ".npz":
+                named = _archived(path, self._array(path, None), self.specs)
             else:
+                spec = self._spec(name, source, problems)
+                if spec is None:
+                    continue
+                found = _pictures_of(path)
+                if found is not None:
+                    files.setdefault(spec.name, []).extend(found)
+                    continue
+                named = {spec.name: self._array(path, spec)}
+            for full, array in named.items():
+                if full in arrays or full in files:
+                    problems.append(_twice(source, full))
                 arrays[full] = array
-    missing = [name for name in names if name not in arrays]
-    if not problems and missing:
-        need = ", ".join(f"{name}=FILE" for name in missing)
-        problems.append(Diagnostic("E-RUN-INPUT", "--input-files", "an input has no file", ", ".join(missing), need))
+        problems += [_twice(str(found[0][0]), full) for full, found in files.items() if full in arrays]
+        if problems:
+            raise UsageError(problems)
+        for spec in self.specs:
+            if spec.name in files:
+                arrays[spec.name] = self._pictures(spec, files[spec.name])
+        lacking = missing_inputs(arrays, self.specs)
+        if lacking:
+            raise UsageError(
+                [Diagnostic(d.code, d.where, d.rule, d.got, f"{d.where}=FILE behind --input-files") for d in lacking]
+            )
+        if self.resize is not None and not files:
+            rule, need = "only pictures are resized", "picture files behind --input-files"
+            raise UsageError(Diagnostic("E-DATA-RESIZE", "--resize", rule, "no picture", need, ("leave --resize out",)))
+        return arrays
+
+    def _spec(self, name: str, source: str, problems: list[Diagnostic]) -> InputSpec | None:
+        if not name and len(self.specs) == 1:
+            return self.specs[0]
+        spec = find_input(name, self.specs) if name else None
+        if spec is None and name:
+            problems.append(unknown_input(name, self.specs, source))
+        elif spec is None:
+            rule, got = "there are several inputs: each file needs the name of its own", shown(source)
+            need = ", ".join(f"{s.name}=FILE" for s in self.specs)
+            problems.append(Diagnostic("E-DATA-NAME", "--input-files", rule, got, need))
+        return spec
+
+    def _array(self, path: Path, spec: InputSpec | None) -> Any:
+        """What a .npy or .npz file holds, or the bytes of a raw one as frames of the input."""
+        suffix = path.suffix.lower()
+        if spec is None or suffix not in _RAW:
+            loaded = load_path(path, self.specs)
+            if spec is not None and isinstance(loaded, Mapping):
+                return _archived(path, loaded, [spec])[spec.name]
+            return loaded
+        if not path.exists():
+            raise InputFileError(missing_file(path, "input file", (".npy", ".npz", *_RAW, *SUFFIXES)))
+        data = read_bytes(path, "input file")
+        dtype = self.dtypes[spec.name]
+        size = int(np.prod(spec.shape)) * dtype.itemsize
+        if not data or len(data) % size:
+            need = f"a multiple of {size} bytes: frames {spec.shape} {dtype}, or {KINDS}"
+            rule = "the raw frames are cut short"
+            raise DataError(Diagnostic("E-DATA-CORRUPT", shown(str(path)), rule, f"{len(data)} bytes", need))
+        return np.frombuffer(data, dtype=dtype.newbyteorder("<")).reshape(-1, *spec.shape)
+
+    def _pictures(self, spec: InputSpec, files: Sequence[tuple[Path, Path | None]]) -> Array:
+        chosen = list(files)[: self.limit]
+        self.pictures[spec.name] = [shown(str(path)) for path, _ in chosen]
+        paths = [path for path, _ in chosen]
+        folders = {folder for _, folder in chosen}
+        folder = folders.pop() if len(folders) == 1 else None
+        return read_pictures(paths, spec, folder=folder, resize=self.resize, notes=self.notes)
+
+
+def _archived(path: Path, arrays: Mapping[str, Any], specs: Sequence[InputSpec]) -> dict[str, Any]:
+    named, problems = by_input(arrays, specs, shown(str(path)))
     if problems:
-        raise UsageError(problems)
-    return arrays
+        raise DataError(problems)
+    return named
+
+
+def _twice(source: str, full: str) -> Diagnostic:
+    rule, need = "an input is given twice", "one file per input, or only pictures"
+    return Diagnostic("E-DATA-NAME", shown(source), rule, full, need)
 
 
 def input_paths(sources: Sequence[str]) -> list[Path]:
@@ -151,62 +256,44 @@ def _split(source: str) -> tuple[str, Path]:
     return "", Path(source)
 
 
-def _full_name(name: str, names: Sequence[str]) -> str | None:
-    """The input that a name means: itself, the part after the scope, or the only one when there is no name."""
-    if not name:
-        return names[0] if len(names) == 1 else None
-    fitting = [full for full in names if full == name or full.rsplit("/", 1)[-1] == name]
-    return fitting[0] if len(fitting) == 1 else None
+def _pictures_of(path: Path) -> list[tuple[Path, Path | None]] | None:
+    """The pictures that a path means (one, those of a folder, those that fit a pattern); None when it means none.
+
+    Raises:
+        InputFileError: there is no such picture, folder, or file that fits.
+    """
+    if path.is_dir():
+        found = pictures_in(path)
+        if not found:
+            rule, need = "the folder holds no picture", f"files named {' '.join(SUFFIXES)}"
+            raise DataError(Diagnostic("E-DATA-EMPTY", shown(str(path)), rule, "none", need))
+        return [(p, path) for p in found]
+    if path.exists():
+        return [(path, None)] if is_picture_file(path) else None
+    if any(c in str(path) for c in _PATTERN):
+        fitting = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+        pictures: list[tuple[Path, Path | None]] = [(p, None) for p in fitting if is_picture_file(p) and p.is_file()]
+        if not pictures:
+            rule, got = "no picture fits the pattern", f"{len(fitting)} files of other kinds" if fitting else "nothing"
+            raise InputFileError(Diagnostic("E-FILE-MISSING", shown(str(path)), rule, got, "picture files"))
+        return pictures
+    if is_picture_file(path):
+        raise InputFileError(missing_file(path, "picture", SUFFIXES))
+    return None
 
 
-def _read_array(path: Path, streams: Sequence[Stream]) -> Array:
-    """A .npy array, or the bytes of any other file as frames of an only input."""
-    data = read_bytes(path, "input file")
-    if path.suffix.lower() == ".npy" or data[:6] == b"\x93NUMPY":
-        try:
-            loaded: Array = npy.read_array(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError, OSError, MemoryError, OverflowError, SyntaxError) as error:
-            need = "a .npy file of numbers, without pickled objects"
-            raise DataError(
-                Diagnostic("E-RUN-FILE", str(path), "this is no readable array", str(error)[:200], need)
-            ) from error
-        return loaded
-    if path.suffix.lower() not in (".bin", ".raw", ".dat", ""):
-        close = did_you_mean(path.suffix, [".npy", ".npz", ".bin", ".raw"])
-        levers = tuple(f"{path.stem}{suffix}" for suffix in close)
-        need = ".npy, .npz, or .bin with raw frames"
-        raise DataError(Diagnostic("E-RUN-FILE", str(path), "the kind of file is not known", path.suffix, need, levers))
-    stream = streams[0]
-    size = int(np.prod(stream.shape)) * stream.dtype.itemsize
-    if not data or len(data) % size:
-        need = f"a multiple of {size} bytes: frames {stream.shape} {stream.dtype}"
-        raise DataError(Diagnostic("E-RUN-FILE", str(path), "the raw frames are cut short", f"{len(data)} bytes", need))
-    return np.frombuffer(data, dtype=stream.dtype).reshape(-1, *stream.shape)
+def _fitted(frames: Array, stream: Stream) -> Array:
+    """Frames as float32 values, or as codes of the stream's type.
 
-
-def _fit(array: Array, stream: Stream, problems: list[Diagnostic]) -> Array | None:
-    """``array`` as (N, *frame) of the stream's type; None, with problems noted, when that loses anything."""
-    shape = stream.shape
-    where, need = f"input {stream.name!r}", f"(N, {', '.join(map(str, shape))}) {stream.dtype}"
-    frames = array[None] if array.shape == shape else array
-    if frames.shape[1:] != shape or frames.ndim != len(shape) + 1 or len(frames) < 1:
-        levers: tuple[str, ...] = ()
-        if len(shape) == 3 and array.shape[-3:] == (shape[2], *shape[:2]):
-            levers = ("this looks like channels first: numpy.moveaxis(array, -3, -1)",)
-        problems.append(Diagnostic("E-RUN-SHAPE", where, "the shape does not fit", str(array.shape), need, levers))
-        return None
-    if frames.dtype.kind not in _KINDS:
-        problems.append(Diagnostic("E-RUN-TYPE", where, "the array does not hold real numbers", str(array.dtype), need))
-        return None
-    if frames.dtype.kind == "f" and not np.isfinite(frames).all():
-        problems.append(Diagnostic("E-RUN-VALUE", where, "the array holds NaN or infinity", need="finite numbers"))
-        return None
+    Raises:
+        DataError: codes were asked for, and a value is none.
+    """
     if stream.dtype.kind == "f":
-        return np.ascontiguousarray(frames, dtype=np.float32)
-    with np.errstate(invalid="ignore"):
-        codes = frames.astype(stream.dtype)
-    if not np.array_equal(codes, frames):
-        levers = ("leave out --quantized to give real values",)
-        problems.append(Diagnostic("E-RUN-VALUE", where, "the values are no codes", str(array.dtype), need, levers))
-        return None
-    return np.ascontiguousarray(codes)
+        return as_values(frames)
+    codes = as_codes(frames, stream.dtype)
+    if codes is None:
+        rule, need = "codes were asked for, and the values are none", f"whole numbers of {stream.dtype}"
+        levers = ("leave out --quantized (--user-format-type) to give real values",)
+        got = f"{frames.dtype}, {frames.min()} … {frames.max()}"
+        raise DataError(Diagnostic("E-DATA-CODES", f"input {stream.name!r}", rule, got, need, levers))
+    return codes

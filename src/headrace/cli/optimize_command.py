@@ -36,6 +36,7 @@ from headrace.cli.stages import (
 def optimize(
     har: Path,
     calib_set_path: Path | None,
+    resize: str | None,
     use_random_calib_set: bool,
     calib_random_max: float,
     min_snr: float,
@@ -65,7 +66,7 @@ def optimize(
         outputs.write({target: runner.dump_har()})
         report = {}
     else:
-        calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr)
+        calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize)
         report = save_optimized(runner, outputs, target, calibration, as_json)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}

@@ -63,6 +63,12 @@ hw_arch_option = click.option(
     "--hw-arch", metavar="NAME", help="Target device: a name that `headrace devices` lists, or a target file."
 )
 
+resize_option = click.option(
+    "--resize",
+    type=click.Choice(("letterbox", "crop", "stretch")),
+    help="Give pictures the input's size: whole with grey bars, cut to shape, distorted. Without: they must have it.",
+)
+
 
 def calibration_options(function: Function) -> Function:
     """Adds the options that say where calibration data comes from and how good the result has to be."""
@@ -74,8 +80,9 @@ def calibration_options(function: Function) -> Function:
                 "calib_set_path",
                 type=click.Path(path_type=Path),
                 metavar="PATH",
-                help="Calibration data: .npy, .npz (keyed by input) or a folder of images.",
+                help="Calibration data: .npy, .npz (keyed by input) or a folder of pictures.",
             ),
+            resize_option,
             click.option(
                 "--use-random-calib-set",
                 is_flag=True,

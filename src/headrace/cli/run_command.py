@@ -6,13 +6,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.cli.options import ManyCommand, force_option, json_option
-from headrace.cli.output import emit, number, table
+from headrace.cli.options import ManyCommand, force_option, json_option, resize_option
+from headrace.cli.output import emit, number, table, warn
 from headrace.cli.progress import progress
+from headrace.errors import DataError, Diagnostic, UsageError
+
+if TYPE_CHECKING:
+    from headrace.data.notes import Notes
 
 DEFAULT_FRAMES = 100
 _CHUNK = 64
@@ -32,14 +36,22 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "--input-files",
     multiple=True,
     metavar="FILE...",
-    help=".npy, .npz or raw .bin; NAME=FILE for several inputs. Without: generated frames.",
+    help="Pictures, folders or patterns of them, .npy, .npz or raw .bin; NAME=FILE for several inputs. Without: "
+    "generated frames.",
 )
+@resize_option
+@click.option("--strict", is_flag=True, help="Values that cannot be what the network was calibrated for are an error.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Write each output as .npy into this folder.")
 @click.option("--frames-count", "-c", type=click.IntRange(1), help=f"Frames to run; default: all, or {DEFAULT_FRAMES}.")
 @click.option("--time-to-run", "-t", type=click.FloatRange(0, min_open=True), help="Repeat for so many seconds.")
 @click.option("--batch-size", type=click.IntRange(1, 65536), help="Frames per call of the device.")
-@click.option("--quantized", is_flag=True, help="Inputs and outputs are codes, not real numbers.")
-@click.option("--user-format-type", type=click.Choice(FORMATS), default="auto", help="Type of inputs and outputs.")
+@click.option("--quantized", is_flag=True, help="Inputs and outputs are codes, not real values.")
+@click.option(
+    "--user-format-type",
+    type=click.Choice(FORMATS),
+    default="auto",
+    help="float32: real values (as auto); uint8, uint16: codes of that size, in all inputs and outputs.",
+)
 @click.option("--measure-latency", is_flag=True, help="Also show the device's simulated speed.")
 @device_options
 @force_option
@@ -47,6 +59,8 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def run(
     hef: Path,
     input_files: tuple[str, ...],
+    resize: str | None,
+    strict: bool,
     output_dir: Path | None,
     frames_count: int | None,
     time_to_run: float | None,
@@ -60,23 +74,28 @@ def run(
     as_json: bool,
 ) -> None:
     """Run frames through HEF on the virtual device."""
-    from headrace.cli.frames import OutputFiles, generate_frames, input_paths, read_frames
+    from headrace.cli.frames import OutputFiles, input_paths
+    from headrace.data.notes import Notes
+    from headrace.data.pictures import resize_facts
     from headrace.runtime import VDevice
 
+    kind = format_type(user_format_type, quantized)
+    _check_options(input_files, resize, strict, kind)
+    notes = Notes()
     with VDevice(threads=threads, kernels=kernels) as device:
         model = device.create_infer_model(str(hef))
         model.set_batch_size(batch_size or 0)
         for stream in (*model.inputs, *model.outputs):
-            stream.set_format_type(format_type(user_format_type, quantized))
+            stream.set_format_type(kind)
         files: OutputFiles | None = None
         if output_dir is not None:
             shapes = {stream.name: stream.shape for stream in model.outputs}
             files = OutputFiles(output_dir, shapes, [hef, *input_paths(input_files)], force)
+        frames, pictures = _frames(model, input_files, frames_count, resize, notes)
         if input_files:
-            frames = read_frames(input_files, model.inputs)
-            frames = {name: array[:frames_count] for name, array in frames.items()}
-        else:
-            frames = generate_frames(model.inputs, frames_count or DEFAULT_FRAMES)
+            _check_ranges(model, frames, strict, notes)
+        for line in notes.lines():
+            warn(line)
         with model.configure() as network:
             outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json)
             timing = network.timing() if measure_latency else {}
@@ -87,6 +106,11 @@ def run(
         "host_fps": done / seconds if seconds > 0 else None,
         "outputs": [{"name": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in outputs.items()],
     }
+    if pictures:
+        data["pictures"] = pictures
+    if resize is not None:
+        data["resize"] = resize_facts(resize)
+    data["warnings"] = notes.lines()
     if timing:
         data["device_simulated"] = {"fps": timing.get("fps"), "latency_ms": timing.get("latency_ms")}
     if files is not None:
@@ -95,12 +119,72 @@ def run(
 
 
 def format_type(name: str, quantized: bool) -> Any:
-    """The run time's format type: codes for ``--quantized`` or a code type, else float32."""
+    """The run time's format type: codes for ``--quantized`` or a code type, else float32.
+
+    Raises:
+        UsageError: both are given and contradict each other.
+    """
     from headrace.runtime.enums import FormatType
 
-    if quantized:
+    if quantized and name == "float32":
+        rule, got = "the two options contradict each other", "codes (--quantized) of real values (float32)"
+        levers = ("leave out --quantized for real values", "leave out --user-format-type for codes")
+        where = "--quantized, --user-format-type"
+        raise UsageError(Diagnostic("E-CLI-CONTRADICTION", where, rule, got, "one of the two", levers))
+    if quantized and name == "auto":
         return FormatType.AUTO
     return FormatType.FLOAT32 if name == "auto" else FormatType[name.upper()]
+
+
+def _check_options(input_files: tuple[str, ...], resize: str | None, strict: bool, kind: Any) -> None:
+    """Raises UsageError for options that would have no effect."""
+    from headrace.runtime.enums import FormatType
+
+    where = "--resize" if resize is not None else "--strict"
+    if (resize is not None or strict) and not input_files:
+        rule, need = "the option is about the data of --input-files", "--input-files"
+        raise UsageError(Diagnostic("E-CLI-CONTRADICTION", where, rule, "generated frames", need))
+    if strict and kind != FormatType.FLOAT32:
+        rule, need = "codes have no range to be checked against", "real values"
+        raise UsageError(Diagnostic("E-CLI-CONTRADICTION", "--strict", rule, "codes", need, ("leave out --strict",)))
+
+
+def _frames(
+    model: Any, input_files: tuple[str, ...], count: int | None, resize: str | None, notes: Notes
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Frames by input name, and the pictures they were read from."""
+    from headrace.cli.frames import generate_frames, read_frames
+    from headrace.runtime.infos import input_spec
+
+    if not input_files:
+        return generate_frames(model.inputs, count or DEFAULT_FRAMES), {}
+    specs = [input_spec(stream.stream) for stream in model.inputs]
+    read = read_frames(input_files, model.inputs, specs=specs, resize=resize, limit=count, notes=notes)
+    have = len(next(iter(read.arrays.values())))
+    if count is not None and have < count:
+        notes.say(f"{count} frames were asked for (--frames-count), the files hold {have}")
+    return {name: array[:count] for name, array in read.arrays.items()}, read.pictures
+
+
+def _check_ranges(model: Any, frames: Mapping[str, Any], strict: bool, notes: Notes) -> None:
+    """Compare real values with what calibration saw.
+
+    Raises:
+        DataError: they cannot be what the network was calibrated for, and ``strict``.
+    """
+    from headrace.data.notes import problem_text
+    from headrace.data.plausible import range_problem
+    from headrace.runtime.infos import expected_values
+
+    problems: list[Diagnostic] = []
+    for stream in model.inputs:
+        if stream.dtype.kind == "f":
+            problem = range_problem(stream.name, frames[stream.name], expected_values(stream.stream))
+            problems += [] if problem is None else [problem]
+    if problems and strict:
+        raise DataError(problems)
+    for problem in problems:
+        notes.say(problem_text(problem))
 
 
 def _repeat(

@@ -40,12 +40,13 @@ class Translation:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where calibration data comes from, and how good the result has to be (dB; 0 disables)."""
+    """Where calibration data comes from, how pictures get the input's size, and the least dB (0 disables)."""
 
     path: Path | None
     random: bool
     random_max: float
     min_snr: float
+    resize: str | None = None
 
 
 def is_tflite(path: Path) -> bool:
@@ -158,13 +159,22 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dic
         levers = ("--calib-set-path FILE_OR_FOLDER", "--use-random-calib-set, to try the flow without data")
         raise UsageError(Diagnostic("E-CALIBRATION-MISSING", "optimize", rule, need="one of the two", levers=levers))
     data: str | dict[str, Any]
+    if calibration.random and calibration.resize is not None:
+        rule, got = "only pictures are resized", "--use-random-calib-set"
+        levers = ("leave --resize out",)
+        raise UsageError(Diagnostic("E-DATA-RESIZE", "--resize", rule, got, "picture files", levers))
     if calibration.random:
         warn("CALIBRATING WITH RANDOM NOISE (--use-random-calib-set): THE ACCURACY OF THE RESULT IS MEANINGLESS")
         data = random_calibration(runner, calibration.random_max)
     else:
         data = str(calibration.path)
     with progress("optimize", quiet) as advance:
-        report = runner.optimize(data, min_snr=0.0 if calibration.random else calibration.min_snr, progress=advance)
+        report = runner.optimize(
+            data,
+            min_snr=0.0 if calibration.random else calibration.min_snr,
+            progress=advance,
+            resize=calibration.resize,
+        )
     for warning in report.get("warnings", []):
         warn(str(warning))
     return report

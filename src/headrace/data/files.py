@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import struct
 import tokenize
-import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,12 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import DataError, Diagnostic, InputFileError, did_you_mean, missing_extra
+from headrace.data.inputs import InputSpec
+from headrace.data.limits import MAX_BYTES
+from headrace.data.notes import Notes, shown
+from headrace.data.pictures import SUFFIXES, check_resize, is_picture_file, pictures_in, read_pictures
+from headrace.errors import DataError, Diagnostic, InputFileError
 from headrace.hn import Array
+from headrace.hn.files import missing_file
 
-MAX_BYTES = 16 << 30
 MAX_MEMBERS = 1000
-MAX_IMAGES = 200_000
+KINDS = ".npy, .npz, a picture or a folder of pictures"
 # What numpy, zipfile and zlib raise on damaged files (numpy's header parser lets the tokeniser's errors through).
 CORRUPT = (
     zipfile.BadZipFile,
@@ -38,61 +41,67 @@ CORRUPT = (
     MemoryError,
     struct.error,
 )
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
-def load_path(path: Path, shapes: Sequence[tuple[int, ...]]) -> Any:
-    """A ``.npy`` file (memory-mapped), a ``.npz`` file (dict), or a folder of images (uint8 array).
+def load_path(
+    path: Path,
+    specs: Sequence[InputSpec],
+    *,
+    resize: str | None = None,
+    limit: int | None = None,
+    notes: Notes | None = None,
+) -> Any:
+    """A ``.npy`` file (memory-mapped), a ``.npz`` file (dict), a picture or a folder of pictures (uint8 array).
 
     Args:
         path: file or folder.
-        shapes: input shapes of the network, for the number of image channels and the image size.
+        specs: what the network's inputs take.
+        resize: how pictures get the input's size; None takes only pictures that have it.
+        limit: read only the first pictures.
+        notes: told what was done to pictures.
 
     Raises:
         InputFileError: it does not exist or cannot be read; DataError: its contents cannot be used.
     """
+    check_resize(resize)
     try:
-        if path.is_dir():
-            return load_images(path, shapes)
+        if path.is_dir() or is_picture_file(path):
+            if not path.exists():
+                raise InputFileError(missing_file(path, "picture", SUFFIXES))
+            folder = path if path.is_dir() else None
+            paths = pictures_in(path) if folder is not None else [path]
+            spec = _only(specs, path)
+            return read_pictures(paths[:limit], spec, folder=folder, resize=resize, notes=notes)
         if not path.exists():
-            near = did_you_mean(
-                path.name, [p.name for p in path.parent.iterdir()][:1000] if path.parent.is_dir() else [], 1
-            )
-            levers = tuple(f"did you mean {path.parent / n}?" for n in near)
-            raise InputFileError(
-                Diagnostic(
-                    "E-FILE-MISSING",
-                    str(path),
-                    "the data do not exist",
-                    "no such file",
-                    ".npy, .npz or a folder of images",
-                    levers,
-                )
-            )
-        if not path.is_file():
-            raise InputFileError(
-                Diagnostic("E-FILE-READ", str(path), "it is not a regular file", "", ".npy, .npz or a folder of images")
-            )
+            raise InputFileError(missing_file(path, "data", (".npy", ".npz", *SUFFIXES)))
         suffix = path.suffix.lower()
-        if suffix == ".npy":
-            return load_npy(path)
-        if suffix == ".npz":
-            return load_npz(path)
+        if not path.is_file():
+            rule = "it is not a regular file"
+            raise InputFileError(Diagnostic("E-FILE-READ", shown(str(path)), rule, "a device or a pipe", KINDS))
+        if suffix in (".npy", ".npz"):
+            check_no_resize(resize, str(path))
+            return load_npy(path) if suffix == ".npy" else load_npz(path)
     except OSError as error:
-        raise InputFileError(
-            Diagnostic(
-                "E-FILE-READ", str(path), "the data cannot be read", error.strerror or str(error), "a readable file"
-            )
-        ) from None
-    raise DataError(
-        Diagnostic(
-            "E-DATA-FORMAT",
-            str(path),
-            "this kind of file is not known",
-            path.suffix or "no suffix",
-            ".npy, .npz or a folder of images",
-        )
-    )
+        reason = error.strerror or str(error)
+        problem = Diagnostic("E-FILE-READ", shown(str(path)), "the data cannot be read", reason, "a readable file")
+        raise InputFileError(problem) from None
+    rule, got = "this kind of file is not known", path.suffix or "no suffix"
+    raise DataError(Diagnostic("E-DATA-FORMAT", shown(str(path)), rule, got, KINDS))
+
+
+def check_no_resize(resize: str | None, where: str) -> None:
+    """Raises DataError when resizing was asked for data that are no pictures."""
+    if resize is not None:
+        rule, levers = "only pictures are resized", ("leave --resize (resize=) out",)
+        raise DataError(Diagnostic("E-DATA-RESIZE", shown(where), rule, "arrays", "picture files", levers))
+
+
+def _only(specs: Sequence[InputSpec], path: Path) -> InputSpec:
+    if len(specs) == 1:
+        return specs[0]
+    rule, need = "pictures suit a network with one input", "a .npz with one array per input"
+    got = f"{len(specs)} inputs: {', '.join(s.name for s in specs)}"
+    raise DataError(Diagnostic("E-DATA-FORMAT", shown(str(path)), rule, got, need))
 
 
 def _corrupt(where: str, reason: object) -> DataError:
@@ -109,14 +118,13 @@ def _corrupt(where: str, reason: object) -> DataError:
 
 def load_npy(path: Path) -> Array:
     """The array, memory-mapped read-only; the header is checked against the file's length."""
+    with path.open("rb") as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            raise _corrupt(str(path), "the file does not begin like one")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")
     except CORRUPT as error:
         raise _corrupt(str(path), error) from None
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise _corrupt(str(path), "an archive")
-    return array
 
 
 def load_npz(path: Path) -> dict[str, Array]:
@@ -139,8 +147,12 @@ def load_npz(path: Path) -> dict[str, Array]:
             for member in members:
                 if not member.filename.endswith(".npy"):
                     continue
+                name = member.filename[:-4]
+                if name in result:
+                    rule, got = "two arrays have one name", repr(name)
+                    raise DataError(Diagnostic("E-DATA-NAME", shown(str(path)), rule, got, "one array of each name"))
                 with archive.open(member) as stream:
-                    result[member.filename[:-4]] = _read_member(stream, member.file_size, f"{path}: {member.filename}")
+                    result[name] = _read_member(stream, member.file_size, f"{path}: {member.filename}")
     except CORRUPT as error:
         raise _corrupt(str(path), error) from None
     if not result:
@@ -168,100 +180,3 @@ def _read_member(stream: Any, length: int, where: str) -> Array:
         raise ValueError("the member ends early")
     array = np.frombuffer(bytearray(data), dtype, count)
     return array.reshape(shape, order="F" if fortran else "C")
-
-
-def load_images(folder: Path, shapes: Sequence[tuple[int, ...]]) -> Array:
-    """All images below a folder in sorted order as uint8 ``[N, H, W, C]`` (RGB or grey, by the network's channels).
-
-    Images are not resized: each must have the input's size.
-
-    Raises:
-        MissingExtraError: Pillow is not installed. DataError: no images, wrong sizes (all listed), unreadable images.
-    """
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise DataError(
-            Diagnostic(
-                "E-DATA-FORMAT",
-                str(folder),
-                "a folder of images suits a network with one image input",
-                f"inputs {[list(s) for s in shapes]}",
-                "a .npz with one array per input",
-            )
-        )
-    _, height, width, channels = shapes[0]
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}.get(channels)
-    if mode is None:
-        raise DataError(
-            Diagnostic(
-                "E-DATA-FORMAT",
-                str(folder),
-                "images have 1, 3 or 4 channels",
-                f"an input of {channels} channels",
-                "a .npy file",
-            )
-        )
-    paths = sorted(
-        (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES),
-        key=lambda p: p.relative_to(folder).as_posix(),
-    )
-    if not paths or len(paths) > MAX_IMAGES:
-        raise DataError(
-            Diagnostic(
-                "E-DATA-EMPTY" if not paths else "E-DATA-TOO-LARGE",
-                str(folder),
-                "the number of images in the folder cannot be used",
-                f"{len(paths)} images",
-                f"1 … {MAX_IMAGES} files named {' '.join(IMAGE_SUFFIXES)}",
-            )
-        )
-    if len(paths) * height * width * channels > MAX_BYTES:
-        raise DataError(
-            Diagnostic(
-                "E-DATA-TOO-LARGE",
-                str(folder),
-                "the images do not fit in memory",
-                f"{len(paths)} images",
-                f"≤ {MAX_BYTES} bytes",
-                ("use fewer images",),
-            )
-        )
-    return _decode(paths, folder, (height, width), channels, mode)
-
-
-def _decode(paths: Sequence[Path], folder: Path, size: tuple[int, int], channels: int, mode: str) -> Array:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise missing_extra("Pillow", "sdk") from None
-    result = np.empty((len(paths), *size, channels), np.uint8)
-    problems: list[Diagnostic] = []
-    for i, path in enumerate(paths):
-        where = path.relative_to(folder).as_posix()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                with Image.open(path) as image:
-                    if image.size != (size[1], size[0]):
-                        problems.append(
-                            Diagnostic(
-                                "E-DATA-SHAPE",
-                                where,
-                                "the image has another size than the input",
-                                f"{image.size[1]}×{image.size[0]}",
-                                f"{size[0]}×{size[1]} (height × width)",
-                                ("resize the images first, as the application will",),
-                            )
-                        )
-                        continue
-                    result[i] = np.asarray(image.convert(mode), np.uint8).reshape(*size, channels)
-        except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-            problems.append(
-                Diagnostic("E-DATA-CORRUPT", where, "the image cannot be read", str(error)[:200], "a valid image")
-            )
-    if problems:
-        rest = len(problems) - 10
-        shown = problems[:10] + (
-            [Diagnostic("E-DATA-SHAPE", str(folder), f"and {rest} more images")] if rest > 0 else []
-        )
-        raise DataError(shown)
-    return result

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from headrace.data.dtypes import as_values, dtype_problem
 from headrace.emulator.exact import exact_arithmetic, thread_count
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.integer_ops import TorchIntegerOps, from_codes, to_codes
@@ -83,8 +84,8 @@ class Executor:
         """Run a data set that is in memory.
 
         Args:
-            inputs: per input layer (HN or source name) an array ``[N, …]``: float32 reals, or, in quantised mode, uint8
-                (uint16) codes, which are taken as they are. In float mode integers are reals.
+            inputs: per input layer (HN or source name) an array ``[N, …]``: numbers of any type are real values, but in
+                quantised mode arrays of the input's code type (uint8 or uint16) are codes, taken as they are.
             outputs: names of layers whose tensors are wanted; by default the network's outputs.
             batch_size: frames computed together; results do not depend on it in quantised mode.
             dequantize: quantised mode: return float32 reals instead of codes.
@@ -251,10 +252,10 @@ class Executor:
 
     def _import(self, layer: Layer, array: Array) -> torch.Tensor:
         if not self.quantized:
-            value = array.astype(np.float32, copy=not array.flags.writeable)
-            return torch.from_numpy(np.ascontiguousarray(value))
+            value = as_values(array)
+            return torch.from_numpy(value if value.flags.writeable else value.copy())
         quantization = output_quantization(layer)
-        codes = array if array.dtype == quantization.dtype else quantize_input(array, quantization)
+        codes = array if array.dtype == quantization.dtype else quantize_input(as_values(array), quantization)
         return to_codes(codes)
 
     def _check_inputs(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -312,12 +313,4 @@ class Executor:
             return Diagnostic(
                 "E-EMULATOR-INPUT", layer.name, "the shape does not fit the input", str(value.shape), need
             )
-        allowed = value.dtype in (np.float32, np.float64, np.float16, np.uint8)
-        if self.quantized:
-            allowed = value.dtype in (np.float32, np.float64, np.float16, output_quantization(layer).dtype)
-        elif value.dtype.kind in "iu" and value.dtype.itemsize <= 4:
-            allowed = True
-        if not allowed:
-            need = f"float32, or {output_quantization(layer).dtype} codes" if self.quantized else "float32 or integers"
-            return Diagnostic("E-EMULATOR-INPUT", layer.name, "the dtype cannot be used", str(value.dtype), need)
-        return None
+        return dtype_problem(value.dtype, layer.name, "E-EMULATOR-INPUT")

@@ -44,7 +44,8 @@ class StreamDescription:
         zero_point: code of real zero; an output's may lie outside of the codes.
         channel_scales: outputs: one scale per channel, where they differ, else (); rounded to float32.
         channel_zero_points: likewise.
-        limvals: smallest and largest real value; by default those of the extreme codes. Rounded to float32.
+        limvals: smallest and largest real value: of an input those that calibration saw, else (the default) those of
+            the extreme codes. Rounded to float32.
         original_names: names of the tensor in the source model.
         order: ``"NHWC"`` or ``"NC"``.
     """

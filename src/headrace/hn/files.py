@@ -10,7 +10,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,7 +39,7 @@ def open_regular(path: str | os.PathLike[str], what: str) -> BinaryIO:
             raise OSError(errno.EINVAL, "is not a regular file")
         return os.fdopen(descriptor, "rb")
     except FileNotFoundError:
-        raise InputFileError(_missing(place, what)) from None
+        raise InputFileError(missing_file(place, what)) from None
     except (OSError, ValueError) as error:
         raise InputFileError(unreadable(place, what, error)) from None
 
@@ -64,17 +64,37 @@ def read_bytes(path: str | os.PathLike[str], what: str, limit: int = MAX_FILE_BY
             raise InputFileError(unreadable(place, what, error)) from None
 
 
-def _missing(place: Path, what: str) -> Diagnostic:
+def missing_file(place: Path, what: str, suffixes: Collection[str] = ()) -> Diagnostic:
+    """The problem that a file does not exist, with names that do exist beside it and are like it.
+
+    Args:
+        place: what was asked for.
+        what: what it was to be, as people call it.
+        suffixes: kinds of files that would do; any when empty. Folders are offered where ``place`` has no suffix.
+    """
     from headrace.errors import did_you_mean
 
-    try:
-        neighbours = [p.name for p in place.parent.iterdir()][:1000] if place.parent.is_dir() else []
-    except OSError:
-        neighbours = []
-    levers = tuple(f"did you mean {place.parent / n}?" for n in did_you_mean(place.name, neighbours, 1))
+    # The folder may be misspelt instead of the file.
+    folder = place.parent
+    if folder.is_dir():
+        near = [folder / n for n in did_you_mean(place.name, _names_in(folder, suffixes, not place.suffix), 2)]
+    else:
+        near = [folder.parent / n / place.name for n in did_you_mean(folder.name, _names_in(folder.parent), 2)]
+        near = [p for p in near if p.exists()]
+    levers = tuple(f"did you mean {p}?" for p in near)
     return Diagnostic(
         "E-FILE-MISSING", str(place), f"the {what} does not exist", "no such file", "an existing file", levers
     )
+
+
+def _names_in(folder: Path, suffixes: Collection[str] = (), folders: bool = False) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder))[:10_000] if folder.is_dir() else []
+    except OSError:
+        return []
+    if not suffixes:
+        return names
+    return [n for n in names if os.path.splitext(n)[1].lower() in suffixes or (folders and (folder / n).is_dir())]
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from headrace.data.calibration import check_frames, range_notes
+from headrace.data.dtypes import as_values
+from headrace.data.plausible import store_calibrated_range
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
@@ -68,6 +70,8 @@ def optimize(
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
     search = Search(prepared, statistics, data, frames, groups, raw, clippings, options, progress)
     trial, decisions = search.run()
+    for layer in trial.quantized.input_layers:
+        store_calibrated_range(layer, *trial.statistics.ranges.output[layer.name])
     chosen = list(evenly_spread(frames, options.snr_frames))
     sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
     measured = measure(trial.prepared, trial.quantized, sample, search.judge, options, progress)
@@ -145,6 +149,8 @@ def _select(
     network: Network, calibration: Mapping[str, Array], options: OptimizeOptions
 ) -> tuple[dict[str, Array], int]:
     data = check_frames(network, calibration)
+    # The emulator would take them for codes.
+    data = {name: as_values(value) if value.dtype == np.uint16 else value for name, value in data.items()}
     frames = min((len(v) for v in data.values()), default=0)
     if not data or frames < 1:
         raise DataError(

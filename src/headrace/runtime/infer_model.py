@@ -36,6 +36,11 @@ class InferStream:
         return self._stream.shape
 
     @property
+    def stream(self) -> StreamDescription:
+        """What the HEF says about it."""
+        return self._stream
+
+    @property
     def format(self) -> Format:
         """The buffers' format; AUTO is shown as the stream's code type."""
         kind = code_type(self._stream) if self._type == FormatType.AUTO else self._type

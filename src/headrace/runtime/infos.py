@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headrace.data.inputs import InputSpec
+from headrace.data.plausible import Expected
 from headrace.errors import Diagnostic, did_you_mean
 from headrace.hef.description import HefDescription, StreamDescription
 from headrace.numerics.quantization import TensorQuantization
@@ -26,7 +28,7 @@ class Format:
 
 @dataclass(frozen=True)
 class QuantInfo:
-    """``real = qp_scale · (code - qp_zp)``; the range is that of the codes.
+    """``real = qp_scale · (code - qp_zp)``; the range is that of the codes, of an input what calibration saw.
 
     Of a stream whose channels have scales of their own, ``quant_info`` holds zeros (and the range of all channels), as
     with the vendor's run time; ``quant_infos`` of :class:`InferStream` then has one per channel.
@@ -82,6 +84,17 @@ def format_order(stream: StreamDescription) -> FormatOrder:
 
 def quantization(stream: StreamDescription) -> TensorQuantization:
     return stream.quantization
+
+
+def input_spec(stream: StreamDescription) -> InputSpec:
+    """What an input takes, for reading data."""
+    short = stream.name.rsplit("/", 1)[-1]
+    return InputSpec(stream.name, stream.shape, tuple(dict.fromkeys((short, *stream.original_names))))
+
+
+def expected_values(stream: StreamDescription) -> Expected:
+    """What an input was calibrated for."""
+    return Expected(quantization(stream), *(stream.limvals or quantization(stream).limits))
 
 
 def dtype_of(stream: StreamDescription, kind: FormatType) -> np.dtype[np.generic]:

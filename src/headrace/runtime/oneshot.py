@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import Diagnostic, HeadraceError
+from headrace.data.dtypes import as_values
+from headrace.data.inputs import checked
+from headrace.data.notes import Notes, problem_text
+from headrace.data.plausible import range_problem
+from headrace.errors import DataError, Diagnostic, HeadraceError
 from headrace.hef.description import StreamDescription
 from headrace.runtime import native
 from headrace.runtime.bindings import Array
 from headrace.runtime.enums import FormatType, Status
 from headrace.runtime.exceptions import device_error
 from headrace.runtime.hef import HEF
-from headrace.runtime.infos import code_type, dtype_of, find_stream
+from headrace.runtime.infos import dtype_of, expected_values, find_stream, input_spec
 from headrace.runtime.vdevice import VDevice
 
 HefSource = HEF | str | os.PathLike[str] | bytes
@@ -31,6 +35,7 @@ def run(
     threads: int = 0,
     kernels: str | None = None,
     batch_size: int = 0,
+    check_range: bool = True,
 ) -> dict[str, Array]:
     """Run a compiled network on a virtual device.
 
@@ -43,15 +48,22 @@ def run(
         output_type: FLOAT32 gives real values, AUTO gives codes.
         arch, threads, kernels: see :class:`VDevice`.
         batch_size: frames per call of the device; 0 chooses. Results never depend on it.
+        check_range: warn when real values cannot be what the network was calibrated for.
 
     Returns:
         By full stream name, (B, H, W, C) or (B, C); without the batch axis when every input was one frame.
 
     Raises:
-        DeviceError: names, shapes or types do not fit (all problems together), or the device refused.
+        DeviceError: names, shapes or types do not fit, values are NaN or infinite (all problems together), or the
+            device refused.
+
+    Warns:
+        DataWarning: see ``check_range``.
     """
     loaded = hef if isinstance(hef, HEF) else HEF(hef)
     arrays, single = _arrays(loaded, inputs)
+    if check_range:
+        _warn_about_range(loaded, arrays)
     with VDevice(arch=arch, threads=threads, kernels=kernels) as device:
         model = device.create_infer_model(loaded)
         model.set_batch_size(batch_size)
@@ -109,30 +121,28 @@ def _arrays(hef: HEF, inputs: Mapping[str, Array] | Array) -> tuple[dict[str, Ar
 
 def _arranged(array: Any, stream: StreamDescription, where: str) -> tuple[Array, bool]:
     """(frames (B, …) as codes or float32, whether the batch axis was added)."""
-    place = f"{where}, input {stream.name!r}"
-    codes = dtype_of(stream, FormatType.AUTO)
-    shape = stream.shape
-    need = f"(frames, {', '.join(map(str, shape))}) or one frame, {codes} codes or float values"
+    spec = input_spec(stream)
     try:
-        values = np.asarray(array)
-    except (ValueError, TypeError) as error:  # ragged lists, foreign objects
-        problem = Diagnostic("E-INPUT", place, "this is no array", type(array).__name__, need)
-        raise device_error(Status.INVALID_ARGUMENT, problem) from error
-    given = values.shape
-    if values.dtype != codes and values.dtype.kind != "f":
-        levers = ("array.astype('float32') for real values", f"array.astype('{codes}') for codes")
-        rule = f"the element type is neither {code_type(stream).name} codes nor floating"
-        problem = Diagnostic("E-INPUT", place, rule, str(values.dtype), need, levers)
-        raise device_error(Status.INVALID_ARGUMENT, problem)
-    without_batch = values.ndim == len(shape)
-    if without_batch:
-        values = values[np.newaxis]
-    if len(shape) == 3 and values.shape[1:] != shape and values.shape[1:] == (shape[2], shape[0], shape[1]):
-        values = np.moveaxis(values, 1, -1)
-    if values.shape[1:] != shape or values.shape[0] < 1:
-        problem = Diagnostic("E-INPUT", place, "the shape does not fit", str(given), need)
-        raise device_error(Status.INVALID_ARGUMENT, problem)
-    if values.dtype.kind == "f" and values.dtype != np.float32:
-        with np.errstate(over="ignore", under="ignore"):
-            values = values.astype(np.float32)
-    return values, without_batch
+        values = checked(spec, array, one_frame=True)
+    except DataError as error:
+        codes = dtype_of(stream, FormatType.AUTO)
+        need = f"(frames, {', '.join(map(str, stream.shape))}) or one frame, {codes} codes or real values"
+        place = f"{where}, input {stream.name!r}"
+        found = [Diagnostic("E-INPUT", place, d.rule, d.got, need, d.levers) for d in error.diagnostics]
+        raise device_error(Status.INVALID_ARGUMENT, found) from error
+    without_batch = np.ndim(array) == len(stream.shape)
+    codes = dtype_of(stream, FormatType.AUTO)
+    is_codes = values.dtype.newbyteorder("=") == codes
+    return (values.astype(codes, copy=False) if is_codes else as_values(values)), without_batch
+
+
+def _warn_about_range(hef: HEF, arrays: Mapping[str, Array]) -> None:
+    notes = Notes()
+    for stream in hef.description.inputs:
+        array = arrays.get(stream.name)
+        problem = None
+        if array is not None and array.dtype == np.float32:
+            problem = range_problem(stream.name, array, expected_values(stream))
+        if problem is not None:
+            notes.say(problem_text(problem))
+    notes.warn()
