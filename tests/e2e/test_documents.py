@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from PIL import Image
+
 from headrace.cli.app import run
 from headrace.runner import ClientRunner
 from headrace.script import parse_script
@@ -74,6 +76,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = rng.integers(0, 256, (16, SIZE, SIZE, 3)).astype(np.uint8)
     for name, value in (("images", images), ("calibration", images), ("frames", images[:4]), ("frame", images[:1])):
         np.save(folder / f"{name}.npy", value)
+    (folder / "photos").mkdir()
+    for i in range(2):
+        Image.fromarray(images[i, :150]).save(folder / "photos" / f"{i}.jpg")
     (folder / "net.alls").write_text("norm = normalization([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])\n")
     runner = ClientRunner(hw_arch="hailo8")
     runner.translate_onnx_model(folder / "model.onnx", "net")

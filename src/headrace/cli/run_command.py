@@ -99,23 +99,27 @@ def run(
         with model.configure() as network:
             outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json)
             timing = network.timing() if measure_latency else {}
+    data = {"hef": str(hef), **_facts(outputs, done, seconds, timing), "warnings": notes.lines()}
+    if pictures:
+        data["pictures"] = pictures
+    if resize is not None:
+        data["resize"] = resize_facts(resize)
+    if files is not None:
+        data["files"] = [str(path) for path in files.write(outputs)]
+    emit(data, lambda: _describe(data), as_json)
+
+
+def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: Mapping[str, Any]) -> dict[str, Any]:
+    """What was run and how fast, as data."""
     data: dict[str, Any] = {
-        "hef": str(hef),
         "frames": done,
         "seconds": seconds,
         "host_fps": done / seconds if seconds > 0 else None,
         "outputs": [{"name": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in outputs.items()],
     }
-    if pictures:
-        data["pictures"] = pictures
-    if resize is not None:
-        data["resize"] = resize_facts(resize)
-    data["warnings"] = notes.lines()
     if timing:
         data["device_simulated"] = {"fps": timing.get("fps"), "latency_ms": timing.get("latency_ms")}
-    if files is not None:
-        data["files"] = [str(path) for path in files.write(outputs)]
-    emit(data, lambda: _describe(data), as_json)
+    return data
 
 
 def format_type(name: str, quantized: bool) -> Any:
