@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-
 from PIL import Image
 
 from headrace.cli.app import run

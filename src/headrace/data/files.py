@@ -73,7 +73,7 @@ def load_path(
             spec = _only(specs, path)
             return read_pictures(paths[:limit], spec, folder=folder, resize=resize, notes=notes)
         if not path.exists():
-            raise InputFileError(missing_file(path, "data", (".npy", ".npz", *SUFFIXES)))
+            raise InputFileError(missing_file(path, "data file", (".npy", ".npz", *SUFFIXES)))
         suffix = path.suffix.lower()
         if not path.is_file():
             rule = "it is not a regular file"
