@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace import __version__
+from headrace.data.calibration import load_calibration, load_frames
 from headrace.data.notes import Notes
 from headrace.data.pictures import resize_facts
-from headrace.data.plausible import expected_of, plausible_values
 from headrace.errors import (
     AccuracyError,
-    DataError,
     Diagnostic,
     HeadraceError,
     InputFileError,
@@ -61,13 +60,6 @@ def _need(state: str, got: str, lever: str) -> UsageError:
     return UsageError(
         Diagnostic("E-RUNNER-STATE", "ClientRunner", f"this needs a {state} network", got, state, (lever,))
     )
-
-
-def load_calibration(source: Any, network: Network, **options: Any) -> dict[str, Array]:
-    """Calibration data as ``{input layer: array}``; see :func:`headrace.data.calibration.load_calibration`."""
-    from headrace.data.calibration import load_calibration as load
-
-    return load(source, network, **options)
 
 
 class ClientRunner:
@@ -480,7 +472,7 @@ class ClientRunner:
         from headrace.emulator import Executor
 
         network = self._network(which)
-        data = self._frames(dataset, network, data_count)
+        data = load_frames(dataset, network, data_count)
         if which == "quantized":
             if self._quantized_executor is None:
                 self._quantized_executor = Executor(network, "quantized")
@@ -490,16 +482,6 @@ class ClientRunner:
         names = None if layers is None else [network.find(name).name for name in layers]
         options: dict[str, Any] = {"dequantize": not quantized_io} if which == "quantized" else {}
         return executor.run(data, names, batch_size=batch_size, **options)
-
-    def _frames(self, dataset: Any, network: Network, data_count: int | None) -> dict[str, Array]:
-        if data_count is not None and data_count < 1:
-            raise DataError(Diagnostic("E-DATA-COUNT", "infer", "data_count must be positive", str(data_count), "≥ 1"))
-        notes = Notes()
-        data = load_calibration(dataset, network, limit=data_count, notes=notes)
-        if network is self.archive.quantized:
-            data = plausible_values(data, {x.name: expected_of(x) for x in network.input_layers}, notes)
-        notes.warn()
-        return data
 
     def _infer_device(
         self, dataset: Any, layers: Sequence[str] | None, data_count: int | None, quantized_io: bool
@@ -521,7 +503,7 @@ class ClientRunner:
         from headrace.compiler.graph import output_tensors
 
         network = self._network("quantized")
-        data = self._frames(dataset, network, data_count)
+        data = load_frames(dataset, network, data_count)
         kind = runtime.FormatType.AUTO if quantized_io else runtime.FormatType.FLOAT32
         # A target of the user's own stands in the program; the device takes it from there.
         arch = self.archive.hw_arch if self.archive.hw_arch in list_targets() else None

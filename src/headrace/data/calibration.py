@@ -16,7 +16,7 @@ from headrace.data.inputs import InputSpec, by_input, check_counts, checked, spe
 from headrace.data.iterables import called, is_iterable, stack_frames
 from headrace.data.notes import Notes
 from headrace.data.pictures import check_resize
-from headrace.data.plausible import range_problem, raw_images_expected
+from headrace.data.plausible import expected_of, plausible_values, range_problem, raw_images_expected
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Network
 
@@ -61,6 +61,28 @@ def load_calibration(
         check_no_resize(resize, network.name)
     data = check_frames(network, _mapping(source, specs, network.name))
     return data if limit is None else {name: value[:limit] for name, value in data.items()}
+
+
+def load_frames(source: Any, network: Network, limit: int | None) -> dict[str, Array]:
+    """Data to run: real values as the executors take them. Of a quantised network they are compared with what it was
+    calibrated for.
+
+    Args:
+        source: as for :func:`load_calibration`.
+        network: float or quantised.
+        limit: the first frames only; an iterable may then be endless.
+
+    Warns:
+        DataWarning: remarks about the data.
+    """
+    if limit is not None and limit < 1:
+        raise DataError(Diagnostic("E-DATA-COUNT", "infer", "data_count must be positive", str(limit), "≥ 1"))
+    notes = Notes()
+    data = load_calibration(source, network, limit=limit, notes=notes)
+    if network.net_params.get("stage") == "quantized":
+        data = plausible_values(data, {x.name: expected_of(x) for x in network.input_layers}, notes)
+    notes.warn()
+    return data
 
 
 def check_frames(network: Network, data: Mapping[str, Any]) -> dict[str, Array]:
