@@ -16,6 +16,7 @@ from headrace.errors import (
     UnsupportedModelError,
     UsageError,
 )
+from headrace.hef.description import MAX_STREAMS
 from headrace.hef.microcode import Opcode
 from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, check_network, definition_of, output_quantization, passed_quantization
@@ -112,6 +113,18 @@ def _check_stage(network: Network) -> None:
                 f"{len(missing)} layers without integers, e.g. {', '.join(missing[:3])}",
                 "the result of optimize",
                 ("run optimize first",),
+            )
+        )
+    streams = len(network.input_layers) + len(network.output_layers)
+    if streams > MAX_STREAMS:
+        raise UsageError(
+            Diagnostic(
+                "E-COMPILE-STREAMS",
+                network.name,
+                "there are more inputs and outputs than a HEF holds",
+                f"{len(network.input_layers)} inputs and {len(network.output_layers)} outputs",
+                f"at most {MAX_STREAMS} together",
+                ("parse with fewer end nodes (--end-node-names)", "join tensors in the model (Concat, Split)"),
             )
         )
     if not network.input_layers or not network.output_layers:

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.compiler.codegen import constant_bytes, describe, generate
 from headrace.compiler.graph import Lowered, lower_network
+from headrace.compiler.join import narrow_joins
 from headrace.compiler.place import place
 from headrace.compiler.report import capacity_error, schedule_of, summary_of
 from headrace.compiler.split import split_oversized
@@ -149,14 +150,18 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
     def placer(flow: Flow) -> Placer | None:
         return lambda uses, roots: place(uses, flow, target, roots)
 
-    flow, shares = lowered.flow, options.shares
+    shares = options.shares
+    lowered, decisions = narrow_joins(lowered, target)
+    flow = lowered.flow
     table = OptionTable([options_of(w, target) for w in flow.works])
     result = one_context(flow, target, limits_of(target, flow, shares), placer(flow), table)
     if isinstance(result, Allocation):
-        return lowered, _faster(lowered, result, target, options, placer), []
+        return lowered, _faster(lowered, result, target, options, placer), decisions
     whole = result
-    lowered, decisions = split_oversized(lowered, target, shares, table)
-    known = None if decisions else table
+    lowered, splits = split_oversized(lowered, target, shares, table)
+    lowered, joins = narrow_joins(lowered, target)  # of more parts than one concatenation takes
+    decisions += splits + joins
+    known = None if splits else table
     weights_of = [constant_bytes(k) for k in lowered.kernels]
     plan = partition(
         lowered.flow, target, batch=options.batch, shares=shares, weights=weights_of, place=placer, table=known
@@ -167,19 +172,19 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
             single = alone(lowered.flow, i, target, shares, placer)
             if isinstance(single, Shortage):
                 failing[work.name] = single
-        raise capacity_error(whole, failing, lowered.flow, target, lowered.name)
+        raise capacity_error(whole, failing, lowered.flow, target, lowered.name, shares)
     return lowered, plan, decisions
 
 
 def _faster(
     lowered: Lowered, single: Allocation, target: Target, options: CompileOptions, placer: FlowPlacer
 ) -> Partition:
-    """One context, unless it has to share controllers so much that several are faster."""
+    """One context, unless it has to share controllers, or to save memory, so much that several are faster."""
     flow = lowered.flow
     weights = [constant_bytes(k) for k in lowered.kernels]
     only = ContextPlan(0, len(flow.works), single, sum(weights), 0, 0, 0, 0)
     one = Partition((only,), options.batch, single.lower_bound, 0, 1, False)
-    if not single.roots or single.period <= CROWDED * single.lower_bound:
+    if single.period <= CROWDED * single.lower_bound:
         return one
     several = partition(flow, target, batch=options.batch, shares=options.shares, weights=weights, place=placer)
     return one if several is None or several.cycles >= options.batch * single.period else several

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from headrace.compiler.levers import ALL, levers_of
 from headrace.compiler.place import cluster_totals
 from headrace.errors import CapacityError, Diagnostic
 from headrace.targets import Target
@@ -22,7 +24,7 @@ from headrace.timing import (
     clusters_needed,
 )
 from headrace.timing.estimate import BASIS
-from headrace.timing.options import ceil_div
+from headrace.timing.options import MOST_CYCLES, MOST_ENGINE_CYCLES, ceil_div, least_needs
 from headrace.timing.resources import RESOURCES, per_cluster
 from headrace.timing.roofline import bounds_of, hard_bound
 
@@ -34,6 +36,7 @@ RESOURCE_NAMES = {
     "input_aligners": "input aligners",
 }
 TERMS = 8
+MOST_TRIED = 8  # layers for which levers are tried; others are most often of the same kind
 BATCHES = (1, 2, 4, 8, 16)
 
 
@@ -227,14 +230,19 @@ def _clusters(allocation: Allocation, target: Target) -> list[dict[str, Any]]:
 
 
 def capacity_error(
-    whole: Shortage, failing: dict[str, Shortage], flow: Flow, target: Target, name: str
+    whole: Shortage,
+    failing: dict[str, Shortage],
+    flow: Flow,
+    target: Target,
+    name: str,
+    shares: tuple[float, float, float] = ALL,
 ) -> CapacityError:
-    """The answer when some layers fit no context: resource, need, have, terms, levers.
+    """The answer when some layers fit no context: resource, need, have, terms, levers that were tried.
 
     Args:
         whole: what one context for everything lacks.
         failing: per layer that fits no context of its own, what it lacks.
-        flow, target, name: what was to be compiled.
+        flow, target, name, shares: what was to be compiled, and the ceilings of one context.
     """
     clusters = clusters_needed(whole.need, target, len(flow.inputs))
     report: dict[str, Any] = {
@@ -258,13 +266,14 @@ def capacity_error(
     works = {w.name: w for w in flow.works}
     diagnostics: list[Diagnostic] = []
     levers: dict[str, None] = {}
-    for layer, shortage in failing.items():
-        row, found = _failing(works[layer], shortage, target)
+    for number, (layer, shortage) in enumerate(failing.items()):
+        tried = levers_of(works[layer], target, shares) if number < MOST_TRIED else []
+        row, found = _failing(works[layer], shortage, target, tried)
         report["layers"].append(row)
         diagnostics += found
         levers |= dict.fromkeys(row["levers"])
     if not diagnostics:
-        general = ("raise the utilisation ceilings", "use a larger target (headrace devices)")
+        general = ("leave out the utilisation ceilings",) if shares != ALL else ()
         levers |= dict.fromkeys(general)
         rule = "every layer fits a context, but no sequence of contexts was found"
         diagnostics.append(
@@ -274,29 +283,24 @@ def capacity_error(
     return CapacityError(diagnostics, report)
 
 
-def _failing(work: Work, shortage: Shortage, target: Target) -> tuple[dict[str, Any], list[Diagnostic]]:
+def _failing(
+    work: Work, shortage: Shortage, target: Target, levers: list[str]
+) -> tuple[dict[str, Any], list[Diagnostic]]:
     """A layer that fits no context: as data and as diagnostics."""
     where = f"{work.name} on {target.name}"
-    wide = [p for p in work.operands if p.row_bytes > target.memory_unit_bytes]
-    levers = [
-        "use a smaller input resolution, or a layer with fewer channels",
-        "use a larger target (headrace devices)",
-    ]
     row: dict[str, Any] = {"layer": work.name, "kind": work.kind, "resources": [], "terms": _layer_terms(work, target)}
-    found: list[Diagnostic] = []
-    if shortage.impossible:
-        rule = "no way to build this layer fits one cluster"
-        found.append(Diagnostic("E-COMPILE-CAPACITY", where, rule, "every option is larger", "one cluster's resources"))
+    found: list[Diagnostic] = list(_impossible(work, target, row)) if shortage.impossible else []
     for resource, need, have in zip(RESOURCES, shortage.need, shortage.have, strict=True):
         if need <= have:
             continue
         row["resources"].append({"resource": resource, "need": need, "have": have})
         terms = ", ".join(f"{t['bytes']} bytes {t['for']}" for t in row["terms"][:4])
-        if resource == "memory_units" and wide:
-            fits = max(1, have * target.memory_unit_bytes * max(p.width for p in wide) // max(1, _sum(row["terms"])))
-            levers.insert(0, f"cut the image into tiles of at most about {fits} columns")
         rule = f"the layer needs more {RESOURCE_NAMES[resource]} than one context has, even in its smallest form"
         got = f"{need} ({terms})" if resource == "memory_units" else str(need)
+        if resource == "controllers":  # each tensor that comes in takes one too
+            inputs = len({p.tensor for p in work.operands})
+            need, have = need + inputs, have + inputs
+            got = f"{need}, {inputs} of them for tensors that come in"
         found.append(Diagnostic("E-COMPILE-CAPACITY", where, rule, got, f"at most {have}"))
     if not found:
         rule = "all sums fit, but the layer does not divide over the clusters"
@@ -304,6 +308,34 @@ def _failing(work: Work, shortage: Shortage, target: Target) -> tuple[dict[str, 
         found.append(Diagnostic("E-COMPILE-PLACE", where, rule, got, "resources side by side in one cluster"))
     row["levers"] = levers
     return row, [replace(d, levers=tuple(levers)) for d in found]
+
+
+def _impossible(work: Work, target: Target, row: dict[str, Any]) -> Iterator[Diagnostic]:
+    """What no way to build a layer keeps within one cluster; ``row`` gets the resources."""
+    where = f"{work.name} on {target.name}"
+    needs, engine, cycles = least_needs(work, target)
+    alone = False
+    for resource, need, have in zip(RESOURCES, needs, per_cluster(target), strict=True):
+        if need <= have or resource == "memory_units":
+            continue
+        alone = True
+        row["resources"].append({"resource": resource, "need": need, "have": have})
+        why = f" (one for each of {len(work.operands)} tensors that it reads)" if resource == "input_aligners" else ""
+        rule = f"the layer needs more {RESOURCE_NAMES[resource]} than one cluster has, even in its smallest form"
+        yield Diagnostic("E-COMPILE-CAPACITY", where, rule, f"{need}{why}", f"at most {have}")
+    too_long = [
+        (part, found, most)
+        for part, found, most in (("row", engine, MOST_ENGINE_CYCLES), ("frame", cycles, MOST_CYCLES))
+        if found > most
+    ]
+    for part, found, most in too_long:
+        rule = f"a {part} of this layer takes more cycles than a stage can count, even in its fastest form"
+        yield Diagnostic("E-COMPILE-CAPACITY", where, rule, str(found), f"at most {most}")
+    if not (alone or too_long):
+        got = ", ".join(f"{RESOURCE_NAMES[r]} ≥ {n}" for r, n in zip(RESOURCES, needs, strict=True))
+        need = ", ".join(f"{RESOURCE_NAMES[r]} ≤ {n}" for r, n in zip(RESOURCES, per_cluster(target), strict=True))
+        rule = "no way to build this layer keeps all limits of one cluster at once"
+        yield Diagnostic("E-COMPILE-CAPACITY", where, rule, got, need)
 
 
 def _layer_terms(work: Work, target: Target) -> list[dict[str, Any]]:
@@ -314,10 +346,6 @@ def _layer_terms(work: Work, target: Target) -> list[dict[str, Any]]:
         rows.append({"for": f"for {held} rows of {plane.tensor}", "bytes": held * plane.row_bytes})
     rows.append({"for": f"for a row of {work.output.tensor}", "bytes": work.output.row_bytes})
     return sorted((r for r in rows if r["bytes"]), key=lambda r: (-int(str(r["bytes"])), str(r["for"])))
-
-
-def _sum(terms: list[dict[str, Any]]) -> int:
-    return sum(t["bytes"] for t in terms if t["for"] != "of weights")
 
 
 def _terms(shortage: Shortage, flow: Flow, resource: int) -> list[dict[str, Any]]:
