@@ -114,7 +114,8 @@ def test_scarce_targets_end_in_a_pipeline_or_a_report(
         result = compile_network(random_network(seed, layers), target)
     except CapacityError as error:
         layers = error.report["layers"]
-        assert any(r["resources"] for r in layers) or "divide over" in str(error) or "more cycles" in str(error)
+        causes = ("divide over", "no way to build", "more cycles")
+        assert any(r["resources"] for r in layers) or any(cause in str(error) for cause in causes)
         return
     program = decode(result.microcode)
     for cluster in result.schedule["clusters"]:

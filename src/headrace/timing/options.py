@@ -207,7 +207,8 @@ _FAMILIES = {
 
 def least_needs(work: Work, target: Target) -> tuple[Use, int, int]:
     """The least of each resource, of engine cycles a row and of cycles a frame that any way to build the stage takes,
-    whether it fits or not."""
+    whether it fits or not.
+    """
     ways = list(_FAMILIES[work.family](work, target))
     uses = tuple(min(column) for column in zip(*(o.use for o in ways), strict=True))
     return uses, min(o.engine for o in ways), min(o.cycles for o in ways)
