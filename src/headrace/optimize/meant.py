@@ -38,6 +38,9 @@ class _Room:
 SHARE = _Room(64.0, 2.0)
 #: A single score is small because nothing was there, and in use something will be: 16 codes of 16 bits, 64 of 8.
 SCORE = _Room(4096.0, 4.0)
+#: Through zero a function is as steep as anywhere, and the 12 bits of a table's index have to tell apart what was
+#: measured: 128 steps on each side (at the flat end of a sigmoid its index is fine enough).
+THROUGH_ZERO = _Room(16.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def _use(network: Network, statistics: Statistics, layer: Layer) -> _Use | None:
     measured = max(map(abs, statistics.ranges.output[layer.name]))
     # A hint comes from the decomposition of softmax.
     share = "range" in (layer.quantization or {}).get("precision", {})
-    use = _Use(measured, max(map(abs, meant)), *meant, SHARE if share else SCORE)
+    room = SHARE if share else THROUGH_ZERO if meant[0] < 0 < meant[1] else SCORE
+    use = _Use(measured, max(map(abs, meant)), *meant, room)
     return use if 0.0 < measured < ENOUGH * use.whole else None
 
 
