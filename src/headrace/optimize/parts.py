@@ -184,6 +184,7 @@ def apart(
     names: Sequence[str],
     units: Sequence[Unit],
     choose: Choice,
+    fit: Callable[[TensorQuantization], TensorQuantization],
     bits: int,
 ) -> dict[str, TensorQuantization] | None:
     """A quantisation for each part of outputs.
@@ -192,6 +193,7 @@ def apart(
         names: layers that copy codes, in network order.
         units: of all that they read.
         choose: the quantisation of some tensors together.
+        fit: what becomes of a quantisation whose values get an offset at an output.
 
     Returns:
         By layer name, of ``names`` and of the units' tensors; ``None`` where all are alike or cannot be told apart.
@@ -211,7 +213,7 @@ def apart(
             quantization = choose([name for u in own if not u.channel for name in u.members])
         else:
             quantization = from_range(min(u.span[0] for u in own), max(u.span[1] for u in own), bits)
-        chosen.update(dict.fromkeys(run, quantization))
+        chosen.update(dict.fromkeys(run, fit(quantization)))
     computed: dict[str, TensorQuantization] = {}
     for number, unit in enumerate(units):
         if unit.channel is None:
@@ -222,7 +224,7 @@ def apart(
     found = passed_on(network, names, computed)
     if found is None and any(unit.channel is not None for unit in units):
         # Turned and joined, a layer's channels lie along another axis than the parts do: whole layers then.
-        return apart(network, names, _whole_layers(units), choose, bits)
+        return apart(network, names, _whole_layers(units), choose, fit, bits)
     return found
 
 

@@ -14,7 +14,7 @@ from headrace.data.plausible import store_calibrated_range
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
-from headrace.optimize import calibrators, channel_scales, equalization, fitting, parts, reach
+from headrace.optimize import calibrators, channel_scales, equalization, fitting, offsets, parts, reach
 from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.gate import Gate, check
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
@@ -61,11 +61,15 @@ def optimize(
     check_freezable(prepared)
     _joined_scales(prepared, records)
     wanted = calibrators.request(prepared, options.calibrator, clippings)
-    wanted |= parts.request(prepared) | reach.request(prepared)
+    wanted |= parts.request(prepared) | offsets.request(prepared) | reach.request(prepared)
     if options.equalization:
         wanted |= equalization.request(prepared) | channel_scales.request(prepared)
     statistics, fitted = _fitted(prepared, data, frames, options, progress, wanted)
     records += fitted
+    centred = offsets.centre(prepared, statistics)
+    if centred:  # the tensors before those outputs have other values now
+        records += centred
+        statistics = collect(prepared, data, frames, options, progress, wanted, "calibrating about offsets")
     groups = scale_groups(prepared)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
     search = Search(prepared, statistics, data, frames, groups, raw, clippings, options, progress)

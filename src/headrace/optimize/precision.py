@@ -17,6 +17,7 @@ from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
+from headrace.optimize.offsets import fitted
 from headrace.optimize.parts import passed_on
 from headrace.optimize.ranges import ScaleGroups, has_meant_range
 from headrace.optimize.sensitivity import Sensitivity, predicted_noise
@@ -113,7 +114,7 @@ def apply(
     for names in chosen:
         computed = [name for name in names if name not in groups.copied]
         fixed = {pair for name in computed if _bounded(network, network[name]) for pair in tensors[name].pairs}
-        wide = {name: widened(tensors[name], fixed) for name in computed}
+        wide = {name: fitted(network, names, widened(tensors[name], fixed)) for name in computed}
         passed = passed_on(network, [name for name in names if name in groups.copied], wide)
         assert passed is not None  # as with 8 bits: scales differ where they did
         result.update(passed)

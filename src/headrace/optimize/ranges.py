@@ -11,7 +11,7 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization, from_range
-from headrace.optimize import parts
+from headrace.optimize import offsets, parts
 from headrace.optimize.statistics import Ranges
 from headrace.passes import fresh_name
 
@@ -171,7 +171,7 @@ def tensor_quantizations(
             continue
         apart = measured.apart(groups, names, wide)
         if apart is None:
-            one = measured.choose(names, wide)
+            one = offsets.fitted(network, names, measured.choose(names, wide))
             copied = [n for n in names if n in groups.copied]
             # Offsets of outputs shift their zero points.
             apart = parts.passed_on(network, copied, {n: one for n in names if n not in groups.copied})
@@ -189,8 +189,9 @@ class _Measured:
     calibrator: RangeChoice | None
 
     def span(self, names: Sequence[str]) -> tuple[float, float]:
-        """The union of the tensors' natural ranges."""
-        pairs = [natural_range(self.network, self.network[n], self.ranges.output[n]) for n in names]
+        """The union of the tensors' natural ranges; an output's offset is no part of it."""
+        layers = [self.network[n] for n in names if not self.network[n].attributes.get("offset")]
+        pairs = [natural_range(self.network, layer, self.ranges.output[layer.name]) for layer in layers]
         return min(p[0] for p in pairs), max(p[1] for p in pairs)
 
     def choose(self, names: Sequence[str], bits: int) -> TensorQuantization:
@@ -208,4 +209,11 @@ class _Measured:
             return None
         sets = groups.computed(self.network, names)
         units = parts.units_of(self.network, sets, groups.copied, self.span, self.spans)
-        return parts.apart(self.network, copied, units, lambda some: self.choose(some, bits), bits)
+        return parts.apart(
+            self.network,
+            copied,
+            units,
+            lambda some: self.choose(some, bits),
+            lambda chosen: offsets.fitted(self.network, names, chosen),
+            bits,
+        )
