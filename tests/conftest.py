@@ -55,6 +55,17 @@ def reference() -> Path:
     return _require(reference_path(), "HEADRACE_REFERENCE", "folder of public reference facts")
 
 
+def cases_path() -> Path | None:
+    """The folder of inputs that failed once, or None where there is none."""
+    return _folder("HEADRACE_CASES", ROOT.parent / "shared" / "cases")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of inputs that failed once; skips where it is absent, fails with ``CI=true``."""
+    return _require(cases_path(), "HEADRACE_CASES", "folder of inputs that failed")
+
+
 def pytest_sessionstart() -> None:
     """With ``CI=true`` nothing may be skipped for want of a part that CI has to have built or installed."""
     if os.environ.get("CI", "").lower() != "true":
@@ -67,7 +78,11 @@ def pytest_sessionstart() -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Says how many tests did not run because the zoo is absent, so that a green run is read for what it is."""
-    for variable, what in (("HEADRACE_ZOO", "zoo of real models"), ("HEADRACE_REFERENCE", "reference folder")):
+    for variable, what in (
+        ("HEADRACE_ZOO", "zoo of real models"),
+        ("HEADRACE_REFERENCE", "reference folder"),
+        ("HEADRACE_CASES", "folder of inputs that failed"),
+    ):
         missed = [r for r in terminalreporter.stats.get("skipped", []) if variable in str(r.longrepr)]
         if missed:
             terminalreporter.write_line(

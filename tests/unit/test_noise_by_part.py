@@ -365,3 +365,31 @@ def test_a_multiply_add_behind_a_join_moves_in_front_of_it_and_means_the_same() 
     inside.add(Layer("net/conv9", "conv", [scaled.name], {"kernel_shape": [1, 1, 4, 1]}, (-1, 8, 8, 1)), kernel)
     inside.add(Layer("net/output_layer2", "output_layer", ["net/conv9"], {}, (-1, 8, 8, 1)))
     assert run_passes(inside, (SplitAffine(),)) == []
+
+
+def sliced_scores() -> Network:
+    """One sigmoid for all, of which slices become boxes and scores, as an anchor-based detector ends."""
+    b = GraphBuilder(13)
+    x = weighted(b, b.input((8, 8, 4)), 8, 3, "relu")
+    raw = weighted(b, x, 7, 1, "sigmoid")
+    cut = [(0, 2), (2, 2), (4, 3)]
+    pieces = [b.add("slice", [raw], {"starts": [0, 0, a], "sizes": [8, 8, n], "steps": [1, 1, 1]}) for a, n in cut]
+    centres = b.add(
+        "batch_norm", pieces[:1], {}, {"scale": np.full(2, 16, np.float32), "offset": np.full(2, 80, np.float32)}
+    )
+    squares = b.add("ew_mult", [pieces[1], pieces[1]], {})
+    sizes = b.add(
+        "batch_norm", [squares], {}, {"scale": np.full(2, 120, np.float32), "offset": np.zeros(2, np.float32)}
+    )
+    b.output(b.add("concat", [centres, sizes, pieces[2]], {"axis": 2}))
+    return b.net
+
+
+def test_scores_sliced_from_what_boxes_are_made_of_keep_their_scale() -> None:
+    """Joined with boxes again, the slice bound the sigmoid itself to the codes of boxes: 1 dB everywhere."""
+    net = sliced_scores()
+    result = optimize(net, random_frames(net, 24, 0), OptimizeOptions(threads=1))
+    (output,) = result.report["outputs"].values()
+    assert len(output["parts"]) == 3
+    assert min(part["snr_db"] for part in output["parts"]) > 20, output["parts"]
+    assert_same_bytes(result.network)

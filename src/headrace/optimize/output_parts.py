@@ -42,7 +42,7 @@ _VALUEWISE = ("activation", "batch_norm", "normalization")
 _CHANNELWISE = ("maxpool", "avgpool", "global_avgpool", "resize_bilinear")
 _PAIRWISE = ("ew_add", "ew_sub", "ew_mult")
 #: Channels belong to one group where their spread is within this factor of the group's largest.
-LIKE = 16.0
+LIKE = 8.0
 #: A group of fewer of a source's varying channels than this part joins the next larger one: a few channels that
 #: hardly ever move are no meaning of their own.
 LEAST_CHANNELS = 1.0 / 16.0

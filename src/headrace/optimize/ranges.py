@@ -78,8 +78,10 @@ def scale_groups(network: Network) -> ScaleGroups:
     """Tensors that must share a scale, and concatenation inputs that may.
 
     A concatenation's input joins its group when nobody else reads the input, and neither group is tied to a network
-    input (whose scale the data decide).
+    input (whose scale the data decide). A concatenation that is only copied to outputs takes no input of whose group
+    something is computed: scores sliced from a tensor of which boxes are made would have the codes of boxes.
     """
+    ends = parts.copied_only(network)
     groups = ScaleGroups(network)
     for layer in network:
         if definition_of(layer.kind).scale_rule is ScaleRule.PASSES:
@@ -93,11 +95,19 @@ def scale_groups(network: Network) -> ScaleGroups:
             groups.union(layer.name, roots[0])
             continue
         fixed = {groups.find(x.name) for x in network.input_layers}
+        members = groups.members() if layer.name in ends else {}
         for name in dict.fromkeys(layer.inputs):
             alone = len(network.users(name)) == 1
+            alone = alone and not any(_computed_from(network, one) for one in members.get(groups.find(name), ()))
             if alone and groups.find(name) not in fixed:
                 groups.union(layer.name, name)
     return groups
+
+
+def _computed_from(network: Network, name: str) -> bool:
+    """Whether a layer that does not only copy codes reads a tensor."""
+    copies = (ScaleRule.PASSES, ScaleRule.CONCAT)
+    return any(definition_of(user.kind).scale_rule not in copies for user in network.users(name))
 
 
 def insert_rescales(network: Network, groups: ScaleGroups) -> list[dict[str, Any]]:

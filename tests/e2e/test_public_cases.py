@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks rebuilt from public reports: every channel of every output, against onnxruntime, by its own spread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.errors import AccuracyError
+from headrace.hn import Array
+from headrace.runner import ClientRunner, InferenceContext
+
+
+def pictures(count: int, height: int, width: int, seed: int) -> Array:
+    """Smooth pictures with some noise, float32 ``[N, 3, H, W]`` in 0 … 1."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((count, 3, height // 8, width // 8))
+    smooth = np.kron(coarse, np.ones((1, 1, 8, 8)))
+    return (0.85 * smooth + 0.15 * rng.random((count, 3, height, width))).astype(np.float32)
+
+
+def source_outputs(path: Path, frames: Array) -> list[Array]:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    results = [session.run(None, {name: frames[i : i + 1]}) for i in range(len(frames))]
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]
+
+
+def optimised(cases: Path, case: str, calibration: Array) -> ClientRunner:
+    runner = ClientRunner(hw_arch="hailo8")
+    runner.translate_onnx_model(str(cases / "public" / case / "model.onnx"), "net")
+    runner.optimize(calibration)
+    return runner
+
+
+def test_boxes_and_scores_in_one_output(cases: Path) -> None:
+    case = "08-boxes-and-scores-in-one"
+    runner = optimised(cases, case, pictures(24, 160, 160, 0))
+    frames = pictures(8, 160, 160, 1)
+    (want,) = source_outputs(cases / "public" / case / "model.onnx", frames)  # [8, 10, 400]
+    with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
+        got = np.asarray(runner.infer(context, frames)).reshape(8, 400, 10).transpose(0, 2, 1)
+    error = np.sqrt(np.square(got - want).mean(axis=(0, 2))) / want.std(axis=(0, 2))
+    assert error.max() < 0.08, error
+
+
+def test_a_map_far_from_zero_is_right_or_refused(cases: Path) -> None:
+    case = "41-kelvin-map"
+    try:
+        runner = optimised(cases, case, pictures(24, 64, 64, 0))
+    except AccuracyError as error:
+        assert "E-OPTIMIZE-SNR" in str(error)
+        assert "take the constant" in str(error)
+        return
+    frames = pictures(8, 64, 64, 1)
+    (want,) = source_outputs(cases / "public" / case / "model.onnx", frames)
+    with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
+        got = np.asarray(runner.infer(context, frames)).reshape(want.shape)
+    assert np.sqrt(np.square(got - want).mean()) < 0.08 * want.std()
+
+
+def test_a_wide_softmax_is_right_or_refused(cases: Path) -> None:
+    case = "35-softmax-row-8400"
+    try:
+        runner = optimised(cases, case, pictures(4, 480, 1120, 0))
+    except AccuracyError as error:
+        assert "E-OPTIMIZE-SNR" in str(error)
+        return
+    frames = pictures(2, 480, 1120, 1)
+    heat, where = source_outputs(cases / "public" / case / "model.onnx", frames)
+    with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
+        got = runner.infer(context, frames)
+    for wanted, found in zip((heat, where), got, strict=True):
+        assert np.sqrt(np.square(np.asarray(found).reshape(wanted.shape) - wanted).mean()) < 0.3 * wanted.std()
