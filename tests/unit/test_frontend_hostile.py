@@ -363,3 +363,12 @@ def test_repeats_beyond_all_memory():
     repeats = np.array([1, 1, 72198331526283265, 1], np.int64)
     built = model([helper.make_node("Tile", ["x", "r"], ["y"])], [("x", [1, 3, 4, 4])], [("y", None)], {"r": repeats})
     assert "copies" in str(error_of(built, UnsupportedModelError))
+
+
+def test_a_list_that_doubles_beside_a_function_does_not_hang():
+    """onnx's data propagation has no limit; the types that a definition asks for are inferred without it."""
+    nodes = [helper.make_node("Concat", [f"c{i}", f"c{i}"], [f"c{i + 1}"], axis=0) for i in range(60)]
+    nodes += [helper.make_node("Attention", ["x", "x", "x"], ["a"]), helper.make_node("Reshape", ["a", "c60"], ["y"])]
+    built = model(nodes, [("x", [1, 2, 4, 4])], [("y", None)], {"c0": np.ones(2, np.int64)}, 23, ir_version=11)
+    error_of(built, UnsupportedModelError)
+    error_of(built, HeadraceError, start_node_names=["a"])

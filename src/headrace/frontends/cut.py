@@ -51,10 +51,12 @@ def _operands(nodes: Sequence[ir.Node]) -> list[ir.Value]:
     return found
 
 
-def _find(source: SourceGraph, names: Sequence[str], option: str) -> list[list[ir.Node] | ir.Value]:
+Found = list["list[ir.Node] | ir.Value"]
+
+
+def _find(source: SourceGraph, names: Sequence[str], option: str, problems: list[Diagnostic]) -> Found:
     nodes, values = _by_name(source)
-    found: list[list[ir.Node] | ir.Value] = []
-    problems: list[Diagnostic] = []
+    found: Found = []
     for name in names:
         if name in nodes:
             found.append(nodes[name])
@@ -64,15 +66,29 @@ def _find(source: SourceGraph, names: Sequence[str], option: str) -> list[list[i
             problems.append(
                 unknown_name("E-PARSE-NODE", f"node for {option}", str(name), [*nodes, *values], source.where)
             )
-    if problems:
-        raise UsageError(problems)
     return found
 
 
-def cut_ends(source: SourceGraph, names: Sequence[str]) -> None:
-    """Make the outputs of the named nodes (or the named tensors) the graph's outputs, in the order given."""
+def cut(source: SourceGraph, starts: Sequence[str], ends: Sequence[str]) -> list[ir.Value]:
+    """Cut at the named nodes or tensors; returns the new inputs.
+
+    Raises:
+        UsageError: names that do not exist, of both options together.
+    """
+    problems: list[Diagnostic] = []
+    found_ends = _find(source, ends, "--end-node-names", problems)
+    found_starts = _find(source, starts, "--start-node-names", problems)
+    if problems:
+        raise UsageError(problems)
+    if ends:
+        _cut_ends(source, found_ends)
+    return _cut_starts(source, found_starts) if starts else []
+
+
+def _cut_ends(source: SourceGraph, found: Found) -> None:
+    """Make the outputs of the nodes, or the tensors, the graph's outputs, in the order given."""
     outputs: list[ir.Value] = []
-    for item in _find(source, names, "--end-node-names"):
+    for item in found:
         if isinstance(item, ir.Value):
             outputs.append(item)
         else:
@@ -81,10 +97,10 @@ def cut_ends(source: SourceGraph, names: Sequence[str]) -> None:
     source.graph.outputs.extend(dict.fromkeys(outputs))
 
 
-def cut_starts(source: SourceGraph, names: Sequence[str]) -> None:
-    """Make the data inputs of the named nodes (or the named tensors) the graph's inputs."""
+def _cut_starts(source: SourceGraph, found: Found) -> list[ir.Value]:
+    """Make the data inputs of the nodes, or the tensors, the graph's inputs; returns those."""
     starts: list[ir.Value] = []
-    for item in _find(source, names, "--start-node-names"):
+    for item in found:
         if isinstance(item, ir.Value):
             starts.append(item)
         else:
@@ -102,6 +118,7 @@ def cut_starts(source: SourceGraph, names: Sequence[str]) -> None:
     kept = [v for v in source.graph.inputs if id(v) in needed and v not in new_inputs]
     source.graph.inputs.clear()
     source.graph.inputs.extend([*new_inputs, *kept])
+    return new_inputs
 
 
 def reachable_values(source: SourceGraph) -> list[ir.Value]:
@@ -114,7 +131,7 @@ def reachable_values(source: SourceGraph) -> list[ir.Value]:
             continue
         seen[id(value)] = value
         producer = value.producer()
-        if producer is not None:
+        if producer is not None and producer.graph is not None:  # what folded depends on nothing
             stack += [v for v in producer.inputs if v is not None]
     return list(seen.values())
 

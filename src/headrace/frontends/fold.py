@@ -50,6 +50,11 @@ class Budget:
         self.work = MAX_WORK
         self.opset = opset
 
+    @property
+    def mostly_left(self) -> bool:
+        """Whether what the file asks for may well be done several times over."""
+        return self.left > MAX_TOTAL_BYTES // 2 and self.work > MAX_WORK // 2
+
     def spend(self, steps: int) -> None:
         """Announce a computation of so many elementary steps; refuses what would take too long."""
         if steps > self.work:
@@ -205,6 +210,21 @@ def _gather(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
         raise Unsupported(f"an index beyond an axis of {size}", f"{-size} … {size - 1}")
     budget.take([*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]], data.dtype)
     return [np.take(data, indices.astype(np.int64), axis=axis)]
+
+
+@evaluates("GatherElements")
+def _gather_elements(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
+    data, indices = operand(operands, 0), operand(operands, 1)
+    axis = axis_in(integer(node, "axis", 0), data.ndim)
+    others = [i for i in range(data.ndim) if i != axis]
+    if indices.ndim != data.ndim or not data.ndim or any(indices.shape[i] > data.shape[i] for i in others):
+        raise Unsupported(f"GatherElements of shape {list(data.shape)} by indices of shape {list(indices.shape)}")
+    size = data.shape[axis]
+    if indices.dtype.kind not in "iu" or (indices.size and not -size <= indices.min() <= indices.max() < size):
+        raise Unsupported(f"an index beyond an axis of {size}", f"{-size} … {size - 1}")
+    part = data[tuple(slice(None) if i == axis else slice(indices.shape[i]) for i in range(data.ndim))]
+    budget.take(indices.shape, data.dtype)
+    return [np.take_along_axis(part, indices.astype(np.int64) % max(size, 1), axis)]
 
 
 @evaluates("Slice")

@@ -35,7 +35,7 @@ _VECTORISED = frozenset({
 })  # fmt: skip
 _LOOPING = frozenset({
     "AffineGrid", "AveragePool", "BlackmanWindow", "CenterCropPad", "Col2Im", "Compress", "ConvTranspose", "DFT",
-    "DeformConv", "Det", "GRU", "GatherElements", "GatherND", "GridSample", "GroupNormalization", "HammingWindow",
+    "DeformConv", "Det", "GRU", "GatherND", "GridSample", "GroupNormalization", "HammingWindow",
     "HannWindow", "LRN", "LSTM", "LpPool", "MaxPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression", "OneHot",
     "QuantizeLinear", "RNN", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "STFT", "ScatterElements", "ScatterND",
     "TopK", "Unique",

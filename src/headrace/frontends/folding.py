@@ -8,14 +8,16 @@ functions, control flow and operators whose result is random are never folded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from headrace.errors import HeadraceError, internal_error
 from headrace.frontends import fold_products
-from headrace.frontends.fold import EVALUATORS, Budget, Operands
+from headrace.frontends.fold import EVALUATORS, Budget, Operands, shape_of
 from headrace.frontends.fold_reference import KNOWN, reference
-from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, set_constant
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, name_of, set_constant
 from headrace.frontends.onnx.check import check_attributes_read
 from headrace.hn import Array
 
@@ -53,8 +55,30 @@ def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     return results
 
 
-def fold_constants(source: SourceGraph, budget: Budget) -> None:
-    """Compute and remove every node whose inputs are constants; those that do not fold stay and are reported later."""
+def fold_shapes(source: SourceGraph, shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:
+    """Compute Shape of tensors whose whole shape is known, whatever it takes to compute the tensors themselves.
+
+    Returns:
+        What was computed, by name.
+    """
+    found: dict[str, Array] = {}
+    for node in list(source.graph):
+        value = node.inputs[0] if node.op_type == "Shape" and not node.domain and node.inputs else None
+        shape = shapes.get(name_of(value))
+        if value is not None and shape is not None and not node.outputs[0].is_graph_output():
+            found[name_of(node.outputs[0])] = made = shape_of(node, shape)
+            set_constant(node.outputs[0], made)
+            source.graph.remove(node, safe=False)
+    return found
+
+
+def fold_constants(source: SourceGraph, budget: Budget) -> dict[str, Array]:
+    """Compute and remove every node whose inputs are constants; those that do not fold stay and are reported later.
+
+    Returns:
+        What was computed, by name.
+    """
+    found: dict[str, Array] = {}
     for node in list(source.graph):
         inputs = [constant(v) for v in node.inputs]
         if any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)) or not folds(node):
@@ -68,6 +92,8 @@ def fold_constants(source: SourceGraph, budget: Budget) -> None:
             continue
         for value, array in zip(node.outputs, results, strict=False):
             set_constant(value, array)
+            found[name_of(value)] = array
         if len(results) >= len(node.outputs):
             source.folded += 1
             source.graph.remove(node, safe=False)
+    return found

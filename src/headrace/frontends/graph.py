@@ -51,7 +51,8 @@ class SourceGraph:
         operators: node label → operator in the source's own words, where these are not ONNX's.
         broken: nodes that reading found unusable, and why.
         expanded: label of a node whose definition stands in its place → its operator.
-        infer: types of the file's tensors by name, given shapes of inputs; None where the format has no inference.
+        infer: types of the file's tensors by name, given shapes of inputs and
+            tensors that are known; None where the format has no inference.
         single: inputs without a dimension for the batch: one picture, C×H×W.
     """
 
@@ -67,7 +68,7 @@ class SourceGraph:
     operators: dict[str, str] = field(default_factory=dict)
     broken: dict[ir.Node, Unsupported] = field(default_factory=dict)
     expanded: dict[str, str] = field(default_factory=dict)
-    infer: Callable[[dict[str, list[int]]], Mapping[str, Any]] | None = None
+    infer: Callable[[dict[str, list[int]], dict[str, Array]], Mapping[str, Any]] | None = None
     single: set[ir.Value] = field(default_factory=set)
 
 
@@ -271,7 +272,7 @@ def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list
         free = 0 if value in source.single else 1  # dimensions that may be open
         if not shape or any(not isinstance(d, int) or d < 1 for d in shape[free:]):
             known = [str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in shape[free:]]
-            example = ",".join(["1", *known] if free else known)
+            example = ",".join(["1", *known] if free else known) if declared or name in user else "1,SIZE,..."
             missing.append(
                 Diagnostic(
                     "E-PARSE-SHAPES",

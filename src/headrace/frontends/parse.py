@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, UsageError
-from headrace.frontends.cut import check_outputs, cut_ends, cut_starts, drop_unreachable
+from headrace.frontends.cut import check_outputs, drop_unreachable
 from headrace.frontends.fold import OPSET, Budget
 from headrace.frontends.folding import fold_constants
-from headrace.frontends.graph import Progress, SourceGraph, find_single_inputs, label, resolve_input_shapes
+from headrace.frontends.graph import Progress, SourceGraph, find_single_inputs, label, name_of, resolve_input_shapes
+from headrace.frontends.levers import InputShapes, Start, cut_with_shapes, shapes_before, working_ends, working_start
 from headrace.frontends.onnx.opset import normalise
 from headrace.frontends.onnx.read import read_model
 from headrace.frontends.patterns import PATTERNS, apply_patterns
@@ -25,7 +26,6 @@ from headrace.frontends.tflite.graph import read_tflite
 from headrace.frontends.translate import (
     Problem,
     Translation,
-    ends_before,
     recommended_end_nodes,
     translate,
     unknown_operators,
@@ -44,7 +44,6 @@ from headrace.passes.merge_branches import MergeBranches
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 
 Reader = Callable[["str | os.PathLike[str] | bytes"], SourceGraph]
-InputShapes = dict[str, list[int]] | list[int] | None
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 PASSES = (
     RemoveDeadLayers(),
@@ -63,7 +62,6 @@ PASSES = (
 )
 
 
-_MAX_RETREATS = 6
 #: Nodes with one and the same problem that are listed one by one.
 _MAX_ALIKE = 4
 #: What the parse report tells of a pass's changes.
@@ -71,14 +69,24 @@ _SHOWN = ("folded", "fused", "absorbed", "dropped", "merged")
 
 
 class UnsupportedNodesError(UnsupportedModelError):
-    """All nodes that cannot be translated; ``recommended_end_nodes`` name a part of the network that can."""
+    """All nodes that cannot be translated.
 
-    def __init__(self, diagnostics: Sequence[Diagnostic], recommended: Sequence[str]) -> None:
+    ``recommended_end_nodes`` and ``recommended_start_nodes`` name parts of the network that can, each by itself;
+    ``recommended_shapes`` are shapes of inputs that go with the latter.
+    """
+
+    def __init__(self, diagnostics: Sequence[Diagnostic], ends: Sequence[str], starts: Start | None = None) -> None:
         super().__init__(diagnostics)
-        self.recommended_end_nodes: list[str] = list(recommended)
+        self.recommended_end_nodes: list[str] = list(ends)
+        self.recommended_start_nodes: list[str] = list(starts.names) if starts else []
+        self.recommended_shapes: dict[str, list[int]] = dict(starts.shapes) if starts else {}
 
     def as_dict(self) -> dict[str, Any]:
-        return super().as_dict() | {"recommended_end_nodes": self.recommended_end_nodes}
+        return super().as_dict() | {
+            "recommended_end_nodes": self.recommended_end_nodes,
+            "recommended_start_nodes": self.recommended_start_nodes,
+            "recommended_shapes": self.recommended_shapes,
+        }
 
 
 @dataclass
@@ -110,24 +118,21 @@ def network_name(source: str | os.PathLike[str] | bytes, wanted: str | None) -> 
 
 
 def parse_source(
-    source: SourceGraph,
-    name: str,
-    start: Sequence[str] | None,
-    end: Sequence[str] | None,
-    shapes: InputShapes,
+    source: SourceGraph, name: str, start: Sequence[str], end: Sequence[str], shapes: InputShapes,
     progress: Progress | None,
-) -> tuple[Translation, dict[str, Any]]:
+) -> tuple[Translation, dict[str, Any]]:  # fmt: skip
     """Everything between reading and HN clean-up; the report so far comes with the translation."""
     broken = source.broken if _format(source) == "TFLITE" else source.broken | normalise(source)
     count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
     budget = Budget(int(source.facts.get("opset", OPSET)))
     fold_constants(source, budget)
-    if end:
-        cut_ends(source, end)
-    if start:
-        cut_starts(source, start)
+    originals = {name_of(v) for v in source.graph.inputs}
+    cut_with_shapes(source, start, end, shapes, budget)
     check_outputs(source)
     drop_unreachable(source)
+    if isinstance(shapes, dict):  # those of inputs that are no part of what was cut have done their work
+        now = {name_of(v) for v in source.graph.inputs}
+        shapes = {n: s for n, s in shapes.items() if n in now or n not in originals}
     find_single_inputs(source)
     try:
         resolve_input_shapes(source, shapes)
@@ -184,12 +189,13 @@ def _diagnostic(problem: Problem, source: SourceGraph, operator: str, reason: st
     )
 
 
-def _failure(state: Translation, recommended: Sequence[str]) -> UnsupportedNodesError:
+def _failure(state: Translation, ends: Sequence[str], start: Start | None) -> UnsupportedNodesError:
     diagnostics = _diagnostics(state.problems, state.builder.source)
-    if recommended:
-        lever = f"--end-node-names {' '.join(shlex.quote(n) for n in recommended)}"
-        diagnostics[-1] = replace(diagnostics[-1], levers=(*diagnostics[-1].levers, lever))
-    return UnsupportedNodesError(diagnostics, recommended)
+    levers = [f"--end-node-names {' '.join(shlex.quote(n) for n in ends)}"] if ends else []
+    if start:
+        levers.append(start.option())
+    diagnostics[-1] = replace(diagnostics[-1], levers=(*diagnostics[-1].levers, *levers))
+    return UnsupportedNodesError(diagnostics, ends, start)
 
 
 def _finish_params(network: Network) -> None:
@@ -302,10 +308,27 @@ def _translated(
     progress: Progress | None,
 ) -> ParseResult:
     graph = read(source)
-    state, partial = parse_source(graph, name, start_node_names, end_node_names, input_shapes, progress)
+    starts, ends = start_node_names or (), end_node_names or ()
+
+    def attempt(starts: Sequence[str], ends: Sequence[str], shapes: InputShapes) -> Translation | None:
+        try:
+            return parse_source(read(source), name, starts, ends, shapes, None)[0]
+        except HeadraceError:
+            return None
+
+    try:
+        state, partial = parse_source(graph, name, starts, ends, input_shapes, progress)
+    except UsageError as error:
+        found = shapes_before(attempt, read(source), starts, input_shapes) if error.code == "E-PARSE-SHAPES" else {}
+        if not found:
+            raise
+        graph, input_shapes = read(source), found
+        state, partial = parse_source(graph, name, starts, ends, input_shapes, progress)
     if state.problems:
-        recommended = _verified(read, source, name, start_node_names, input_shapes, recommended_end_nodes(state))
-        raise _failure(state, recommended)
+        working = working_ends(attempt, starts, input_shapes, recommended_end_nodes(state))
+        again = not starts and state.builder.budget.mostly_left
+        start = None if not again else working_start(attempt, read(source), ends, input_shapes, state)
+        raise _failure(state, working, start)
     network = state.builder.network
     if not network.input_layers:
         raise UnsupportedModelError(
@@ -317,32 +340,6 @@ def _translated(
     renumber(network)
     check_network(network)
     return ParseResult(network, _report(network, graph, partial, records))
-
-
-def _verified(
-    read: Reader,
-    source: str | os.PathLike[str] | bytes,
-    name: str,
-    start: Sequence[str] | None,
-    shapes: InputShapes,
-    ends: list[str],
-) -> list[str]:
-    """The recommendation, if the network cut there does translate; nothing otherwise.
-
-    Ends whose tensors cannot leave the network (parts of one frame as frames) are moved towards the input, a little.
-    """
-    for _ in range(_MAX_RETREATS):
-        if not ends:
-            return []
-        try:
-            state, _ = parse_source(read(source), name, start, ends, shapes, None)
-        except HeadraceError:
-            return []
-        if not state.problems:
-            computes = any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
-            return ends if computes else []
-        ends = ends_before(state)
-    return []
 
 
 __all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_onnx", "parse_tflite"]

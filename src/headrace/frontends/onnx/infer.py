@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx.shape_inference
+from onnx import numpy_helper
+
+from headrace.hn import Array
 
 _SMALL = 64
 _MAX_BYTES = 128 << 20
@@ -19,23 +22,30 @@ _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BO
 
 
 def inferred_types(
-    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None
+    model: onnx.ModelProto,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    known_values: Mapping[str, Array] | None = None,
 ) -> dict[str, onnx.TypeProto]:
     """The type of every tensor that is known or can be inferred, by name.
 
     Args:
         model: the file.
         shapes: shapes of inputs that the user gave.
+        known_values: tensors that nodes make and that are known now.
     """
-    skeleton = _skeleton(model, shapes or {})
+    values = {n: a for n, a in (known_values or {}).items() if a.size <= _SMALL and a.dtype.kind in "iub"}
+    skeleton = _skeleton(model, shapes or {}, values)
     known = {i.name: i.type for i in (*model.graph.input, *model.graph.value_info, *model.graph.output)}
     if skeleton is None:
         return known
     try:
-        done = onnx.shape_inference.infer_shapes(skeleton, data_prop=True)
+        # Without data propagation: it has no limit, and a file that doubles a list sixty times would never end.
+        done = onnx.shape_inference.infer_shapes(skeleton)
     except Exception:  # noqa: BLE001 - another package's code, on a file that may be damaged: then nothing more is known
         return known
     found = {i.name: i.type for i in (*done.graph.input, *done.graph.value_info, *done.graph.output)}
+    if shapes:  # what the file states of other tensors may contradict them
+        return known | found
     return known | {name: kind for name, kind in found.items() if name not in known or not _complete(known[name])}
 
 
@@ -44,14 +54,18 @@ def _complete(kind: onnx.TypeProto) -> bool:
     return tensor.elem_type != 0 and tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
 
 
-def _skeleton(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto | None:
+def _skeleton(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array]
+) -> onnx.ModelProto | None:
     """The model without its weights: small integers stay, for sizes are computed from them."""
     if sum(node.ByteSize() for node in model.graph.node) > _MAX_BYTES:
         return None
     made = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     made.opset_import.extend(model.opset_import)
     made.graph.name = "skeleton"
-    made.graph.node.extend(model.graph.node)
+    made.graph.node.extend(n for n in model.graph.node if not all(name in values for name in n.output))
+    kept = {name for node in made.graph.node for name in node.output}
+    made.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in values.items() if n not in kept)
     weights: set[str] = set()
     for tensor in model.graph.initializer:
         weights.add(tensor.name)

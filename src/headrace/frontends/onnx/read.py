@@ -348,7 +348,7 @@ def _build(model: onnx.ModelProto, reader: _Reader, expansion: Expansion) -> Sou
         values[name].meta["internal"] = True
     return SourceGraph(
         graph, reader.where, facts, broken=reader.refused, expanded=expansion.operators,
-        infer=lambda shapes: inferred_types(model, shapes),
+        infer=lambda shapes, values: inferred_types(model, shapes, values),
     )  # fmt: skip
 
 
