@@ -372,3 +372,75 @@ def test_a_list_that_doubles_beside_a_function_does_not_hang():
     built = model(nodes, [("x", [1, 2, 4, 4])], [("y", None)], {"c0": np.ones(2, np.int64)}, 23, ir_version=11)
     error_of(built, UnsupportedModelError)
     error_of(built, HeadraceError, start_node_names=["a"])
+
+
+INTEGERS = [0, 1, -1, 2, 3, -2, 8, 64, 1 << 20, -(1 << 31), 1 << 40, (1 << 63) - 1, -(1 << 63)]
+
+
+def mutated(built, rng):
+    """A copy with one to three things changed: operators, attributes, operands, constants, shapes, operator set."""
+    from headrace.frontends.fold import EVALUATORS
+    from headrace.frontends.fold_reference import KNOWN
+    from headrace.frontends.to_hn import HANDLERS
+
+    copy = onnx.ModelProto.FromString(built.SerializeToString())
+    graph, operators = copy.graph, sorted({*HANDLERS, *KNOWN, *EVALUATORS})
+
+    def one(things):
+        return things[int(rng.integers(len(things)))]
+
+    for _ in range(int(rng.integers(1, 4))):
+        node, kind = one(graph.node), int(rng.integers(9))
+        values = [*(i.name for i in graph.initializer), *(o for n in graph.node for o in n.output), "x", ""]
+        if kind == 0:
+            node.op_type = one(operators)
+        elif kind == 1 and node.attribute:
+            attribute = one(node.attribute)
+            if attribute.ints:
+                attribute.ints[0] = one(INTEGERS)
+            attribute.i, attribute.f = one(INTEGERS), one([0.0, -1.0, float("nan"), 1e38])
+        elif kind == 2 and node.input:
+            node.input[int(rng.integers(len(node.input)))] = one(values)
+        elif kind == 3:
+            node.input.append(one(values))
+        elif kind == 4 and graph.initializer:
+            tensor = one(graph.initializer)
+            array = np.array(onnx.numpy_helper.to_array(tensor))
+            if array.dtype.kind == "i" and array.size:
+                array.reshape(-1)[0] = one(INTEGERS) % (1 << 62)
+            shapes = [array, array.reshape(-1), array[..., None], array.reshape(-1)[:0], array.astype(np.float32)]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(one(shapes)), tensor.name))
+        elif kind == 5 and graph.input[0].type.tensor_type.shape.dim:
+            one(graph.input[0].type.tensor_type.shape.dim).dim_value = one([0, 1, 2, 5, 8, 1 << 20])
+        elif kind == 6 and node.input:
+            del node.input[-1]
+        elif kind == 7:
+            copy.opset_import[0].version = one([7, 9, 11, 13, 18, 21, 23])
+        else:
+            name, value = one(["axis", "axes", "keepdims", "group", "mode", "perm", "alpha"]), one([1, [0], "x", 1.5])
+            if all(a.name != name for a in node.attribute):
+                node.attribute.append(helper.make_attribute(name, value))
+    return copy
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_files_that_were_changed_at_random_end_in_errors_of_the_file(seed):
+    """Never an internal error: whatever a file asks for, the answer is about the file (thousands by hand, some here)."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "w": rng.normal(size=(4, 3, 3, 3)).astype(np.float32), "v": rng.normal(size=(64, 5)).astype(np.float32),
+        "s": np.array([8, 64], np.int64), "k": np.ones((1, 4, 1, 1), np.float32), "q": np.arange(4, dtype=np.uint8),
+        "z": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]), helper.make_node("Mul", ["a", "k"], ["b"]),
+        helper.make_node("DequantizeLinear", ["q", "z"], ["d"], axis=0),
+        helper.make_node("Reshape", ["b", "s"], ["c"]), helper.make_node("Gemm", ["c", "v"], ["e"]),
+        helper.make_node("Softmax", ["e"], ["y"], axis=1), helper.make_node("Transpose", ["b"], ["t"], perm=[0, 2, 3, 1]),
+        helper.make_node("Mul", ["t", "d"], ["u"]),
+    ]  # fmt: skip
+    built = model(nodes, [("x", [8, 3, 4, 4])], [("y", None), ("u", None)], weights, 18)
+    parsed = 0
+    for _ in range(60):
+        parsed += outcome(mutated(built, rng)) is not None
+    assert parsed

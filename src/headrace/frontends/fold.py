@@ -482,6 +482,8 @@ def _dequantize(node: ir.Node, operands: Operands, budget: Budget) -> list[Array
             "DequantizeLinear with blocks, or scales that are not float32", "one scale, or one per channel"
         )
     shape = [1] * codes.ndim
+    if scale.size > 1 and not codes.ndim:
+        raise Unsupported(f"DequantizeLinear of one number by {scale.size} scales")
     if scale.size > 1:
         shape[axis_in(integer(node, "axis", 1), codes.ndim)] = scale.size
     budget.take(codes.shape, scale.dtype)
