@@ -425,7 +425,7 @@ def mutated(built, rng):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_files_that_were_changed_at_random_end_in_errors_of_the_file(seed):
-    """Never an internal error: whatever a file asks for, the answer is about the file (thousands by hand, some here)."""
+    """Never an internal error: whatever a file asks for, the answer is about the file."""
     rng = np.random.default_rng(seed)
     weights = {
         "w": rng.normal(size=(4, 3, 3, 3)).astype(np.float32), "v": rng.normal(size=(64, 5)).astype(np.float32),
@@ -436,7 +436,8 @@ def test_files_that_were_changed_at_random_end_in_errors_of_the_file(seed):
         helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]), helper.make_node("Mul", ["a", "k"], ["b"]),
         helper.make_node("DequantizeLinear", ["q", "z"], ["d"], axis=0),
         helper.make_node("Reshape", ["b", "s"], ["c"]), helper.make_node("Gemm", ["c", "v"], ["e"]),
-        helper.make_node("Softmax", ["e"], ["y"], axis=1), helper.make_node("Transpose", ["b"], ["t"], perm=[0, 2, 3, 1]),
+        helper.make_node("Softmax", ["e"], ["y"], axis=1),
+        helper.make_node("Transpose", ["b"], ["t"], perm=[0, 2, 3, 1]),
         helper.make_node("Mul", ["t", "d"], ["u"]),
     ]  # fmt: skip
     built = model(nodes, [("x", [8, 3, 4, 4])], [("y", None), ("u", None)], weights, 18)
