@@ -145,7 +145,7 @@ SPELLINGS = [
     ("input_before_scaling", [FLOAT_MIN, -1e4]),
     ("ones", [FLOAT_MIN, -1e4]),
     ("rows", [-1e9, -65504.0]),
-    ("wholly_masked_rows", [FLOAT_MIN]),
+    ("wholly_masked_rows", [FLOAT_MIN, -1e9, -65504.0, -1e4]),
 ]
 
 

@@ -19,19 +19,19 @@ ROOM = 0.5
 
 
 def fit(
-    network: Network, measure: Callable[[], Statistics], bytes_at_outputs: bool
+    network: Network, statistics: Statistics, measure: Callable[[], Statistics], bytes_at_outputs: bool
 ) -> tuple[Statistics, list[dict[str, Any]]]:
     """Fit the ranges of a prepared float network to its data.
 
     Args:
         network: changed in place: clamps and precision hints at layers, copies with 8 bits.
-        measure: takes the network's statistics, with what :func:`headrace.optimize.reach.request` asks for.
+        statistics: of it, with what :func:`headrace.optimize.reach.request` asks for.
+        measure: takes them again.
         bytes_at_outputs: the user asked for 8 bits there.
 
     Returns:
         The statistics of the network as it is then, and one record per change.
     """
-    statistics = measure()
     records = reach.clamp(network, statistics)
     clamped = {record["layer"] for record in records}
     if any(reach.reach_of(network[name]) is None for name in clamped):

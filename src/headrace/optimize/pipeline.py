@@ -184,14 +184,22 @@ def _fitted(
     wanted: Request,
 ) -> tuple[Statistics, list[dict[str, Any]]]:
     """Statistics of the prepared network, whose ranges are fitted to them; proved on real frames to mean the same."""
+
+    def measure_again() -> Statistics:
+        return collect(prepared, data, frames, options, progress, wanted)
+
+    statistics = measure_again()
+    shifts = reach.shift_masks(prepared, statistics)
+    if shifts:
+        # Not compared: beside such a mask float32 has lost some of the logits, without it it has not.
+        check_network(prepared)
+        statistics = measure_again()
     before = prepared.clone()
-    statistics, records = fitting.fit(
-        prepared, lambda: collect(prepared, data, frames, options, progress, wanted), options.output_bits == 8
-    )
+    statistics, records = fitting.fit(prepared, statistics, measure_again, options.output_bits == 8)
     if records:
         head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
         check_same_meaning(before, prepared, head, "fitting ranges to the data changed the network's result")
-    return statistics, records
+    return statistics, shifts + records
 
 
 def _check_float(network: Network) -> None:

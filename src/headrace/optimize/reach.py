@@ -25,6 +25,7 @@ from headrace.layers.activation import ActivationAttributes
 from headrace.numerics.quantization import from_range
 from headrace.optimize.lookup import changing_range
 from headrace.optimize.statistics import Request, Statistics
+from headrace.passes import fresh_name
 
 #: Below the largest value of its row by this much, softmax gives exp(-20) = 2e-9, or 2e-5 of a row of 10,000 together:
 #: far below half a 16-bit code.
@@ -34,6 +35,8 @@ NEVER = 20.0
 SLACK = 0.25
 #: Tensors are clamped where what is left is at most this part of the measured range.
 WORTHWHILE = 0.75
+#: A mask whose least value is above this is no trouble to a range of 16 bits.
+FAR = 1000.0
 FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
@@ -189,6 +192,36 @@ def softmax_sources(network: Network) -> list[str]:
 def request(network: Network) -> Request:
     """The largest values of the rows that softmax reads."""
     return Request(row_tops=frozenset(softmax_sources(network)))
+
+
+def shift_masks(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
+    """Take its rows' maxima off a mask that is added in front of softmax, where calibration saw wholly masked rows.
+
+    Softmax of such a row is that of the logits (unless float32 has lost them in the mask: then its values are all
+    equal, and nothing is done). A common summand of a row changes nothing in softmax, so the row's own "never" can go.
+
+    Returns:
+        One record per mask. Where there are any, the statistics are those of the network before.
+    """
+    records: list[dict[str, Any]] = []
+    for name in softmax_sources(network):
+        total, top = network[name], statistics.row_tops.get(name)
+        if total.kind != "ew_add" or total.attributes.get("activation", "linear") != "linear" or top is None:
+            continue
+        lows = [statistics.ranges.output[operand][0] for operand in total.inputs]
+        mask = network[total.inputs[int(lows[1] < lows[0])]]
+        masked = top < min(lows) / 2  # half of "never" is far above what logits make of it
+        if min(lows) > -FAR or not masked or mask.output_shape[-1] != total.output_shape[-1]:
+            continue
+        axis = len(mask.output_shape) - 2
+        shape = (*mask.output_shape[:-1], 1)
+        largest = Layer(fresh_name(network, "reduce_max"), "reduce_max", [mask.name], {"axes": [axis]}, shape)
+        network.insert_after(mask.name, largest)
+        shifted = Layer(fresh_name(network, "ew_sub"), "ew_sub", [mask.name, largest.name], {}, mask.output_shape)
+        network.insert_after(largest.name, shifted)
+        network.redirect(mask.name, shifted.name, [total])
+        records.append({"pass": "shift-mask", "layer": shifted.name, "mask": mask.name, "row_top": top})
+    return records
 
 
 def clamp(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
