@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from headrace.errors import AccuracyError, Diagnostic
 from headrace.hn import Network
 from headrace.layers import ScaleRule, definition_of
@@ -27,8 +29,9 @@ from headrace.optimize.trial import Trial
 MATTERS = 0.01
 #: Layers with dead codes that are named.
 MOST_NAMED = 5
-#: A function's values that stay below this never show what they are for (a detector's scores without an object).
-_SELDOM = 0.05
+#: A function's codes reach this many times further than the data: they never show what it is for (a detector's scores
+#: without an object).
+SELDOM = 20.0
 #: A layer's range lies far from zero where its middle is this many times its width away.
 FAR = 2.0
 
@@ -110,7 +113,7 @@ class Gate:
         layers = self.measured.layers
         name = _most_lost(self.trial.prepared, layers, part.part.layer)
         at_output = self.trial.tensors[part.output]
-        step = getattr(at_output, "scale", 0.0)
+        step = float(np.max(at_output.steps))
         own = layers[part.part.layer].whole.snr_db if part.part.layer in layers else None
         if name is None or (own is not None and part.judged_db < own - 6.0):
             low, high = part.whole.low, part.whole.high
@@ -124,7 +127,7 @@ class Gate:
         ranges = self.trial.statistics.ranges.output
         tensor = self.trial.tensors[name]
         own = ranges[name]
-        text = f"its range is [{own[0]:.4g}, {own[1]:.4g}], its codes are {tensor.scale:.3g} wide"
+        text = f"its range is [{own[0]:.4g}, {own[1]:.4g}], its codes are {float(np.max(tensor.steps)):.3g} wide"
         width = own[1] - own[0]
         wider = [
             other
@@ -140,10 +143,10 @@ class Gate:
         low, high = self.trial.statistics.ranges.output[name]
         levers: list[str] = []
         network = self.trial.prepared
-        bounded = name in network.layers and has_meant_range(network, network[name])
-        if bounded and high - low < _SELDOM:
+        covered = self.trial.tensors[name].limits
+        if name in network.layers and has_meant_range(network, network[name]) and covered[1] > SELDOM * high > 0:
             levers.append(
-                f"its range is fixed by its meaning, and reaches {high:.3g}: give calibration data that fill it"
+                f"its codes reach to {covered[1]:.3g}, the data to {high:.3g}: give calibration data that fill it"
             )
         elif low * high > 0 and min(abs(low), abs(high)) > FAR * (high - low):
             near = min(abs(low), abs(high)) * (1 if low > 0 else -1)
