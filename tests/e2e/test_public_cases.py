@@ -47,19 +47,14 @@ def test_boxes_and_scores_in_one_output(cases: Path) -> None:
     assert error.max() < 0.08, error
 
 
-def test_a_map_far_from_zero_is_right_or_refused(cases: Path) -> None:
+def test_a_map_far_from_zero(cases: Path) -> None:
     case = "41-kelvin-map"
-    try:
-        runner = optimised(cases, case, pictures(24, 64, 64, 0))
-    except AccuracyError as error:
-        assert "E-OPTIMIZE-SNR" in str(error)
-        assert "take the constant" in str(error)
-        return
+    runner = optimised(cases, case, pictures(24, 64, 64, 0))
     frames = pictures(8, 64, 64, 1)
     (want,) = source_outputs(cases / "public" / case / "model.onnx", frames)
     with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
         got = np.asarray(runner.infer(context, frames)).reshape(want.shape)
-    assert np.sqrt(np.square(got - want).mean()) < 0.08 * want.std()
+    assert np.sqrt(np.square(got - want).mean()) < 0.05 * want.std()
 
 
 def test_a_wide_softmax_is_right_or_refused(cases: Path) -> None:
