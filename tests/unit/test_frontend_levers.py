@@ -205,3 +205,23 @@ def test_levers_of_random_networks_with_a_fault_work(seed):
     if error.recommended_start_nodes:
         parse_onnx(data, start_node_names=error.recommended_start_nodes, input_shapes=error.recommended_shapes or None)
     assert error.recommended_end_nodes or error.recommended_start_nodes or fault == 0
+
+
+def test_public_cases_parse_or_offer_what_works(cases):
+    """Files of the kinds that people report: each parses, or every cut that its refusal offers does."""
+    files = sorted((cases / "public").glob("*/model.onnx"))
+    assert files
+    for path in files:
+        try:
+            parse_onnx(path)
+            continue
+        except UnsupportedModelError as caught:
+            error = caught
+        assert all("model.onnx" in d.where for d in error.diagnostics), path
+        if error.recommended_end_nodes:
+            parse_onnx(path, end_node_names=error.recommended_end_nodes)
+        if error.recommended_start_nodes:
+            shapes = error.recommended_shapes or None
+            parse_onnx(path, start_node_names=error.recommended_start_nodes, input_shapes=shapes)
+    for name in ("10-fixed-batch-8", "13-dinov2-small"):
+        parse_onnx(cases / "public" / name / "model.onnx")
