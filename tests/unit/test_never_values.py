@@ -162,3 +162,38 @@ def test_masked_attention_is_as_good_as_attention(spelling: str, low: float) -> 
     assert min(snr(want[:, i], got[:, i]) for i in range(TOKENS)) >= 24.0, "a token that sees little is as good"
     if low in (FLOAT_MIN, -65504.0):
         assert_same_bytes(result.network)
+
+
+def test_the_public_case_with_a_mask_as_input(cases: Any) -> None:
+    folder = cases / "public" / "42-attention-mask-input"
+    model = (folder / "model.onnx").read_bytes()
+    calibration, test = dict(np.load(folder / "calib.npz")), dict(np.load(folder / "test.npz"))
+    for low in (FLOAT_MIN, -65504.0, -100.0):
+        sets = [{**d, "mask": np.where(d["mask"] < 0, np.float32(low), d["mask"])} for d in (calibration, test)]
+        result = quantised(model, sets[0])
+        session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        frames = [session.run(None, {k: v[i : i + 1] for k, v in sets[1].items()})[0] for i in range(len(test["mask"]))]
+        assert snr(np.concatenate(frames), emulated(result.network, sets[1])) >= 35.0
+
+
+def test_the_case_of_logits_of_100000(cases: Any) -> None:
+    model = (cases / "softmax_logits_100000.onnx").read_bytes()
+    x = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    result = quantised(model, {"x": x})
+    want = np.concatenate([original(model, {"x": row[None]}) for row in x])
+    assert (emulated(result.network, {"x": x}).reshape(want.shape).argmax(axis=1) == want.argmax(axis=1)).mean() > 0.95
+
+
+def test_the_public_case_of_a_row_of_8400(cases: Any) -> None:
+    model = (cases / "public" / "35-softmax-row-8400" / "model.onnx").read_bytes()
+    rng = np.random.default_rng(0)
+    coarse = rng.random((5, 3, 60, 140)).astype(np.float32)
+    images = coarse.repeat(8, 2).repeat(8, 3) * 0.85 + rng.random((5, 3, 480, 1120)).astype(np.float32) * 0.15
+    network = parse_onnx(model, "net").network
+    name = network.input_layers[0].name
+    data = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    result = optimize(network, {name: data[:3]}, OptimizeOptions(min_snr=0.0))
+    got = Executor(result.network, "quantized").run({name: data[3:]}, dequantize=True)
+    heat = next(value for value in got.values() if value[0].size == 8400)
+    want = np.concatenate([original(model, {"image": images[i : i + 1]}) for i in (3, 4)])
+    assert snr(want, heat) >= 28.0
