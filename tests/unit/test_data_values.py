@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import zoo_data
 from headrace.data.dtypes import as_codes, as_values, dtype_problem
 from headrace.data.inputs import InputSpec, checked
 from headrace.data.plausible import Expected, range_problem
@@ -184,3 +186,23 @@ def test_sixteen_bits_are_judged_as_eight() -> None:
     fine = Expected(from_range(0.0, 255.0, 16), 0.0, 255.0)
     assert range_problem("x", UNIT, fine) is not None
     assert range_problem("x", RAW, fine) is None
+
+
+def test_real_pictures_raise_no_alarm_one_by_one(zoo: Path) -> None:
+    """Each of 2 × 300 test pictures by itself, against 64 others; and nearly each is found in another scaling."""
+    scalings = {"raw": lambda a: a, "unit": lambda a: a / 255, "standard": lambda a: (a / 255 - 0.45) / 0.225}
+    for calibration, test in (
+        (zoo_data.cifar_calibration(zoo), zoo_data.cifar_test(zoo)[0]),
+        (zoo_data.mnist_calibration(zoo), zoo_data.mnist_test(zoo)[0]),
+    ):
+        for name, scaled in scalings.items():
+            data = scaled(calibration[:64].astype(np.float64))
+            low, high = float(data.min()), float(data.max())
+            fits = Expected(TensorQuantization(1.0, 0) if name == "raw" else from_range(low, high), low, high)
+            for given, other in scalings.items():
+                frames = other(test[:300].astype(np.float64))
+                alarms = sum(range_problem("x", frames[i : i + 1], fits) is not None for i in range(300))
+                if given == name or (given, name) in ALIKE:
+                    assert alarms == 0, (name, given)
+                else:
+                    assert alarms >= 250, (name, given)  # MNIST is nearly 0 and 1: few values between them
