@@ -220,6 +220,8 @@ def test_the_same_file_calibrates_and_runs(
         (["--quantized", "--strict", "--input-files", "raw.npy"], "no range"),
         (["--input-files", "raw.npy", "raw.npy"], "given twice"),
         (["--input-files", "raw.npy", "pictures"], "given twice"),
+        (["--input-files", ""], "no file name"),
+        (["--input-files", "input_layer1="], "no file name"),
         (["--input-files", "imput_layer1=raw.npy"], "did you mean 'input_layer1'"),
     ],
 )

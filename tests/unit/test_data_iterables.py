@@ -86,6 +86,9 @@ SOURCES: dict[str, Callable[[], Any]] = {
         torch.from_numpy(f.astype(np.float32)).requires_grad_() for f in IMAGES
     ],
     "bfloat16 tensor": lambda: torch.from_numpy(IMAGES).to(torch.bfloat16),
+    "frames of unlike types": lambda: [IMAGES[:2], IMAGES[2:4].astype("f4"), IMAGES[4:].astype(">i8")],
+    "memory": lambda: memoryview(IMAGES),
+    "nothing masked": lambda: np.ma.masked_greater(IMAGES, 255),
     "one tensor": lambda: torch.from_numpy(CHANNELS_FIRST),
     "list of arrays": lambda: list(IMAGES),
     "tuple of arrays": lambda: tuple(IMAGES),
@@ -141,6 +144,11 @@ def test_endless_without_a_number_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         load_calibration(itertools.cycle(IMAGES), network())
 
 
+class Broken:
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("gone")
+
+
 def fails() -> Iterator[Any]:
     yield IMAGES[0]
     yield IMAGES[1]
@@ -170,6 +178,10 @@ def fails() -> Iterator[Any]:
         ([IMAGES[:0]], "E-DATA-EMPTY", "net"),
         (iter([object()]), "E-DATA-DTYPE", "frame 0"),
         ({1, 2, 3}, "E-DATA-SHAPE", "frame 0, net/input_layer1"),
+        ("", "E-DATA-EMPTY", "net"),
+        (np.ma.masked_greater(IMAGES, 250), "E-DATA-ARRAY", "net/input_layer1"),
+        (Broken(), "E-DATA-ARRAY", "net/input_layer1"),
+        ([IMAGES[0], Broken()], "E-DATA-ARRAY", "frame 1"),
     ],
 )
 def test_what_cannot_be_used_is_named(source: Any, code: str, where: str) -> None:

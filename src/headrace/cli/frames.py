@@ -160,6 +160,10 @@ class _Reader:
         problems: list[Diagnostic] = []
         for source in sources:
             name, path = _split(source)
+            if not source or source == f"{name}=":  # the path would mean the current folder
+                rule = "there is no file name"
+                problems.append(Diagnostic("E-DATA-NAME", "--input-files", rule, repr(source), KINDS))
+                continue
             if not name and path.suffix.lower() == ".npz":
                 named = _archived(path, self._array(path, None), self.specs)
             else:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headrace.data.dtypes import as_values
-from headrace.data.files import check_no_resize, load_path
+from headrace.data.files import KINDS, check_no_resize, load_path
 from headrace.data.inputs import InputSpec, by_input, check_counts, checked, specs_of
 from headrace.data.iterables import called, is_iterable, stack_frames
 from headrace.data.notes import Notes
@@ -54,6 +54,8 @@ def load_calibration(
     specs = specs_of(network)
     source = called(source, network.name)
     if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):  # which would mean the current folder
+            raise DataError(Diagnostic("E-DATA-EMPTY", network.name, "the path of the data is empty", "''", KINDS))
         source = load_path(Path(source), specs, resize=resize, limit=limit, notes=notes)
     elif is_iterable(source):
         source = stack_frames(source, specs, network.name, resize=resize, limit=limit, notes=notes)

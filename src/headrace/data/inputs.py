@@ -163,9 +163,12 @@ def to_array(value: Any, where: str, need: str) -> Array:
         DataError: numpy does not take it.
     """
     plain: Any = value
+    if isinstance(plain, np.ma.MaskedArray) and np.ma.is_masked(plain):
+        rule, got = "the array has masked elements", f"{np.ma.count_masked(plain)} of {plain.size}"
+        raise DataError(Diagnostic("E-DATA-ARRAY", where, rule, got, need, ("data.filled(value)",)))
     try:
         if type(value).__module__.partition(".")[0] == "torch":
-            plain = value.detach().cpu()  # it may need gradients or live on another device
+            plain = plain.detach().cpu()  # it may need gradients or live on another device
             plain = plain.float() if str(plain.dtype) == "torch.bfloat16" else plain  # numpy has no such type
         return np.asarray(plain)
     except Exception as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.data.dtypes import dtype_problem
+from headrace.data.dtypes import as_values, dtype_problem
 from headrace.data.files import check_no_resize, load_path
 from headrace.data.inputs import InputSpec, arranged, find_input, to_array, unknown_input
 from headrace.data.limits import memory_limit
@@ -30,7 +30,7 @@ _LEVERS = ("give a number: calibset_size in the model script, calibration_size o
 
 def is_iterable(source: Any) -> bool:
     """Whether frames come out of this one by one: it is no array and no mapping, and can be walked through."""
-    if isinstance(source, (Mapping, np.ndarray)) or hasattr(source, "__array__"):
+    if isinstance(source, (Mapping, np.ndarray, memoryview)) or hasattr(source, "__array__"):
         return False
     walkable = isinstance(source, Iterable) or hasattr(source, "__getitem__")
     return walkable or hasattr(source, "as_numpy_iterator")
@@ -114,7 +114,14 @@ def stack_frames(
     if count == 0:
         rule = "the iterable gives no frame"
         raise DataError(Diagnostic("E-DATA-EMPTY", where, rule, "nothing", "at least one frame"))
-    return {name: np.concatenate(arrays)[:limit] for name, arrays in parts.items()}
+    return {name: _joined(arrays)[:limit] for name, arrays in parts.items()}
+
+
+def _joined(arrays: list[Array]) -> Array:
+    """Batches as one array; of unlike element types as float32."""
+    if len({array.dtype for array in arrays}) > 1:
+        arrays = [as_values(array) for array in arrays]
+    return np.concatenate(arrays)
 
 
 def _steps(source: Any) -> Iterator[tuple[int, Any]]:
