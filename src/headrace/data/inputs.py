@@ -163,7 +163,7 @@ def to_array(value: Any, where: str, need: str) -> Array:
         DataError: numpy does not take it.
     """
     plain: Any = value
-    if isinstance(plain, np.ma.MaskedArray) and np.ma.is_masked(plain):
+    if np.ma.is_masked(plain):
         rule, got = "the array has masked elements", f"{np.ma.count_masked(plain)} of {plain.size}"
         raise DataError(Diagnostic("E-DATA-ARRAY", where, rule, got, need, ("data.filled(value)",)))
     try:
