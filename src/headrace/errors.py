@@ -12,6 +12,7 @@ HeadraceError                      exit code
 ├── DeviceError                    9   the virtual device or its run time refused
 ├── MissingExtraError             10   an optional dependency is not installed
 ├── NotBuiltYetError              11   Headrace does not do this yet, and says so
+├── MemoryLimitError              12   this computer has not the memory, or gives none to this process
 └── InternalError                 70   a bug in Headrace
 
 Each carries one or more :class:`Diagnostic` values. A diagnostic is data first; its text is derived.
@@ -20,6 +21,7 @@ Each carries one or more :class:`Diagnostic` values. A diagnostic is data first;
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -145,6 +147,10 @@ class NotBuiltYetError(HeadraceError):
     exit_code = 11
 
 
+class MemoryLimitError(HeadraceError):
+    exit_code = 12
+
+
 class InternalError(HeadraceError):
     exit_code = 70
 
@@ -179,6 +185,37 @@ def internal_error(where: str, error: BaseException) -> InternalError:
     lever = "set HEADRACE_DEBUG=1 and run the same command to see the traceback, and please report it"
     got = f"{type(error).__name__}: {error}"[:2000]
     return InternalError(Diagnostic("E-INTERNAL", where, "this is a bug in Headrace", got, levers=(lever,)))
+
+
+_NO_MEMORY = (
+    "bad_alloc",
+    "failed to map segment",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cannot enable executable stack",
+    "unable to allocate",
+    "can't start new thread",
+    "resource temporarily unavailable",
+)
+
+
+def out_of_memory(error: BaseException, where: str = "") -> MemoryLimitError | None:
+    """The error for an exception that only means that memory was short; None for any other.
+
+    Libraries say it in many ways: as a ``MemoryError``, as an import that fails half way, in the text of a
+    ``RuntimeError``.
+    """
+    text = str(error)
+    short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if not short and isinstance(error, (ImportError, RuntimeError, OSError)):
+        short = any(words in text.lower() for words in _NO_MEMORY)
+    if not short:
+        return None
+    got = f"{type(error).__name__}{': ' if text else ''}{text[:200]}"
+    levers = ("ulimit -v unlimited", "close other programs", "a smaller --batch-size, or fewer frames")
+    need = "more memory for this process"
+    return MemoryLimitError(Diagnostic("E-MEMORY", where, "there is not enough memory", got, need, levers))
 
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -11,6 +13,12 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the ``headrace`` program: runs one command and exits with its status."""
+    from headrace.cli import streams
+
+    streams.secure()
+    if not sys.warnoptions and os.environ.get("HEADRACE_DEBUG", "") in ("", "0"):
+        warnings.simplefilter("ignore")  # what numpy and torch remark is for whoever works on Headrace
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         from headrace.cli.app import run
 

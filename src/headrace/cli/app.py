@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import click
 
-from headrace.cli import INTERRUPTED, console, elsewhere
+from headrace.cli import INTERRUPTED, console, elsewhere, streams
 from headrace.errors import (
     Diagnostic,
     HeadraceError,
@@ -22,6 +22,7 @@ from headrace.errors import (
     UsageError,
     internal_error,
     missing_extra,
+    out_of_memory,
     unknown_name,
 )
 from headrace.text import printable
@@ -149,7 +150,7 @@ def _run(arguments: list[str], as_json: bool) -> int:
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _broken_pipe()
-        return _report(_from_os_error(error), as_json)
+        return _report(out_of_memory(error) or streams.unprinted(error) or _from_os_error(error), as_json)
     except HeadraceError as error:
         return _report(error, as_json)
     except click.ClickException as error:
@@ -158,6 +159,9 @@ def _run(arguments: list[str], as_json: bool) -> int:
         missing = _missing_extra(error)
         if missing is not None:
             return _report(missing, as_json)
+        short = out_of_memory(error)
+        if short is not None:
+            return _report(short, as_json)
         if _debugging():
             raise
         bug = _from_bug(error)
@@ -191,21 +195,15 @@ def _tell(text: str) -> None:
 
 def _flushed(status: int) -> int:
     """``status``, once everything written to stdout has really left."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _broken_pipe()
-    except OSError as error:
-        return _report(_from_os_error(error), as_json=False)
-    return status
+    error = streams.flush_stdout()
+    if error is None or error.errno == errno.EPIPE:
+        return status
+    return _report(streams.unwritten(error), as_json=False)
 
 
 def _broken_pipe() -> int:
     """The reader of stdout went away (``headrace ... | head``): stop quietly, as other filters do."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
+    streams.leave_stdout()
     return 0
 
 

@@ -34,7 +34,10 @@ class _Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        click.echo(printable(f"{prefix}{record.getMessage()}"), err=True)
+        try:
+            click.echo(printable(f"{prefix}{record.getMessage()}"), err=True)
+        except (OSError, ValueError):
+            pass  # nobody listens, which is no reason to stop
 
 
 class _LogFile(logging.Handler):

@@ -18,7 +18,7 @@ from headrace.data.dtypes import as_values, dtype_problem
 from headrace.emulator.exact import exact_arithmetic, thread_count
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.integer_ops import TorchIntegerOps, from_codes, to_codes
-from headrace.errors import DataError, Diagnostic, InputFileError, UsageError, unknown_name
+from headrace.errors import DataError, Diagnostic, InputFileError, UsageError, out_of_memory, unknown_name
 from headrace.hn import Array, Layer, Network
 from headrace.layers import check_network, definition_of, output_quantization, quantized_view
 from headrace.layers.activation import GAIN, ActivationAttributes, activate
@@ -195,6 +195,9 @@ class Executor:
             else:
                 result = self._observed(layer, inputs, observer)
         except (KeyError, IndexError, ValueError, RuntimeError, TypeError) as error:
+            short = out_of_memory(error, layer.name)
+            if short is not None:
+                raise short from error
             raise InputFileError(
                 Diagnostic(
                     "E-EMULATOR-LAYER",

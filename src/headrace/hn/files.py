@@ -59,7 +59,7 @@ def read_bytes(path: str | os.PathLike[str], what: str, limit: int = MAX_FILE_BY
             rule = f"a {what} may have at most {limit} bytes"
             raise InputFileError(Diagnostic("E-FILE-TOO-LARGE", str(place), rule, f"{size} bytes", f"≤ {limit}"))
         try:
-            return handle.read(limit)
+            return handle.read(size)
         except (OSError, MemoryError) as error:
             raise InputFileError(unreadable(place, what, error)) from None
 
