@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -216,6 +217,33 @@ def out_of_memory(error: BaseException, where: str = "") -> MemoryLimitError | N
     levers = ("ulimit -v unlimited", "close other programs", "a smaller --batch-size, or fewer frames")
     need = "more memory for this process"
     return MemoryLimitError(Diagnostic("E-MEMORY", where, "there is not enough memory", got, need, levers))
+
+
+#: Address space that importing torch and computing with it takes at least; below it, it does not fail but aborts.
+TORCH_BYTES = 640 << 20
+
+
+def need_memory_for_torch() -> None:
+    """Refuse where the process may not have the memory that torch takes (``ulimit -v``).
+
+    Raises:
+        MemoryLimitError: before torch is imported, which would end the process without a word.
+    """
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY or "torch" in sys.modules:
+        return
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        used = 0  # no Linux: the limit alone is judged
+    if limit - used < TORCH_BYTES:
+        got, need = f"{(limit - used) >> 20} MiB left below ulimit -v", f"{TORCH_BYTES >> 20} MiB for torch alone"
+        raise MemoryLimitError(
+            Diagnostic("E-MEMORY", "torch", "there is not enough memory", got, need, ("ulimit -v unlimited",))
+        )
 
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:

@@ -46,8 +46,8 @@ def test_a_stdout_that_takes_nothing(command: str, stdout: str, reason: str, mad
 
 @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2> >(exit 0)"])
 def test_nobody_listens_at_stderr(stderr: str, made: Path) -> None:
-    assert shell(f"H hef info small.hef {stderr}", made).stdout.startswith("Architecture")
-    assert shell(f"H hef info absent.hef {stderr}", made).returncode == 3
+    done = shell(f"H hef info small.hef {stderr} && H hef info absent.hef {stderr}", made)
+    assert done.stdout.startswith("Architecture") and done.returncode == 3
     # A warning that nobody reads stops nothing.
     line = f"rm -f w.har; sleep 0.2; H optimize n.har --use-random-calib-set -o w.har {stderr}"
     done = shell(line, made)
@@ -70,11 +70,17 @@ def test_a_reader_that_goes_away(made: Path) -> None:
 
 
 def test_an_encoding_that_lacks_signs(made: Path) -> None:
-    done = shell("H har info n.har && H profile n.har", made, PYTHONIOENCODING="ascii")
-    assert done.returncode == 0 and "16?16?3" in done.stdout, done.stderr
+    done = shell("H har info n.har && H profile n.har", made, PYTHONIOENCODING="koi8-r")
+    assert (done.returncode, done.stderr) == (0, "") and "16?16?3" in done.stdout
 
 
-def test_pipes_among_files_are_not_waited_for(made: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(120)
+def test_pipes_among_files_are_not_waited_for(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from headrace.cli.app import run
+
+    monkeypatch.chdir(tmp_path)
     for name in ("images/a.png", "f.onnx", "f.har", "f.hef", "f.npy", "f.npz", "f.alls", "f.toml", "f"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         os.mkfifo(tmp_path / name)
@@ -93,9 +99,8 @@ def test_pipes_among_files_are_not_waited_for(made: Path, tmp_path: Path) -> Non
         f"run {made}/small.hef --input-files f.npy",
         f"run {made}/small.hef --input-files images/a.png",
     ):
-        done = shell(f"timeout 60 {sys.executable} -m headrace {command}", tmp_path)
-        assert done.returncode in (2, 3, 6), (command, done.returncode, done.stderr)
-        assert "E-" in done.stderr and "Traceback" not in done.stderr, (command, done.stderr)
+        assert run(command.split()) in (2, 3, 6), command
+        assert "E-" in capsys.readouterr().err, command
 
 
 @pytest.mark.parametrize("kibibytes", [300_000, 500_000, 600_000, 700_000])

@@ -305,3 +305,21 @@ def test_a_sparse_file_of_gibibytes_is_refused_by_its_first_bytes(tmp_path: Path
             file.truncate(3 << 30)
         code, mebibytes = cost(call, tmp_path / name)
         assert code in ("E-HAR-KIND", "E-HEF-MAGIC") and mebibytes < 100, (code, mebibytes)
+
+
+def test_calibration_archives_cost_what_their_size_may(tmp_path: Path) -> None:
+    load = "from headrace.data.files import load_npz; from pathlib import Path; load_npz(Path(sys.argv[1]))"
+    np.savez_compressed(tmp_path / "small.npz", x=np.zeros((4, 3), np.float32))
+    assert cost(load, tmp_path / "small.npz")[0] == "taken"
+    # 300 MB of zeros in 300 kB.
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as packed:
+        out = io.BytesIO()
+        np.save(out, np.zeros(300 << 20, np.uint8))
+        packed.writestr("x.npy", out.getvalue())
+    code, mebibytes = cost(load, tmp_path / "bomb.npz")
+    assert code == "E-DATA-TOO-LARGE" and mebibytes < 100
+    entry = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 9, 9, len(entry) * 1_000_000, 0, 0)
+    (tmp_path / "many.npz").write_bytes(entry * 1_000_000 + end)
+    code, mebibytes = cost(load, tmp_path / "many.npz")
+    assert code == "E-DATA-TOO-LARGE" and mebibytes < 100

@@ -159,3 +159,11 @@ def test_the_same_integers_for_any_number_of_threads() -> None:
     assert list(results[0].params) == list(results[1].params)
     for key, value in results[0].params.items():
         np.testing.assert_array_equal(value, results[1].params[key])
+
+
+def test_sums_that_overflowed_leave_rounding_to_the_nearest() -> None:
+    """Weights of 1e30 make values that are no numbers any more; the network fails its gate, not with a traceback."""
+    kernel = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    for value in (np.nan, np.inf, -1.0):
+        moments = np.full((1, 3, 3), value)
+        assert np.array_equal(rounded(kernel, np.full(4, 0.01), moments), np.clip(np.rint(kernel / 0.01), -127, 127))

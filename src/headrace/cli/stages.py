@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.cli.output import number, table, warn
 from headrace.cli.progress import expect, progress
-from headrace.errors import AccuracyError, Diagnostic, NotBuiltYetError, UsageError
+from headrace.errors import AccuracyError, Diagnostic, InputFileError, NotBuiltYetError, UsageError
 
 if TYPE_CHECKING:
     from headrace.hn.outputs import Outputs
@@ -51,10 +51,12 @@ class Calibration:
 
 def is_tflite(path: Path) -> bool:
     """Whether a file is a TFLite model: by its content, or by its name where it cannot be read."""
+    from headrace.hn.files import open_regular
+
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "model") as file:
             return file.read(8)[4:] == _TFLITE_IDENTIFIER or path.suffix.lower() == _TFLITE
-    except OSError:
+    except (InputFileError, OSError):
         return path.suffix.lower() == _TFLITE
 
 

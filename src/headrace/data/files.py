@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from headrace.data.notes import Notes, shown
 from headrace.data.pictures import SUFFIXES, check_resize, is_picture_file, pictures_in, read_pictures
 from headrace.errors import DataError, Diagnostic, InputFileError
 from headrace.hn import Array
-from headrace.hn.files import missing_file
+from headrace.hn.arrays import directory_bytes, unpacked_limit
+from headrace.hn.files import missing_file, open_regular
 
 MAX_MEMBERS = 1000
 KINDS = ".npy, .npz, a picture or a folder of pictures"
@@ -131,19 +132,11 @@ def load_npz(path: Path) -> dict[str, Array]:
     """Every numeric array of the archive; sizes are checked before anything is unpacked."""
     result: dict[str, Array] = {}
     try:
+        with open_regular(path, "data") as file:
+            _check_directory(file, path)
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            total = sum(m.file_size for m in members)
-            if len(members) > MAX_MEMBERS or total > MAX_BYTES:
-                raise DataError(
-                    Diagnostic(
-                        "E-DATA-TOO-LARGE",
-                        str(path),
-                        "the archive is too large",
-                        f"{len(members)} members, {total} bytes",
-                        f"≤ {MAX_MEMBERS} members, ≤ {MAX_BYTES} bytes",
-                    )
-                )
+            _check_sizes(path, len(members), sum(m.file_size for m in members))
             for member in members:
                 if not member.filename.endswith(".npy"):
                     continue
@@ -160,6 +153,24 @@ def load_npz(path: Path) -> dict[str, Array]:
             Diagnostic("E-DATA-EMPTY", str(path), "the archive holds no array", "nothing", "at least one .npy member")
         )
     return result
+
+
+def _check_directory(file: BinaryIO, path: Path) -> None:
+    """Entries cost memory before one of them can be judged, so their number is bounded by the directory's size."""
+    if directory_bytes(file) > MAX_MEMBERS << 10:
+        raise DataError(
+            Diagnostic("E-DATA-TOO-LARGE", str(path), "the archive is too large", "", f"≤ {MAX_MEMBERS} members")
+        )
+
+
+def _check_sizes(path: Path, count: int, total: int) -> None:
+    """The arrays unpack to what a file of this size may, however well they are compressed."""
+    limit = min(MAX_BYTES, unpacked_limit(path.stat().st_size))
+    if count <= MAX_MEMBERS and total <= limit:
+        return
+    got, need = f"{count} members, {total} bytes", f"≤ {MAX_MEMBERS} members, ≤ {limit} bytes in a file of this size"
+    levers = ("write it without compression: numpy.savez, or one array as .npy",)
+    raise DataError(Diagnostic("E-DATA-TOO-LARGE", str(path), "the archive is too large", got, need, levers))
 
 
 def _read_member(stream: Any, length: int, where: str) -> Array:

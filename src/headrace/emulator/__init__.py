@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.errors import need_memory_for_torch
+
 if TYPE_CHECKING:
     from headrace.emulator.executor import Executor
 
@@ -16,6 +18,7 @@ __all__ = ["Executor"]
 
 def __getattr__(name: str) -> Any:
     if name == "Executor":
+        need_memory_for_torch()
         from headrace.emulator.executor import Executor
 
         return Executor

@@ -88,6 +88,11 @@ def directory_bytes(stream: BinaryIO) -> int:
     return found
 
 
+def unpacked_limit(file_bytes: int) -> int:
+    """What the arrays of an npz of this size may unpack to."""
+    return max(file_bytes, allowed_bytes(file_bytes))
+
+
 def members_of(
     stream: BinaryIO, file_bytes: int, where: str, max_arrays: int = MAX_ARRAYS, max_bytes: int | None = None
 ) -> list[Member]:
@@ -103,7 +108,7 @@ def members_of(
     Raises:
         InputFileError: it is no npz, or lists too much.
     """
-    allowed = max(file_bytes, allowed_bytes(file_bytes)) if max_bytes is None else max_bytes
+    allowed = unpacked_limit(file_bytes) if max_bytes is None else max_bytes
     with _readable(where):
         if directory_bytes(stream) > max_arrays * _ENTRY_BYTES + (1 << 16):
             raise _bad(where, "there are too many arrays", "a longer directory", f"≤ {max_arrays}")

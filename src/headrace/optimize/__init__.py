@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.errors import need_memory_for_torch
+
 if TYPE_CHECKING:
     from headrace.optimize.options import Clipping, OptimizeOptions, OptimizeResult
     from headrace.optimize.pipeline import optimize, optimize_full_precision
@@ -26,5 +28,6 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
+        need_memory_for_torch()
         return getattr(importlib.import_module(f"headrace.optimize.{_HOMES[name]}"), name)
     raise AttributeError(name)

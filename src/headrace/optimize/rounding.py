@@ -134,14 +134,23 @@ def rounded(kernel: Array, scale: Array, moments: Array) -> Array:
 
 
 def _factors(moments: Array) -> Array:
-    """Upper Cholesky factor of the inverse of each damped matrix."""
+    """Upper Cholesky factor of the inverse of each damped matrix.
+
+    Where there is none (sums that overflowed, in a network whose values do), the identity: rounding to the nearest.
+    """
     with thread_count(1):
         matrix = torch.from_numpy(moments.copy())
         diagonal = torch.diagonal(matrix, dim1=1, dim2=2)
         mean = diagonal.mean(dim=1, keepdim=True)
         diagonal += torch.where(mean > 0, DAMPING * mean, torch.ones_like(mean))
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
-        return torch.linalg.cholesky(inverse, upper=True).numpy()
+        lower = _or_identity(*torch.linalg.cholesky_ex(matrix))
+        return _or_identity(*torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)).numpy()
+
+
+def _or_identity(factors: torch.Tensor, failed: torch.Tensor) -> torch.Tensor:
+    bad = (failed != 0) | ~torch.isfinite(factors).flatten(1).all(dim=1)
+    factors[bad] = torch.eye(factors.shape[-1], dtype=factors.dtype)
+    return factors
 
 
 class Rounder:

@@ -6,7 +6,10 @@ Built-in targets are the TOML files beside this module; anybody adds one by givi
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -182,7 +185,10 @@ def _unknown(text: str, name: str, where: str) -> Diagnostic:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        # Not to wait where a pipe stands that nobody writes to.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "is not a regular file")
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise InputFileError(_bad(str(path), "the target file is too large", "more", f"{MAX_FILE_BYTES} bytes"))
