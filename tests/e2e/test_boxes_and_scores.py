@@ -16,8 +16,8 @@ Array = np.ndarray[Any, Any]
 SIZE, STRIDES = 416, (8, 16, 32)
 #: Nodes of the file: box regression, sigmoid of objectness, sigmoids of classes, per level.
 HEADS = tuple((f"Conv_{k}", f"Sigmoid_{k + 2}", f"Sigmoid_{k + 3}") for k in (327, 360, 393))
-#: dB about the mean; seen: 32.4, 15.9, 14.2, 11.5. Joining costs nothing: this is the noise of the network in 8 bits, whose
-#: heads as outputs of their own have 12 to 16 dB too (tests/zoo_models.py). Before, every score was 0.
+#: dB about the mean; seen: 32.4, 15.9, 14.2, 11.5. That the network loses itself in 8 bits; codes are only copied
+#: behind its heads. As outputs of their own these are held to 12 dB (tests/zoo_models.py).
 LEAST = {"centres": 20.0, "sizes": 14.0, "objectness": 12.0, "classes": 10.0}
 PARTS = {"centres": slice(0, 2), "sizes": slice(2, 4), "objectness": slice(4, 5), "classes": slice(5, 85)}
 
