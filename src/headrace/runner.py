@@ -7,6 +7,7 @@ Heavy packages are imported inside the methods that need them, so that importing
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +32,7 @@ from headrace.errors import (
 )
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive, State
-from headrace.script import OptimizationRequest, load_script, parse_script, plan, resolve
+from headrace.script import Change, Script, ScriptPlan, load_script, merge, parse_script, plan, resolve
 from headrace.targets import Target, list_targets, load_target, target_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class ClientRunner:
 
     def __init__(self, hw_arch: str | None = None, har: str | os.PathLike[str] | None = None) -> None:
         self._archive: Archive | None = None
+        self._script: Script | None = None
         self._target: Target | None = None if hw_arch is None else load_target(hw_arch, "hw_arch")
         self._quantized_executor: Any = None
         if har is not None:
@@ -230,6 +232,7 @@ class ClientRunner:
             input_shapes=shapes,
             progress=None if progress is None else lambda done, total: progress(done, total, "translating"),
         )
+        self._script = None
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self.archive.reports["parse"] = result.report
         self._note_target()
@@ -244,28 +247,51 @@ class ClientRunner:
 
     # --- model script --------------------------------------------------------------------------------------------
 
-    def load_model_script(self, script: str | os.PathLike[str], append: bool = False) -> None:
+    def load_model_script(self, script: str | os.PathLike[str], append: bool = False) -> Change:
         """Take a model script (path or text); it is checked now and acted on by the stages that follow.
 
+        Only what changes numbers drops a quantised network (:mod:`headrace.script.changes`); then a warning says so.
+
+        Args:
+            script: path, or text.
+            append: add the lines to those of the script before.
+
+        Returns:
+            What it does: the script that counts now, what becomes of its lines, and the earliest stage dropped.
+
         Raises:
-            ScriptError: it does not parse; NotBuiltYetError: it asks for something that is not built yet.
+            ScriptError: it does not parse, or names a layer that is not there; NotBuiltYetError: it asks for something
+                that is not built yet. Nothing changes then.
         """
-        source = load_script(script if isinstance(script, str) else Path(script)).source.text
-        text = f"{self.archive.model_script.rstrip()}\n{source}" if append and self.archive.model_script else source
-        planned = plan(parse_script(text))
+        source = load_script(script if isinstance(script, str) else Path(script))
+        frozen = self.archive.quantized is not None
+        change = merge(self._current_script(), source, self._network("native"), append=append, frozen=frozen)
+        for planned in (change.news, change.plan):
+            planned.check()
+        self.archive.model_script, self._script = change.script.source.text, change.script
+        self.archive.reports["script"] = change.plan.as_dict()
+        if change.redo is not None:
+            self._forget(change.redo)
+        if frozen and self.archive.quantized is None:
+            text = f"{source.source.name} changes the numbers of the network: the quantised network is dropped"
+            warnings.warn(text, stacklevel=2)
+        return change
+
+    def _current_script(self) -> Script:
+        """The script that counts, with the places of the files that its lines came from where these are known."""
+        if self._script is None or self._script.source.text != self.archive.model_script:
+            self._script = parse_script(self.archive.model_script, f"model script of {self.archive.name}")
+        return self._script
+
+    def _planned(self) -> ScriptPlan:
+        """What the script asks of the network, everything checked.
+
+        Raises:
+            ScriptError, NotBuiltYetError: as :meth:`load_model_script`.
+        """
+        planned = plan(self._current_script(), self._network("native"))
         planned.check()
-        for normalization in planned.normalizations:
-            if normalization.input_layer is not None:
-                self._network("native").find(normalization.input_layer)
-        if self.archive.model_script == text:
-            return
-        last = plan(parse_script(self.archive.model_script))
-        changes = [(n.names, n.mean, n.std, n.input_layer) for n in planned.normalizations]
-        self.archive.model_script = text
-        # A script that changes no number leaves the frozen arithmetic as it is; only the compiled result is dropped.
-        same = changes == [(n.names, n.mean, n.std, n.input_layer) for n in last.normalizations]
-        again = planned.optimization not in (OptimizationRequest(), last.optimization)
-        self._forget("fp_optimized" if not same else "quantized" if again else "compiled")
+        return planned
 
     def _forget(self, from_stage: str) -> None:
         """Drop what later stages made, because an earlier one changed."""
@@ -293,8 +319,7 @@ class ClientRunner:
         """Carry out the model-modification commands of the script on the float network."""
         from headrace.optimize import optimize_full_precision
 
-        planned = plan(parse_script(self.archive.model_script))
-        planned.check()
+        planned = self._planned()
         self._forget("fp_optimized")
         network, records = optimize_full_precision(self._network("native"), planned.normalizations)
         self.archive.fp_optimized = network
@@ -331,17 +356,18 @@ class ClientRunner:
         Raises:
             DataError: unusable data; AccuracyError: an output is below ``min_snr`` (the result is kept in the runner).
         """
-        from headrace.optimize import Clipping, OptimizeOptions, optimize
+        from headrace.optimize import Clipping, OptimizeOptions, OutputBits, optimize
 
         if self.archive.fp_optimized is None:
             self.optimize_full_precision()
         network = self._network("fp_optimized")
-        asked = plan(parse_script(self.archive.model_script)).optimization
+        asked = self._planned().optimization
         given: dict[str, Any] = {"calibration_size": calibration_size, "batch": batch_size}
         options = OptimizeOptions(
             min_snr=min_snr,
             threads=threads,
             clippings=tuple(Clipping(c.layers, c.mode, c.values) for c in asked.clippings),
+            bits=tuple(OutputBits(b.layers, b.bits, b.where) for b in asked.bits),
             **(asked.options() | {key: value for key, value in given.items() if value is not None}),
         )
         options.check()
@@ -386,9 +412,11 @@ class ClientRunner:
         from headrace.compiler import CompileOptions, compile_network
 
         network, target = self._network("quantized"), self.target
-        if batch is None:
-            batch = plan(parse_script(self.archive.model_script)).batch or 1
-        result = compile_network(network, target, CompileOptions(batch=batch), progress)
+        asked: dict[str, Any] = self._planned().compilation.options()
+        if batch is not None:
+            asked["batch"] = batch
+        options = CompileOptions(**asked)
+        result = compile_network(network, target, options, progress)
         self._forget("compiled")
         if self.archive.model_script:
             self.archive.resolved_script = resolve(parse_script(self.archive.model_script))
@@ -567,7 +595,7 @@ class ClientRunner:
         loaded = archive.load(har)
         check_archive(loaded)
         target = self._target or _target_of_archive(loaded, str(har))
-        self._archive, self._target = loaded, target
+        self._archive, self._target, self._script = loaded, target, None
         if loaded.hef is None:
             self._note_target()
         self._quantized_executor = None

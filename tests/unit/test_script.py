@@ -50,7 +50,7 @@ def test_every_real_script_has_a_plan(reference: Path) -> None:
         script = load_script(file)
         fate = plan(script)
         # Nothing vanishes: each command is acted on, refused, warned about or listed as ignored.
-        told = len(fate.supported) + len(fate.refused) + len(fate.warnings) + len(fate.ignored)
+        told = sum(map(len, (fate.supported, fate.anyway, fate.refused, fate.warnings, fate.ignored)))
         assert told == len(script.commands)
         calls = len(re.findall(r"^[^#\n]*=\s*normalization\(", file.read_text(), re.MULTILINE))
         assert len(fate.normalizations) == calls
@@ -244,18 +244,24 @@ def test_commands_that_change_numerics_are_refused_together() -> None:
     with pytest.raises(NotBuiltYetError) as caught:
         fate.check()
     assert [d.where.split(":")[1] for d in caught.value.diagnostics] == ["1", "2"]
-    assert fate.supported == ("line 3: set_seed(seed=1)",)
+    assert fate.anyway == ("line 3: set_seed(seed=1): nothing here draws random numbers",)
 
 
-def test_asking_for_what_happens_anyway_is_supported() -> None:
+def test_asking_for_what_happens_anyway_is_said_to_be_so() -> None:
     text = (
-        "quantization_param({*}, precision_mode=a8_w8)\n"
-        "pre_quantization_optimization(equalization, policy=disabled)\n"
+        "quantization_param({*}, use_16bit_bias=True)\n"
+        "model_optimization_config(compression_params, auto_4bit_weights_ratio=0)\n"
         "pre_quantization_optimization(weights_clipping, layers={*}, mode=disabled)\n"
+        "quantization_param({*})\n"
     )
     fate = plan(parse_script(text))
-    assert len(fate.supported) == 3
-    assert not fate.warnings
+    assert [line.rpartition(": ")[2] for line in fate.anyway] == [
+        "biases have 32 bits, and no weight is clipped",
+        "all weights have 8 bits",
+        "they have 8 bits",
+        "it asks for nothing",
+    ]
+    assert not fate.warnings and not fate.supported
     fate.check()
 
 
@@ -265,7 +271,7 @@ def test_hints_are_ignored_and_improvements_warned_about() -> None:
     fate = plan(parse_script(text))
     assert len(fate.ignored) == 3
     assert [d.code for d in fate.warnings] == ["W-SCRIPT-NOT-BUILT"]
-    assert set(fate.as_dict()) == {"supported", "not_built_yet", "refused", "ignored_on_this_device"}
+    assert set(fate.as_dict()) == {"supported", "done_anyway", "not_built_yet", "refused", "ignored_on_this_device"}
 
 
 @pytest.mark.parametrize(
@@ -306,7 +312,7 @@ def test_every_argument_of_the_reference_is_known(reference: Path) -> None:
     for heading, body in re.findall(r"^\*\*`([a-z0-9_()]+)`\*\*\n((?:- .*\n)+)", text, re.MULTILINE):
         rule = RULES[heading]
         for key in re.findall(r"^- `([a-z0-9_]+)`", body, re.MULTILINE):
-            assert rule.keywords is None or key in rule.keywords, f"{heading}: {key}"
+            assert rule.keys is None or key in rule.keys, f"{heading}: {key}"
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -335,19 +341,28 @@ def test_unreadable_files_are_coded_errors(tmp_path: Path) -> None:
     ("text", "options"),
     [
         ("", {}),
-        ("model_optimization_flavor(optimization_level=0)", {"equalization": True, "bias_correction": False}),
+        (
+            "model_optimization_flavor(optimization_level=0)",
+            {"equalization": True, "bias_correction": False, "weight_rounding": False},
+        ),
         (
             "model_optimization_flavor(optimization_level=1, compression_level=0, batch_size=4)",
-            {"equalization": True, "bias_correction": True, "batch": 4},
+            {"equalization": True, "bias_correction": True, "weight_rounding": True, "batch": 4},
         ),
         (
             "model_optimization_flavor(optimization_level=-100)",
-            {"equalization": False, "bias_correction": False, "calibrator": "minmax"},
+            {
+                "equalization": False,
+                "bias_correction": False,
+                "weight_rounding": False,
+                "calibrator": "minmax",
+                "output_bits": 8,
+            },
         ),
         (
             "post_quantization_optimization(bias_correction, policy=enabled)\n"
             "model_optimization_flavor(optimization_level=0)",
-            {"equalization": True, "bias_correction": True},
+            {"equalization": True, "bias_correction": True, "weight_rounding": False},
         ),
         ("pre_quantization_optimization(equalization, policy=disabled)", {"equalization": False}),
         ("pre_quantization_optimization(equalization)", {"equalization": True}),
@@ -407,11 +422,15 @@ def test_parts_that_are_not_built_are_warned_about_once_per_command() -> None:
     fate = plan(
         parse_script(
             "model_optimization_flavor(optimization_level=4, compression_level=2)\n"
-            "post_quantization_optimization(bias_correction, layers={conv1})\n"
+            "performance_param(compiler_optimization_level=max, fps=3)\n"
         )
     )
     assert [d.code for d in fate.warnings] == ["W-SCRIPT-NOT-BUILT"] * 2
-    assert fate.optimization.options() == {"equalization": True, "bias_correction": True}
+    assert [d.rule.partition(" is not built")[0] for d in fate.warnings] == [
+        "model_optimization_flavor: optimization_level=4, compression_level=2",
+        "performance_param: compiler_optimization_level=max, fps=3",
+    ]
+    assert fate.optimization.options() == {"equalization": True, "bias_correction": True, "weight_rounding": True}
 
 
 def plan_text(text: str) -> ScriptPlan:
@@ -419,12 +438,12 @@ def plan_text(text: str) -> ScriptPlan:
 
 
 def test_batch_is_read_and_checked() -> None:
-    assert plan_text("performance_param(fps=3)").batch is None
+    assert plan_text("performance_param(fps=3)").compilation.options() == {}
     fate = plan_text("performance_param(optimize_for_batch=8)\nperformance_param(optimize_for_batch=16, fps=3)")
-    assert fate.batch == 16
+    assert fate.compilation.options() == {"batch": 16}
     assert len(fate.supported) == 1
-    assert [d.rule for d in fate.warnings] == [
-        "performance_param: fps is not built yet and is left out; optimize_for_batch is acted on"
+    assert [d.rule.partition(";")[0] for d in fate.warnings] == [
+        "performance_param: fps=3 is not built yet and is left out"
     ]
     for bad in ("0", "-1", "65537", "1.5", "True", "max", "[8]"):
         with pytest.raises(ScriptError, match="optimize_for_batch is out of range"):

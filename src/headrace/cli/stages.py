@@ -18,7 +18,6 @@ from headrace.errors import AccuracyError, Diagnostic, InputFileError, NotBuiltY
 if TYPE_CHECKING:
     from headrace.hn.outputs import Outputs
     from headrace.runner import ClientRunner
-    from headrace.script import ScriptPlan
 
 RANDOM_FRAMES = 64
 _ONNX = ".onnx"
@@ -118,36 +117,22 @@ def state_name(runner: ClientRunner) -> str:
 
 
 def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
-    """Loads a model script, and says what of it is not acted on."""
+    """Loads a model script, and says what of it is not acted on and what it drops."""
     if model_script is None:
         return
-    from headrace.script import OptimizationRequest, load_script, plan
+    import warnings
 
-    fate = plan(load_script(model_script))
-    fate.check()
-    for diagnostic in fate.warnings:
+    with warnings.catch_warnings(record=True) as dropped:
+        warnings.simplefilter("always")
+        change = runner.load_model_script(model_script)
+    for diagnostic in change.news.warnings:
         warn(f"{diagnostic.where}: {diagnostic.rule}")
-    if fate.ignored:
-        first = fate.ignored[0]
-        more = f" and {len(fate.ignored) - 1} more" if len(fate.ignored) > 1 else ""
-        warn(f"{model_script.name}: placement hints are ignored on this device: {first}{more}")
-    before = _script_plan(runner)
-    same = fate.normalizations in ((), before.normalizations)
-    same = same and fate.optimization in (OptimizationRequest(), before.optimization)
-    if state_name(runner) in _FROZEN and same:
-        # Loading another script starts again from the float network; nothing here asks for that. What steers only the
-        # compiler is added to the script that the network was quantised with.
-        if fate.batch not in (None, before.batch):
-            runner.load_model_script(str(model_script), append=True)
-        return
-    runner.load_model_script(str(model_script))
-
-
-def _script_plan(runner: ClientRunner) -> ScriptPlan:
-    """What the script that the network was quantised with asks for."""
-    from headrace.script import parse_script, plan
-
-    return plan(parse_script(runner.model_script))
+    if change.news.ignored:
+        first = change.news.ignored[0]
+        more = f" (and {len(change.news.ignored) - 1} more lines)" if len(change.news.ignored) > 1 else ""
+        warn(f"{model_script.name}: without effect on this device: {first}{more}")
+    for warning in dropped:
+        warn(str(warning.message))
 
 
 def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from headrace.compiler.codegen import constant_bytes, describe, generate
 from headrace.compiler.graph import Lowered, lower_network
 from headrace.compiler.join import narrow_joins
 from headrace.compiler.place import place
-from headrace.compiler.report import capacity_error, schedule_of, summary_of
+from headrace.compiler.report import RESOURCE_NAMES, capacity_error, schedule_of, summary_of
 from headrace.compiler.split import split_oversized
 from headrace.compiler.verify import verify
-from headrace.errors import Diagnostic, UsageError
+from headrace.errors import CapacityError, Diagnostic, UsageError
 from headrace.hef.container import write_hef
 from headrace.hn import Network
-from headrace.targets import Target
+from headrace.targets import Target, list_targets, load_target
 from headrace.timing import (
     Allocation,
     ContextPlan,
@@ -35,6 +35,7 @@ from headrace.timing.partition import FlowPlacer
 
 Progress = Callable[[int, int, str], None]  # done, total, what
 MAX_BATCH = 1 << 16
+CONTEXTS = (None, "one", "several")
 CROWDED = 2  # times its lower bound: a context so slow is compared with several
 
 
@@ -48,12 +49,17 @@ class CompileOptions:
         max_memory_utilization: of the memory units.
         batch: frames between two switches of context, for a network that needs several; more frames make reloading
             weights cheaper per frame and a single frame's answer later.
+        contexts: ``"one"``: a network that needs several is refused; ``"several"``: at least two, even where one would
+            do; None: as few as it takes, or several where these are faster.
+        contexts_where: what asked for that, for errors.
     """
 
     max_control_utilization: float = 1.0
     max_compute_utilization: float = 1.0
     max_memory_utilization: float = 1.0
     batch: int = 1
+    contexts: str | None = None
+    contexts_where: str = "compile options"
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -66,6 +72,9 @@ class CompileOptions:
         if type(self.batch) is not int or not 1 <= self.batch <= MAX_BATCH:
             rule, need = "the batch is out of range", f"a whole number, 1 … {MAX_BATCH}"
             raise UsageError(Diagnostic("E-COMPILE-OPTION", "compile options", rule, repr(self.batch)[:60], need))
+        if self.contexts not in CONTEXTS:
+            rule, need = "there is no such choice of contexts", ", ".join(map(repr, CONTEXTS))
+            raise UsageError(Diagnostic("E-COMPILE-OPTION", "compile options", rule, repr(self.contexts)[:60], need))
         if bad:
             got = ", ".join(f"{name} = {getattr(self, name)!r}" for name in bad)
             raise UsageError(
@@ -154,8 +163,12 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
     lowered, decisions = narrow_joins(lowered, target)
     flow = lowered.flow
     table = OptionTable([options_of(w, target) for w in flow.works])
+    if options.contexts == "several":
+        return _several(lowered, target, options, placer, table, decisions)
     result = one_context(flow, target, limits_of(target, flow, shares), placer(flow), table)
     if isinstance(result, Allocation):
+        if options.contexts == "one":
+            return lowered, _alone(lowered, result, options), decisions
         return lowered, _faster(lowered, result, target, options, placer), decisions
     whole = result
     lowered, splits = split_oversized(lowered, target, shares, table)
@@ -173,6 +186,8 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
             if isinstance(single, Shortage):
                 failing[work.name] = single
         raise capacity_error(whole, failing, lowered.flow, target, lowered.name, shares)
+    if options.contexts == "one":
+        raise _one_alone(whole, flow, target, lowered.name, options, len(plan.contexts))
     return lowered, plan, decisions
 
 
@@ -182,9 +197,75 @@ def _faster(
     """One context, unless it has to share controllers, or to save memory, so much that several are faster."""
     flow = lowered.flow
     weights = [constant_bytes(k) for k in lowered.kernels]
-    only = ContextPlan(0, len(flow.works), single, sum(weights), 0, 0, 0, 0)
-    one = Partition((only,), options.batch, single.lower_bound, 0, 1, False)
+    one = _alone(lowered, single, options)
     if single.period <= CROWDED * single.lower_bound:
         return one
     several = partition(flow, target, batch=options.batch, shares=options.shares, weights=weights, place=placer)
     return one if several is None or several.cycles >= options.batch * single.period else several
+
+
+def _alone(lowered: Lowered, single: Allocation, options: CompileOptions) -> Partition:
+    """One context as a sequence."""
+    size = sum(constant_bytes(kernel) for kernel in lowered.kernels)
+    only = ContextPlan(0, len(lowered.flow.works), single, size, 0, 0, 0, 0)
+    return Partition((only,), options.batch, single.lower_bound, 0, 1, False)
+
+
+def _several(
+    lowered: Lowered,
+    target: Target,
+    options: CompileOptions,
+    placer: FlowPlacer,
+    table: OptionTable,
+    decisions: list[dict[str, Any]],
+) -> tuple[Lowered, Partition, list[dict[str, Any]]]:
+    """The fastest sequence of two contexts or more, whether or not one would do."""
+    lowered, splits = split_oversized(lowered, target, options.shares, table)
+    lowered, joins = narrow_joins(lowered, target)
+    plan = partition(
+        lowered.flow,
+        target,
+        batch=options.batch,
+        shares=options.shares,
+        weights=[constant_bytes(k) for k in lowered.kernels],
+        place=placer,
+        table=None if splits else table,
+        least=2,
+    )
+    if plan is None:
+        rule, got = "the network cannot be cut into several contexts", f"{len(lowered.flow.works)} layers on the device"
+        levers = ("leave the line out: as few contexts as it takes",)
+        where = options.contexts_where
+        raise UsageError(Diagnostic("E-COMPILE-CONTEXTS", where, rule, got, "at least two layers that fit", levers))
+    return lowered, plan, decisions + splits + joins
+
+
+def _one_alone(
+    whole: Shortage, flow: Flow, target: Target, name: str, options: CompileOptions, needed: int
+) -> CapacityError:
+    """The capacity report of a network that may have one context, and has ``needed`` where that is left open."""
+    report = capacity_error(whole, {}, flow, target, name, options.shares).report
+    levers = (f"leave that out, or write mode=allowed: the network is then cut into {needed} contexts",)
+    for larger in map(load_target, list_targets()):
+        if larger.clusters > target.clusters:
+            limits = limits_of(larger, flow, options.shares)
+            if isinstance(one_context(flow, larger, limits, lambda u, r: place(u, flow, larger, r)), Allocation):
+                levers += (f"--hw-arch {larger.name}: there it fits one context",)
+    rule = f"one context is asked for ({options.contexts_where}), and the network needs more"
+    lacking = [
+        Diagnostic(
+            "E-COMPILE-CAPACITY",
+            f"{name} on {target.name}",
+            f"{rule} {RESOURCE_NAMES[row['resource']]} than one has",
+            str(row["need"]),
+            f"at most {row['have']}",
+            levers,
+        )
+        for row in report["resources"]
+        if row["exceeded"]
+    ]
+    if not lacking:
+        rule = f"one context is asked for ({options.contexts_where}); all sums fit, but the layers do not divide"
+        where, need = f"{name} on {target.name}", "resources side by side in each cluster"
+        lacking = [Diagnostic("E-COMPILE-PLACE", where, rule, f"{len(flow.works)} layers", need, levers)]
+    return CapacityError(lacking, report | {"levers": list(levers)})

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import need_memory_for_torch
 
 if TYPE_CHECKING:
-    from headrace.optimize.options import Clipping, OptimizeOptions, OptimizeResult
+    from headrace.optimize.options import Clipping, OptimizeOptions, OptimizeResult, OutputBits
     from headrace.optimize.pipeline import optimize, optimize_full_precision
 
 _HOMES = {
     "Clipping": "options",
     "OptimizeOptions": "options",
     "OptimizeResult": "options",
+    "OutputBits": "options",
     "optimize": "pipeline",
     "optimize_full_precision": "pipeline",
 }
-__all__ = ["Clipping", "OptimizeOptions", "OptimizeResult", "optimize", "optimize_full_precision"]
+__all__ = ["Clipping", "OptimizeOptions", "OptimizeResult", "OutputBits", "optimize", "optimize_full_precision"]
 
 
 def __getattr__(name: str) -> Any:

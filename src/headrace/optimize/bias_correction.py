@@ -34,9 +34,9 @@ IMPLAUSIBLE = 2.0
 Decision = dict[str, Any]
 
 
-def request(network: Network) -> Request:
-    """Sums per channel in front of the activation of every layer that has a bias to correct."""
-    return Request(moments=frozenset(layer.name for layer in network.of_kind(*KINDS)))
+def request(network: Network, alone: frozenset[str] = frozenset()) -> Request:
+    """Sums per channel in front of the activation of every layer that has a bias to correct and is not ``alone``."""
+    return Request(moments=frozenset(layer.name for layer in network.of_kind(*KINDS)) - alone)
 
 
 @dataclass

@@ -70,10 +70,10 @@ class Plan:
     after: float
 
 
-def sites(network: Network) -> list[Site]:
-    """Every place where channels can have copies, in network order."""
+def sites(network: Network, alone: frozenset[str] = frozenset()) -> list[Site]:
+    """Every place where channels can have copies, in network order, without the layers in ``alone``."""
     found = [_site(network, layer) for layer in network.of_kind("conv", "dense")]
-    return [site for site in found if site is not None]
+    return [s for s in found if s is not None and alone.isdisjoint((s.root, *s.along, *s.readers))]
 
 
 def _site(network: Network, root: Layer) -> Site | None:
@@ -117,13 +117,18 @@ def _macs(network: Network, layer: Layer) -> int:
     return definition.counts(definition.read(layer), network.input_shapes(layer), layer.output_shape).macs
 
 
-def plans(network: Network, tensors: Mapping[str, TensorQuantization], found: Mapping[str, Sensitivity]) -> list[Plan]:
+def plans(
+    network: Network,
+    tensors: Mapping[str, TensorQuantization],
+    found: Mapping[str, Sensitivity],
+    alone: frozenset[str] = frozenset(),
+) -> list[Plan]:
     """Which channels get how many copies: the most predicted noise per work first, until the work is spent.
 
     The mean of n copies of a root's channel has 1/n² of the rounding noise; of a channel copied along, whose copies
     differ in their input's rounding too, 1/n.
     """
-    places = [site for site in sites(network) if all(name in found for name in (site.root, *site.along))]
+    places = [site for site in sites(network, alone) if all(name in found for name in (site.root, *site.along))]
     left = MOST_WORK * sum(_macs(network, layer) for layer in network if layer.kind != "input_layer")
     least = LEAST_SHARE * sum(noise for _, noise in predicted_noise(found, tensors))
     own = [channel_noise(found[site.root], tensors[site.root]) for site in places]

@@ -60,18 +60,18 @@ class Plan:
         return self.before - self.after
 
 
-def candidates(network: Network) -> list[Layer]:
-    """Layers whose channels could have gains: weighted, with an activation that lets no factor pass."""
+def candidates(network: Network, alone: frozenset[str] = frozenset()) -> list[Layer]:
+    """Layers whose channels could have gains: weighted, with an activation that lets no factor pass; not ``alone``."""
     found: list[Layer] = []
     for layer in network.of_kind(*WEIGHTED):
-        if not (homogeneous(layer) or layer.quantization or has_meant_range(network, layer)):
+        if not (layer.name in alone or homogeneous(layer) or layer.quantization or has_meant_range(network, layer)):
             found.append(layer)
     return found
 
 
-def request(network: Network) -> Request:
+def request(network: Network, alone: frozenset[str] = frozenset()) -> Request:
     """Extremes per channel of every tensor, where there is a candidate."""
-    return Request(spans=frozenset(network.layers)) if candidates(network) else Request()
+    return Request(spans=frozenset(network.layers)) if candidates(network, alone) else Request()
 
 
 def plans(
@@ -79,6 +79,7 @@ def plans(
     statistics: Statistics,
     tensors: Mapping[str, TensorQuantization],
     found: Mapping[str, Sensitivity],
+    alone: frozenset[str] = frozenset(),
 ) -> list[Plan]:
     """Gains for the layers where they are predicted to pay, the most rewarding first.
 
@@ -87,15 +88,17 @@ def plans(
         statistics: with what :func:`request` asks for.
         tensors: quantisations without gains.
         found: sensitivities of the network.
+        alone: layers that are not touched.
     """
     possible: list[Plan] = []
-    for layer in candidates(network):
+    for layer in candidates(network, alone):
         if layer.name not in found or not _clamps_alike(network, layer, tensors[layer.name]):
             continue
         before = found[layer.name].noise(tensors[layer.name].scale)
         gain, after = best_gains(statistics.spans[layer.name], tensors[layer.name], found[layer.name])
         absorbed = absorb(network, layer, gain) if after < before else None
-        if absorbed is not None:
+        touched = {k.rpartition("/")[0] for k in absorbed.params} | set(absorbed.factors) if absorbed else set[str]()
+        if absorbed is not None and alone.isdisjoint(touched):
             possible.append(Plan(layer.name, gain, absorbed.dense, before, after))
     # What is left when all are applied decides which of them matter.
     left = sum(noise for _, noise in predicted_noise(found, tensors)) - sum(plan.gained for plan in possible)

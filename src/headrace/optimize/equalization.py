@@ -63,9 +63,13 @@ class Chain:
         return names
 
 
-def find_chains(network: Network) -> list[Chain]:
-    """Maximal chains, in network order; a layer begins or continues at most one."""
-    links = {link.first: link for layer in network.of_kind(*WEIGHTED) if (link := _link(network, layer)) is not None}
+def find_chains(network: Network, alone: frozenset[str] = frozenset()) -> list[Chain]:
+    """Maximal chains of layers outside ``alone``, in network order; a layer begins or continues at most one."""
+    links = {
+        link.first: link
+        for layer in network.of_kind(*WEIGHTED)
+        if (link := _link(network, layer)) is not None and alone.isdisjoint((link.first, *link.between, link.second))
+    }
     seconds = {link.second for link in links.values()}
     chains: list[Chain] = []
     for name in network.layers:
@@ -99,14 +103,18 @@ def _link(network: Network, layer: Layer) -> Link | None:
         current = user
 
 
-def request(network: Network) -> Request:
+def request(network: Network, alone: frozenset[str] = frozenset()) -> Request:
     """Extremes per channel of every tensor inside a chain."""
-    links = [link for chain in find_chains(network) for link in chain.links]
+    links = [link for chain in find_chains(network, alone) for link in chain.links]
     return Request(spans=frozenset(name for link in links for name in (link.first, *link.between)))
 
 
 def equalize(
-    network: Network, statistics: Statistics, data: Mapping[str, Array], frames: Sequence[int]
+    network: Network,
+    statistics: Statistics,
+    data: Mapping[str, Array],
+    frames: Sequence[int],
+    alone: frozenset[str] = frozenset(),
 ) -> tuple[Network, Statistics, list[Decision]]:
     """Equalise every chain for which it pays.
 
@@ -115,11 +123,12 @@ def equalize(
         statistics: with what :func:`request` asks for.
         data: calibration data.
         frames: numbers of frames to measure on, best first.
+        alone: layers that no chain may hold.
 
     Returns:
         A new network with the same meaning, its statistics, and a decision per chain.
     """
-    chains = find_chains(network)
+    chains = find_chains(network, alone)
     if not chains:
         return network, statistics, []
     samples = _samples(network, {network[chain.links[0].first].inputs[0] for chain in chains}, data, frames)

@@ -19,7 +19,11 @@ ROOM = 0.5
 
 
 def fit(
-    network: Network, statistics: Statistics, measure: Callable[[], Statistics], bytes_at_outputs: bool
+    network: Network,
+    statistics: Statistics,
+    measure: Callable[[], Statistics],
+    bytes_at_outputs: bool,
+    keep: frozenset[str] = frozenset(),
 ) -> tuple[Statistics, list[dict[str, Any]]]:
     """Fit the ranges of a prepared float network to its data.
 
@@ -28,6 +32,7 @@ def fit(
         statistics: of it, with what :func:`headrace.optimize.reach.request` asks for.
         measure: takes them again.
         bytes_at_outputs: the user asked for 8 bits there.
+        keep: layers that keep 8 bits.
 
     Returns:
         The statistics of the network as it is then, and one record per change.
@@ -37,15 +42,15 @@ def fit(
     if any(reach.reach_of(network[name]) is None for name in clamped):
         statistics = measure()
     reach.narrow(network, statistics)
-    records += meant.fit(network, statistics, bytes_at_outputs)
-    records += _widen_logits(network, statistics, scale_groups(network), clamped)
+    records += meant.fit(network, statistics, bytes_at_outputs, keep)
+    records += _widen_logits(network, statistics, scale_groups(network), clamped, keep)
     if records:
         check_network(network)
     return statistics, records
 
 
 def _widen_logits(
-    network: Network, statistics: Statistics, groups: ScaleGroups, clamped: set[str]
+    network: Network, statistics: Statistics, groups: ScaleGroups, clamped: set[str], keep: frozenset[str]
 ) -> list[dict[str, Any]]:
     """Sixteen bits for what softmax reads, where 8 would be too coarse or the tensor was clamped."""
     names = [name for name in reach.logits(network) if precision.bits_of(network[name]) == 8]
@@ -57,7 +62,8 @@ def _widen_logits(
     for name in chosen:
         group = [network[other] for other in members[groups.find(name)]]
         readers = [user for layer in group for user in network.users(layer.name)]
-        if any(layer.kind == "input_layer" for layer in group) or not all(map(precision.reads_wide, readers)):
+        fixed = any(layer.kind == "input_layer" or layer.name in keep for layer in group)
+        if fixed or not all(map(precision.reads_wide, readers)):
             continue
         low, high = statistics.ranges.output[name]
         room = ROOM * (max(high, 0.0) - min(low, 0.0))

@@ -59,23 +59,28 @@ class _Use:
         return [max(self.low, -size), min(self.high, size)]
 
 
-def fit(network: Network, statistics: Statistics, bytes_at_outputs: bool) -> list[dict[str, Any]]:
+def fit(
+    network: Network, statistics: Statistics, bytes_at_outputs: bool, keep: frozenset[str] = frozenset()
+) -> list[dict[str, Any]]:
     """Give precision hints to tensors whose data use less than a quarter of what their meaning allows.
 
     Args:
         network: prepared float network; its layers' hints change, and layers that make 8 bits of 16 are put in.
         statistics: of it; ranges of the new layers are added.
         bytes_at_outputs: the user asked for 8 bits there.
+        keep: layers that keep 8 bits.
 
     Returns:
         One record per tensor.
     """
     records: list[dict[str, Any]] = []
+    if bytes_at_outputs:
+        keep |= {layer.name for layer in network.output_layers}
     for layer in network:
         use = _use(network, statistics, layer)
         if use is None:
             continue
-        wide, narrow = _readers(network, layer.name, bytes_at_outputs)
+        wide, narrow = _readers(network, layer.name, keep)
         record: dict[str, Any] = {"pass": "fit-meant-range", "layer": layer.name, "measured": use.measured}
         if wide:
             set_hint(layer, bits=WIDE, range=use.range(use.room.wide))
@@ -100,22 +105,24 @@ def _use(network: Network, statistics: Statistics, layer: Layer) -> _Use | None:
     return use if 0.0 < measured < ENOUGH * use.whole else None
 
 
-def _readers(network: Network, name: str, bytes_at_outputs: bool) -> tuple[list[Layer], list[Layer]]:
+def _readers(network: Network, name: str, keep: frozenset[str]) -> tuple[list[Layer], list[Layer]]:
     """Direct readers that can take 16 bits, with all that reads what they move; and the others."""
+    if name in keep:
+        return [], network.users(name)
     wide: list[Layer] = []
     narrow: list[Layer] = []
     for user in network.users(name):
-        (wide if _takes_wide(network, user, bytes_at_outputs) else narrow).append(user)
+        (wide if _takes_wide(network, user, keep) else narrow).append(user)
     return wide, narrow
 
 
-def _takes_wide(network: Network, reader: Layer, bytes_at_outputs: bool) -> bool:
-    if reader.kind == "output_layer":
-        return not bytes_at_outputs
+def _takes_wide(network: Network, reader: Layer, keep: frozenset[str]) -> bool:
+    if reader.kind == "output_layer" or reader.name in keep:
+        return reader.name not in keep
     rule = definition_of(reader.kind).scale_rule
     if rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
         beside = [network[name] for name in reader.inputs]
-        moved = all(_takes_wide(network, user, bytes_at_outputs) for user in network.users(reader.name))
+        moved = all(_takes_wide(network, user, keep) for user in network.users(reader.name))
         return moved and all(layer.kind != "input_layer" for layer in beside)
     return reads_wide(reader)
 

@@ -15,6 +15,8 @@ Progress = Callable[[int, int, str], None]
 
 
 CALIBRATORS = ("auto", "minmax", "percentile", "mse")
+#: Algorithms that can be told to leave layers alone.
+PER_LAYER = ("addition_fusing", "equalization", "weight_rounding", "bias_correction")
 CLIPPING_MODES = ("percentile", "percentile_force", "manual", "disabled")
 
 
@@ -49,6 +51,21 @@ class Clipping:
 
 
 @dataclass(frozen=True)
+class OutputBits:
+    """The bits of some layers' outputs, as the user asked for them.
+
+    Attributes:
+        layers: names of layers; ``*`` and ``?`` match as in file names.
+        bits: 8 or 16.
+        where: what asked, for errors.
+    """
+
+    layers: tuple[str, ...]
+    bits: int
+    where: str = "option bits"
+
+
+@dataclass(frozen=True)
 class OptimizeOptions:
     """Options of :func:`headrace.optimize.optimize`.
 
@@ -67,10 +84,14 @@ class OptimizeOptions:
             which takes the one whose outputs are nearest to float on calibration frames.
         percentiles: per cent (low, high) for ``"percentile"``.
         clippings: ranges asked for by layer; later ones win.
+        bits: widths asked for by layer; later ones win. Eight keeps a layer's output from being widened by measurement.
+        addition_fusing: let a sum join the convolution in front of it.
         equalization: move scale between neighbouring layers, chain by chain, and give channels gains behind
             activations that let no factor pass, where it lowers the measured error.
         weight_rounding: round weights for the sums they make instead of each to the nearest.
         bias_correction: take the mean shift of quantisation off the biases.
+        no_addition_fusing, no_equalization, no_weight_rounding, no_bias_correction: names of layers that the algorithm
+            leaves alone.
     """
 
     min_snr: float = 10.0
@@ -87,6 +108,12 @@ class OptimizeOptions:
     equalization: bool = True
     weight_rounding: bool = True
     bias_correction: bool = True
+    bits: tuple[OutputBits, ...] = ()
+    addition_fusing: bool = True
+    no_addition_fusing: tuple[str, ...] = ()
+    no_equalization: tuple[str, ...] = ()
+    no_weight_rounding: tuple[str, ...] = ()
+    no_bias_correction: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the result, as JSON data."""
@@ -98,9 +125,12 @@ class OptimizeOptions:
             "calibrator": self.calibrator,
             "percentiles": list(self.percentiles),
             "clippings": [{"layers": list(c.layers), "mode": c.mode, "values": list(c.values)} for c in self.clippings],
+            "bits": [{"layers": list(b.layers), "bits": b.bits} for b in self.bits],
+            "addition_fusing": self.addition_fusing,
             "equalization": self.equalization,
             "weight_rounding": self.weight_rounding,
             "bias_correction": self.bias_correction,
+            "left_alone": {name: list(getattr(self, f"no_{name}")) for name in PER_LAYER},
         }
 
     def check(self) -> None:
@@ -126,6 +156,7 @@ class OptimizeOptions:
         need(self.output_bits in (None, 8, 16), "output_bits", "8, 16 or None")
         need(self.threads is None or 1 <= self.threads <= 1024, "threads", "1 … 1024")
         need(self.snr_frames >= 1, "snr_frames", "≥ 1")
+        need(all(request.bits in (8, 16) for request in self.bits), "bits", "8 or 16 for every layer")
         low, high = self.percentiles
         need(0 <= low < high <= 100, "percentiles", "0 ≤ low < high ≤ 100")
         if self.calibrator not in CALIBRATORS:

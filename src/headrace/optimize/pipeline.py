@@ -19,13 +19,14 @@ from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.gate import Gate, check
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
 from headrace.optimize.ranges import insert_rescales, scale_groups
-from headrace.optimize.search import Search, check_same_meaning, resolve_clippings
+from headrace.optimize.requests import resolve_requests, wide_groups
+from headrace.optimize.search import Search, check_same_meaning
 from headrace.optimize.snr import Comparison, measure
 from headrace.optimize.statistics import Ranges, Request, Statistics, collect, evenly_spread
 from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
 from headrace.passes.insert_normalization import InsertNormalization
-from headrace.passes.preparation import PREPARATION
+from headrace.passes.preparation import preparation
 
 CHECK_FRAMES = 4
 
@@ -54,17 +55,21 @@ def optimize(
     options = options or OptimizeOptions()
     options.check()
     _check_float(network)
-    clippings = resolve_clippings(network, options.clippings)
+    requests = resolve_requests(network, options)
     data, frames = _select(network, calibration, options)
     warnings = range_notes(network, data, frames)
-    prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()})
+    apart = requests.left_alone["addition_fusing"] if options.addition_fusing else frozenset(network.layers)
+    prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()}, apart)
+    requests = requests.moved(records)
     check_freezable(prepared)
     _joined_scales(prepared, records)
-    wanted = calibrators.request(prepared, options.calibrator, clippings)
+    wide_groups(prepared, scale_groups(prepared), requests)
+    wanted = calibrators.request(prepared, options.calibrator, requests.clippings)
     wanted |= parts.request(prepared) | offsets.request(prepared) | reach.request(prepared)
     if options.equalization:
-        wanted |= equalization.request(prepared) | channel_scales.request(prepared)
-    statistics, fitted = _fitted(prepared, data, frames, options, progress, wanted)
+        alone = requests.not_scaled
+        wanted |= equalization.request(prepared, alone) | channel_scales.request(prepared, alone)
+    statistics, fitted = _fitted(prepared, data, frames, options, progress, wanted, requests.narrow)
     records += fitted
     centred = offsets.centre(prepared, statistics)
     if centred:  # the tensors before those outputs have other values now
@@ -72,7 +77,7 @@ def optimize(
         statistics = collect(prepared, data, frames, options, progress, wanted, "calibrating about offsets")
     groups = scale_groups(prepared)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
-    search = Search(prepared, statistics, data, frames, groups, raw, clippings, options, progress)
+    search = Search(prepared, statistics, data, frames, groups, raw, requests, options, progress)
     trial, decisions = search.run()
     for layer in trial.quantized.input_layers:
         store_calibrated_range(layer, *trial.statistics.ranges.output[layer.name])
@@ -106,8 +111,8 @@ def optimize_full_precision(network: Network, commands: Sequence[Any] = ()) -> t
 
     Args:
         network: float network; unchanged.
-        commands: objects with ``mean``, ``std`` and ``input_layer`` (``None``: every input), e.g. the
-            ``normalizations`` of :class:`headrace.script.plan.ScriptPlan`.
+        commands: objects with ``mean``, ``std``, ``input_layer`` (``None``: every input) and, where the new layers have
+            names of their own, ``names``; e.g. the ``normalizations`` of :class:`headrace.script.plan.ScriptPlan`.
 
     Returns:
         The new network and one record per change.
@@ -115,21 +120,30 @@ def optimize_full_precision(network: Network, commands: Sequence[Any] = ()) -> t
     changed = network.clone()
     passes: list[Pass] = []
     for command in commands:
-        names = [command.input_layer] if command.input_layer is not None else [x.name for x in network.input_layers]
-        passes += [InsertNormalization(tuple(command.mean), tuple(command.std), name) for name in names]
+        inputs = [command.input_layer] if command.input_layer is not None else [x.name for x in network.input_layers]
+        names: list[str | None] = list(getattr(command, "names", ())) or [None] * len(inputs)
+        if len(names) != len(inputs):
+            rule, need = "normalization has another number of names than of inputs", f"{len(inputs)} names, or none"
+            raise UsageError(Diagnostic("E-NORMALIZATION", network.name, rule, f"{len(names)} names", need))
+        mean, std = tuple(command.mean), tuple(command.std)
+        passes += [InsertNormalization(mean, std, x, name) for x, name in zip(inputs, names, strict=True)]
     records = run_passes(changed, passes)
     changed.net_params["stage"] = "fp_optimized"
     return changed, records
 
 
-def prepare(network: Network, frames: Mapping[str, Array]) -> tuple[Network, list[dict[str, Any]]]:
+def prepare(
+    network: Network, frames: Mapping[str, Array], apart: frozenset[str] = frozenset()
+) -> tuple[Network, list[dict[str, Any]]]:
     """Rewrite a copy of the network into layers with an integer form, and prove on real frames that it means the same.
+
+    Sums named in ``apart`` stay layers of their own.
 
     Raises:
         InternalError: an output changed by more than rounding (below 60 dB).
     """
     prepared = network.clone()
-    records = run_passes(prepared, PREPARATION)
+    records = run_passes(prepared, preparation(apart))
     if records:
         check_same_meaning(network, prepared, frames, "the preparation passes changed the network's result")
     return prepared, records
@@ -182,6 +196,7 @@ def _fitted(
     options: OptimizeOptions,
     progress: Progress | None,
     wanted: Request,
+    keep: frozenset[str],
 ) -> tuple[Statistics, list[dict[str, Any]]]:
     """Statistics of the prepared network, whose ranges are fitted to them; proved on real frames to mean the same."""
 
@@ -195,7 +210,7 @@ def _fitted(
         check_network(prepared)
         statistics = measure_again()
     before = prepared.clone()
-    statistics, records = fitting.fit(prepared, statistics, measure_again, options.output_bits == 8)
+    statistics, records = fitting.fit(prepared, statistics, measure_again, options.output_bits == 8, keep)
     if records:
         head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
         check_same_meaning(before, prepared, head, "fitting ranges to the data changed the network's result")

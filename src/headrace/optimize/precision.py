@@ -36,15 +36,23 @@ _READS_WIDE = ("ew_add", "ew_sub", "ew_mult", "activation", "output_layer")
 
 
 def candidates(
-    network: Network, groups: ScaleGroups, tensors: Mapping[str, TensorQuantization], inner: bool = False
+    network: Network,
+    groups: ScaleGroups,
+    tensors: Mapping[str, TensorQuantization],
+    inner: bool = False,
+    narrow: frozenset[str] = frozenset(),
 ) -> list[list[str]]:
     """Scale groups of 8 bits whose readers can all read 16: those at graph outputs or in front of a softmax, or, with
     ``inner``, the others.
+
+    Groups with a member in ``narrow`` stay as they are.
     """
     found: list[list[str]] = []
     for names in groups.members().values():
         members = [network[name] for name in names]
         if tensors[names[0]].bits != 8 or any(layer.kind == "input_layer" for layer in members):
+            continue
+        if not narrow.isdisjoint(names):
             continue
         readers = [user for layer in members for user in network.users(layer.name)]
         ends = any(layer.kind == "output_layer" for layer in members) or any(_is_softmax(user) for user in readers)
@@ -63,6 +71,18 @@ def worthwhile(
 def bits_of(layer: Layer) -> int:
     """The bits that a prepared layer's hints ask for."""
     return int((layer.quantization or {}).get("precision", {}).get("bits", 8))
+
+
+def cannot_widen(network: Network, names: list[str]) -> str | None:
+    """Why a scale group cannot have 16 bits; ``None`` where it can."""
+    members = [network[name] for name in names]
+    for layer in members:
+        if layer.kind == "input_layer":
+            return f"its scale is that of the network's input {layer.name!r}"
+        for user in network.users(layer.name):
+            if not reads_wide(user):
+                return f"{user.name!r} ({user.kind}) reads it, and reads 8 bits"
+    return None
 
 
 def _is_softmax(layer: Layer) -> bool:

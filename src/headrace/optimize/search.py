@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from headrace.optimize import (
     rounding,
 )
 from headrace.optimize.calibrators import Calibrator
-from headrace.optimize.options import Clipping, OptimizeOptions, Progress
+from headrace.optimize.options import OptimizeOptions, Progress
 from headrace.optimize.ranges import ScaleGroups, tensor_quantizations
+from headrace.optimize.requests import Requests, wide_groups
 from headrace.optimize.rounding import Rounder, second_moments
 from headrace.optimize.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.snr import float_snr_db
@@ -50,7 +50,7 @@ class Search:
         frames: how many of them count.
         groups: tensors that share a scale.
         raw: input layers that take raw bytes.
-        clippings: layer name → range asked for.
+        requests: what was asked of single layers.
         options: the user's.
         progress: called with (done, total, text).
     """
@@ -61,7 +61,7 @@ class Search:
     frames: int
     groups: ScaleGroups
     raw: Mapping[str, bool]
-    clippings: Mapping[str, Clipping]
+    requests: Requests
     options: OptimizeOptions
     progress: Progress | None
 
@@ -88,7 +88,7 @@ class Search:
         return best, decisions
 
     def _freeze(self, network: Network, statistics: Statistics, mode: str, label: str) -> Trial:
-        calibrator = Calibrator(mode, self.options.percentiles, self.clippings, statistics.histograms)
+        calibrator = Calibrator(mode, self.options.percentiles, self.requests.clippings, statistics.histograms)
         bits = self.options.activation_bits
         tensors = tensor_quantizations(
             network, self.groups, statistics.ranges, self.raw, bits, calibrator, statistics.spans
@@ -124,14 +124,16 @@ class Search:
     def _widen(self, best: Trial, decisions: Decisions) -> Trial:
         """Sixteen bits for operands of sums, then for outputs and logits (:mod:`headrace.optimize.precision`)."""
         asked = self.options.output_bits
+        best = self._widen_as_asked(best, decisions)
         if asked == 8:
             return best
-        inner = precision.candidates(best.prepared, self.groups, best.tensors, inner=True)
+        narrow = self.requests.narrow
+        inner = precision.candidates(best.prepared, self.groups, best.tensors, inner=True, narrow=narrow)
         if inner:
             inner = precision.worthwhile(self.sensitivities(best.prepared), best.tensors, inner)
         if inner:
             best = self._try_wide(best, inner, decisions)
-        chosen = precision.candidates(best.prepared, self.groups, best.tensors)
+        chosen = precision.candidates(best.prepared, self.groups, best.tensors, narrow=narrow)
         return self._try_wide(best, chosen, decisions) if chosen else best
 
     def _try_wide(self, best: Trial, chosen: list[list[str]], decisions: Decisions) -> Trial:
@@ -150,12 +152,25 @@ class Search:
         )
         return trial if taken else best
 
+    def _widen_as_asked(self, best: Trial, decisions: Decisions) -> Trial:
+        """Sixteen bits where the user wants them, whatever they bring."""
+        wanted = wide_groups(best.prepared, self.groups, self.requests)
+        narrow = [names for names in wanted if best.tensors[names[0]].bits == 8]
+        if not narrow:
+            return best
+        tensors = precision.apply(best.prepared, self.groups, best.tensors, narrow)
+        label = "precision asked for"
+        trial = self.judge.freeze(label, best.prepared, best.statistics, tensors, best.moments)
+        decisions.append(decision(precision.NAME, True, best, trial, f"{len(narrow)} groups of tensors: {label}"))
+        return trial
+
     def _scale_channels(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
         """Gains for channels (:mod:`headrace.optimize.channel_scales`): all plans, or those without weight noise."""
-        if not channel_scales.candidates(self.prepared):
+        alone = self.requests.not_scaled
+        if not channel_scales.candidates(self.prepared, alone):
             return best
         found = self.sensitivities(self.prepared)
-        plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, found)
+        plans = channel_scales.plans(self.prepared, self.statistics, best.tensors, found, alone)
         kept: tuple[Trial, list[channel_scales.Plan]] = (best, [])
         for chosen in _sets(plans):
             if kept[1]:
@@ -181,14 +196,14 @@ class Search:
         """Statistics derived for a rescaled network; histograms, where there are any, are taken anew."""
         if not statistics.histograms:
             return statistics
-        wanted = calibrators.request(network, self.options.calibrator, self.clippings)
+        wanted = calibrators.request(network, self.options.calibrator, self.requests.clippings)
         seen = collect(network, self.data, self.frames, self.options, self.progress, wanted, "rescaled")
         statistics.ranges, statistics.histograms = seen.ranges, seen.histograms
         return statistics
 
     def _equalize(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
         network, statistics, chains = equalization.equalize(
-            self.prepared, self.statistics, self.data, self.judge.frames
+            self.prepared, self.statistics, self.data, self.judge.frames, self.requests.not_scaled
         )
         decisions += chains
         if not any(chain["accepted"] for chain in chains):
@@ -213,9 +228,10 @@ class Search:
 
     def _copy_channels(self, best: Trial, decisions: Decisions) -> Trial:
         """Copies of the channels whose rounding decides noisy outputs (:mod:`headrace.optimize.channel_copies`)."""
-        if best.score >= channel_copies.NOISY_DB or not channel_copies.sites(best.prepared):
+        alone = self.requests.not_scaled
+        if best.score >= channel_copies.NOISY_DB or not channel_copies.sites(best.prepared, alone):
             return best
-        plans = channel_copies.plans(best.prepared, best.tensors, self.sensitivities(best.prepared))
+        plans = channel_copies.plans(best.prepared, best.tensors, self.sensitivities(best.prepared), alone)
         if not plans:
             return best
         network, statistics = channel_copies.apply(best.prepared, best.statistics, plans)
@@ -233,7 +249,7 @@ class Search:
         return trial if taken else best
 
     def _correct(self, best: Trial, decisions: Decisions) -> Trial:
-        wanted = bias_correction.request(best.prepared)
+        wanted = bias_correction.request(best.prepared, self.requests.left_alone["bias_correction"])
         if not self.options.bias_correction or not wanted.moments:
             return best
         data, frames = self.judge.data, len(self.judge.frames)
@@ -253,7 +269,8 @@ class Search:
         moments = second_moments(network, self.judge.data, numbers, self.options, self.progress)
         if not moments:
             return best
-        rounders = {name: Rounder(value) for name, value in moments.items()}
+        alone = self.requests.left_alone["weight_rounding"]
+        rounders = {name: Rounder(value) for name, value in moments.items() if name not in alone}
         label = "weight rounding"
         trial = self.judge.freeze(label, network, best.statistics, best.tensors, best.moments, rounders)
         taken = trial.better_than(best, rounding.LEAST_GAIN_DB)
@@ -270,27 +287,6 @@ def _sets(plans: list[channel_scales.Plan]) -> list[list[channel_scales.Plan]]:
     """Sets of plans to try in turn until one is kept: all, then those whose readers lose no precision of weights."""
     free = [plan for plan in plans if not plan.dense]
     return [chosen for chosen in (plans, free) if chosen and (chosen is plans or len(free) < len(plans))]
-
-
-def resolve_clippings(network: Network, clippings: Sequence[Clipping]) -> dict[str, Clipping]:
-    """Layer name → the last clipping that names it.
-
-    Raises:
-        UsageError: a name that is no pattern fits no layer.
-    """
-    found: dict[str, Clipping] = {}
-    for clipping in clippings:
-        for pattern in clipping.layers:
-            if any(c in pattern for c in "*?["):
-                names = [
-                    layer.name
-                    for layer in network
-                    if fnmatch.fnmatchcase(layer.name, pattern) or fnmatch.fnmatchcase(layer.short_name, pattern)
-                ]
-            else:
-                names = [network.find(pattern).name]
-            found.update(dict.fromkeys(names, clipping))
-    return found
 
 
 def check_same_meaning(before: Network, after: Network, frames: Mapping[str, Array], rule: str) -> None:

@@ -20,14 +20,18 @@ class FuseElementwiseAdd(Pass):
     The convolution is the operand's producer that nobody else reads, has no activation and no residual yet, and
     gives the sum's shape; of two candidates, the one later in topological order. Logits plus a mask stay a sum: what
     softmax tells apart of each of the two decides its range (optimize/reach.py).
+
+    Attributes:
+        apart: sums that stay layers of their own.
     """
 
     name: ClassVar[str] = "fuse-elementwise-add"
+    apart: frozenset[str] = frozenset()
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
         for add in network.of_kind("ew_add"):
-            convolution = self._candidate(network, add)
+            convolution = None if add.name in self.apart else self._candidate(network, add)
             if convolution is not None:
                 self._fuse(network, convolution, add)
                 records.append({"layer": add.name, "into": convolution.name})

@@ -22,12 +22,14 @@ class InsertNormalization(Pass):
         mean: one value per channel, or one for all.
         std: as ``mean``; not zero.
         input_layer: HN or source name of the input; may be left out when the network has one input.
+        layer_name: of the new layer, with or without the network's name; ``None``: the next free ``normalization<N>``.
     """
 
     name: ClassVar[str] = "insert-normalization"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     input_layer: str | None = None
+    layer_name: str | None = None
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         source = self._source(network)
@@ -57,11 +59,21 @@ class InsertNormalization(Pass):
                     "one normalization per input",
                 )
             )
-        layer = Layer(fresh_name(network, "normalization"), "normalization", [source.name], {}, source.output_shape)
+        layer = Layer(self._name(network), "normalization", [source.name], {}, source.output_shape)
         params = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
         network.insert_after(source.name, layer, params)
         network.redirect(source.name, layer.name, users)
         return [{"layer": layer.name, "input": source.name, "mean": list(mean), "std": list(std)}]
+
+    def _name(self, network: Network) -> str:
+        if self.layer_name is None:
+            return fresh_name(network, "normalization")
+        name = self.layer_name if "/" in self.layer_name else f"{network.name}/{self.layer_name}"
+        if name in network.layers or not name.startswith(f"{network.name}/"):
+            rule = "the name is taken" if name in network.layers else "the name belongs to another network"
+            need = f"a name that no layer of {network.name!r} has"
+            raise UsageError(Diagnostic("E-NORMALIZATION", network.name, rule, repr(self.layer_name[:80]), need))
+        return name
 
     def _source(self, network: Network) -> Layer:
         inputs = network.input_layers

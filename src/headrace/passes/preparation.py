@@ -9,4 +9,10 @@ from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.passes.split_affine import SplitAffine
 
-PREPARATION: tuple[Pass, ...] = (DecomposeMatmul(), DecomposeSoftmax(), SplitAffine(), FuseElementwiseAdd())
+
+def preparation(apart: frozenset[str] = frozenset()) -> tuple[Pass, ...]:
+    """The passes in order; the sums named in ``apart`` join no convolution."""
+    return (DecomposeMatmul(), DecomposeSoftmax(), SplitAffine(), FuseElementwiseAdd(apart))
+
+
+PREPARATION: tuple[Pass, ...] = preparation()

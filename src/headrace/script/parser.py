@@ -60,6 +60,8 @@ class Command:
         line: line of the statement, from 1.
         column: column of the command's name, from 1.
         argument_columns: (line, column) of each key, for diagnostics.
+        value_columns: (line, column) of each value without a key, for diagnostics.
+        source: the script it stands in.
     """
 
     name: str
@@ -72,6 +74,34 @@ class Command:
     argument_columns: dict[str, tuple[int, int]] = field(
         default_factory=dict[str, tuple[int, int]], compare=False, repr=False
     )
+    value_columns: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    source: SourceText | None = field(default=None, compare=False, repr=False)
+
+    def diagnostic(
+        self,
+        rule: str,
+        need: str = "",
+        levers: tuple[str, ...] = (),
+        code: str = "E-SCRIPT-VALUE",
+        at: tuple[int, int] | None = None,
+    ) -> Diagnostic:
+        """A problem at the command, or at a place inside it (line, column)."""
+        line, column = at or (self.line, self.column)
+        return (self.source or SourceText("", "model script")).diagnostic(line, column, rule, need, levers, code)
+
+    def where(self, key: str = "") -> str:
+        """``file:line:column`` of the command, or of one of its keys."""
+        line, column = self.argument_columns.get(key, (self.line, self.column))
+        return f"{self.source.name if self.source else 'model script'}:{line}:{column}"
+
+    def place_of(self, word: str, value: int | str) -> tuple[int, int]:
+        """(line, column) of a word inside one of the command's values: the number of a value, or its key."""
+        if isinstance(value, str):
+            line, column = self.argument_columns.get(value, (self.line, self.column))
+        else:
+            line, column = self.value_columns[value] if value < len(self.value_columns) else (self.line, self.column)
+        found = self.source.find(word, line, column) if self.source else None
+        return found or (line, column)
 
 
 @dataclass(frozen=True)
@@ -80,6 +110,11 @@ class Script:
 
     source: SourceText = field(compare=False, repr=False)
     commands: tuple[Command, ...] = ()
+
+    def followed_by(self, other: Script) -> Script:
+        """Both scripts as one; commands keep the places they have in their own files."""
+        text = f"{self.source.text.rstrip()}\n{other.source.text}" if self.commands else other.source.text
+        return Script(SourceText(text, other.source.name), self.commands + other.commands)
 
 
 def parse_script(text: str, name: str = "model script") -> Script:
@@ -190,7 +225,9 @@ class _Statement:
         positional: list[Value] = []
         keyword: dict[str, Value] = {}
         places: dict[str, tuple[int, int]] = {}
+        columns: list[tuple[int, int]] = []
         while not self._at(")"):
+            columns.append((self._token.line, self._token.column))
             self._argument(positional, keyword, places)
             if self._at(","):
                 self._advance()
@@ -198,7 +235,10 @@ class _Statement:
                 raise self._problem("two arguments have no comma between them", "',' or ')'")
         self._advance()
         column = called.column + len(called.text) - len(name)
-        return Command(name, handle, targets, tuple(positional), keyword, line, column, places)
+        # Values without a key stand first.
+        values = tuple(columns[: len(positional)])
+        source = self._source
+        return Command(name, handle, targets, tuple(positional), keyword, line, column, places, values, source)
 
     def _argument(self, positional: list[Value], keyword: dict[str, Value], places: dict[str, tuple[int, int]]) -> None:
         token = self._token

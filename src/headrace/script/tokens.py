@@ -8,6 +8,7 @@ enumeration value or a number: names hold ``/`` (scope), ``.`` (``net_1.6gf/conv
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ MAX_TOKEN_LENGTH = 4096
 MAX_SET_LENGTH = 65536
 MAX_NESTING = 16
 _CONTEXT_COLUMNS = 72
+_LINES_SEARCHED = 64
 
 Kind = Literal["word", "string", "set", "punctuation", "newline", "end"]
 _WORD_EXTRA = frozenset("_./-+:$")
@@ -68,6 +70,15 @@ class SourceText:
         caret = " " * (8 + len(before) + column - 1 - start) + "^"
         got = f"{before}{part}{after}\n{caret}"
         return Diagnostic(code or "E-SCRIPT-SYNTAX", f"{self.name}:{line}:{column}", rule, got, need, levers)
+
+    def find(self, word: str, line: int, column: int) -> tuple[int, int] | None:
+        """Where a word stands next, from a place on and within a few lines; None when it does not."""
+        pattern = re.compile(rf"(?<![\w./-]){re.escape(word)}(?![\w/])")
+        for number in range(line, min(line + _LINES_SEARCHED, len(self.lines) + 1)):
+            found = pattern.search(self.lines[number - 1], column - 1 if number == line else 0)
+            if found:
+                return number, found.start() + 1
+        return None
 
     def problem(
         self, line: int, column: int, rule: str, need: str = "", levers: tuple[str, ...] = ()

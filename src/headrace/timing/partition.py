@@ -77,7 +77,9 @@ class _Partitioner:
         weights: Sequence[int],
         place: FlowPlacer | None,
         table: OptionTable | None,
+        least: int = 1,
     ) -> None:
+        self.least = least
         self.flow, self.target, self.shares, self.batch, self.place = flow, target, shares, batch, place
         self.table = table or OptionTable([options_of(w, target) for w in flow.works])
         unusable = self.table.cycles >= OptionTable.NEVER
@@ -253,6 +255,8 @@ class _Search:
         bounds: dict[tuple[int, int], Bound] = {}
         for i, start in enumerate(self.points):
             for end in self.points[i + 1 :]:
+                if self.work.least > 1 and (start, end) == (self.points[0], self.points[-1]):
+                    continue
                 value = self.work.bound(start, end)
                 if value is not None:
                     bounds[start, end] = value
@@ -366,6 +370,7 @@ def partition(
     weights: Sequence[int] | None = None,
     place: FlowPlacer | None = None,
     table: OptionTable | None = None,
+    least: int = 1,
 ) -> Partition | None:
     """The cheapest sequence of contexts, or ``None`` when there is none (a single work does not fit).
 
@@ -377,9 +382,12 @@ def partition(
         weights: bytes loaded with each work; by default its parameters.
         place: gives the placer of a part of the flow.
         table: the options of its works, where they are known already.
+        least: fewest contexts, 1 or 2.
     """
+    if len(flow.works) < least:
+        return None
     sizes = [w.weight_bytes for w in flow.works] if weights is None else weights
-    work = _Partitioner(flow, target, shares, batch, sizes, place, table)
+    work = _Partitioner(flow, target, shares, batch, sizes, place, table, least)
     if any(not options for options in work.table.options):
         return None
     points = work.candidates()
