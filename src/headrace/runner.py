@@ -10,9 +10,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import Enum
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from headrace.errors import (
     AccuracyError,
     Diagnostic,
     HeadraceError,
-    InputFileError,
     NotBuiltYetError,
     UsageError,
     unknown_name,
@@ -33,7 +31,7 @@ from headrace.errors import (
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive, State
 from headrace.script import Change, Script, ScriptPlan, load_script, merge, parse_script, plan, resolve
-from headrace.targets import Target, list_targets, load_target, target_of
+from headrace.targets import Target, archived_target, is_built_in, list_targets, load_target
 
 if TYPE_CHECKING:
     from headrace.frontends.parse import ParseResult
@@ -295,22 +293,7 @@ class ClientRunner:
 
     def _forget(self, from_stage: str) -> None:
         """Drop what later stages made, because an earlier one changed."""
-        a = self.archive
-        if from_stage == "fp_optimized":
-            a.fp_optimized, a.state = None, State.HAILO_MODEL
-        if from_stage in ("fp_optimized", "quantized"):
-            a.quantized = None
-            a.state = State.FP_OPTIMIZED_MODEL if a.fp_optimized is not None else State.HAILO_MODEL
-            a.reports.pop("optimize", None)
-        a.hef = None
-        for report in ("compile", "schedule", "timing"):
-            a.reports.pop(report, None)
-        if a.state == State.COMPILED_MODEL:
-            a.state = State.QUANTIZED_MODEL
-        keep = {"fp_optimized": ("parse",), "quantized": ("parse", "optimize_full_precision")}.get(
-            from_stage, ("parse", "optimize_full_precision", "optimize")
-        )
-        a.history = [h for h in a.history if h.get("stage") in keep]
+        archive.forget(self.archive, from_stage)
         self._quantized_executor = None
 
     # --- optimise ------------------------------------------------------------------------------------------------
@@ -594,7 +577,8 @@ class ClientRunner:
 
         loaded = archive.load(har)
         check_archive(loaded)
-        target = self._target or _target_of_archive(loaded, str(har))
+        own = loaded.reports.get("target")
+        target = self._target or archived_target(loaded.hw_arch, own, f"{har}: target of the HAR")
         self._archive, self._target, self._script = loaded, target, None
         if loaded.hef is None:
             self._note_target()
@@ -602,29 +586,10 @@ class ClientRunner:
 
     def _note_target(self) -> None:
         """The archive says what it is for; a target that is not built in goes along, so that the HAR needs no other."""
-        target = self.target
-        self.archive.hw_arch = target.name
+        self.archive.hw_arch = self.target.name
         self.archive.reports.pop("target", None)
-        if target.name not in list_targets() or target != load_target(target.name):
-            self.archive.reports["target"] = target.as_dict()
-
-
-def _target_of_archive(loaded: Archive, where: str) -> Target:
-    """The target that a HAR is for.
-
-    Raises:
-        InputFileError: it is none that is known here.
-    """
-    own = loaded.reports.get("target")
-    if isinstance(own, dict):
-        return target_of(own, f"{where}: target")
-    try:
-        # Older archives may hold the path of a target file there; what it names is not looked for.
-        return load_target(PurePath(loaded.hw_arch).name.removesuffix(".toml"), f"{where}: target of the HAR")
-    except UsageError as error:
-        (found,) = error.diagnostics
-        levers = (*found.levers, "name the target: --hw-arch NAME, or ClientRunner(hw_arch=NAME, har=...)")
-        raise InputFileError(replace(found, levers=levers)) from None
+        if not is_built_in(self.target):
+            self.archive.reports["target"] = self.target.as_dict()
 
 
 def simulate(hef: bytes) -> dict[str, Any]:

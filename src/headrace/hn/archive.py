@@ -74,6 +74,30 @@ class Archive:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+def forget(archive: Archive, from_stage: str) -> None:
+    """Drop what a stage and those after it made, because an earlier one changed.
+
+    Args:
+        archive: changed in place.
+        from_stage: ``"fp_optimized"``, ``"quantized"`` or ``"compiled"``.
+    """
+    if from_stage == "fp_optimized":
+        archive.fp_optimized, archive.state = None, State.HAILO_MODEL
+    if from_stage in ("fp_optimized", "quantized"):
+        archive.quantized = None
+        archive.state = State.FP_OPTIMIZED_MODEL if archive.fp_optimized is not None else State.HAILO_MODEL
+        archive.reports.pop("optimize", None)
+    archive.hef = None
+    for report in ("compile", "schedule", "timing"):
+        archive.reports.pop(report, None)
+    if archive.state == State.COMPILED_MODEL:
+        archive.state = State.QUANTIZED_MODEL
+    keep = {"fp_optimized": ("parse",), "quantized": ("parse", "optimize_full_precision")}.get(
+        from_stage, ("parse", "optimize_full_precision", "optimize")
+    )
+    archive.history = [h for h in archive.history if h.get("stage") in keep]
+
+
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 

@@ -12,11 +12,11 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from importlib import resources
 from math import floor
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from headrace.errors import Diagnostic, InputFileError, UsageError, did_you_mean, unknown_name
@@ -229,6 +229,32 @@ def target_of(data: Mapping[str, Any], where: str) -> Target:
         raise InputFileError(found)
     values: dict[str, Any] = {**data, "runs": tuple(data.get("runs", ()))}
     return Target(**values)
+
+
+def is_built_in(target: Target) -> bool:
+    """Whether this is a built-in target, unchanged."""
+    return target.name in list_targets() and target == load_target(target.name)
+
+
+def archived_target(name: str, own: Any, where: str) -> Target:
+    """The target that an archive is for.
+
+    Args:
+        name: as the archive has it; older archives hold the path of a target file, of which the file's name counts.
+        own: the description of a target that is not built in, or anything else.
+        where: how the archive is called in errors.
+
+    Raises:
+        InputFileError: there is no such target.
+    """
+    if isinstance(own, dict):
+        return target_of(own, where)
+    try:
+        return load_target(PurePath(name).name.removesuffix(".toml"), where)
+    except UsageError as error:
+        (found,) = error.diagnostics
+        levers = (*found.levers, "name the target: --hw-arch NAME, or ClientRunner(hw_arch=NAME, har=...)")
+        raise InputFileError(replace(found, levers=levers)) from None
 
 
 def _problems(data: Mapping[str, Any], where: str) -> Iterator[Diagnostic]:
