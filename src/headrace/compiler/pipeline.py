@@ -246,11 +246,8 @@ def _one_alone(
     """The capacity report of a network that may have one context, and has ``needed`` where that is left open."""
     report = capacity_error(whole, {}, flow, target, name, options.shares).report
     levers = (f"leave that out, or write mode=allowed: the network is then cut into {needed} contexts",)
-    for larger in map(load_target, list_targets()):
-        if larger.clusters > target.clusters:
-            limits = limits_of(larger, flow, options.shares)
-            if isinstance(one_context(flow, larger, limits, lambda u, r: place(u, flow, larger, r)), Allocation):
-                levers += (f"--hw-arch {larger.name}: there it fits one context",)
+    larger = [other for other in map(load_target, list_targets()) if other.clusters > target.clusters]
+    levers += tuple(f"--hw-arch {t.name}: there it fits one context" for t in larger if _fits_one(flow, t, options))
     rule = f"one context is asked for ({options.contexts_where}), and the network needs more"
     lacking = [
         Diagnostic(
@@ -269,3 +266,10 @@ def _one_alone(
         where, need = f"{name} on {target.name}", "resources side by side in each cluster"
         lacking = [Diagnostic("E-COMPILE-PLACE", where, rule, f"{len(flow.works)} layers", need, levers)]
     return CapacityError(lacking, report | {"levers": list(levers)})
+
+
+def _fits_one(flow: Flow, target: Target, options: CompileOptions) -> bool:
+    """Whether a target takes the whole flow in one context."""
+    limits = limits_of(target, flow, options.shares)
+    found = one_context(flow, target, limits, lambda uses, roots: place(uses, flow, target, roots))
+    return isinstance(found, Allocation)
