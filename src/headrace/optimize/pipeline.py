@@ -19,7 +19,7 @@ from headrace.optimize.freeze.base import check_freezable
 from headrace.optimize.gate import Gate, check
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
 from headrace.optimize.ranges import insert_rescales, scale_groups
-from headrace.optimize.requests import resolve_requests, wide_groups
+from headrace.optimize.requests import Requests, resolve_requests, wide_groups
 from headrace.optimize.search import Search, check_same_meaning
 from headrace.optimize.snr import Comparison, measure
 from headrace.optimize.statistics import Ranges, Request, Statistics, collect, evenly_spread
@@ -58,12 +58,8 @@ def optimize(
     requests = resolve_requests(network, options)
     data, frames = _select(network, calibration, options)
     warnings = range_notes(network, data, frames)
-    apart = requests.left_alone["addition_fusing"] if options.addition_fusing else frozenset(network.layers)
-    prepared, records = prepare(network, {k: v[: min(frames, CHECK_FRAMES)] for k, v in data.items()}, apart)
-    requests = requests.moved(records)
-    check_freezable(prepared)
-    _joined_scales(prepared, records)
-    wide_groups(prepared, scale_groups(prepared), requests)
+    head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
+    prepared, records, requests = _prepared(network, head, options, requests)
     wanted = calibrators.request(prepared, options.calibrator, requests.clippings)
     wanted |= parts.request(prepared) | offsets.request(prepared) | reach.request(prepared)
     if options.equalization:
@@ -187,6 +183,19 @@ def _joined_scales(network: Network, records: list[dict[str, Any]]) -> None:
     if rescales:
         records += rescales
         check_network(network)
+
+
+def _prepared(
+    network: Network, head: Mapping[str, Array], options: OptimizeOptions, requests: Requests
+) -> tuple[Network, list[dict[str, Any]], Requests]:
+    """The network to quantise, what was rewritten, and the requests for its layers; what cannot be had is refused."""
+    apart = requests.left_alone["addition_fusing"] if options.addition_fusing else frozenset(network.layers)
+    prepared, records = prepare(network, head, apart)
+    requests = requests.moved(records)
+    check_freezable(prepared)
+    _joined_scales(prepared, records)
+    wide_groups(prepared, scale_groups(prepared), requests)
+    return prepared, records, requests
 
 
 def _fitted(
