@@ -272,10 +272,10 @@ def _refuse(code: str, where: str, rule: str, got: object, need: object, levers:
 
 def _check_start(view: memoryview, size: int, where: str) -> tuple[int, int, int, int]:
     """Protobuf size, CRC-32, configuration size and reserved field of a file of ``size`` bytes that begins so."""
-    if view and bytes(view[:4]) != HEADER.pack(MAGIC, 0, 0, 0, 0, 0)[: min(4, len(view))]:
-        raise wrong_kind("E-HEF-MAGIC", where, "a HEF", bytes(view[:HEAD_BYTES]))
     if size < 12:
         raise _refuse("E-HEF-SHORT", where, "the file is too short for a HEF", f"{size} bytes", "≥ 28", _LEVERS)
+    if bytes(view[:4]) != HEADER.pack(MAGIC, 0, 0, 0, 0, 0)[:4]:
+        raise wrong_kind("E-HEF-MAGIC", where, "a HEF", bytes(view[:HEAD_BYTES]))
     _, version, proto_size = struct.unpack_from(">III", view)
     if version != CONTAINER_VERSION:
         known = f"{version} (a HEF of another tool)" if version in (0, 2, 3) else version
