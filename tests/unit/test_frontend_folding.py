@@ -106,7 +106,7 @@ def test_onnx_s_own_examples_fold_to_the_stated_results():
                 if verdict is not None:
                     (right if verdict else wrong).append(case.name)
     assert not wrong
-    assert len(right) >= 870
+    assert len(right) >= 840
 
 
 def _as_constants(original, inputs, outputs):
@@ -117,9 +117,9 @@ def _as_constants(original, inputs, outputs):
     try:
         source = read_model(copy.SerializeToString())
         broken = source.broken | normalise(source)
-        only = next(iter(source.graph))
-        if only in broken or not folds(only):
-            return None
+        only, *more = source.graph
+        if more or only in broken or not folds(only):
+            return None  # several: what the standard defines by others, see test_frontend_definitions.py
         with np.errstate(all="ignore"):
             got = evaluate(only, [constant(v) for v in only.inputs], Budget(int(source.facts["opset"])))
     except Unsupported:
