@@ -264,8 +264,8 @@ class ClientRunner:
         source = load_script(script if isinstance(script, str) else Path(script))
         frozen = self.archive.quantized is not None
         change = merge(self._current_script(), source, self._network("native"), append=append, frozen=frozen)
-        for planned in (change.news, change.plan):
-            planned.check()
+        change.news.check()
+        change.plan.check()
         self.archive.model_script, self._script = change.script.source.text, change.script
         self.archive.reports["script"] = change.plan.as_dict()
         if change.redo is not None:
@@ -322,6 +322,7 @@ class ClientRunner:
         threads: int | None = None,
         progress: Progress | None = None,
         resize: str | None = None,
+        random: bool = False,
     ) -> dict[str, Any]:
         """Quantise to int8 and freeze the arithmetic.
 
@@ -332,6 +333,7 @@ class ClientRunner:
             calibration_size: use only the first frames; wins over the script's ``calibset_size``.
             batch_size: most frames in flight; wins over the script's.
             resize: ``"letterbox"``, ``"crop"`` or ``"stretch"``: how pictures get the input's size.
+            random: the data are noise, for trying the flow: report, HAR and HEF say so from then on.
 
         Returns:
             The report (also in the HAR).
@@ -363,14 +365,16 @@ class ClientRunner:
         except AccuracyError as error:
             failure, result = error, error.result  # pyright: ignore[reportAttributeAccessIssue]
         result.report["warnings"] = notes.lines() + result.report["warnings"]
+        if random:
+            _mark_random(result.network, result.report)
         self.archive.quantized = result.network
         self.archive.reports["optimize"] = result.report
         self.archive.state = State.QUANTIZED_MODEL
-        frames = min(len(v) for v in data.values())
         self._log(
             "optimize",
             min_snr=min_snr,
-            calibration_frames=min(frames, options.calibration_size or frames),
+            calibration_frames=int(result.report["calibration"]["frames"]),
+            **({"calibration": "random noise"} if random else {}),
             seed=options.seed,
             **({"resize": resize_facts(resize)} if resize else {}),
         )
@@ -590,6 +594,13 @@ class ClientRunner:
         self.archive.reports.pop("target", None)
         if not is_built_in(self.target):
             self.archive.reports["target"] = self.target.as_dict()
+
+
+def _mark_random(network: Network, report: dict[str, Any]) -> None:
+    """What is made of a network calibrated with noise reads so in the network."""
+    network.net_params["random_calibration"] = int(report["calibration"]["frames"])
+    report["calibration"]["random"] = True
+    report["warnings"].insert(0, "CALIBRATED WITH RANDOM NOISE: THE ACCURACY OF THE RESULT IS MEANINGLESS")
 
 
 def simulate(hef: bytes) -> dict[str, Any]:

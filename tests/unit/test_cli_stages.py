@@ -68,11 +68,16 @@ class FakeRunner:
         self._note("full_precision")
         self.state = "fp_optimized_model"
 
-    def optimize(self, data: Any, min_snr: float, progress: Any, resize: Any = None) -> dict[str, Any]:
+    def optimize(
+        self, data: Any, min_snr: float, progress: Any, resize: Any = None, random: bool = False
+    ) -> dict[str, Any]:
         progress(1, 2, "x")
         self.state = "quantized_model"
         self._note("optimize", data, min_snr)
-        return {"outputs": {"net/fc1": {"snr_db": 33.21}, "net/fc2": {"snr_db": None}}, "warnings": ["odd data"]}
+        return {
+            "outputs": {"net/fc1": {"snr_db": 33.21}, "net/fc2": {"snr_db": None}},
+            "warnings": ["noise"] * random + ["odd data"],
+        }
 
     def compile(self, progress: Any, batch: int | None = None) -> bytes:
         progress(1, 0, "")

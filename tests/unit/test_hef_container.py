@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,17 @@ def test_fresh_file_passes_the_validator_and_reads_back() -> None:
     assert hef.facts.hw_arch == 101
     assert hef.facts.cfg_channels_count == 255
     assert hef.facts.file_bytes == len(data)
+
+
+@pytest.mark.parametrize("name", ["", "HEADRACE_RANDOM_CALIBRATION:", "HEADRACE_RANDOM_CALIBRATION:-1", "x" * 999, "0"])
+def test_a_damaged_note_on_calibration_is_refused(name: str) -> None:
+    data = write_hef(replace(sample(), random_calibration=64), program_bytes())
+    assert read_hef(data).description.random_calibration == 64
+
+    def change(message: Any) -> None:
+        message.optional_extensions[0].name = name
+
+    assert "note on calibration" in str(refused(repack(data, change)))
 
 
 def test_scale_is_the_float32_of_the_argument() -> None:

@@ -161,8 +161,10 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dic
             min_snr=0.0 if calibration.random else calibration.min_snr,
             progress=advance,
             resize=calibration.resize,
+            random=calibration.random,
         )
-    for warning in report.get("warnings", []):
+    # What noise means was said before the work began; the report says it from now on.
+    for warning in report.get("warnings", [])[1 if calibration.random else 0 :]:
         warn(str(warning))
     return report
 
@@ -379,8 +381,18 @@ def compile_to(
     timing = {key: value for key, value in reports.get("timing", {}).items() if key != "stages"}
     data = {**facts, "hef": str(hef_path), "har": str(har_path), "bytes": len(hef), "device_simulated": timing}
     data["compile"] = reports.get("compile")
+    data["calibration"] = facts_of_calibration(reports.get("optimize"))
+    if data["calibration"].get("random"):
+        accuracy = f"calibrated with random noise: the accuracy of this network is meaningless\n{accuracy}"
     wrote = "\n".join(f"wrote {path}" for path in written)
     return CompileOutput(data, f"{summary_text(facts)}\n{accuracy}{speed_text(timing)}{wrote}")
+
+
+def facts_of_calibration(report: Any) -> dict[str, Any]:
+    """Frames that a network was calibrated with, and whether they were noise; an archive may hold anything there."""
+    known = report.get("calibration") if isinstance(report, dict) else None
+    known = known if isinstance(known, dict) else {}
+    return {"frames": known.get("frames"), "random": known.get("random") is True}
 
 
 def speed_text(timing: Mapping[str, Any]) -> str:

@@ -141,10 +141,19 @@ def _stages(context: ContextPlan) -> list[StageRecord]:
     return rows
 
 
-def describe(lowered: Lowered, contexts: int, fps: float, latency_ms: float) -> HefDescription:
-    """The HEF's description; the figures are the closed form's."""
+def describe(
+    lowered: Lowered, contexts: int, fps: float, latency_ms: float, random_calibration: int = 0
+) -> HefDescription:
+    """The HEF's description; the figures are the closed form's. ``random_calibration``: frames of noise, if any."""
     streams = [_stream(s, "input") for s in lowered.inputs] + [_stream(s, "output") for s in lowered.outputs]
-    return HefDescription(lowered.name, tuple(streams), contexts=contexts, bottleneck_fps=fps, latency_ms=latency_ms)
+    return HefDescription(
+        lowered.name,
+        tuple(streams),
+        contexts=contexts,
+        bottleneck_fps=fps,
+        latency_ms=latency_ms,
+        random_calibration=random_calibration,
+    )
 
 
 def _stream(stream: Stream, direction: str) -> StreamDescription:

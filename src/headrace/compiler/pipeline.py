@@ -135,7 +135,9 @@ def compile_network(
     microcode = verify(program)
     tell(3, 4, "write")
     summary = summary_of(plan, target)
-    hef = write_hef(describe(lowered, len(plan.contexts), summary["fps"], summary["latency_ms"]), microcode)
+    noise = network.net_params.get("random_calibration") or 0
+    described = describe(lowered, len(plan.contexts), summary["fps"], summary["latency_ms"], noise)
+    hef = write_hef(described, microcode)
     schedule = schedule_of(plan, target) | {"decisions": decisions}
     report = summary | {
         "network": network.name,

@@ -57,6 +57,8 @@ CONTAINER_VERSION = 1
 FORMAT_VERSION = 1  # header.version of the description; 0 makes hosts ignore the extensions
 HW_ARCH = 101  # parsed by every host library, accepted by no device
 CFG_CHANNELS_COUNT = 255  # more than a host can allocate
+#: An optional extension of our own: hosts look at none but two of them, and show none. Its name holds the frames.
+EXTENSION_RANDOM_CALIBRATION, RANDOM_CALIBRATION = 48101, "HEADRACE_RANDOM_CALIBRATION:"
 EXTENSION_PERIPH_CALCULATION = 26  # demanded by hosts from 4.21 on
 EXTENSION_SCALE_PER_FEATURE = 25  # some output has a scale per channel; then every stream lists one per channel
 MAX_PROTO_BYTES = 1 << 20  # bounds the memory of a parsed description
@@ -139,6 +141,9 @@ def _message(description: HefDescription, microcode_size: int) -> Any:
     several = any(s.channel_scales for s in description.streams)
     if several:
         message.extensions.add(type_index=EXTENSION_SCALE_PER_FEATURE, name="OUTPUT_SCALE_PER_FEATURE")
+    if description.random_calibration:
+        note = f"{RANDOM_CALIBRATION}{description.random_calibration}"
+        message.optional_extensions.add(type_index=EXTENSION_RANDOM_CALIBRATION, name=note)
     message.external_resources.add(name=isa.RESOURCE_NAME, offset=0, size=microcode_size)
     group = message.network_groups.add(sorted_outputs_order=[s.name for s in description.outputs])
     group.metadata.network_group_name = description.network_name
@@ -370,7 +375,19 @@ def _description(message: Any, where: str, found: list[Diagnostic]) -> HefDescri
         bottleneck_fps=group.metadata.bottleneck_fps,
         latency_ms=group.metadata.latency,
         sdk_version=message.header.sdk_version,
+        random_calibration=_random_calibration(message, where, found),
     )
+
+
+def _random_calibration(message: Any, where: str, found: list[Diagnostic]) -> int:
+    """Frames of noise, from our own optional extension; those of others mean nothing here."""
+    for extension in message.optional_extensions:
+        if extension.type_index == EXTENSION_RANDOM_CALIBRATION:
+            digits = extension.name.removeprefix(RANDOM_CALIBRATION)
+            if digits.isascii() and digits.isdecimal() and len(digits) <= 10 and int(digits) > 0:
+                return int(digits)
+            found.append(_content(where, "the note on calibration is damaged", extension.name[:80], "frames"))
+    return 0
 
 
 def _stream(edge: Any, several: bool, where: str, found: list[Diagnostic]) -> StreamDescription | None:
@@ -477,6 +494,7 @@ def hef_info(hef: Hef) -> dict[str, Any]:
         "bottleneck_fps": description.bottleneck_fps,
         "latency_ms": description.latency_ms,
         "sdk_version": description.sdk_version,
+        "random_calibration_frames": description.random_calibration,
         "streams": [_stream_info(s) for s in description.streams],
         "microcode": {
             "version": f"{header.version_major}.{header.version_minor}",
@@ -534,6 +552,9 @@ def describe(hef: Hef) -> str:
         )
     code = info["microcode"]
     latency = f", {info['latency_ms']:.3f} ms" if info["latency_ms"] else ""
+    if info["random_calibration_frames"]:
+        frames = info["random_calibration_frames"]
+        lines.append(f"    CALIBRATED WITH RANDOM NOISE ({frames} frames): THE ACCURACY OF THE NETWORK IS MEANINGLESS")
     lines += [
         f"    Microcode: version {code['version']}, {code['bytes']} bytes, {code['kernels']} kernels, "
         f"{code['constant_bytes']} bytes of constants",

@@ -20,6 +20,7 @@ Order = Literal["NHWC", "NC"]
 MAX_NAME_BYTES = 127  # 128 with the closing NUL of the C interface
 MAX_STREAMS = 40
 MAX_CONTEXTS = 65535
+MAX_FRAMES = 1 << 32  # of calibration
 MAX_FRAME_BYTES = 2**32 - 1
 MIN_SCALE = 2.0**-126  # below it float32 loses bits, and executors that flush to zero would differ
 SDK_VERSION = f"headrace {__version__} (virtual device)"
@@ -107,6 +108,8 @@ class HefDescription:
         bottleneck_fps: frames per second the allocator expects (closed form), 0 when unknown.
         latency_ms: milliseconds of one frame, simulated, 0 when unknown.
         sdk_version: who wrote the file.
+        random_calibration: frames of random noise that the network was calibrated with: its accuracy means nothing.
+            0 where it was calibrated with data.
     """
 
     network_name: str
@@ -115,6 +118,7 @@ class HefDescription:
     bottleneck_fps: float = 0.0
     latency_ms: float = 0.0
     sdk_version: str = SDK_VERSION
+    random_calibration: int = 0
 
     def __post_init__(self) -> None:
         # Inputs first: one canonical order, so that a file read again gives an equal description.
@@ -146,6 +150,9 @@ def check_description(description: HefDescription, where: str) -> list[Diagnosti
     for label, value in (("bottleneck_fps", description.bottleneck_fps), ("latency_ms", description.latency_ms)):
         if not (math.isfinite(value) and value >= 0):
             found.append(_bad(where, f"{label} is not a usable figure", value, "a finite number, 0 or more"))
+    frames = description.random_calibration
+    if type(frames) is not int or not 0 <= frames <= MAX_FRAMES:
+        found.append(_bad(where, "the number of random frames is out of range", frames, f"0 … {MAX_FRAMES}"))
     found += _check_text(description.sdk_version, where, "sdk_version", 256)
     for stream in streams:
         found += check_stream(stream, f"{where}, stream {stream.name!r}")
