@@ -27,9 +27,10 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Builder]:
     found: list[Builder] = []
     monkeypatch.setattr(opcodes, "compare", lambda b, *_, **__: found.append(b))
     for seed in range(6):
-        opcodes.test_convolution(seed)
-        opcodes.test_depthwise(seed)
-    opcodes.test_grouped_convolution(1)
+        for size in (1, 2):
+            opcodes.test_convolution(seed, size)
+            opcodes.test_depthwise(seed, size)
+    opcodes.test_grouped_convolution(1, 1)
     for case in opcodes.test_usual_convolutions.pytestmark[0].args[1]:
         opcodes.test_usual_convolutions(*case)
     for channels in (3, 8, 40):

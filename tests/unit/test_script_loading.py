@@ -69,7 +69,7 @@ def statements() -> list[str]:
         feature = feature.rstrip(")")
         if rule.layers and row not in FORMS:
             found.append(f"{name}(NAME)" if rule.positional[1] != 0 else "")
-        for key in LAYER_KEYS & set(rule.keys or {}):
+        for key in sorted(LAYER_KEYS & set(rule.keys or {})):
             found += [f"{name}({feature}, {key}=[conv1, NAME])", f"{name}({feature}, policy=disabled, {key}=NAME)"]
     found += [form for forms in FORMS.values() for form in forms]
     return [text for text in found if text and "negative_exponent, policy" not in text]
