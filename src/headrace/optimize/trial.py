@@ -90,12 +90,17 @@ class Trial:
         """Whether the outputs gain at least that many dB, and neither the worst part falls nor one dies for it."""
         if self.score - other.score <= least:
             return False
-        dead = {(part.output, part.part.name) for part in other.parts if part.dead}
-        if any(part.dead and (part.output, part.part.name) not in dead for part in self.parts):
+        # Codes that vary, but further from float than a constant would be, are no life to lose.
+        alive = {_key(part): part.judged_db for part in other.parts if not part.dead}
+        if any(part.dead and part.judged_db < alive.get(_key(part), -math.inf) for part in self.parts):
             return False
         worst = self.worst
         tolerated = TOLERATED_DB + worst.uncertainty_db
         return min(worst.judged_db, GOOD_DB) >= min(other.worst.judged_db, GOOD_DB) - tolerated
+
+
+def _key(part: PartNoise) -> tuple[str, str]:
+    return part.output, part.part.name
 
 
 class Judge:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from headrace.passes.base import Pass
+from headrace.passes.cut_before_join import CutBeforeJoin
 from headrace.passes.decompose_matmul import DecomposeMatmul
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
@@ -12,7 +13,7 @@ from headrace.passes.split_affine import SplitAffine
 
 def preparation(apart: frozenset[str] = frozenset()) -> tuple[Pass, ...]:
     """The passes in order; the sums named in ``apart`` join no convolution."""
-    return (DecomposeMatmul(), DecomposeSoftmax(), SplitAffine(), FuseElementwiseAdd(apart))
+    return (CutBeforeJoin(), DecomposeMatmul(), DecomposeSoftmax(), SplitAffine(), FuseElementwiseAdd(apart))
 
 
 PREPARATION: tuple[Pass, ...] = preparation()
