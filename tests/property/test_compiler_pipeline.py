@@ -99,6 +99,7 @@ def test_global_reductions_get_whole_frames(seed: int, gates: int) -> None:
     units=st.integers(8, 128),
     unit_bytes=st.sampled_from([64, 256, 1024, 32768]),
 )
+@example(seed=33978, layers=1, clusters=1, controllers=4, units=8, unit_bytes=64)  # a reshape that fits nowhere
 def test_scarce_targets_end_in_a_pipeline_or_a_report(
     seed: int, layers: int, clusters: int, controllers: int, units: int, unit_bytes: int
 ) -> None:

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 Array = np.ndarray[Any, Any]
 OPTIONS = """
-model_optimization_flavor(optimization_level=0)
+model_optimization_flavor(optimization_level=1)
 """
 
 

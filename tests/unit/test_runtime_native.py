@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.errors import DeviceError
+from headrace.errors import DataWarning, DeviceError
 from headrace.hef import microcode as isa
 from headrace.hef.container import HefDescription, StreamDescription, write_hef
 from headrace.numerics.quantization import TensorQuantization, dequantize, quantize_input
@@ -111,12 +111,21 @@ def test_native_conversion_is_the_reference_conversion() -> None:
     x.reshape(-1)[:9] = [np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45, -0.0, 0.37 * 0.5, 0.37 * 1.5]
     x[1] = np.float32(0.37) * (rng.integers(-20, 20, (6, 5, 4)) + np.float32(0.5))  # ties
     codes = quantize_input(x, QUANTIZATIONS[INPUT.name])
-    for out in (run(hef(), x), run(hef(), codes)):
+    with VDevice() as device:
+        model = device.create_infer_model(hef())
+        for stream in (*model.inputs, *model.outputs):
+            stream.set_format_type(FormatType.FLOAT32)
+        with model.configure() as configured:  # buffers are not looked into: NaN and infinity have codes too
+            converted = configured.infer({INPUT.name: x})
+    for out in (converted, run(hef(), codes)):
         for name, value in expected(codes).items():
             real = dequantize(value, QUANTIZATIONS[name])
             assert out[name].dtype == np.float32
             assert np.array_equal(out[name], real.reshape(out[name].shape)), name
-    mixed = run(hef(), x, output_type=FormatType.AUTO)
+    x.reshape(-1)[:5] = 0  # which `run` would refuse
+    codes = quantize_input(x, QUANTIZATIONS[INPUT.name])
+    with pytest.warns(DataWarning):  # far outside of what calibration saw
+        mixed = run(hef(), x, output_type=FormatType.AUTO)
     assert all(np.array_equal(mixed[n], v.reshape(mixed[n].shape)) for n, v in expected(codes).items())
 
 

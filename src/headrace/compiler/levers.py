@@ -37,6 +37,16 @@ def levers_of(work: Work, target: Target, shares: Shares) -> list[str]:
 def _levers(work: Work, target: Target, shares: Shares) -> Iterator[str]:
     if shares != ALL and fits_alone(work, target):
         yield "leave out the utilisation ceilings: the layer then fits"
+    # A reshape of other sizes is no smaller one of these: its sides follow from those of other layers.
+    if not any(rule.kind is RowKind.RESHAPE for rule in work.rules):
+        yield from _smaller(work, target, shares)
+    others = [t for t in map(load_target, list_targets()) if t.name != target.name and fits_alone(work, t)]
+    if others:
+        yield f"use a larger target: --hw-arch {' or '.join(t.name for t in others)} (the layer fits there)"
+
+
+def _smaller(work: Work, target: Target, shares: Shares) -> Iterator[str]:
+    """Fewer columns, both sides smaller, fewer channels."""
     width, height = (max(getattr(p, side) for p in (*work.operands, work.output)) for side in ("width", "height"))
     channels = max(p.channels for p in (*work.operands, work.output))
     columns = _most(width, lambda n: fits_alone(_sized(work, width=(n, width)), target, shares))
@@ -49,9 +59,6 @@ def _levers(work: Work, target: Target, shares: Shares) -> Iterator[str]:
     fewer = _most(channels, lambda n: fits_alone(_fewer_channels(work, n, channels), target, shares))
     if fewer:
         yield f"use fewer channels: with at most {fewer} instead of {channels} the layer fits"
-    others = [t for t in map(load_target, list_targets()) if t.name != target.name and fits_alone(work, t)]
-    if others:
-        yield f"use a larger target: --hw-arch {' or '.join(t.name for t in others)} (the layer fits there)"
 
 
 def _most(size: int, fits: Callable[[int], bool]) -> int:

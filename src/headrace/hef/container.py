@@ -31,7 +31,7 @@ from headrace.hef.description import (
 )
 from headrace.hef.disassembler import printable_name
 from headrace.hef.schema import HefMessage
-from headrace.hn.content import HEAD_BYTES, wrong_kind
+from headrace.hn.content import HEAD_BYTES, content_of, wrong_kind
 from headrace.hn.files import open_regular, read_bytes
 from headrace.hn.outputs import FileKind
 
@@ -277,10 +277,12 @@ def _refuse(code: str, where: str, rule: str, got: object, need: object, levers:
 
 def _check_start(view: memoryview, size: int, where: str) -> tuple[int, int, int, int]:
     """Protobuf size, CRC-32, configuration size and reserved field of a file of ``size`` bytes that begins so."""
+    head = bytes(view[:HEAD_BYTES])
+    other = head[:4] != HEADER.pack(MAGIC, 0, 0, 0, 0, 0)[: min(4, size)]
+    if other and (size >= 12 or content_of(head) is not None):
+        raise wrong_kind("E-HEF-MAGIC", where, "a HEF", head)
     if size < 12:
         raise _refuse("E-HEF-SHORT", where, "the file is too short for a HEF", f"{size} bytes", "≥ 28", _LEVERS)
-    if bytes(view[:4]) != HEADER.pack(MAGIC, 0, 0, 0, 0, 0)[:4]:
-        raise wrong_kind("E-HEF-MAGIC", where, "a HEF", bytes(view[:HEAD_BYTES]))
     _, version, proto_size = struct.unpack_from(">III", view)
     if version != CONTAINER_VERSION:
         known = f"{version} (a HEF of another tool)" if version in (0, 2, 3) else version

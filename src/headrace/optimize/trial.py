@@ -90,9 +90,9 @@ class Trial:
         """Whether the outputs gain at least that many dB, and neither the worst part falls nor one dies for it."""
         if self.score - other.score <= least:
             return False
-        # Codes that vary, but further from float than a constant would be, are no life to lose.
-        alive = {_key(part): part.judged_db for part in other.parts if not part.dead}
-        if any(part.dead and part.judged_db < alive.get(_key(part), -math.inf) for part in self.parts):
+        # A part that was further from float than a constant would be (0 dB) has no life to lose.
+        alive = {_key(part) for part in other.parts if not part.dead and part.judged_db > 0.0}
+        if any(part.dead and _key(part) in alive for part in self.parts):
             return False
         worst = self.worst
         tolerated = TOLERATED_DB + worst.uncertainty_db
