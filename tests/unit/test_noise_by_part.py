@@ -198,6 +198,8 @@ def trial(*decibels: float, codes: int = 200, concentration: float = 0.0) -> Tri
         ((50, 60), (45, 90), False),
         ((14, 40), (17, 36), True),  # what is good may pay for what is bad
         ((10, 30), (0, 60), False),  # one died
+        ((14.1, 18, 18, 19), (14.7, 19, 19, 13.9), False),  # YuNet: one part paid for a tenth of a dB
+        ((14.1, 14.2, 14.2, 18), (17, 17, 17, 17), True),  # one may pay for what all the others gain
         ((0, 47), (27, 46), True),
     ],
 )

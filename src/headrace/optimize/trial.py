@@ -33,6 +33,8 @@ FEWEST_FRAMES, MOST_FRAMES = 8, 64
 LEAST_GAIN_DB = 0.1
 #: dB by which the worst part of an output may fall where others gain, beside what its frames leave uncertain.
 TOLERATED_DB = 0.2
+#: dB by which any other part may fall for the others' gain, beside that gain itself; above ``FAIR_DB`` it may freely.
+TOLERATED_PART_DB, FAIR_DB = 1.0, 30.0
 #: A part this near to float is good: it may fall to here.
 GOOD_DB = 40.0
 #: A part counts as no worse than this: its error is ten times what it should show.
@@ -87,13 +89,20 @@ class Trial:
         return worst_of(self.parts)
 
     def better_than(self, other: Trial, least: float = LEAST_GAIN_DB) -> bool:
-        """Whether the outputs gain at least that many dB, and neither the worst part falls nor one dies for it."""
-        if self.score - other.score <= least:
+        """Whether the outputs gain at least that many dB, and no part pays for it: neither the worst falls, nor any by
+        much more than is gained, nor does one die.
+        """
+        gain = self.score - other.score
+        if gain <= least:
             return False
-        # A part that was further from float than a constant would be (0 dB) has no life to lose.
-        alive = {_key(part) for part in other.parts if not part.dead and part.judged_db > 0.0}
-        if any(part.dead and _key(part) in alive for part in self.parts):
-            return False
+        before = {_key(part): part for part in other.parts}
+        for part in self.parts:
+            was = before[_key(part)]
+            # A part that was further from float than a constant would be (0 dB) has no life to lose.
+            if part.dead and not was.dead and was.judged_db > 0.0:
+                return False
+            if min(part.judged_db, FAIR_DB) < min(was.judged_db, FAIR_DB) - gain - TOLERATED_PART_DB:
+                return False
         worst = self.worst
         tolerated = TOLERATED_DB + worst.uncertainty_db
         return min(worst.judged_db, GOOD_DB) >= min(other.worst.judged_db, GOOD_DB) - tolerated
