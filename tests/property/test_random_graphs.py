@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from headrace.compiler import CompileOptions, compile_network
@@ -51,6 +51,7 @@ def test_one_layer(step: str, seed: int) -> None:
 
 @settings(max_examples=40, **COMMON)
 @given(seed=st.integers(0, 2**31), layers=st.integers(2, 9))
+@example(seed=479, layers=2)  # a copy with 8 bits in front of a convolution made its source a candidate for gains
 def test_graphs(seed: int, layers: int) -> None:
     compare(seed, layers, STEPS)
 

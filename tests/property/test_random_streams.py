@@ -55,6 +55,7 @@ def compare(seed: int) -> ClientRunner:
     return runner
 
 
+@pytest.mark.filterwarnings("ignore::headrace.errors.DataWarning")  # frames of chance need not be like others
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**31))
 def test_streams(seed: int) -> None:

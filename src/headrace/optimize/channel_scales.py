@@ -92,7 +92,10 @@ def plans(
     """
     possible: list[Plan] = []
     for layer in candidates(network, alone):
-        if layer.name not in found or not _clamps_alike(network, layer, tensors[layer.name]):
+        # What became a candidate only when ranges were fitted (its reader reads a copy now) was not measured as one.
+        if layer.name not in found or layer.name not in statistics.spans:
+            continue
+        if not _clamps_alike(network, layer, tensors[layer.name]):
             continue
         before = found[layer.name].noise(tensors[layer.name].scale)
         gain, after = best_gains(statistics.spans[layer.name], tensors[layer.name], found[layer.name])

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,17 +60,16 @@ def optimize(
     warnings = range_notes(network, data, frames)
     head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
     prepared, records, requests = _prepared(network, head, options, requests)
-    wanted = calibrators.request(prepared, options.calibrator, requests.clippings)
-    wanted |= parts.request(prepared) | offsets.request(prepared) | reach.request(prepared)
-    if options.equalization:
-        alone = requests.not_scaled
-        wanted |= equalization.request(prepared, alone) | channel_scales.request(prepared, alone)
-    statistics, fitted = _fitted(prepared, data, frames, options, progress, wanted, requests.narrow)
+
+    def measured_now(text: str = "calibrating") -> Statistics:
+        return collect(prepared, data, frames, options, progress, _wanted(prepared, options, requests), text)
+
+    statistics, fitted = _fitted(prepared, head, options, measured_now, requests.narrow)
     records += fitted
     centred = offsets.centre(prepared, statistics)
     if centred:  # the tensors before those outputs have other values now
         records += centred
-        statistics = collect(prepared, data, frames, options, progress, wanted, "calibrating about offsets")
+        statistics = measured_now("calibrating about offsets")
     groups = scale_groups(prepared)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
     search = Search(prepared, statistics, data, frames, groups, raw, requests, options, progress)
@@ -198,20 +197,26 @@ def _prepared(
     return prepared, records, requests
 
 
+def _wanted(prepared: Network, options: OptimizeOptions, requests: Requests) -> Request:
+    """The statistics that the algorithms want of a network as it is."""
+    wanted = calibrators.request(prepared, options.calibrator, requests.clippings)
+    wanted |= parts.request(prepared) | offsets.request(prepared) | reach.request(prepared)
+    if options.equalization:
+        alone = requests.not_scaled
+        wanted |= equalization.request(prepared, alone) | channel_scales.request(prepared, alone)
+    return wanted
+
+
 def _fitted(
     prepared: Network,
-    data: Mapping[str, Array],
-    frames: int,
+    head: Mapping[str, Array],
     options: OptimizeOptions,
-    progress: Progress | None,
-    wanted: Request,
+    measure_again: Callable[[], Statistics],
     keep: frozenset[str],
 ) -> tuple[Statistics, list[dict[str, Any]]]:
-    """Statistics of the prepared network, whose ranges are fitted to them; proved on real frames to mean the same."""
-
-    def measure_again() -> Statistics:
-        return collect(prepared, data, frames, options, progress, wanted)
-
+    """Statistics of the prepared network, whose ranges are fitted to them; proved on the frames ``head`` to mean the
+    same.
+    """
     statistics = measure_again()
     shifts = reach.shift_masks(prepared, statistics)
     if shifts:
@@ -221,7 +226,6 @@ def _fitted(
     before = prepared.clone()
     statistics, records = fitting.fit(prepared, statistics, measure_again, options.output_bits == 8, keep)
     if records:
-        head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
         check_same_meaning(before, prepared, head, "fitting ranges to the data changed the network's result")
     return statistics, shifts + records
 
