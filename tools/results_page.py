@@ -38,6 +38,9 @@ Written by `make results` (`tools/results_page.py`); do not edit. The networks a
 - **SNR**: of the device's output against the float output of the file's own runtime, on test frames.
 - A row stays as it was last measured until its network is run again; "not yet" may be older than the sources.
 - Calibration frames are never test frames. Target `hailo8`, default options, raw uint8 frames in.
+- The first two tables: 2026-11-27, commit 8a4e358, a processor with AVX-512-VBMI and AVX-VNNI (five kernel sets). SNR
+  is of raw values here; the optimiser judges about the mean, part by part
+  ([decision 19](decisions/0019-noise-about-the-mean-by-part.md)).
 """
 
 
