@@ -20,8 +20,8 @@ from headrace.data.pictures import SUFFIXES, check_resize, is_picture_file, pict
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn.files import missing_file, read_bytes
 from headrace.hn.outputs import Outputs, array_kind
+from headrace.numerics.array import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 _RAW = (".bin", ".raw", ".dat", "")
 _PATTERN = "*?["
 

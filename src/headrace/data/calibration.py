@@ -19,6 +19,7 @@ from headrace.data.pictures import check_resize
 from headrace.data.plausible import expected_of, plausible_values, range_problem, raw_images_expected
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Network
+from headrace.typeguards import is_mapping, is_path
 
 CHECK_CHUNK = 64
 
@@ -53,7 +54,7 @@ def load_calibration(
     check_resize(resize)
     specs = specs_of(network)
     source = called(source, network.name)
-    if isinstance(source, (str, os.PathLike)):
+    if is_path(source):
         if not os.fspath(source):  # which would mean the current folder
             raise DataError(Diagnostic("E-DATA-EMPTY", network.name, "the path of the data is empty", "''", KINDS))
         source = load_path(Path(source), specs, resize=resize, limit=limit, notes=notes)
@@ -105,7 +106,7 @@ def check_frames(network: Network, data: Mapping[str, Any]) -> dict[str, Array]:
 
 def _mapping(source: Any, specs: list[InputSpec], where: str) -> Mapping[str, Any]:
     """Data as a mapping; a single array is for the only input."""
-    if isinstance(source, Mapping):
+    if is_mapping(source):
         return source
     if len(specs) == 1:
         return {specs[0].name: source}

@@ -164,7 +164,7 @@ def to_array(value: Any, where: str, need: str) -> Array:
     """
     plain: Any = value
     if np.ma.is_masked(plain):
-        rule, got = "the array has masked elements", f"{np.ma.count_masked(plain)} of {plain.size}"
+        rule, got = "the array has masked elements", f"{np.ma.getmaskarray(plain).sum()} of {plain.size}"
         raise DataError(Diagnostic("E-DATA-ARRAY", where, rule, got, need, ("data.filled(value)",)))
     try:
         if type(value).__module__.partition(".")[0] == "torch":

@@ -8,7 +8,6 @@ looked at); a mapping of names; a Pillow image; the path of a picture or an arra
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from headrace.data.notes import Notes
 from headrace.data.pictures import frame_of, is_picture
 from headrace.errors import DataError, Diagnostic, HeadraceError
 from headrace.hn import Array
+from headrace.typeguards import is_list, is_mapping, is_path, is_sequence, is_tuple
 
 MAX_FRAMES = 200_000
 _LEVERS = ("give a number: calibset_size in the model script, calibration_size or data_count",)
@@ -30,10 +30,9 @@ _LEVERS = ("give a number: calibset_size in the model script, calibration_size o
 
 def is_iterable(source: Any) -> bool:
     """Whether frames come out of this one by one: it is no array and no mapping, and can be walked through."""
-    if isinstance(source, (Mapping, np.ndarray, memoryview)) or hasattr(source, "__array__"):
+    if is_mapping(source) or isinstance(source, (np.ndarray, memoryview)) or hasattr(source, "__array__"):
         return False
-    walkable = isinstance(source, Iterable) or hasattr(source, "__getitem__")
-    return walkable or hasattr(source, "as_numpy_iterator")
+    return any(hasattr(source, name) for name in ("__getitem__", "as_numpy_iterator")) or isinstance(source, Iterable)
 
 
 def called(source: Any, where: str) -> Any:
@@ -42,7 +41,7 @@ def called(source: Any, where: str) -> Any:
     Raises:
         DataError: it needs arguments, or raises.
     """
-    if not callable(source) or isinstance(source, Mapping) or hasattr(source, "__array__") or is_iterable(source):
+    if not callable(source) or is_mapping(source) or hasattr(source, "__array__") or is_iterable(source):
         return source
     rule = "the callable that is to return the data set failed"
     try:
@@ -148,9 +147,9 @@ def _steps(source: Any) -> Iterator[tuple[int, Any]]:
 
 def _step(item: Any, where: str, specs: Sequence[InputSpec], resize: str | None, notes: Notes) -> dict[str, Array]:
     """Arrays ``[n, …]`` in the network's layout by full input name."""
-    if isinstance(item, (tuple, list)) and item and isinstance(item[0], Mapping):
+    if is_sequence(item) and item and is_mapping(item[0]):
         item = _first(item, notes)
-    if isinstance(item, Mapping):
+    if is_mapping(item):
         named = _by_name(item, where, specs, notes)
         return {s.name: _frames(named[s.name], where, s, resize, notes) for s in specs}
     if len(specs) != 1:
@@ -197,17 +196,17 @@ def _frames(value: Any, where: str, spec: InputSpec, resize: str | None, notes: 
     """One value as ``[n, …]`` in the network's layout."""
     if is_picture(value):
         return frame_of(value, where, spec, resize, notes)[None]
-    if isinstance(value, (str, os.PathLike)):
+    if is_path(value):
         loaded = load_path(Path(value), [spec], resize=resize, notes=notes)
         if isinstance(loaded, Mapping):
             need = "a picture, or .npy with frames"
             raise DataError(Diagnostic("E-DATA-FORMAT", where, "one step gives an archive", str(value), need))
         return arranged(spec, loaded, one_frame=True)
-    if isinstance(value, tuple):
+    if is_tuple(value):
         if not value:
             raise DataError(Diagnostic("E-DATA-ARRAY", where, "the tuple is empty", need=f"numbers {spec.text}"))
         return _frames(_first(value, notes), where, spec, resize, notes)
-    if isinstance(value, list):
+    if is_list(value):
         try:
             return _array(value, where, spec)
         except DataError:

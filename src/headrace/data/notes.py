@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from collections.abc import Iterable
 
@@ -44,8 +44,12 @@ class Notes:
 
     def warn(self) -> None:
         """Every line as a :class:`headrace.errors.DataWarning` at the place outside this package that called it."""
-        level, frame = 1, sys._getframe()
-        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("headrace."):
+        level, frame = 1, inspect.currentframe()
+        while (
+            frame is not None
+            and frame.f_back is not None
+            and frame.f_globals.get("__name__", "").startswith("headrace.")
+        ):
             level, frame = level + 1, frame.f_back
         for line in self.lines():
             warnings.warn(line, DataWarning, stacklevel=level)

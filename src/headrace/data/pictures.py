@@ -21,6 +21,7 @@ from headrace.data.limits import check_memory
 from headrace.data.notes import Notes, grouped, shown
 from headrace.errors import DataError, Diagnostic, UsageError, missing_extra, unknown_name
 from headrace.hn import Array
+from headrace.typeguards import is_sequence
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -237,7 +238,7 @@ def _note_colours(picture: Picture, name: str, notes: Notes) -> None:
 
 
 def _flat(value: Any) -> list[Any]:
-    return [x for part in value for x in _flat(part)] if isinstance(value, (tuple, list)) else [value]
+    return [x for part in value for x in _flat(part)] if is_sequence(value) else [value]
 
 
 def _in_channels(picture: Picture, channels: int, name: str, notes: Notes) -> Picture:

@@ -20,6 +20,7 @@ from headrace.data.notes import Notes, problem_text
 from headrace.errors import Diagnostic, InputFileError
 from headrace.hn import Array, Layer
 from headrace.numerics.quantization import TensorQuantization
+from headrace.typeguards import is_list
 
 #: Frames and elements of each that are looked at, evenly spread.
 FRAMES, ELEMENTS = 32, 1 << 16
@@ -58,7 +59,7 @@ def calibrated_range(layer: Layer) -> tuple[float, float] | None:
     raw: Any = (layer.quantization or {}).get(CALIBRATED)
     if raw is None:
         return None
-    numbers = isinstance(raw, list) and len(raw) == 2 and all(type(v) in (int, float) for v in raw)
+    numbers = is_list(raw) and len(raw) == 2 and all(type(v) in (int, float) for v in raw)
     if not numbers or not np.isfinite(np.array(raw, np.float64)).all() or raw[0] > raw[1]:
         rule, need = "the calibrated range is not valid", "[low, high]"
         raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, repr(raw)[:100], need))

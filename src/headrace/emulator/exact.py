@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def _enter() -> contextlib.ExitStack:
 
 
 @contextlib.contextmanager
-def exact_arithmetic() -> Iterator[None]:
+def exact_arithmetic() -> Generator[None]:
     """Within it, torch's float32 convolution only adds IEEE products: NNPACK and TF32 off, precision ``ieee``.
 
     The settings are global to the process; nested and concurrent uses share one change, undone by the last to leave.
@@ -138,7 +138,7 @@ def verify_convolution(
 
 
 @contextlib.contextmanager
-def thread_count(threads: int | None) -> Iterator[None]:
+def thread_count(threads: int | None) -> Generator[None]:
     """Let torch use this many threads inside (``None``: unchanged); the former number is restored."""
     if threads is None:
         yield

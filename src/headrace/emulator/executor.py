@@ -8,7 +8,7 @@ The executor knows no layer kind. Each layer states its meaning against a small 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -150,7 +150,7 @@ class Executor:
             yield result
 
     @contextlib.contextmanager
-    def _environment(self) -> Iterator[None]:
+    def _environment(self) -> Generator[None]:
         with thread_count(self.threads), exact_arithmetic():
             yield
 

@@ -34,6 +34,7 @@ from headrace.hef.schema import HefMessage
 from headrace.hn.content import HEAD_BYTES, content_of, wrong_kind
 from headrace.hn.files import open_regular, read_bytes
 from headrace.hn.outputs import FileKind
+from headrace.typeguards import is_list
 
 __all__ = [
     "CFG_CHANNELS_COUNT",
@@ -569,7 +570,7 @@ def describe(hef: Hef) -> str:
 def _scales_text(stream: dict[str, Any]) -> str:
     """Scale and zero point for people; of runs of channels where they differ."""
     scales, zeros = stream["scale"], stream["zero_point"]
-    if not isinstance(scales, list):
+    if not is_list(scales):
         return f"scale {scales:.9g}, zero point {zeros}"
     pairs = list(zip(scales, zeros, strict=True))
     starts = [i for i in range(len(pairs)) if i == 0 or pairs[i] != pairs[i - 1]]

@@ -27,6 +27,7 @@ from headrace.hn.files import MAX_FILE_BYTES, open_regular
 from headrace.hn.network import Network
 from headrace.hn.outputs import FileKind, Outputs
 from headrace.hn.unpack import bad
+from headrace.typeguards import is_list, is_object
 
 FORMAT_VERSION = 1
 MAX_JSON_VALUES = 4_000_000  # in all members together
@@ -255,7 +256,7 @@ def _metadata(parts: dict[str, bytes], where: str) -> _Metadata:
     if "metadata.json" not in parts:
         raise bad(where, "metadata.json is absent", ", ".join(parts), "metadata.json")
     meta = _object(parts, "metadata.json", where)
-    if not isinstance(meta, dict):
+    if not is_object(meta):
         raise bad(where, "metadata.json is no object", type(meta).__name__, "the fields of docs/formats/har.md")
     version = meta.get("version")
     if type(version) is int and version > FORMAT_VERSION:
@@ -271,13 +272,13 @@ def _metadata(parts: dict[str, bytes], where: str) -> _Metadata:
         ("hw_arch", isinstance(arch, str) and arch.isprintable() and 0 < len(arch) <= 4096, arch, "a target's name"),
         (
             "reports",
-            isinstance(reports, list) and all(isinstance(r, str) and f"{name}.{r}.json" in parts for r in reports),
+            is_list(reports) and all(isinstance(r, str) and f"{name}.{r}.json" in parts for r in reports),
             reports,
             "names of members that exist",
         ),
         (
             "history",
-            isinstance(history, list) and all(isinstance(h, dict) and isinstance(h.get("stage"), str) for h in history),
+            is_list(history) and all(is_object(h) and isinstance(h.get("stage"), str) for h in history),
             type(history).__name__,
             "a list of objects with a stage",
         ),

@@ -10,7 +10,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -158,7 +158,7 @@ class Member:
 
 
 @contextmanager
-def _readable(where: str) -> Iterator[None]:
+def _readable(where: str) -> Generator[None]:
     """Turns what zipfile, zlib and numpy raise on damaged files into an InputFileError."""
     try:
         yield

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, InternalError, UsageError, unknown_name
+from headrace.numerics.array import Array
 
 SCHEMA_VERSION = 1
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.numerics.requantize import Array
+from headrace.numerics.array import Array
 
 BILINEAR_BITS = 11
 

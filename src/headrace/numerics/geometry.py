@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.numerics.requantize import Array
+from headrace.numerics.array import Array
 
 
 def window_output(size: int, window: int, stride: int, before: int, after: int, dilation: int = 1) -> int:

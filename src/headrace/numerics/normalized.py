@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
-from typing import Any
 
 import numpy as np
 
+from headrace.numerics.array import Array
 from headrace.numerics.tables import RECIPROCAL_BITS, RECIPROCAL_FRACTION, decimal_context
 
-Array = np.ndarray[Any, np.dtype[Any]]
 FRACTION = RECIPROCAL_FRACTION
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from headrace.numerics.requantize import Array, Requantization
+from headrace.numerics.array import Array
+from headrace.numerics.requantize import Requantization
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
+from headrace.numerics.array import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 TINY = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headrace.numerics.array import Array
 from headrace.numerics.forms import bilinear
 from headrace.numerics.geometry import window_output
-from headrace.numerics.requantize import Array, Requantization
+from headrace.numerics.requantize import Requantization
 
 
 def _wide(x: Array) -> Array:

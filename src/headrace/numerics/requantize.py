@@ -6,13 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from headrace.errors import Diagnostic, InternalError
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from headrace.numerics.array import Array
 
 MAX_MULTIPLIER = 2**31 - 1
 MAX_SHIFT = 62

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from headrace.numerics.array import Array
 from headrace.numerics.quantization import TensorQuantization
 
-Array = np.ndarray[Any, np.dtype[Any]]
 DIGITS = 40
 
 

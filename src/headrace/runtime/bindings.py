@@ -12,11 +12,10 @@ import numpy as np
 
 from headrace.errors import DeviceError, Diagnostic
 from headrace.hef.description import StreamDescription
+from headrace.numerics.array import Array, is_array
 from headrace.runtime.enums import FormatType, Status
 from headrace.runtime.exceptions import device_error
 from headrace.runtime.infos import dtype_of, find_stream
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def buffer_problems(buffer: object, port: Port, where: str) -> list[Diagnostic]:
     def bad(rule: str, got: object, *levers: str) -> Diagnostic:
         return Diagnostic("E-BUFFER", where, rule, str(got), need, levers)
 
-    if not isinstance(buffer, np.ndarray):
+    if not is_array(buffer):
         return [bad("the buffer is not a numpy array", type(buffer).__name__, "numpy.asarray(buffer)")]
     found: list[Diagnostic] = []
     if buffer.shape not in (port.shape, (1, *port.shape)):

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, InternalError, unknown_name
+from headrace.numerics.array import Array, is_array
 from headrace.numerics.quantization import dequantize, quantize_input
 from headrace.runtime import native
-from headrace.runtime.bindings import Array, Bindings, Port
+from headrace.runtime.bindings import Bindings, Port
 from headrace.runtime.enums import Status
 from headrace.runtime.exceptions import HailoRTStreamAborted, HailoRTTimeout, device_error
 from headrace.runtime.infos import find_stream, quantization
@@ -200,7 +201,7 @@ class ConfiguredInferModel:
         for name in self._inputs:
             if name not in frames and not (found and len(frames) < len(inputs)):
                 found.append(Diagnostic("E-INPUT", self._name, "an input is missing", "nothing", repr(name)))
-        counts = {k: v.shape[0] for k, v in frames.items() if isinstance(v, np.ndarray) and v.ndim}
+        counts = {k: v.shape[0] for k, v in frames.items() if is_array(v) and v.ndim}
         if not found and len(set(counts.values())) > 1:
             found.append(
                 Diagnostic("E-INPUT", self._name, "the inputs have different batches", str(counts), "one size")
@@ -216,11 +217,11 @@ class ConfiguredInferModel:
         return self._inputs[find_stream(name, [p.stream for p in self._inputs.values()], "input", self._name).name]
 
     def _array_problems(self, array: object, port: Port) -> list[Diagnostic]:
-        if isinstance(array, np.ndarray) and array.dtype == port.dtype and array.shape[1:] == port.shape and len(array):
+        if is_array(array) and array.dtype == port.dtype and array.shape[1:] == port.shape and len(array):
             return []
         where = f"{self._name}, input {port.name!r}"
         need = f"numpy array (frames, {', '.join(map(str, port.shape))}) {port.dtype}, at least one frame"
-        if not isinstance(array, np.ndarray):
+        if not is_array(array):
             return [Diagnostic("E-INPUT", where, "this is not a numpy array", type(array).__name__, need)]
         found: list[Diagnostic] = []
         if array.shape[1:] != port.shape or array.ndim != len(port.shape) + 1 or array.shape[0] < 1:
@@ -331,8 +332,9 @@ class ConfiguredInferModel:
     def _ready(self, bindings: Bindings | Sequence[Bindings]) -> list[Bindings]:
         """The frames, every one with all its buffers."""
         self._live()
-        frames = [bindings] if isinstance(bindings, Bindings) else list(bindings)
-        strange = [type(b).__name__ for b in frames if not isinstance(b, Bindings)]
+        given: list[object] = [bindings] if isinstance(bindings, Bindings) else list(bindings)
+        frames = [b for b in given if isinstance(b, Bindings)]
+        strange = [type(b).__name__ for b in given if not isinstance(b, Bindings)]
         if strange or not frames:
             rule, got = "these are no bindings", strange[0] if strange else "an empty list"
             problem = Diagnostic("E-BINDINGS", self._name, rule, got, "what create_bindings returns, or a list of it")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 
 class FormatType(IntEnum):
@@ -83,3 +83,8 @@ class Status(IntEnum):
     HEF_NOT_SUPPORTED = 92
     HEF_NOT_COMPATIBLE_WITH_DEVICE = 93
     DEADLOCK = 1001
+
+
+def shown(value: object) -> str:
+    """A caller's value in an error: an enum's name, anything else as Python writes it."""
+    return value.name if isinstance(value, Enum) else repr(value)

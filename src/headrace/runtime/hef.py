@@ -11,6 +11,7 @@ from headrace.hef.container import Hef, HefDescription, StreamDescription, read_
 from headrace.runtime.enums import Status
 from headrace.runtime.exceptions import HailoRTNotFoundException, device_error, hef_error
 from headrace.runtime.infos import NetworkGroupInfo, StreamInfo, VStreamInfo, stream_info, vstream_info
+from headrace.typeguards import is_path
 
 
 class HEF:
@@ -29,7 +30,7 @@ class HEF:
             if isinstance(hef_source, (bytes, bytearray, memoryview)):
                 self._data = bytes(hef_source)
                 self._hef = read_hef(self._data)
-            elif isinstance(hef_source, (str, os.PathLike)):
+            elif is_path(hef_source):
                 self._path = os.fspath(hef_source)
                 self._data = read_hef_bytes(Path(self._path))
                 self._hef = read_hef(self._data, self._path)

@@ -11,10 +11,11 @@ from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hef.description import StreamDescription
 from headrace.runtime.bindings import Port
 from headrace.runtime.configured import ConfiguredInferModel
-from headrace.runtime.enums import FormatOrder, FormatType, HailoPowerMode, Status
+from headrace.runtime.enums import FormatOrder, FormatType, HailoPowerMode, Status, shown
 from headrace.runtime.exceptions import device_error
 from headrace.runtime.hef import HEF
 from headrace.runtime.infos import Format, QuantInfo, code_type, dtype_of, find_stream, format_order, quant_infos
+from headrace.typeguards import is_integer
 
 MAX_BATCH = 65536
 
@@ -70,7 +71,7 @@ class InferStream:
         where, own = f"{self._stream.direction} {self.name!r}", code_type(self._stream)
         allowed = (FormatType.AUTO, FormatType.FLOAT32, own)
         if type not in allowed:
-            got = type.name if isinstance(type, FormatType) else repr(type)
+            got = shown(type)
             rule, need = "the stream cannot have this format type", f"AUTO, {own.name} or FLOAT32"
             raise device_error(Status.INVALID_ARGUMENT, Diagnostic("E-FORMAT", where, rule, got, need))
         self._type = FormatType(type)
@@ -80,7 +81,7 @@ class InferStream:
         own = format_order(self._stream)
         if order not in (FormatOrder.AUTO, own):
             rule = "changing the order of buffers is not built yet"
-            got = order.name if isinstance(order, FormatOrder) else repr(order)
+            got = shown(order)
             levers = ("transpose with numpy before and after",)
             raise NotBuiltYetError(Diagnostic("E-NOT-BUILT", self.name, rule, got, f"AUTO or {own.name}", levers))
 
@@ -141,7 +142,7 @@ class InferModel:
         Raises:
             HailoRTInvalidArgumentException: the number is out of range.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or not 0 <= batch_size <= MAX_BATCH:
+        if not is_integer(batch_size) or not 0 <= batch_size <= MAX_BATCH:
             rule, need = "the batch size is out of range", f"a whole number, 0 … {MAX_BATCH}"
             problem = Diagnostic("E-BATCH", self._hef.description.network_name, rule, repr(batch_size), need)
             raise device_error(Status.INVALID_ARGUMENT, problem)

@@ -151,12 +151,11 @@ def find_stream(name: str, streams: Sequence[StreamDescription], what: str, wher
         rule = f"there are several {what} streams: say which"
         problem = Diagnostic("E-STREAM-NAME", where, rule, "no name", f"one of: {names}")
         raise device_error(Status.INVALID_ARGUMENT, problem)
-    for fits in (
-        lambda s: s.name == name,
-        lambda s: s.name.rsplit("/", 1)[-1] == name,
-        lambda s: name in s.original_names,
+    for found in (
+        [s for s in streams if s.name == name],
+        [s for s in streams if s.name.rsplit("/", 1)[-1] == name],
+        [s for s in streams if name in s.original_names],
     ):
-        found = [s for s in streams if fits(s)]
         if len(found) == 1:
             return found[0]
     names = [s.name for s in streams]

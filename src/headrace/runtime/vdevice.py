@@ -21,6 +21,7 @@ from headrace.runtime.exceptions import HailoRTInvalidHEFException, HailoRTNotFo
 from headrace.runtime.hef import HEF
 from headrace.runtime.infer_model import InferModel
 from headrace.targets.description import Target, list_targets, load_target
+from headrace.typeguards import is_integer
 
 MAX_THREADS = 1024
 
@@ -170,7 +171,7 @@ class VDevice:
 
 def _check_params(params: VDeviceParams, threads: int) -> None:
     found: list[Diagnostic] = []
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
+    if not is_integer(threads) or not 0 <= threads <= MAX_THREADS:
         need = f"a whole number, 0 (one per CPU) … {MAX_THREADS}"
         found.append(Diagnostic("E-DEVICE-PARAMS", "VDevice", "threads is out of range", repr(threads), need))
     for rule, value, good in (

@@ -20,6 +20,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from headrace.errors import Diagnostic, InputFileError, UsageError, did_you_mean, unknown_name
+from headrace.typeguards import is_list, is_object
 
 MAX_FILE_BYTES = 1 << 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -247,7 +248,7 @@ def archived_target(name: str, own: Any, where: str) -> Target:
     Raises:
         InputFileError: there is no such target.
     """
-    if isinstance(own, dict):
+    if is_object(own):
         return target_of(own, where)
     try:
         return load_target(PurePath(name).name.removesuffix(".toml"), where)
@@ -290,10 +291,12 @@ def _value_problems(key: str, value: Any, where: str) -> Iterator[Diagnostic]:
     elif key == "title":
         if not (isinstance(value, str) and value.isprintable() and 0 < len(value) <= 120):
             yield _bad(where, "the title is not usable", _shown(value), "one line of at most 120 characters")
-    elif key == "runs":
-        good = isinstance(value, list) and len(value) <= 64
-        if not (good and all(isinstance(v, str) and _NAME.fullmatch(v) for v in value)):
-            yield _bad(where, "runs is not a list of target names", _shown(value), 'for example ["hailo8l"]')
+    elif key == "runs" and not _are_names(value):
+        yield _bad(where, "runs is not a list of target names", _shown(value), 'for example ["hailo8l"]')
+
+
+def _are_names(value: object) -> bool:
+    return is_list(value) and len(value) <= 64 and all(isinstance(v, str) and _NAME.fullmatch(v) for v in value)
 
 
 def _shown(value: Any) -> str:

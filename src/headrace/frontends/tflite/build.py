@@ -9,7 +9,7 @@ the common path makes these free. They are marked as glue and carry no name of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -201,7 +201,7 @@ class GraphBuilder:
         return self._channels_first[value]
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
+    def attempt(self) -> Generator[None]:
         """Forget the nodes of an operator that turns out not to be supported."""
         nodes, known = len(self.nodes), dict(self._channels_first)
         try:
