@@ -9,12 +9,13 @@ import pytest
 from headrace.emulator import Executor
 from headrace.hn import Network
 from headrace.layers import check_network
-from headrace.optimize import OptimizeOptions, channel_copies, optimize
-from headrace.optimize.channel_copies import Plan, apply, plans, sites
-from headrace.optimize.freeze.base import ROUNDING_OFFSET
-from headrace.optimize.ranges import scale_groups, tensor_quantizations
-from headrace.optimize.sensitivity import sensitivities
-from headrace.optimize.statistics import Statistics, collect
+from headrace.optimize import OptimizeOptions, optimize
+from headrace.optimize.algorithms import channel_copies
+from headrace.optimize.algorithms.channel_copies import Plan, apply, plans, sites
+from headrace.optimize.freeze.context import ROUNDING_OFFSET
+from headrace.optimize.measure.sensitivity import sensitivities
+from headrace.optimize.scales.ranges import scale_groups, tensor_quantizations
+from headrace.optimize.statistics.collect import Statistics, collect
 from headrace.optimize.trial import Judge
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest

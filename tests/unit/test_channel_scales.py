@@ -16,12 +16,12 @@ from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
 from headrace.optimize import OptimizeOptions, optimize
-from headrace.optimize.channel_scales import absorb, apply, best_gains, candidates, plans
-from headrace.optimize.channel_scales import request as spans_request
-from headrace.optimize.lookup import choose_lookups
-from headrace.optimize.ranges import scale_groups, tensor_quantizations
-from headrace.optimize.sensitivity import Sensitivity, sensitivities
-from headrace.optimize.statistics import collect
+from headrace.optimize.algorithms.channel_scales import absorb, apply, best_gains, candidates, plans
+from headrace.optimize.algorithms.channel_scales import request as spans_request
+from headrace.optimize.freeze.lookup import choose_lookups
+from headrace.optimize.measure.sensitivity import Sensitivity, sensitivities
+from headrace.optimize.scales.ranges import scale_groups, tensor_quantizations
+from headrace.optimize.statistics.collect import collect
 from headrace.optimize.trial import Judge
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest

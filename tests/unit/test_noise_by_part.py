@@ -11,9 +11,10 @@ from headrace.errors import AccuracyError
 from headrace.hn import Array, Layer, Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import dequantize
-from headrace.optimize import OptimizeOptions, OptimizeResult, optimize, precision
-from headrace.optimize.noise import OutputNoise, PartNoise, Sums, Whole
-from headrace.optimize.output_parts import CellMap, Part, cell_map, parts_of, place_text
+from headrace.optimize import OptimizeOptions, OptimizeResult, optimize
+from headrace.optimize.algorithms import output_precision as precision
+from headrace.optimize.measure.noise import OutputNoise, PartNoise, Sums, Whole
+from headrace.optimize.measure.output_parts import CellMap, Part, cell_map, parts_of, place_text
 from headrace.optimize.trial import Trial
 from headrace.passes import run_passes
 from headrace.passes.split_affine import SplitAffine

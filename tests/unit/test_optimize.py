@@ -23,9 +23,9 @@ from headrace.hn import Network, json_format
 from headrace.layers import check_network, output_quantization, passed_quantization, quantized_view
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize import OptimizeOptions, optimize, optimize_full_precision
-from headrace.optimize.freeze.base import clamp_codes
+from headrace.optimize.freeze.context import clamp_codes
+from headrace.optimize.freeze.lookup import Grid, choose_lookup
 from headrace.optimize.freeze.mac import FrozenWeights
-from headrace.optimize.lookup import Grid, choose_lookup
 from headrace.passes import run_passes
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd

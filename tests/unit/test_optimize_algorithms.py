@@ -23,9 +23,9 @@ from headrace.errors import UsageError
 from headrace.hn import Network, json_format
 from headrace.numerics.quantization import dequantize, from_range, quantize_input
 from headrace.optimize import Clipping, OptimizeOptions, optimize
-from headrace.optimize.equalization import find_chains, rescaled
-from headrace.optimize.histogram import BINS, Histogram
-from headrace.optimize.statistics import Moments
+from headrace.optimize.algorithms.equalization import find_chains, rescaled
+from headrace.optimize.statistics.collect import Moments
+from headrace.optimize.statistics.histogram import BINS, Histogram
 from random_graphs import GraphBuilder, random_frames, weighted
 
 PLAIN = OptimizeOptions(

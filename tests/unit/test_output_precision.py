@@ -10,9 +10,10 @@ from headrace.errors import UsageError
 from headrace.hn import Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import TensorQuantization
-from headrace.optimize import OptimizeOptions, optimize, precision
-from headrace.optimize.precision import apply, candidates, widened
-from headrace.optimize.ranges import scale_groups
+from headrace.optimize import OptimizeOptions, optimize
+from headrace.optimize.algorithms import output_precision as precision
+from headrace.optimize.algorithms.output_precision import apply, candidates, widened
+from headrace.optimize.scales.ranges import scale_groups
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes
 

@@ -17,7 +17,7 @@ from headrace.hn import Array, Network, json_format
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import TensorQuantization, dequantize, quantize_input
 from headrace.optimize import OptimizeOptions, optimize
-from headrace.optimize.parts import Unit, runs_of
+from headrace.optimize.scales.parts import Unit, runs_of
 from headrace.targets import load_target
 from random_graphs import GraphBuilder, random_frames
 

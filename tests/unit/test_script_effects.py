@@ -250,7 +250,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 @shows(f"{_POST}(adaround)", "policy=disabled")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    from headrace.optimize import rounding
+    from headrace.optimize.algorithms import weight_rounding as rounding
 
     # Tried whatever the noise, and never better than chance: the decision tells how many layers were rounded so.
     patch.setattr(rounding, "NOISY_DB", 1e9)

@@ -14,8 +14,8 @@ import pytest
 from headrace.layers.activation import FUNCTIONS, ActivationAttributes
 from headrace.numerics import tables
 from headrace.numerics.quantization import TensorQuantization, from_range
-from headrace.optimize.freeze.base import clamp_codes
-from headrace.optimize.lookup import MAX_BITS, PROBES, Grid, choose_lookup, choose_lookups
+from headrace.optimize.freeze.context import clamp_codes
+from headrace.optimize.freeze.lookup import MAX_BITS, PROBES, Grid, choose_lookup, choose_lookups
 
 TABLES = [name for name, function in FUNCTIONS.items() if function.decimal is not None]
 FLOAT_MAX = float(np.finfo(np.float32).max)

@@ -11,7 +11,7 @@ import torch
 
 from headrace.emulator import Executor
 from headrace.optimize import OptimizeOptions, optimize
-from headrace.optimize.rounding import Rounder, rounded, second_moments
+from headrace.optimize.algorithms.weight_rounding import Rounder, rounded, second_moments
 from random_graphs import GraphBuilder, random_frames
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
@@ -123,13 +123,13 @@ def network() -> GraphBuilder:
 
 def test_it_is_kept_where_the_outputs_gain_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     b = network()
-    monkeypatch.setattr("headrace.optimize.rounding.NOISY_DB", 100.0)
+    monkeypatch.setattr("headrace.optimize.algorithms.weight_rounding.NOISY_DB", 100.0)
     frames = {k: np.abs(v) for k, v in random_frames(b.net, 32, 0).items()}
     plain = OptimizeOptions(min_snr=0, equalization=False, weight_rounding=False)
     off, on = (optimize(b.net, frames, o) for o in (plain, OptimizeOptions(min_snr=0, equalization=False)))
     records = [d for d in on.report["algorithms"] if d["name"] == "weight-rounding"]
     assert len(records) == 1
-    monkeypatch.setattr("headrace.optimize.rounding.NOISY_DB", -100.0)
+    monkeypatch.setattr("headrace.optimize.algorithms.weight_rounding.NOISY_DB", -100.0)
     quiet = optimize(b.net, frames, OptimizeOptions(min_snr=0, equalization=False))
     assert not any(d["name"] == "weight-rounding" for d in quiet.report["algorithms"])
     different = any(not np.array_equal(off.network.params[k], v) for k, v in on.network.params.items() if "kernel" in k)

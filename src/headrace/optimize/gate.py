@@ -17,12 +17,12 @@ import numpy as np
 from headrace.errors import AccuracyError, Diagnostic
 from headrace.hn import Network
 from headrace.layers import ScaleRule, definition_of
-from headrace.optimize.noise import FEW_CODES, MASK_DB, PartNoise
+from headrace.optimize.measure.noise import FEW_CODES, MASK_DB, PartNoise
+from headrace.optimize.measure.output_parts import place_text
+from headrace.optimize.measure.sensitivity import Sensitivity
+from headrace.optimize.measure.snr import Comparison, Measured
 from headrace.optimize.options import OptimizeResult
-from headrace.optimize.output_parts import place_text
-from headrace.optimize.ranges import ScaleGroups, has_meant_range
-from headrace.optimize.sensitivity import Sensitivity
-from headrace.optimize.snr import Comparison, Measured
+from headrace.optimize.scales.ranges import ScaleGroups, has_meant_range
 from headrace.optimize.trial import Trial
 
 #: A dead layer fails where its loss alone is predicted to give the outputs this noise-to-signal ratio (20 dB).

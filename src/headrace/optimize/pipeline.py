@@ -14,15 +14,16 @@ from headrace.data.plausible import store_calibrated_range
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network
 from headrace.layers import check_network
-from headrace.optimize import calibrators, channel_scales, equalization, fitting, offsets, parts, reach
-from headrace.optimize.freeze.base import check_freezable
+from headrace.optimize.algorithms import activation_ranges, channel_scales, equalization
+from headrace.optimize.freeze.context import check_freezable
 from headrace.optimize.gate import Gate, check
+from headrace.optimize.measure.snr import Comparison, measure
 from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
-from headrace.optimize.ranges import insert_rescales, scale_groups
 from headrace.optimize.requests import Requests, resolve_requests, wide_groups
+from headrace.optimize.scales import fitting, offsets, parts, reach
+from headrace.optimize.scales.ranges import insert_rescales, scale_groups
 from headrace.optimize.search import Search, check_same_meaning
-from headrace.optimize.snr import Comparison, measure
-from headrace.optimize.statistics import Ranges, Request, Statistics, collect, evenly_spread
+from headrace.optimize.statistics.collect import Ranges, Request, Statistics, collect, evenly_spread
 from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
 from headrace.passes.insert_normalization import InsertNormalization
@@ -199,7 +200,7 @@ def _prepared(
 
 def _wanted(prepared: Network, options: OptimizeOptions, requests: Requests) -> Request:
     """The statistics that the algorithms want of a network as it is."""
-    wanted = calibrators.request(prepared, options.calibrator, requests.clippings)
+    wanted = activation_ranges.request(prepared, options.calibrator, requests.clippings)
     wanted |= parts.request(prepared) | offsets.request(prepared) | reach.request(prepared)
     if options.equalization:
         alone = requests.not_scaled

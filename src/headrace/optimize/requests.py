@@ -10,9 +10,9 @@ from typing import Any
 
 from headrace.errors import Diagnostic, NotBuiltYetError, UsageError
 from headrace.hn import Network
-from headrace.optimize import precision
 from headrace.optimize.options import PER_LAYER, Clipping, OptimizeOptions, OutputBits
-from headrace.optimize.ranges import ScaleGroups
+from headrace.optimize.scales import precision
+from headrace.optimize.scales.ranges import ScaleGroups
 
 _WILDCARDS = "*?["
 _OUTPUTS_ALONE = "quantization_param({output_layer*}, precision_mode=a8_w8_a16) widens the outputs alone"

@@ -13,23 +13,24 @@ import numpy as np
 from headrace.emulator.executor import Executor
 from headrace.errors import Diagnostic, InternalError
 from headrace.hn import Array, Network
-from headrace.optimize import (
+from headrace.optimize.algorithms import (
+    activation_ranges,
     bias_correction,
-    calibrators,
     channel_copies,
     channel_scales,
     equalization,
-    precision,
-    rounding,
+    output_precision,
+    weight_rounding,
 )
-from headrace.optimize.calibrators import Calibrator
+from headrace.optimize.algorithms.activation_ranges import Calibrator
+from headrace.optimize.algorithms.weight_rounding import Rounder, second_moments
+from headrace.optimize.measure.sensitivity import Sensitivity, sensitivities
+from headrace.optimize.measure.snr import float_snr_db
 from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.ranges import ScaleGroups, tensor_quantizations
 from headrace.optimize.requests import Requests, wide_groups
-from headrace.optimize.rounding import Rounder, second_moments
-from headrace.optimize.sensitivity import Sensitivity, sensitivities
-from headrace.optimize.snr import float_snr_db
-from headrace.optimize.statistics import Statistics, collect
+from headrace.optimize.scales.precision import WIDE
+from headrace.optimize.scales.ranges import ScaleGroups, tensor_quantizations
+from headrace.optimize.statistics.collect import Statistics, collect
 from headrace.optimize.trial import Judge, Trial, best_of, decision
 
 EQUAL_DB = 60.0  # a rewrite rounds in float32, which deep networks amplify (93 dB seen); a wrong one gives below 40
@@ -122,33 +123,33 @@ class Search:
         return self._found[1]
 
     def _widen(self, best: Trial, decisions: Decisions) -> Trial:
-        """Sixteen bits for operands of sums, then for outputs and logits (:mod:`headrace.optimize.precision`)."""
+        """Sixteen bits for operands of sums, then for outputs and logits."""
         asked = self.options.output_bits
         best = self._widen_as_asked(best, decisions)
         if asked == 8:
             return best
         narrow = self.requests.narrow
-        inner = precision.candidates(best.prepared, self.groups, best.tensors, inner=True, narrow=narrow)
+        inner = output_precision.candidates(best.prepared, self.groups, best.tensors, inner=True, narrow=narrow)
         if inner:
-            inner = precision.worthwhile(self.sensitivities(best.prepared), best.tensors, inner)
+            inner = output_precision.worthwhile(self.sensitivities(best.prepared), best.tensors, inner)
         if inner:
             best = self._try_wide(best, inner, decisions)
-        chosen = precision.candidates(best.prepared, self.groups, best.tensors, narrow=narrow)
+        chosen = output_precision.candidates(best.prepared, self.groups, best.tensors, narrow=narrow)
         return self._try_wide(best, chosen, decisions) if chosen else best
 
     def _try_wide(self, best: Trial, chosen: list[list[str]], decisions: Decisions) -> Trial:
         """These groups of tensors in 16 bits, where the outputs gain, or the user asks for it."""
         asked = self.options.output_bits
         names = {name for group in chosen for name in group}
-        part = precision.share(self.sensitivities(best.prepared), best.tensors, names)
-        if asked is None and part < precision.LEAST_SHARE:
+        part = output_precision.share(self.sensitivities(best.prepared), best.tensors, names)
+        if asked is None and part < output_precision.LEAST_SHARE:
             return best
-        tensors = precision.apply(best.prepared, self.groups, best.tensors, chosen)
-        trial = self.judge.freeze(precision.NAME, best.prepared, best.statistics, tensors, best.moments)
-        taken = asked == precision.WIDE or trial.better_than(best, precision.LEAST_GAIN_DB)
+        tensors = output_precision.apply(best.prepared, self.groups, best.tensors, chosen)
+        trial = self.judge.freeze(output_precision.NAME, best.prepared, best.statistics, tensors, best.moments)
+        taken = asked == WIDE or trial.better_than(best, output_precision.LEAST_GAIN_DB)
         reason = f"{len(chosen)} groups of tensors, {100 * part:.0f} % of the predicted noise from rounding activations"
         decisions.append(
-            decision(precision.NAME, taken, best, trial, reason + ("" if taken else ": the outputs do not gain"))
+            decision(output_precision.NAME, taken, best, trial, reason + ("" if taken else ": the outputs do not gain"))
         )
         return trial if taken else best
 
@@ -158,14 +159,16 @@ class Search:
         narrow = [names for names in wanted if best.tensors[names[0]].bits == 8]
         if not narrow:
             return best
-        tensors = precision.apply(best.prepared, self.groups, best.tensors, narrow)
+        tensors = output_precision.apply(best.prepared, self.groups, best.tensors, narrow)
         label = "precision asked for"
         trial = self.judge.freeze(label, best.prepared, best.statistics, tensors, best.moments)
-        decisions.append(decision(precision.NAME, True, best, trial, f"{len(narrow)} groups of tensors: {label}"))
+        decisions.append(
+            decision(output_precision.NAME, True, best, trial, f"{len(narrow)} groups of tensors: {label}")
+        )
         return trial
 
     def _scale_channels(self, best: Trial, modes: Sequence[str], decisions: Decisions) -> Trial:
-        """Gains for channels (:mod:`headrace.optimize.channel_scales`): all plans, or those without weight noise."""
+        """Gains for channels: all plans, or those without weight noise."""
         alone = self.requests.not_scaled
         if not channel_scales.candidates(self.prepared, alone):
             return best
@@ -196,7 +199,7 @@ class Search:
         """Statistics derived for a rescaled network; histograms, where there are any, are taken anew."""
         if not statistics.histograms:
             return statistics
-        wanted = calibrators.request(network, self.options.calibrator, self.requests.clippings)
+        wanted = activation_ranges.request(network, self.options.calibrator, self.requests.clippings)
         seen = collect(network, self.data, self.frames, self.options, self.progress, wanted, "rescaled")
         statistics.ranges, statistics.histograms = seen.ranges, seen.histograms
         return statistics
@@ -227,7 +230,7 @@ class Search:
         return trial if taken else best
 
     def _copy_channels(self, best: Trial, decisions: Decisions) -> Trial:
-        """Copies of the channels whose rounding decides noisy outputs (:mod:`headrace.optimize.channel_copies`)."""
+        """Copies of the channels whose rounding decides noisy outputs."""
         alone = self.requests.not_scaled
         if best.score >= channel_copies.NOISY_DB or not channel_copies.sites(best.prepared, alone):
             return best
@@ -263,7 +266,7 @@ class Search:
 
     def _round(self, best: Trial, decisions: Decisions) -> Trial:
         """Weights rounded for the sums they make, and the biases corrected once more where they were."""
-        if best.score >= rounding.NOISY_DB:
+        if best.score >= weight_rounding.NOISY_DB:
             return best
         network, numbers = best.prepared, range(len(self.judge.frames))
         moments = second_moments(network, self.judge.data, numbers, self.options, self.progress)
@@ -273,11 +276,11 @@ class Search:
         rounders = {name: Rounder(value) for name, value in moments.items() if name not in alone}
         label = "weight rounding"
         trial = self.judge.freeze(label, network, best.statistics, best.tensors, best.moments, rounders)
-        taken = trial.better_than(best, rounding.LEAST_GAIN_DB)
+        taken = trial.better_than(best, weight_rounding.LEAST_GAIN_DB)
         reason = f"{len(rounders)} layers together" + ("" if taken else ": the outputs do not gain enough")
-        decisions.append(decision(rounding.NAME, taken, best, trial, reason))
+        decisions.append(decision(weight_rounding.NAME, taken, best, trial, reason))
         if taken:
-            # The corrections that stand are those that follow the rounding.
+            # The corrections that stand are those that follow the weight_rounding.
             layers = [d for d in decisions if d["name"] == bias_correction.NAME and d["layer"] is not None]
             decisions[:] = [d for d in decisions if d not in layers] + trial.decisions
         return trial if taken else best

@@ -17,14 +17,14 @@ from headrace.emulator.executor import Executor
 from headrace.hn import Array, Network
 from headrace.layers import check_network, definition_of, output_quantization
 from headrace.numerics.quantization import TensorQuantization, dequantize
-from headrace.optimize import bias_correction
+from headrace.optimize.algorithms import bias_correction
+from headrace.optimize.algorithms.weight_rounding import Rounder
 from headrace.optimize.freeze import FreezeContext, freeze_network
-from headrace.optimize.freeze.base import check_freezable
-from headrace.optimize.noise import OutputNoise, PartNoise, Sums, parts_by_output, worst_of
+from headrace.optimize.freeze.context import check_freezable
+from headrace.optimize.measure.noise import OutputNoise, PartNoise, Sums, parts_by_output, worst_of
+from headrace.optimize.measure.output_parts import all_cells
 from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.output_parts import all_cells
-from headrace.optimize.rounding import Rounder
-from headrace.optimize.statistics import Moments, Statistics, chunk_size, evenly_spread, in_chunks
+from headrace.optimize.statistics.collect import Moments, Statistics, chunk_size, evenly_spread, in_chunks
 
 #: Multiply-accumulates (and as many element operations) that one trial may take, which bounds its frames.
 TRIAL_WORK = 6e9

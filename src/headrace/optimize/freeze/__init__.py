@@ -2,6 +2,6 @@
 """From floats to the final integers of each layer, one file per layer family; importing registers all of them."""
 
 from headrace.optimize.freeze import activation, elementwise, mac, move, pool, resize, softmax
-from headrace.optimize.freeze.base import FreezeContext, freeze_network
+from headrace.optimize.freeze.context import FreezeContext, freeze_network
 
 __all__ = ["FreezeContext", "activation", "elementwise", "freeze_network", "mac", "move", "pool", "resize", "softmax"]

@@ -9,8 +9,8 @@ import numpy as np
 
 from headrace.hn import Layer
 from headrace.layers import definition_of
-from headrace.optimize.freeze.base import FreezeContext, freezes
-from headrace.optimize.lookup import Grid
+from headrace.optimize.freeze.context import FreezeContext, freezes
+from headrace.optimize.freeze.lookup import Grid
 
 
 @freezes("ew_add", "ew_sub")

@@ -12,7 +12,7 @@ from headrace.hn import Array, Layer
 from headrace.layers import definition_of
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import accumulator_bits
-from headrace.optimize.freeze.base import ROUNDING_OFFSET, FreezeContext, freezes
+from headrace.optimize.freeze.context import ROUNDING_OFFSET, FreezeContext, freezes
 
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = 2**30

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from headrace.hn import Layer
-from headrace.optimize.freeze.base import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext, freezes
 
 
 @freezes(

@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.hn import Layer
 from headrace.layers import definition_of
-from headrace.optimize.freeze.base import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext, freezes
 
 
 @freezes("avgpool", "global_avgpool")

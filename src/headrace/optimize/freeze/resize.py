@@ -7,7 +7,7 @@ import numpy as np
 
 from headrace.hn import Layer
 from headrace.numerics.forms import BILINEAR_BITS
-from headrace.optimize.freeze.base import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext, freezes
 
 
 @freezes("resize_bilinear")

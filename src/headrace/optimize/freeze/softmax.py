@@ -9,7 +9,7 @@ from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hn import Layer
 from headrace.numerics.requantize import MAX_SHIFT, Requantization, choose_multipliers
 from headrace.numerics.tables import RECIPROCAL_FRACTION, reciprocal_table
-from headrace.optimize.freeze.base import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext, freezes
 
 
 @freezes("reciprocal_sum")

@@ -15,10 +15,10 @@ from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import dequantize
-from headrace.optimize.noise import OutputNoise, Sums, Whole
+from headrace.optimize.measure.noise import OutputNoise, Sums, Whole
 from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.reach import reach_of
-from headrace.optimize.statistics import chunk_size, in_chunks
+from headrace.optimize.scales.reach import reach_of
+from headrace.optimize.statistics.collect import chunk_size, in_chunks
 from headrace.optimize.trial import Judge
 
 

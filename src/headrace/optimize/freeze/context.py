@@ -15,7 +15,7 @@ from headrace.layers import definition_of, store_requantization
 from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization, choose_multipliers
-from headrace.optimize.lookup import Grid, choose_lookup, choose_lookups, reaches
+from headrace.optimize.freeze.lookup import Grid, choose_lookup, choose_lookups, reaches
 
 # Beyond this ratio any accumulator but zero already leaves the code range, so a larger one gives the same codes.
 MAX_RATIO = 2.0**20
@@ -82,7 +82,7 @@ class FreezeContext:
             return self._with_gains(layer, attributes, units, magnitudes, gain.astype(np.float64))
         clamp = attributes.clamp if isinstance(attributes, ActivationAttributes) else (None, None)
         if not output.uniform:
-            # Zero points are in the bias, and a clamp ends at the ends of the codes (optimize.parts.can_differ).
+            # Zero points are in the bias, and a clamp ends at the ends of the codes (optimize.scales.parts.can_differ).
             assert clamp is not None
             multipliers, shifts = choose_multipliers(_ratios(units, output.steps.astype(np.float64)), magnitudes)
             return Requantization(multipliers, shifts, 0, 0, output.high)

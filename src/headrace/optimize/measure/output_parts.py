@@ -22,7 +22,7 @@ import torch
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of
-from headrace.optimize.ranges import has_meant_range
+from headrace.optimize.scales.ranges import has_meant_range
 
 #: Kinds that carry values unchanged, at places that do not depend on them.
 MOVES = (

@@ -15,10 +15,10 @@ from typing import Any
 
 from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, definition_of
-from headrace.optimize.precision import reads_wide
-from headrace.optimize.ranges import natural_range
-from headrace.optimize.reach import set_hint
-from headrace.optimize.statistics import Statistics
+from headrace.optimize.scales.precision import reads_wide
+from headrace.optimize.scales.ranges import natural_range
+from headrace.optimize.scales.reach import set_hint
+from headrace.optimize.statistics.collect import Statistics
 from headrace.passes import fresh_name
 
 WIDE = 16

@@ -22,7 +22,7 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import from_range
 from headrace.optimize.freeze import FreezeContext, freeze_network
-from headrace.optimize.statistics import Request, Statistics, chunk_size, extremes
+from headrace.optimize.statistics.collect import Request, Statistics, chunk_size, extremes
 from headrace.passes.base import sole_user
 
 NAME = "equalization"

@@ -22,8 +22,8 @@ from headrace.emulator.exact import thread_count
 from headrace.emulator.executor import Executor
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Layer, Network
-from headrace.optimize.histogram import Histogram
 from headrace.optimize.options import OptimizeOptions, Progress
+from headrace.optimize.statistics.histogram import Histogram
 
 CHUNK_BYTES = 64 << 20
 CHUNK_FRAMES = 16

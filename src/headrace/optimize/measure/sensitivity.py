@@ -21,7 +21,7 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.statistics import in_chunks
+from headrace.optimize.statistics.collect import in_chunks
 
 FRAMES = 8
 ROUNDING = 1.0 / 12.0  # variance of rounding to a step of one

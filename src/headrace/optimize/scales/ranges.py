@@ -11,8 +11,8 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization, from_range
-from headrace.optimize import offsets, parts
-from headrace.optimize.statistics import Ranges
+from headrace.optimize.scales import offsets, parts
+from headrace.optimize.statistics.collect import Ranges
 from headrace.passes import fresh_name
 
 RAW_IMAGE = TensorQuantization(1.0, 0, 8)
@@ -35,7 +35,7 @@ class ScaleGroups:
 
     Attributes:
         copied: layers that copy codes on the way to outputs. They share a group with what they read, but not always a
-            scale: see :mod:`headrace.optimize.parts`.
+            scale: see :mod:`headrace.optimize.scales.parts`.
     """
 
     def __init__(self, network: Network) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, definition_of
-from headrace.optimize.histogram import Histogram
 from headrace.optimize.options import Clipping
-from headrace.optimize.ranges import has_meant_range
-from headrace.optimize.statistics import Request
+from headrace.optimize.scales.ranges import has_meant_range
+from headrace.optimize.statistics.collect import Request
+from headrace.optimize.statistics.histogram import Histogram
 
 DEFAULT_PERCENTILES = (0.01, 99.99)
 

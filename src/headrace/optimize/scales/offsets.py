@@ -20,7 +20,7 @@ from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.layers.passing import copied_labels
 from headrace.layers.pool import PoolAttributes
 from headrace.numerics.quantization import TensorQuantization, per_channel
-from headrace.optimize.statistics import Request, Statistics
+from headrace.optimize.statistics.collect import Request, Statistics
 
 #: Taken out where a channel's values lie at least so many times their spread away from zero: two of eight bits.
 FAR = 4.0

@@ -21,7 +21,7 @@ from headrace.emulator.float_ops import pad_hw
 from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of
 from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.statistics import chunk_size, in_chunks
+from headrace.optimize.statistics.collect import chunk_size, in_chunks
 
 NAME = "weight-rounding"
 KINDS = ("conv", "dw", "dense")

@@ -22,10 +22,10 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of, quantized_view
 from headrace.numerics.quantization import TensorQuantization, quantize_input
 from headrace.optimize.freeze import FreezeContext
-from headrace.optimize.freeze.base import freeze_layer
+from headrace.optimize.freeze.context import freeze_layer
 from headrace.optimize.freeze.mac import FrozenWeights
 from headrace.optimize.options import OptimizeOptions
-from headrace.optimize.statistics import Moments, Request, chunk_size, in_chunks
+from headrace.optimize.statistics.collect import Moments, Request, chunk_size, in_chunks
 
 NAME = "bias-correction"
 KINDS = ("conv", "dw", "dense")

@@ -21,10 +21,10 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import definition_of
 from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization
-from headrace.optimize.equalization import WEIGHTED
-from headrace.optimize.freeze.base import ROUNDING_OFFSET
-from headrace.optimize.sensitivity import Sensitivity, channel_noise, predicted_noise
-from headrace.optimize.statistics import Statistics
+from headrace.optimize.algorithms.equalization import WEIGHTED
+from headrace.optimize.freeze.context import ROUNDING_OFFSET
+from headrace.optimize.measure.sensitivity import Sensitivity, channel_noise, predicted_noise
+from headrace.optimize.statistics.collect import Statistics
 
 NAME = "channel-copies"
 #: Tried where the outputs are noisier than this (dB, mean), and kept where they gain at least this much: copies cost.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array
-from headrace.optimize.output_parts import CellMap, Part, part_data, parts_of
+from headrace.optimize.measure.output_parts import CellMap, Part, part_data, parts_of
 
 #: Values that differ by less than this part of the largest are equal: float32 arithmetic rounds more.
 EQUAL = 2.0**-20

@@ -8,9 +8,9 @@ from typing import Any
 
 from headrace.hn import Network
 from headrace.layers import check_network
-from headrace.optimize import meant, precision, reach
-from headrace.optimize.ranges import ScaleGroups, scale_groups
-from headrace.optimize.statistics import Statistics
+from headrace.optimize.scales import meant, precision, reach
+from headrace.optimize.scales.ranges import ScaleGroups, scale_groups
+from headrace.optimize.statistics.collect import Statistics
 
 #: A step of 8 bits beyond this is too coarse for what softmax reads: e^0.25 is 28 % of a probability.
 COARSE_STEP = 0.25
@@ -29,7 +29,7 @@ def fit(
 
     Args:
         network: changed in place: clamps and precision hints at layers, copies with 8 bits.
-        statistics: of it, with what :func:`headrace.optimize.reach.request` asks for.
+        statistics: of it, with what :func:`headrace.optimize.scales.reach.request` asks for.
         measure: takes them again.
         bytes_at_outputs: the user asked for 8 bits there.
         keep: layers that keep 8 bits.

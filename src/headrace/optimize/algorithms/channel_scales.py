@@ -6,7 +6,7 @@ factor has to be applied to the result: ``gain[c] · act(x)``, which on the devi
 may use a table of its own. The layers that read the tensor divide their weights by the gain; a depthwise layer has a
 weight scale per channel and loses nothing at all by that.
 
-Candidates are judged by the predicted noise at the outputs (:mod:`headrace.optimize.sensitivity`).
+Candidates are judged by the predicted noise at the outputs (:mod:`headrace.optimize.measure.sensitivity`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization
-from headrace.optimize.equalization import WEIGHTED, homogeneous, scaled_inputs
-from headrace.optimize.freeze.base import clamp_codes
-from headrace.optimize.ranges import has_meant_range
-from headrace.optimize.sensitivity import Sensitivity, predicted_noise
-from headrace.optimize.statistics import Request, Statistics
+from headrace.optimize.algorithms.equalization import WEIGHTED, homogeneous, scaled_inputs
+from headrace.optimize.freeze.context import clamp_codes
+from headrace.optimize.measure.sensitivity import Sensitivity, predicted_noise
+from headrace.optimize.scales.ranges import has_meant_range
+from headrace.optimize.statistics.collect import Request, Statistics
 
 NAME = "channel-scales"
 #: Gains are 2^0 … 2^7: at most eight tables.

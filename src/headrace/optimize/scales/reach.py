@@ -23,8 +23,8 @@ from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule, definition_of
 from headrace.layers.activation import ActivationAttributes
 from headrace.numerics.quantization import from_range
-from headrace.optimize.lookup import changing_range
-from headrace.optimize.statistics import Request, Statistics
+from headrace.optimize.freeze.lookup import changing_range
+from headrace.optimize.statistics.collect import Request, Statistics
 from headrace.passes import fresh_name
 
 #: Below the largest value of its row by this much, softmax gives exp(-20) = 2e-9, or 2e-5 of a row of 10,000 together:

@@ -19,7 +19,7 @@ from headrace.layers import definition_of, passed_quantization
 from headrace.layers.activation import GAIN, ActivationAttributes
 from headrace.layers.passing import MAX_ELEMENTS, copied_labels
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
-from headrace.optimize.statistics import Request
+from headrace.optimize.statistics.collect import Request
 
 #: Joined tensors keep scales of their own where a common range is more than so many times the range of one of them.
 UNLIKE = 4.0

@@ -14,25 +14,23 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of
+from headrace.layers import definition_of
 from headrace.layers.activation import ActivationAttributes
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
-from headrace.optimize.offsets import fitted
-from headrace.optimize.parts import passed_on
-from headrace.optimize.ranges import ScaleGroups, has_meant_range
-from headrace.optimize.sensitivity import Sensitivity, predicted_noise
+from headrace.optimize.measure.sensitivity import Sensitivity, predicted_noise
+from headrace.optimize.scales.offsets import fitted
+from headrace.optimize.scales.parts import passed_on
+from headrace.optimize.scales.precision import WIDE, reads_wide
+from headrace.optimize.scales.ranges import ScaleGroups, has_meant_range
 
 NAME = "output-precision"
 Pair = tuple[float, int]
-WIDE = 16
 #: Tried where rounding these tensors to 8 bits is predicted to make at least this part of the noise.
 LEAST_SHARE = 0.1
 #: Kept where the outputs gain at least this many dB on average: 16-bit outputs are twice the bytes.
 LEAST_GAIN_DB = 0.3
 #: Factor by which a 16-bit range goes beyond what was measured: one of the eight bits gained.
 HEADROOM = 2.0
-#: Kinds that compute and may read 16-bit codes; beside them, those whose codes pass.
-_READS_WIDE = ("ew_add", "ew_sub", "ew_mult", "activation", "output_layer")
 
 
 def candidates(
@@ -68,30 +66,8 @@ def worthwhile(
     return [names for names in groups if share(found, tensors, set(names)) >= LEAST_SHARE]
 
 
-def bits_of(layer: Layer) -> int:
-    """The bits that a prepared layer's hints ask for."""
-    return int((layer.quantization or {}).get("precision", {}).get("bits", 8))
-
-
-def cannot_widen(network: Network, names: list[str]) -> str | None:
-    """Why a scale group cannot have 16 bits; ``None`` where it can."""
-    members = [network[name] for name in names]
-    for layer in members:
-        if layer.kind == "input_layer":
-            return f"its scale is that of the network's input {layer.name!r}"
-        for user in network.users(layer.name):
-            if not reads_wide(user):
-                return f"{user.name!r} ({user.kind}) reads it, and reads 8 bits"
-    return None
-
-
 def _is_softmax(layer: Layer) -> bool:
     return layer.kind == "reduce_max"
-
-
-def reads_wide(layer: Layer) -> bool:
-    """Whether a layer can read codes of 16 bits (what reads those it moves is another question)."""
-    return layer.kind in _READS_WIDE or definition_of(layer.kind).scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
 
 
 def widened(quantization: TensorQuantization, fixed: Collection[Pair] = ()) -> TensorQuantization:
@@ -141,4 +117,4 @@ def apply(
     return result
 
 
-__all__ = ["NAME", "apply", "bits_of", "candidates", "reads_wide", "share", "widened", "worthwhile"]
+__all__ = ["NAME", "apply", "candidates", "share", "widened", "worthwhile"]

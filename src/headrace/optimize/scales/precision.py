@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tensors may have codes of 16 bits: those that nobody multiplies by weights."""
+
+from __future__ import annotations
+
+from headrace.hn import Layer, Network
+from headrace.layers import ScaleRule, definition_of
+
+WIDE = 16
+#: Kinds that compute and may read 16-bit codes; beside them, those whose codes pass.
+_READS_WIDE = ("ew_add", "ew_sub", "ew_mult", "activation", "output_layer")
+
+
+def bits_of(layer: Layer) -> int:
+    """The bits that a prepared layer's hints ask for."""
+    return int((layer.quantization or {}).get("precision", {}).get("bits", 8))
+
+
+def reads_wide(layer: Layer) -> bool:
+    """Whether a layer can read codes of 16 bits (what reads those it moves is another question)."""
+    return layer.kind in _READS_WIDE or definition_of(layer.kind).scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+
+
+def cannot_widen(network: Network, names: list[str]) -> str | None:
+    """Why a scale group cannot have 16 bits; ``None`` where it can."""
+    members = [network[name] for name in names]
+    for layer in members:
+        if layer.kind == "input_layer":
+            return f"its scale is that of the network's input {layer.name!r}"
+        for user in network.users(layer.name):
+            if not reads_wide(user):
+                return f"{user.name!r} ({user.kind}) reads it, and reads 8 bits"
+    return None
+
+
+__all__ = ["WIDE", "bits_of", "cannot_widen", "reads_wide"]
