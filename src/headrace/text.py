@@ -13,9 +13,16 @@ _NARROWEST = 12
 _SHORTEST_LINE = 24
 
 
-def printable(text: str) -> str:
-    """``text`` with control characters made visible: names come from files and must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+def printable(text: str, kept: str = "") -> str:
+    """``text`` as every output takes it, with all that a terminal might obey made visible.
+
+    Names come from files and must not steer the terminal; bytes of a name that are no UTF-8 are replaced too.
+
+    Args:
+        text: a name or one line, by default.
+        kept: characters that stay although they steer: ``"\\n"`` for text of several lines.
+    """
+    return "".join(c if c.isprintable() or c in kept else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def shortened(text: str, width: int) -> str:

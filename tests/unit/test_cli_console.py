@@ -150,13 +150,24 @@ def test_a_log_never_goes_into_a_file_that_is_none(tmp_path: Path, capsys: pytes
     model = tmp_path / "model.onnx"
     model.write_bytes(bytes(range(256)))
     assert run(["devices", "--log-file", str(model)]) == 2
-    assert "no log of headrace" in capsys.readouterr().err
+    assert "no log of Headrace's" in capsys.readouterr().err
     assert model.read_bytes() == bytes(range(256))
-    assert run(["devices", "--log-file", str(tmp_path)]) == 3
+    assert run(["devices", "--log-file", str(tmp_path)]) == 2
+    assert run(["devices", "--log-file", str(tmp_path / "none" / "x.log")]) == 3
     os.mkfifo(tmp_path / "pipe")
     assert run(["devices", "--log-file", str(tmp_path / "pipe")]) == 2
     assert run(["devices", "--log-file", os.devnull]) == 0
     assert run(["devices", "-q", "-v"]) == 2
+
+
+def test_a_result_never_replaces_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_small(tmp_path)
+    both = str(tmp_path / "both.har")
+    assert run(["parse", str(tmp_path / "small.onnx"), "--har-path", both, "--force", "--log-file", both]) == 2
+    assert "--log-file and --har-path name one file" in capsys.readouterr().err
+    assert (tmp_path / "both.har").read_text().startswith("# headrace log")
+    # Only while it is open: another command may replace it.
+    assert run(["parse", str(tmp_path / "small.onnx"), "--har-path", both, "--force"]) == 0
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -48,4 +48,5 @@ def test_shortened_keeps_both_ends(text: str, width: int) -> None:
 
 
 def test_control_characters_cannot_steer_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\nc\u202e") == "a\ufffd[2Jb\nc\ufffd"
+    assert printable("a\x1b[2Jb\nc\u202e", kept="\n") == "a\ufffd[2Jb\nc\ufffd"
+    assert printable("one\nline\t\udcff") == "one\ufffdline\ufffd\ufffd"

@@ -174,9 +174,7 @@ def _debugging() -> bool:
 
 
 def _report(error: HeadraceError, as_json: bool) -> int:
-    import traceback
-
-    trace = "".join(traceback.format_tb((error.__cause__ or error).__traceback__)).rstrip()
+    trace = _trace(error) if isinstance(error, InternalError) or _debugging() else ""
     console.failed(str(error), trace if isinstance(error, InternalError) else "")
     if _debugging():
         _tell(trace)
@@ -184,10 +182,17 @@ def _report(error: HeadraceError, as_json: bool) -> int:
     return error.exit_code
 
 
+def _trace(error: HeadraceError) -> str:
+    """Where an error, or what it stands for, came up."""
+    import traceback
+
+    return "".join(traceback.format_tb((error.__cause__ or error).__traceback__)).rstrip()
+
+
 def _tell(text: str) -> None:
     """Writes to stderr; a stderr that is closed is nobody listening, not a problem."""
     try:
-        click.echo(printable(text), err=True)
+        click.echo(printable(text, kept="\n"), err=True)
         sys.stderr.flush()
     except (OSError, ValueError):
         pass

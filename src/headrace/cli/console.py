@@ -8,9 +8,7 @@ to stderr warnings, with ``-v`` notes and times too, with ``-q`` neither; to the
 from __future__ import annotations
 
 import logging
-import os
 import shlex
-import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, TextIO
 import click
 
 from headrace.cli.progress import be_quiet
-from headrace.errors import Diagnostic, InputFileError, UsageError
+from headrace.errors import Diagnostic, UsageError
 from headrace.text import printable
 
 log = logging.getLogger("headrace")
@@ -35,7 +33,7 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         try:
-            click.echo(printable(f"{prefix}{record.getMessage()}"), err=True)
+            click.echo(printable(f"{prefix}{record.getMessage()}", kept="\n"), err=True)
         except (OSError, ValueError):
             pass  # nobody listens, which is no reason to stop
 
@@ -50,7 +48,7 @@ class _LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._file.write(printable(self.format(record)) + "\n")
+            self._file.write(printable(self.format(record), kept="\n") + "\n")
             self._file.flush()
         except OSError as error:
             log.removeHandler(self)
@@ -122,24 +120,10 @@ def _set_log_file(_context: click.Context, _parameter: click.Parameter, path: Pa
 
 def _open_log(path: Path) -> TextIO:
     """A log file to add to: a new one, or one that began as a log. Nothing else is ever written into."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0), 0o666)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputFileError(Diagnostic("E-LOG-FILE", str(path), "the log file cannot be opened", reason)) from error
-    mode = os.fstat(descriptor).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
-        os.close(descriptor)
-        raise UsageError(Diagnostic("E-LOG-FILE", str(path), "a log goes into a regular file or a character device"))
-    if stat.S_ISREG(mode):
-        begins = os.read(descriptor, len(_FIRST_WORDS))
-        if begins not in (b"", _FIRST_WORDS.encode()):
-            os.close(descriptor)
-            rule, need = "this file is no log of headrace, so it is left as it is", "a new file, or an older log"
-            raise UsageError(Diagnostic("E-LOG-FILE", str(path), rule, need=need))
-        if not begins:
-            os.write(descriptor, f"{_FIRST_WORDS}\n".encode())
-    return os.fdopen(descriptor, "a", encoding="utf-8", errors="replace")
+    from headrace.hn.outputs import FileKind, open_to_add
+
+    kind = FileKind("log", (".log", ""), lambda handle: handle.read(len(_FIRST_WORDS)) == _FIRST_WORDS.encode())
+    return open_to_add("--log-file", path, kind, _FIRST_WORDS)
 
 
 def with_common_options(command: click.Command) -> click.Command:

@@ -15,12 +15,13 @@ import numpy as np
 from headrace.data.dtypes import as_codes, as_values
 from headrace.data.files import KINDS, load_path
 from headrace.data.inputs import InputSpec, by_input, check_counts, checked, find_input, missing_inputs, unknown_input
-from headrace.data.notes import Notes, shown
+from headrace.data.notes import Notes
 from headrace.data.pictures import SUFFIXES, check_resize, is_picture_file, pictures_in, read_pictures
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn.files import missing_file, read_bytes
 from headrace.hn.outputs import Outputs, array_kind
 from headrace.numerics.array import Array
+from headrace.text import printable
 
 _RAW = (".bin", ".raw", ".dat", "")
 _PATTERN = "*?["
@@ -202,7 +203,7 @@ class _Reader:
         if spec is None and name:
             problems.append(unknown_input(name, self.specs, source))
         elif spec is None:
-            rule, got = "there are several inputs: each file needs the name of its own", shown(source)
+            rule, got = "there are several inputs: each file needs the name of its own", printable(source)
             need = ", ".join(f"{s.name}=FILE" for s in self.specs)
             problems.append(Diagnostic("E-DATA-NAME", "--input-files", rule, got, need))
         return spec
@@ -223,12 +224,12 @@ class _Reader:
         if not data or len(data) % size:
             need = f"a multiple of {size} bytes: frames {spec.shape} {dtype}, or {KINDS}"
             rule = "the raw frames are cut short"
-            raise DataError(Diagnostic("E-DATA-CORRUPT", shown(str(path)), rule, f"{len(data)} bytes", need))
+            raise DataError(Diagnostic("E-DATA-CORRUPT", printable(str(path)), rule, f"{len(data)} bytes", need))
         return np.frombuffer(data, dtype=dtype.newbyteorder("<")).reshape(-1, *spec.shape)
 
     def _pictures(self, spec: InputSpec, files: Sequence[tuple[Path, Path | None]]) -> Array:
         chosen = list(files)[: self.limit]
-        self.pictures[spec.name] = [shown(str(path)) for path, _ in chosen]
+        self.pictures[spec.name] = [printable(str(path)) for path, _ in chosen]
         paths = [path for path, _ in chosen]
         folders = {folder for _, folder in chosen}
         folder = folders.pop() if len(folders) == 1 else None
@@ -236,7 +237,7 @@ class _Reader:
 
 
 def _archived(path: Path, arrays: Mapping[str, Any], specs: Sequence[InputSpec]) -> dict[str, Any]:
-    named, problems = by_input(arrays, specs, shown(str(path)))
+    named, problems = by_input(arrays, specs, printable(str(path)))
     if problems:
         raise DataError(problems)
     return named
@@ -244,7 +245,7 @@ def _archived(path: Path, arrays: Mapping[str, Any], specs: Sequence[InputSpec])
 
 def _twice(source: str, full: str) -> Diagnostic:
     rule, need = "an input is given twice", "one file per input, or only pictures"
-    return Diagnostic("E-DATA-NAME", shown(source), rule, full, need)
+    return Diagnostic("E-DATA-NAME", printable(source), rule, full, need)
 
 
 def input_paths(sources: Sequence[str]) -> list[Path]:
@@ -270,7 +271,7 @@ def _pictures_of(path: Path) -> list[tuple[Path, Path | None]] | None:
         found = pictures_in(path)
         if not found:
             rule, need = "the folder holds no picture", f"files named {' '.join(SUFFIXES)}"
-            raise DataError(Diagnostic("E-DATA-EMPTY", shown(str(path)), rule, "none", need))
+            raise DataError(Diagnostic("E-DATA-EMPTY", printable(str(path)), rule, "none", need))
         return [(p, path) for p in found]
     if path.exists():
         return [(path, None)] if is_picture_file(path) else None
@@ -279,7 +280,7 @@ def _pictures_of(path: Path) -> list[tuple[Path, Path | None]] | None:
         pictures: list[tuple[Path, Path | None]] = [(p, None) for p in fitting if is_picture_file(p) and p.is_file()]
         if not pictures:
             rule, got = "no picture fits the pattern", f"{len(fitting)} files of other kinds" if fitting else "nothing"
-            raise InputFileError(Diagnostic("E-FILE-MISSING", shown(str(path)), rule, got, "picture files"))
+            raise InputFileError(Diagnostic("E-FILE-MISSING", printable(str(path)), rule, got, "picture files"))
         return pictures
     if is_picture_file(path):
         raise InputFileError(missing_file(path, "picture", SUFFIXES))

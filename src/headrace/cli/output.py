@@ -36,7 +36,7 @@ def emit(data: Mapping[str, Any], text: str | Callable[[], str], as_json: bool) 
         click.echo(json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False))
         return
     shown = text() if callable(text) else text
-    click.echo(printable(shown.rstrip("\n")))
+    click.echo(printable(shown.rstrip("\n"), kept="\n"))
 
 
 def warn(text: str) -> None:
@@ -54,4 +54,4 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:,.0f}"
 
 
-__all__ = ["emit", "number", "plain", "printable", "table", "warn"]
+__all__ = ["emit", "number", "plain", "table", "warn"]

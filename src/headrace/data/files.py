@@ -15,12 +15,13 @@ import numpy as np
 
 from headrace.data.inputs import InputSpec
 from headrace.data.limits import MAX_BYTES
-from headrace.data.notes import Notes, shown
+from headrace.data.notes import Notes
 from headrace.data.pictures import SUFFIXES, check_resize, is_picture_file, pictures_in, read_pictures
 from headrace.errors import DataError, Diagnostic, InputFileError
 from headrace.hn import Array
 from headrace.hn.arrays import directory_bytes, unpacked_limit
 from headrace.hn.files import missing_file, open_regular
+from headrace.text import printable
 
 MAX_MEMBERS = 1000
 KINDS = ".npy, .npz, a picture or a folder of pictures"
@@ -78,23 +79,23 @@ def load_path(
         suffix = path.suffix.lower()
         if not path.is_file():
             rule = "it is not a regular file"
-            raise InputFileError(Diagnostic("E-FILE-READ", shown(str(path)), rule, "a device or a pipe", KINDS))
+            raise InputFileError(Diagnostic("E-FILE-READ", printable(str(path)), rule, "a device or a pipe", KINDS))
         if suffix in (".npy", ".npz"):
             check_no_resize(resize, str(path))
             return load_npy(path) if suffix == ".npy" else load_npz(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        problem = Diagnostic("E-FILE-READ", shown(str(path)), "the data cannot be read", reason, "a readable file")
+        problem = Diagnostic("E-FILE-READ", printable(str(path)), "the data cannot be read", reason, "a readable file")
         raise InputFileError(problem) from None
     rule, got = "this kind of file is not known", path.suffix or "no suffix"
-    raise DataError(Diagnostic("E-DATA-FORMAT", shown(str(path)), rule, got, KINDS))
+    raise DataError(Diagnostic("E-DATA-FORMAT", printable(str(path)), rule, got, KINDS))
 
 
 def check_no_resize(resize: str | None, where: str) -> None:
     """Raises DataError when resizing was asked for data that are no pictures."""
     if resize is not None:
         rule, levers = "only pictures are resized", ("leave --resize (resize=) out",)
-        raise DataError(Diagnostic("E-DATA-RESIZE", shown(where), rule, "arrays", "picture files", levers))
+        raise DataError(Diagnostic("E-DATA-RESIZE", printable(where), rule, "arrays", "picture files", levers))
 
 
 def _only(specs: Sequence[InputSpec], path: Path) -> InputSpec:
@@ -102,7 +103,7 @@ def _only(specs: Sequence[InputSpec], path: Path) -> InputSpec:
         return specs[0]
     rule, need = "pictures suit a network with one input", "a .npz with one array per input"
     got = f"{len(specs)} inputs: {', '.join(s.name for s in specs)}"
-    raise DataError(Diagnostic("E-DATA-FORMAT", shown(str(path)), rule, got, need))
+    raise DataError(Diagnostic("E-DATA-FORMAT", printable(str(path)), rule, got, need))
 
 
 def _corrupt(where: str, reason: object) -> DataError:
@@ -143,7 +144,9 @@ def load_npz(path: Path) -> dict[str, Array]:
                 name = member.filename[:-4]
                 if name in result:
                     rule, got = "two arrays have one name", repr(name)
-                    raise DataError(Diagnostic("E-DATA-NAME", shown(str(path)), rule, got, "one array of each name"))
+                    raise DataError(
+                        Diagnostic("E-DATA-NAME", printable(str(path)), rule, got, "one array of each name")
+                    )
                 with archive.open(member) as stream:
                     result[name] = _read_member(stream, member.file_size, f"{path}: {member.filename}")
     except CORRUPT as error:

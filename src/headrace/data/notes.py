@@ -8,12 +8,7 @@ import warnings
 from collections.abc import Iterable
 
 from headrace.errors import DataWarning, Diagnostic
-
-
-def shown(name: str) -> str:
-    """A file's name as text that every output takes: bytes that are no UTF-8 and control characters are replaced."""
-    text = name.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+from headrace.text import printable
 
 
 class Notes:
@@ -31,7 +26,7 @@ class Notes:
     def count(self, kind: str, where: str, what: str = "picture") -> None:
         """One more file or frame of a kind: ``"what: kind"`` is what is said, with the number and the first."""
         key = f"{what}\0{kind}"
-        number, first = self._kinds.get(key, (0, shown(where)))
+        number, first = self._kinds.get(key, (0, printable(where)))
         self._kinds[key] = (number + 1, first)
 
     def lines(self) -> list[str]:

@@ -18,9 +18,10 @@ import numpy as np
 
 from headrace.data.inputs import InputSpec
 from headrace.data.limits import check_memory
-from headrace.data.notes import Notes, grouped, shown
+from headrace.data.notes import Notes, grouped
 from headrace.errors import DataError, Diagnostic, UsageError, missing_extra, unknown_name
 from headrace.hn import Array
+from headrace.text import printable
 from headrace.typeguards import is_sequence
 
 if TYPE_CHECKING:
@@ -110,13 +111,13 @@ def read_pictures(
         rule, got = "the number of pictures cannot be used", f"{len(paths)} pictures"
         code = "E-DATA-TOO-LARGE" if paths else "E-DATA-EMPTY"
         need = f"1 … {MAX_PICTURES} files named {' '.join(SUFFIXES)}"
-        raise DataError(Diagnostic(code, shown(where), rule, got, need))
-    check_memory(len(paths) * int(np.prod(spec.shape)), shown(where), ("use fewer pictures",))
+        raise DataError(Diagnostic(code, printable(where), rule, got, need))
+    check_memory(len(paths) * int(np.prod(spec.shape)), printable(where), ("use fewer pictures",))
     result = np.empty((len(paths), *spec.shape), np.uint8)
     problems: list[Diagnostic] = []
     notes = notes or Notes()
     for i, path in enumerate(paths):
-        name = shown(path.relative_to(folder).as_posix() if folder is not None else str(path))
+        name = printable(path.relative_to(folder).as_posix() if folder is not None else str(path))
         try:
             result[i] = _read(path, name, spec, resize, notes)
         except DataError as error:
@@ -132,7 +133,7 @@ def check_takes_pictures(spec: InputSpec, where: str) -> None:
         return
     rule, need = "pictures have height, width and 1, 3 or 4 channels", "a .npy or .npz file"
     got = f"input {spec.name!r} of shape {spec.text}"
-    raise DataError(Diagnostic("E-DATA-FORMAT", shown(where), rule, got, need))
+    raise DataError(Diagnostic("E-DATA-FORMAT", printable(where), rule, got, need))
 
 
 def frame_of(picture: Any, name: str, spec: InputSpec, resize: str | None, notes: Notes) -> Array:
@@ -165,7 +166,7 @@ def _read(path: Path, name: str, spec: InputSpec, resize: str | None, notes: Not
     except Image.DecompressionBombError:
         raise DataError(_too_large(name, "more than Pillow opens")) from None
     except _BROKEN as error:
-        got = (getattr(error, "strerror", None) or str(error)).replace(str(path), shown(path.name))[:150]
+        got = (getattr(error, "strerror", None) or str(error)).replace(str(path), printable(path.name))[:150]
         rule, need = "the picture cannot be read", "a whole picture: " + ", ".join(FORMATS)
         raise DataError(Diagnostic("E-DATA-CORRUPT", name, rule, got or type(error).__name__, need)) from None
 

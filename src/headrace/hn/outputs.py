@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from headrace.errors import Diagnostic, HeadraceError, InputFileError, UsageError
 from headrace.hn.files import write_files
@@ -64,6 +64,8 @@ def _is_report(handle: BinaryIO) -> bool:
     return b": " in data[:300] and b"_model, target " in data[:300].split(b"\n", 1)[0]
 
 
+#: What is being added to while the command runs: the option that names it, and the open file.
+_added: list[tuple[str, TextIO]] = []
 #: First line of a resolved script that is written as a file, which is how it is known again.
 SCRIPT_MARK = "# Written by headrace: the model script as it is carried out.\n"
 JSON_REPORT = FileKind("report", (".json",), _is_report)
@@ -105,7 +107,7 @@ class Outputs:
     Args:
         inputs: the files the command reads; those that are not there, and ``None``, are left out.
         force: a file of another kind may be replaced.
-        lever: how that is asked for.
+        lever: how that is asked for; empty where it cannot be.
     """
 
     def __init__(
@@ -178,7 +180,7 @@ class Outputs:
             rule, need = "this is the command's own input or output", "a file or a named pipe"
             return [Diagnostic("E-OUTPUT-STREAM", output.option, rule, str(output.path), need)]
         if found is None or stat.S_ISREG(found.st_mode):
-            problems = [self._input(output, found), _suffix(output), _folder(output)]
+            problems = [self._input(output, found), _added_to(output, found), _suffix(output), _folder(output)]
             problems.append(self._standing(output, found) if not any(problems) else None)
             return [p for p in problems if p is not None]
         if stat.S_ISDIR(found.st_mode):
@@ -207,7 +209,7 @@ class Outputs:
         """What is against replacing the file that stands there."""
         if found is None or self._force:
             return None
-        levers = (_another(output), f"{self._lever} to replace it")
+        levers = (_another(output), *((f"{self._lever} to replace it",) if self._lever else ()))
         if not found.st_mode & 0o222 or not os.access(output.path, os.W_OK):
             rule = "a file of this name is there and is read-only"
             return Diagnostic("E-OUTPUT-READ-ONLY", output.option, rule, str(output.path), "another name", levers)
@@ -217,6 +219,42 @@ class Outputs:
         if output.content is not None:
             rule = "a file of this name is there with other contents"
         return Diagnostic("E-OUTPUT-EXISTS", output.option, rule, str(output.path), "another name", levers)
+
+
+def open_to_add(option: str, path: Path, kind: FileKind, first_line: str) -> TextIO:
+    """Open a file that grows: a new one, which begins with ``first_line``, or an older one of its kind.
+
+    Nothing else is ever written into. While it is open no other output may name it.
+
+    Args:
+        option: how the user says it, for messages.
+        path: as given.
+        kind: what is in it.
+        first_line: without its end, by which ``kind`` recognises it.
+
+    Raises:
+        UsageError: something else stands there (``E-OUTPUT-…``). InputFileError: it cannot be opened.
+    """
+    outputs = Outputs(lever="")
+    outputs.add(option, path, kind)
+    outputs.check()
+    try:
+        # O_NONBLOCK: a pipe that nobody reads from must not hang before it can be looked at.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+        file = os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", errors="replace")
+    except (OSError, ValueError) as error:
+        raise InputFileError(_unwritable(path, error)) from None
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode):
+        if os.fstat(file.fileno()).st_size == 0:
+            file.write(f"{first_line}\n")
+            file.flush()
+    elif not _swallows(found):
+        file.close()
+        need = "a file or /dev/null"
+        raise UsageError(Diagnostic("E-OUTPUT-DEVICE", option, "this is a pipe or device", str(path), need))
+    _added[:] = [*((known, one) for known, one in _added if not one.closed), (option, file)]
+    return file
 
 
 def make_folder(folder: Path) -> None:
@@ -263,6 +301,18 @@ def _streams() -> set[tuple[int, int]]:
             continue
         found.add((status.st_dev, status.st_ino))
     return found
+
+
+def _added_to(output: _Output, found: os.stat_result | None) -> Diagnostic | None:
+    """The problem that this command adds to the file already."""
+    for option, file in _added:
+        if found is None or file.closed:
+            continue
+        status = os.fstat(file.fileno())
+        if (status.st_dev, status.st_ino) == (found.st_dev, found.st_ino):
+            rule, got = f"{option} and {output.option} name one file", str(output.path)
+            return Diagnostic("E-OUTPUT-TWICE", output.option, rule, got, "a file for each", (_another(output),))
+    return None
 
 
 def _swallows(found: os.stat_result | None) -> bool:

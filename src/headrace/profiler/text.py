@@ -20,7 +20,7 @@ def render_text(report: dict[str, Any]) -> str:
 
 def clean(value: Any) -> str:
     """One line of text that cannot steer a terminal."""
-    return printable(str(value)).replace("\n", " ")
+    return printable(str(value), kept="\n").replace("\n", " ")
 
 
 def number(value: Any, digits: int = 0) -> str:

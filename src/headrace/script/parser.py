@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from headrace.errors import Diagnostic, ScriptError
-from headrace.script.tokens import MAX_SCRIPT_BYTES, ScriptSyntaxError, SourceText, Token, Tokenizer, printable
+from headrace.script.tokens import MAX_SCRIPT_BYTES, ScriptSyntaxError, SourceText, Token, Tokenizer
+from headrace.text import printable
 
 MAX_COMMANDS = 100_000
 MAX_PROBLEMS = 20

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headrace.errors import Diagnostic
+from headrace.text import printable
 
 MAX_SCRIPT_BYTES = 8 * 1024 * 1024
 MAX_TOKEN_LENGTH = 4096
@@ -45,11 +46,6 @@ class ScriptSyntaxError(Exception):
         self.diagnostic = diagnostic
 
 
-def printable(text: str) -> str:
-    """``text`` with everything a terminal might obey replaced by a visible mark."""
-    return "".join(c if c.isprintable() else (" " if c == "\t" else "\N{REPLACEMENT CHARACTER}") for c in text)
-
-
 class SourceText:
     """The script's lines and its name: what a diagnostic needs to show the place."""
 
@@ -62,7 +58,8 @@ class SourceText:
         self, line: int, column: int, rule: str, need: str = "", levers: tuple[str, ...] = (), code: str = ""
     ) -> Diagnostic:
         """A problem at a place, showing the line (or the part of it around the place) with a caret below it."""
-        content = printable(self.lines[line - 1].rstrip("\r")) if 0 < line <= len(self.lines) else ""
+        # A tab takes one column here, so that the caret stands below its place.
+        content = printable(self.lines[line - 1].rstrip("\r").replace("\t", " ")) if 0 < line <= len(self.lines) else ""
         start = max(0, column - 1 - _CONTEXT_COLUMNS // 2) if len(content) > _CONTEXT_COLUMNS else 0
         part = content[start : start + _CONTEXT_COLUMNS]
         before, after = "…" if start else "", "…" if start + _CONTEXT_COLUMNS < len(content) else ""
