@@ -169,7 +169,7 @@ def _compile(state: dict[str, Any]) -> None:
 
 
 def _bytes(state: dict[str, Any]) -> None:
-    from headrace.runtime import _native  # pyright: ignore[reportMissingModuleSource]
+    from headrace.runtime import _native
 
     runner, row, effort = state["runner"], state["row"], state["effort"]
     if runner.hef is None:

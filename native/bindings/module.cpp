@@ -20,17 +20,64 @@ namespace nb = nanobind;
 
 namespace {
 
+struct Problem {
+  std::string code, where, rule, got, need, lever;
+};
+
 struct NativeError {
   headrace_status status;
-  std::string text;
+  std::vector<Problem> problems;
 };
 
 PyObject* error_type = nullptr;
+PyObject* problem_type = nullptr;
+
+// What the library says of the thread's last failed call.
+std::vector<Problem> reported() {
+  std::vector<Problem> all;
+  for (size_t i = 0; i < headrace_diagnostic_count(); ++i) {
+    headrace_diagnostic d{};
+    d.struct_size = sizeof d;
+    if (headrace_diagnostic_at(i, &d) != HEADRACE_SUCCESS) break;
+    all.push_back({d.code, d.where, d.rule, d.got, d.need, d.lever});
+  }
+  return all;
+}
 
 void check(headrace_status status) {
-  if (status != HEADRACE_SUCCESS) throw NativeError{status, headrace_last_error()};
+  if (status != HEADRACE_SUCCESS) throw NativeError{status, reported()};
 }
-[[noreturn]] void bad_argument(const std::string& text) { throw NativeError{HEADRACE_INVALID_ARGUMENT, text}; }
+[[noreturn]] void bad_argument(headrace_status status, const std::string& where, const std::string& rule,
+                               const std::string& got, const std::string& need) {
+  throw NativeError{status, {{"E-DEVICE-" + std::to_string(status), where, rule, got, need, ""}}};
+}
+
+// A call of the library without the interpreter's lock; the report of a thread stays until its next failed call.
+template <class Call>
+void check_released(Call call) {
+  headrace_status status = HEADRACE_SUCCESS;
+  std::vector<Problem> problems;
+  {
+    nb::gil_scoped_release release;
+    status = call();
+    if (status != HEADRACE_SUCCESS) problems = reported();
+  }
+  if (status != HEADRACE_SUCCESS) throw NativeError{status, std::move(problems)};
+}
+
+nb::object text_object(const std::string& text) {
+  return nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+}
+
+nb::tuple problem_tuple(const std::vector<Problem>& problems) {
+  nb::list all;
+  const nb::handle type(problem_type);
+  for (const Problem& p : problems) {
+    all.append(type(text_object(p.code), text_object(p.where), text_object(p.rule), text_object(p.got),
+                    text_object(p.need), text_object(p.lever)));
+  }
+  return nb::tuple(all);
+}
 
 struct Network {
   explicit Network(headrace_network* handle) : handle(handle) {}
@@ -60,14 +107,8 @@ struct Device {
 
   Network* load(nb::bytes hef) {
     headrace_network* network = nullptr;
-    headrace_status status = HEADRACE_SUCCESS;
-    std::string text;
-    {
-      nb::gil_scoped_release release;  // the caller's reference keeps the immutable bytes alive
-      status = headrace_network_load_memory(handle, hef.data(), hef.size(), &network);
-      if (status != HEADRACE_SUCCESS) text = headrace_last_error();
-    }
-    if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
+    // The caller's reference keeps the immutable bytes alive.
+    check_released([&] { return headrace_network_load_memory(handle, hef.data(), hef.size(), &network); });
     return new Network(network);
   }
   headrace_device* handle = nullptr;
@@ -172,22 +213,27 @@ struct Inputs {
     }
     bool first = true;
     for (auto [key, value] : given) {
-      if (!nb::isinstance<nb::str>(key)) bad_argument("inputs: a name is not a string");
+      if (!nb::isinstance<nb::str>(key))
+        bad_argument(HEADRACE_INVALID_ARGUMENT, "inputs", "a name is not a string", "another object", "strings");
       names.push_back(nb::cast<std::string>(key));
       const Shape* shape = nullptr;
       for (const Shape& s : shapes) shape = s.name == names.back() ? &s : shape;
       if (shape == nullptr) {
         std::string known;
         for (const Shape& s : shapes) known += (known.empty() ? "" : ", ") + s.name;
-        throw NativeError{HEADRACE_NOT_FOUND,
-                          "there is no input of this name\n  got:  " + names.back() + "\n  need: " + known};
+        bad_argument(HEADRACE_NOT_FOUND, "inputs", "there is no input of this name", names.back(), known);
       }
       Array array;
       if (!nb::try_cast(value, array)) {
-        bad_argument("input " + names.back() + ": not a C-contiguous CPU array\n  need: " + shape_text(*shape, floats));
+        bad_argument(HEADRACE_INVALID_ARGUMENT, "input " + names.back(), "not a C-contiguous CPU array",
+                     "another object", shape_text(*shape, floats));
       }
       check_array(array, *shape, floats);
-      if (!first && array.shape(0) != frames) bad_argument("inputs: batches differ in size");
+      if (!first && array.shape(0) != frames) {
+        bad_argument(HEADRACE_INVALID_ARGUMENT, "inputs", "batches differ in size",
+                     std::to_string(array.shape(0)) + " frames in input " + names.back(),
+                     std::to_string(frames) + " frames in each");
+      }
       frames = array.shape(0);
       first = false;
       arrays.push_back(std::move(array));
@@ -207,8 +253,8 @@ struct Inputs {
     std::string got = "(";
     for (size_t i = 0; i < array.ndim(); ++i) got += (i ? ", " : "") + std::to_string(array.shape(i));
     got += ") of " + std::to_string(array.dtype().bits) + " bits";
-    bad_argument("input " + shape.name + ": the array has another shape or type\n  got:  " + got +
-                 "\n  need: " + shape_text(shape, floats));
+    bad_argument(HEADRACE_INVALID_ARGUMENT, "input " + shape.name, "the array has another shape or type", got,
+                 shape_text(shape, floats));
   }
 };
 
@@ -248,18 +294,13 @@ nb::dict infer(const Network& n, const nb::dict& given, Mode mode) {
   const bool floats = mode == Mode::kFloat;
   const Inputs inputs(n, given, floats);
   Outputs outputs(n, inputs.frames, mode);
-  headrace_status status = HEADRACE_SUCCESS;
-  std::string text;
-  {
-    nb::gil_scoped_release release;
-    const auto call = mode == Mode::kAll ? headrace_network_infer_all
-                      : floats           ? headrace_network_infer_float
-                                         : headrace_network_infer;
-    status = call(n.handle, inputs.frames, inputs.buffers.data(), inputs.buffers.size(), outputs.buffers.data(),
-                  outputs.buffers.size());
-    if (status != HEADRACE_SUCCESS) text = headrace_last_error();
-  }
-  if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
+  const auto call = mode == Mode::kAll ? headrace_network_infer_all
+                    : floats           ? headrace_network_infer_float
+                                       : headrace_network_infer;
+  check_released([&] {
+    return call(n.handle, inputs.frames, inputs.buffers.data(), inputs.buffers.size(), outputs.buffers.data(),
+                outputs.buffers.size());
+  });
   return outputs.arrays;
 }
 
@@ -270,15 +311,13 @@ struct Pending {
   nb::callable done;
 };
 
-void run_is_over(headrace_status status, const char* text, void* user) {
+void run_is_over(headrace_status status, const char*, void* user) {
   if (!Py_IsInitialized()) return;  // at the interpreter's end nobody waits any more
+  const std::vector<Problem> problems = status == HEADRACE_SUCCESS ? std::vector<Problem>() : reported();
   nb::gil_scoped_acquire lock;
   const std::unique_ptr<Pending> pending(static_cast<Pending*>(user));
   try {
-    const std::string message(text);
-    nb::object known =
-        nb::steal(PyUnicode_DecodeUTF8(message.data(), static_cast<Py_ssize_t>(message.size()), "replace"));
-    pending->done(status, known, pending->outputs.arrays);
+    pending->done(status, problem_tuple(problems), pending->outputs.arrays);
   } catch (nb::python_error& e) {
     e.discard_as_unraisable("the end of a run");
   }
@@ -297,12 +336,7 @@ void submit(const Network& n, const nb::dict& given, bool floats, nb::callable d
 }
 
 void cancel_all(const Network& n) {
-  headrace_status status = HEADRACE_SUCCESS;
-  {
-    nb::gil_scoped_release release;
-    status = headrace_network_cancel_all(n.handle);
-  }
-  check(status);
+  check_released([&] { return headrace_network_cancel_all(n.handle); });
 }
 
 nb::dict host_profile(const Network& n) {
@@ -319,18 +353,10 @@ nb::dict timing(const Network& n) {
   headrace_timing t{};
   t.struct_size = sizeof t;
   std::vector<headrace_stage_timing> stages(headrace_network_layer_count(n.handle));
-  headrace_status status = HEADRACE_SUCCESS;
-  std::string text;
-  {
-    nb::gil_scoped_release release;
-    status = headrace_network_timing(n.handle, &t, stages.data(), stages.size());
-    if (status != HEADRACE_SUCCESS) text = headrace_last_error();
-  }
-  if (status != HEADRACE_SUCCESS) throw NativeError{status, text};
+  check_released([&] { return headrace_network_timing(n.handle, &t, stages.data(), stages.size()); });
   std::vector<headrace_context_timing> contexts(t.context_count);
   size_t context_count = 0;
-  status = headrace_network_context_timing(n.handle, contexts.data(), contexts.size(), &context_count);
-  if (status != HEADRACE_SUCCESS) throw NativeError{status, headrace_last_error()};
+  check(headrace_network_context_timing(n.handle, contexts.data(), contexts.size(), &context_count));
   nb::dict d;
   d["fps"] = t.fps;
   d["latency_ms"] = t.latency_ms;
@@ -375,24 +401,44 @@ nb::dict timing(const Network& n) {
   return d;
 }
 
-void make_error_type(nb::module_& m) {
-  // A Python class, so that status and text are attributes and pickling works.
+void make_error_types(nb::module_& m) {
+  // Python classes, so that their parts are attributes and pickling works.
   nb::dict scope;
   scope["__name__"] = m.attr("__name__");
   nb::exec(R"(
-class NativeError(RuntimeError):
-    """A failed call of the native library: ``status`` is its number, ``text`` says what, where, got and need."""
+from typing import NamedTuple
 
-    def __init__(self, status, text):
-        super().__init__(status, text)
-        self.status = status
-        self.text = text
+class Problem(NamedTuple):
+    """One problem of a failed call, as data; a text is empty where there is nothing to say."""
+
+    code: str
+    where: str
+    rule: str
+    got: str
+    need: str
+    lever: str
 
     def __str__(self):
-        return f"status {self.status}: {self.text}"
+        lines = [f"{self.where}: {self.rule}" if self.where else self.rule]
+        lines += [f"  {name} {value}" for name, value in (("got: ", self.got), ("need:", self.need)) if value]
+        lines += [f"  try:  {self.lever}"] if self.lever else []
+        return "\n".join(lines)
+
+class NativeError(RuntimeError):
+    """A failed call of the native library: ``status`` is its number, ``problems`` say what, where, got and need."""
+
+    def __init__(self, status, problems):
+        super().__init__(status, problems)
+        self.status = status
+        self.problems = problems
+
+    def __str__(self):
+        return f"status {self.status}: " + "\n".join(map(str, self.problems))
 )",
            scope);
+  m.attr("Problem") = scope["Problem"];
   m.attr("NativeError") = scope["NativeError"];
+  problem_type = nb::object(scope["Problem"]).release().ptr();
   error_type = nb::object(scope["NativeError"]).release().ptr();
 }
 
@@ -400,14 +446,13 @@ class NativeError(RuntimeError):
 
 NB_MODULE(_native, m) {
   m.doc() = "Bindings of libheadrace: the virtual device (use headrace.runtime instead).";
-  make_error_type(m);
+  make_error_types(m);
   nb::register_exception_translator([](const std::exception_ptr& p, void*) {
     try {
       std::rethrow_exception(p);
     } catch (const NativeError& e) {
-      nb::object text =
-          nb::steal(PyUnicode_DecodeUTF8(e.text.data(), static_cast<Py_ssize_t>(e.text.size()), "replace"));
-      nb::object value = nb::steal(PyObject_CallFunction(error_type, "iO", static_cast<int>(e.status), text.ptr()));
+      nb::object value = nb::steal(
+          PyObject_CallFunction(error_type, "iO", static_cast<int>(e.status), problem_tuple(e.problems).ptr()));
       if (value.is_valid()) PyErr_SetObject(error_type, value.ptr());
     }
   });
@@ -451,9 +496,11 @@ NB_MODULE(_native, m) {
           "infer_all", [](const Network& n, const nb::dict& inputs) { return infer(n, inputs, Mode::kAll); },
           nb::arg("inputs"))
       .def("submit", &submit, nb::arg("inputs"), nb::arg("floats"), nb::arg("done"),
-           "Run later; done(status, text, outputs) is called once, from another thread.")
-      .def("set_queue_size",
-           [](const Network& n, size_t frames) { check(headrace_network_set_queue_size(n.handle, frames)); })
+           "Run later; done(status, problems, outputs) is called once, from another thread.")
+      .def(
+          "set_queue_size",
+          [](const Network& n, size_t frames) { check(headrace_network_set_queue_size(n.handle, frames)); },
+          nb::arg("frames"))
       .def("cancel_all", &cancel_all)
       .def(
           "set_host_profiling",

@@ -28,14 +28,7 @@ namespace {
 
 constexpr uint64_t kFileLimit = uint64_t{4} << 30;
 
-// Fixed storage: reporting an error never allocates.
-thread_local char last_error[2048] = "";
 thread_local char returned_text[160] = "";
-
-headrace_status report(headrace_status status, const char* text) {
-  std::snprintf(last_error, sizeof last_error, "%s", text);
-  return status;
-}
 
 template <class Body>
 headrace_status guarded(Body body) noexcept {
@@ -43,7 +36,7 @@ headrace_status guarded(Body body) noexcept {
     body();
     return HEADRACE_SUCCESS;
   } catch (const Failure& f) {
-    return report(f.status, f.text.c_str());
+    return report(f.status, f.problem);
   } catch (const std::bad_alloc&) {
     return report(HEADRACE_OUT_OF_HOST_MEMORY, "the host has not enough memory");
   } catch (const std::exception& e) {
@@ -58,16 +51,23 @@ void require_pointer(const void* p, const char* what) {
 }
 
 // Copies what the caller's struct has room for, so that a caller built against an older header keeps working.
+// False where there is no struct, or its size is not set.
+template <class T>
+bool give(T* out, T value) {
+  size_t size = 0;
+  if (out != nullptr) std::memcpy(&size, out, sizeof size);
+  if (size < sizeof(size_t)) return false;
+  value.struct_size = size;
+  std::memcpy(static_cast<void*>(out), &value, std::min(size, sizeof(T)));
+  return true;
+}
+
 template <class T>
 void give(T* out, T value, const char* what) {
   require_pointer(out, what);
-  size_t size = 0;
-  std::memcpy(&size, out, sizeof size);
-  if (size < sizeof(size_t)) {
-    fail(HEADRACE_INVALID_ARGUMENT, what, "struct_size is not set", str(uint64_t{size}), str(uint64_t{sizeof(T)}));
+  if (!give(out, value)) {
+    fail(HEADRACE_INVALID_ARGUMENT, what, "struct_size is not set", str(uint64_t{0}), str(uint64_t{sizeof(T)}));
   }
-  value.struct_size = size;
-  std::memcpy(static_cast<void*>(out), &value, std::min(size, sizeof(T)));
 }
 
 struct File {
@@ -205,7 +205,15 @@ const char* headrace_status_message(headrace_status status) noexcept {
   }
 }
 
-const char* headrace_last_error(void) noexcept { return last_error; }
+const char* headrace_last_error(void) noexcept { return reported_text(); }
+
+size_t headrace_diagnostic_count(void) noexcept { return reported_count(); }
+
+headrace_status headrace_diagnostic_at(size_t index, headrace_diagnostic* out) noexcept {
+  if (index >= reported_count()) return HEADRACE_NOT_FOUND;
+  const headrace_diagnostic found = reported();
+  return give(out, found) ? HEADRACE_SUCCESS : HEADRACE_INVALID_ARGUMENT;
+}
 
 size_t headrace_kernel_set_count(void) noexcept {
   size_t count = 0;
@@ -447,7 +455,7 @@ headrace_status headrace_job_wait(headrace_job* job, int64_t timeout_ms) noexcep
     if (!job->device->queue().wait(*job->job, timeout_ms)) {
       fail(HEADRACE_TIMEOUT, "job", "the run did not end in time", str(timeout_ms) + " ms");
     }
-    if (job->job->status != HEADRACE_SUCCESS) fail(job->job->status, "job", job->job->text);
+    if (job->job->status != HEADRACE_SUCCESS) throw Failure{job->job->status, job->job->problem};
   });
 }
 

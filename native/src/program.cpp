@@ -6,15 +6,6 @@
 
 namespace headrace {
 
-std::string printable(const std::string& text, size_t limit) {
-  std::string out;
-  for (char c : text) {
-    if (out.size() >= limit) break;
-    out += (c >= 0x20 && c < 0x7F) ? c : '?';
-  }
-  return out;
-}
-
 namespace {
 
 using microcode::SectionEntry;
@@ -121,8 +112,8 @@ void check_version(const microcode::ProgramHeader& header) {
        same ? "the program's records are laid out otherwise than this version's"
             : "this device runs another version of the instruction set",
        text(header.version_major, header.version_minor, header.layout_hash),
-       text(microcode::kVersionMajor, microcode::kVersionMinor, microcode::kLayout) +
-           ": compile the network again with this version");
+       text(microcode::kVersionMajor, microcode::kVersionMinor, microcode::kLayout),
+       "compile the network again with this version");
 }
 
 }  // namespace

@@ -115,7 +115,7 @@ bool Queue::cancel(const std::shared_ptr<Job>& job) {
     if (at == line->jobs.end()) continue;
     const auto kept = line;
     job->status = HEADRACE_ABORTED;
-    job->text = "the run was cancelled before it began";
+    job->problem = {"job", "the run was cancelled before it began", {}, {}, {}};
     kept->jobs.erase(at);
     finish(lock, *state_, kept, job);
     return true;
@@ -132,7 +132,7 @@ void Queue::close(const Network& network) {
     const auto job = line->jobs.back();
     line->jobs.pop_back();
     job->status = HEADRACE_ABORTED;
-    job->text = "the network was closed before the run began";
+    job->problem = {"job", "the network was closed before the run began", {}, {}, {}};
     finish(lock, *state_, line, job);
   }
   const bool dispatcher = on_dispatcher();
@@ -144,7 +144,7 @@ void Queue::close(const Network& network) {
       if (job->next_frame == job->request->frames) continue;
       line->jobs.erase(line->jobs.begin() + static_cast<ptrdiff_t>(i));
       job->status = HEADRACE_ABORTED;
-      job->text = "the network was closed by a callback before the run ended";
+      job->problem = {"job", "the network was closed by a callback before the run ended", {}, {}, {}};
       finish(lock, *state_, line, job);
     }
   }
@@ -165,7 +165,9 @@ void Queue::finish(std::unique_lock<std::mutex>& lock, Shared& shared, const std
   if (job->callback) {
     const Callback here{line.get(), innermost};
     innermost = &here;
-    job->callback(job->status, job->text.c_str(), job->user);
+    // The callback may ask for the diagnostics of the run as it would for those of a failed call.
+    if (job->status != HEADRACE_SUCCESS) report(job->status, job->problem);
+    job->callback(job->status, job->status == HEADRACE_SUCCESS ? "" : reported_text(), job->user);
     innermost = here.outer;
   }
   lock.lock();
@@ -211,22 +213,22 @@ void Queue::dispatch(const std::shared_ptr<Shared>& shared, Device& device) {
     for (const Picked& p : picked) runs.push_back({p.job->network, p.job->request.get(), p.frame});
     lock.unlock();
     headrace_status status = HEADRACE_SUCCESS;
-    std::string text;
+    Problem problem;
     try {
       device.run(runs);
     } catch (const Failure& f) {
       status = f.status;
-      text = f.text;
+      problem = f.problem;
     } catch (const std::exception& e) {
       status = HEADRACE_INTERNAL_FAILURE;
-      text = e.what();
+      problem.rule = e.what();
     }
     lock.lock();
     for (const Picked& p : picked) {
       Job& job = *p.job;
       if (status != HEADRACE_SUCCESS) {
         job.status = status;
-        job.text = text;
+        job.problem = problem;
       }
       if (p.frame + 1 != job.request->frames) continue;
       p.line->jobs.pop_front();  // jobs of a line end in their order

@@ -7,10 +7,10 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <vector>
 
+#include "errors.hpp"
 #include "headrace/headrace.h"
 
 namespace headrace {
@@ -29,7 +29,7 @@ struct Job {
   enum class State { kWaiting, kRunning, kDone } state = State::kWaiting;
   size_t next_frame = 0;
   headrace_status status = HEADRACE_SUCCESS;
-  std::string text;
+  Problem problem;  // where the status is not success
   bool called_back = false;
 };
 

@@ -466,7 +466,7 @@ class Simulation {
     for (size_t i = first; i < path.size(); ++i) {
       text += (i == first ? "" : "; ") + name(actors_[path[i]]) + " waits for " + lack(why[i]);
     }
-    fail(HEADRACE_DEADLOCK, "pipeline", "deadlock: no stage can move", text,
+    fail(HEADRACE_DEADLOCK, "pipeline", "deadlock: no stage can move", text, "no circle of stages that wait",
          "a larger buffer on one of these edges (a whole frame beside a global reduction)");
   }
 

@@ -155,7 +155,7 @@ def test_truncated_and_flipped_files(name: str, made: Path, tmp_path: Path) -> N
     from headrace.hef.container import read_hef
     from headrace.hn import archive
     from headrace.runner import ClientRunner
-    from headrace.runtime import _native  # pyright: ignore[reportMissingModuleSource]
+    from headrace.runtime import _native
 
     def parse(data: bytes) -> None:
         ClientRunner().translate_onnx_model(data, "small")

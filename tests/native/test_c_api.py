@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.hef.microcode import Opcode, TensorRole
+from headrace.targets import load_target
 from native.programs import Builder, add_pipeline, hef_of
 
 C_SOURCE = r"""
@@ -28,6 +29,14 @@ int main(int argc, char** argv) {
   if (headrace_device_open(&options, &device) != HEADRACE_SUCCESS) return 2;
   if (headrace_network_load_file(device, "/does/not/exist", &network) != HEADRACE_OPEN_FILE_FAILURE) return 3;
   if (strstr(headrace_last_error(), "/does/not/exist") == NULL) return 4;
+  headrace_diagnostic d = {sizeof d};
+  if (headrace_diagnostic_count() != 1 || headrace_diagnostic_at(0, &d) != HEADRACE_SUCCESS) return 30;
+  if (strcmp(d.code, "E-DEVICE-13") || strcmp(d.where, "/does/not/exist")) return 31;
+  if (strcmp(d.rule, "the file cannot be opened") || *d.got == '\0' || strcmp(d.need, "a readable HEF")) return 32;
+  if (*d.lever != '\0' || headrace_diagnostic_at(1, &d) != HEADRACE_NOT_FOUND) return 33;
+  d.struct_size = 0;
+  if (headrace_diagnostic_at(0, &d) != HEADRACE_INVALID_ARGUMENT || headrace_diagnostic_count() != 1) return 34;
+  if (strstr(headrace_last_error(), "/does/not/exist") == NULL) return 35; /* asking changes nothing */
   if (headrace_network_load_file(device, argv[1], &network) != HEADRACE_SUCCESS) return 5;
   headrace_device_close(device); /* the network lives on */
   headrace_stream_info info = {sizeof info};
@@ -85,6 +94,22 @@ CPP_SOURCE = r"""
 int main(int, char** argv) {
   auto wrong = headrace::VirtualDevice::open("hailo8", 0, "no such set");
   if (wrong || wrong.error().status != HEADRACE_INVALID_ARGUMENT) return 1;
+  const headrace::Diagnostic& why = wrong.error().diagnostics.at(0);
+  if (why.code != "E-DEVICE-2" || why.where != "kernels" || why.got != "no such set") return 9;
+  const std::string folder = argv[2];
+  for (const std::string arch : {"hailo10h", "hailo15h"}) {
+    auto one = headrace::VirtualDevice::open(arch.c_str());
+    for (const std::string program : {"hailo10h", "hailo15h"}) {
+      if (!one->load_file(folder + "/" + program + ".hef")) return 10;
+      auto adopts = headrace::VirtualDevice::open();
+      if (!adopts->load_file(folder + "/" + arch + ".hef")) return 11;
+      if (!adopts->load_file(folder + "/" + program + ".hef") || adopts->arch() != arch) return 12;
+    }
+    auto refused = headrace::VirtualDevice::open("hailo8")->load_file(folder + "/" + arch + ".hef");
+    if (refused || refused.error().status != HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE) return 13;
+    const headrace::Diagnostic& need = refused.error().diagnostics.at(0);
+    if (need.got != arch || need.need != "hailo8 or hailo8l") return 14;
+  }
   auto other = headrace::VirtualDevice::open("hailo15h");
   if (other->load_file(argv[1]).error().status != HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE) return 2;
   auto device = headrace::VirtualDevice::open();
@@ -135,6 +160,8 @@ def test_an_installed_library_serves_c_and_cpp(library: Path, tmp_path: Path) ->
     b.build()
     add_pipeline(b.program)
     (tmp_path / "net.hef").write_bytes(hef_of(b.program))
+    for target in ("hailo10h", "hailo15h"):  # each runs the other's, and a hailo8 neither
+        (tmp_path / f"{target}.hef").write_bytes(small(target))
     prefix, user = tmp_path / "prefix", tmp_path / "user"
     run("cmake", "--install", library, "--prefix", prefix)
     user.mkdir()
@@ -144,7 +171,7 @@ def test_an_installed_library_serves_c_and_cpp(library: Path, tmp_path: Path) ->
     run("cmake", "-S", user, "-B", user / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
     run("cmake", "--build", user / "build")
     assert run(user / "build" / "c_user", tmp_path / "net.hef").strip() == "c works"
-    assert run(user / "build" / "cpp_user", tmp_path / "net.hef").strip() == "c++ works"
+    assert run(user / "build" / "cpp_user", tmp_path / "net.hef", tmp_path).strip() == "c++ works"
     installed = next(prefix.rglob("libheadrace.so"))
     names = [line.split()[-1] for line in run("nm", "-D", "--defined-only", installed).splitlines()]
     assert names and all(n.startswith(("headrace_", "HEADRACE_1")) for n in names), names
@@ -167,7 +194,7 @@ def test_the_binding_checks_its_arrays() -> None:
         with pytest.raises(native.NativeError) as error:
             net.infer({"x": value})
         assert error.value.status == 2, what
-        assert "need" in error.value.text
+        assert error.value.problems[0].need, what
     with pytest.raises(native.NativeError) as error:
         net.infer({"z": good})
     assert error.value.status == 61
@@ -191,7 +218,7 @@ def test_a_forced_kernel_set_is_named_or_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(native.NativeError) as error:
         native.Device()
     assert error.value.status == 2
-    assert "generic" in error.value.text
+    assert "generic" in error.value.problems[0].need
     with pytest.raises(native.NativeError):
         native.Device(None, 100000, None)
 
@@ -218,15 +245,36 @@ def test_one_device_runs_several_programs_from_several_threads() -> None:
     assert (nets[0].infer({"x": data})["y"] == data).all()
 
 
-def test_a_device_refuses_another_target() -> None:
-    native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
-    b = Builder("hailo8")
+def small(target: str) -> bytes:
+    """A HEF for a target."""
+    b = Builder(target, load_target(target).runs)
     x = b.tensor("x", (1, 1, 4), 0, TensorRole.INPUT)
     b.kernel("y", Opcode.RESHAPE, [x], b.tensor("y", (1, 1, 4), 0, TensorRole.OUTPUT))
+    return b.build()
+
+
+def test_a_device_refuses_another_target() -> None:
+    native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
     with pytest.raises(native.NativeError) as error:
-        native.Device("hailo8l").load(b.build())
+        native.Device("hailo8l").load(small("hailo8"))
     assert error.value.status == 93
     device = native.Device()
     assert device.arch == ""
-    device.load(b.build())
+    device.load(small("hailo8"))
     assert device.arch == "hailo8"
+
+
+@pytest.mark.parametrize(("device", "other"), [("hailo10h", "hailo15h"), ("hailo15h", "hailo10h")])
+def test_hailo10h_and_hailo15h_run_each_others_programs(device: str, other: str) -> None:
+    """As their files promise, whether the device is named or adopts its target; a hailo8 runs neither."""
+    native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
+    x = {"x": np.arange(4, dtype=np.uint8).reshape(1, 1, 1, 4)}
+    adopted = native.Device()
+    adopted.load(small(device))
+    for opened in (native.Device(device), adopted):
+        assert (opened.load(small(other)).infer(x)["y"] == x["x"]).all()
+        assert opened.arch == device
+    with pytest.raises(native.NativeError) as error:
+        native.Device("hailo8").load(small(device))
+    (problem,) = error.value.problems
+    assert (error.value.status, problem.got, problem.need) == (93, device, "hailo8 or hailo8l")

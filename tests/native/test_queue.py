@@ -27,8 +27,8 @@ class Counted:
         self.changed = threading.Condition()
 
     def callback(self, index: int) -> Any:
-        def done(status: int, text: str, outputs: Any) -> None:
-            assert isinstance(text, str)
+        def done(status: int, problems: Any, outputs: Any) -> None:
+            assert isinstance(problems, tuple) and bool(problems) == (status != 0)
             with self.changed:
                 self.seen.append((index, status, {k: v.copy() for k, v in outputs.items()}))
                 self.changed.notify_all()
@@ -73,7 +73,7 @@ def test_a_full_queue_refuses_and_cancelling_frees_it() -> None:
             network.submit(x, False, counted.callback(sent))
             sent += 1
         except native.NativeError as error:
-            assert error.status == 6 and "full" in error.text
+            assert error.status == 6 and "full" in error.problems[0].rule
             refused += 1
     assert refused > 0 and sent >= 8
     network.cancel_all()  # returns when every callback has
@@ -92,10 +92,10 @@ def test_a_callback_may_submit_and_cancel() -> None:
     counted = Counted()
     x = inputs(1, 2)
 
-    def first(status: int, text: str, outputs: Any) -> None:
+    def first(status: int, problems: Any, outputs: Any) -> None:
         network.submit(x, False, counted.callback(1))
         network.cancel_all()  # of the runs before: itself
-        counted.callback(0)(status, text, outputs)
+        counted.callback(0)(status, problems, outputs)
 
     network.submit(x, False, first)
     counted.wait(2)

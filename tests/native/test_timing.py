@@ -118,7 +118,7 @@ def test_a_path_beside_a_global_reduction_needs_a_whole_frame() -> None:
         timing(gated(11))
     assert error.value.status == 1001
     for word in ("deadlock", "a waits for room in the buffer of m (11 rows of a)", "m waits for a row of g", "g waits"):
-        assert word in error.value.text
+        assert word in str(error.value)
 
 
 def test_a_global_reduction_takes_rows_as_they_come() -> None:
@@ -180,7 +180,7 @@ def test_an_order_that_cannot_go_on_is_a_deadlock() -> None:
         "s2 waits for a row of s1",
         "s1 waits for a",
     ):
-        assert word in error.value.text
+        assert word in str(error.value)
 
 
 def transposition(k: KernelRecord) -> KernelRecord:
@@ -262,7 +262,7 @@ def test_an_impossible_batch_is_refused(batch: int) -> None:
     with pytest.raises(native.NativeError) as error:
         native.Device().load(hef_of(in_contexts(chain([5, 5]), batch)))
     assert error.value.status == 26
-    assert "batch" in error.value.text
+    assert "batch" in str(error.value)
 
 
 def test_a_buffer_to_the_host_needs_a_tensor_that_leaves() -> None:

@@ -10,7 +10,7 @@ import time
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -46,10 +46,23 @@ STREAMS = (
 )
 
 
+class Problem(NamedTuple):
+    code: str
+    where: str
+    rule: str
+    got: str
+    need: str
+    lever: str
+
+
+def problem(where: str, rule: str, got: str = "", need: str = "") -> Problem:
+    return Problem("E-DEVICE-0", where, rule, got, need, "")
+
+
 class NativeError(Exception):
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(status, text)
-        self.status, self.text = status, text
+    def __init__(self, status: int, *problems: Problem) -> None:
+        super().__init__(status, problems)
+        self.status, self.problems = status, problems
 
 
 class FakeNetwork:
@@ -89,7 +102,7 @@ class FakeNetwork:
         self.device.gate.wait(10)
         self.calls.append(len(x))
         if (x == 255).all():
-            raise NativeError(8, "device: all ones\n  got:  255\n  need: less")
+            raise NativeError(8, problem("device", "all ones", "255", "less"))
         total = 1000 + x.astype(np.uint16).sum((1, 2), keepdims=True, dtype=np.uint16)
         return {"net/output_layer1": 255 - x, "net/output_layer2": total}
 
@@ -115,12 +128,12 @@ class FakeNetwork:
             try:
                 results = (self.infer_float if floats else self.infer)(inputs)
             except NativeError as error:
-                done(error.status, error.text, {})
+                done(error.status, error.problems, {})
             else:
-                done(0, "", results)
+                done(0, (), results)
 
         future = self.worker.submit(run)
-        future.add_done_callback(lambda f: done(1002, "cancelled", {}) if f.cancelled() else None)
+        future.add_done_callback(lambda f: done(1002, (problem("job", "cancelled"),), {}) if f.cancelled() else None)
         self.futures.append(future)
 
     def cancel_all(self) -> None:
@@ -135,7 +148,7 @@ class FakeNetwork:
 class FakeDevice:
     def __init__(self, arch: str | None, threads: int = 0, kernels: str | None = None, runs: str | None = None) -> None:
         if kernels not in (None, "generic"):
-            raise NativeError(2, "kernels: this CPU has not got them\n  got:  x\n  need: generic")
+            raise NativeError(2, problem("kernels", "this CPU has not got them", "x", "generic"))
         self.arch, self.threads, self.kernels = arch or "", threads or 2, kernels or "generic"
         self.gate = threading.Event()
         self.gate.set()
@@ -143,7 +156,7 @@ class FakeDevice:
     def load(self, data: bytes) -> FakeNetwork:
         assert data[:4] == b"\x01HEF"
         if self.arch == "hailo8l":
-            raise NativeError(93, "HEF: compiled for another target\n  got:  hailo8\n  need: hailo8l")
+            raise NativeError(93, problem("HEF", "compiled for another target", "hailo8", "hailo8l"))
         return FakeNetwork(self)
 
 

@@ -56,6 +56,17 @@ typedef struct headrace_version {
   uint32_t microcode_minor;
 } headrace_version;
 
+/* One problem of a failed call. No text is NULL; "" where there is nothing to say. */
+typedef struct headrace_diagnostic {
+  size_t struct_size;
+  const char* code;  /* stable: "E-DEVICE-" and the status number */
+  const char* where; /* place: stream, kernel, file, part of the program */
+  const char* rule;  /* the rule that was broken, a sentence */
+  const char* got;   /* what was found */
+  const char* need;  /* what would be accepted */
+  const char* lever; /* what can be done about it */
+} headrace_diagnostic;
+
 typedef struct headrace_device_options {
   size_t struct_size;
   const char* arch;      /* target name, or NULL: adopt the target of the first program loaded */
@@ -142,9 +153,14 @@ typedef struct headrace_stage_timing {
 HEADRACE_API headrace_status headrace_get_version(headrace_version* out) HEADRACE_NOEXCEPT;
 /* Short text of a status number; never NULL. */
 HEADRACE_API const char* headrace_status_message(headrace_status status) HEADRACE_NOEXCEPT;
-/* What went wrong in the last failed call of this thread: where, rule, got, need. Never NULL; valid until the thread's
- * next call. */
+/* What went wrong in the last failed call of this thread, as one text: where, rule, got, need, try. Never NULL; valid
+ * until the thread's next call. */
 HEADRACE_API const char* headrace_last_error(void) HEADRACE_NOEXCEPT;
+/* The same as data: how many problems the last failed call of this thread had, and each of them. Neither call changes
+ * them; the texts are valid until the thread's next other call. In the callback of a run that failed they are those of
+ * the run. Status 61: there is no problem of this index; 2: struct_size is not set. */
+HEADRACE_API size_t headrace_diagnostic_count(void) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_diagnostic_at(size_t index, headrace_diagnostic* out) HEADRACE_NOEXCEPT;
 
 /* Kernel sets this CPU has, slowest first. */
 HEADRACE_API size_t headrace_kernel_set_count(void) HEADRACE_NOEXCEPT;

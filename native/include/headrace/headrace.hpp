@@ -12,9 +12,15 @@
 
 namespace headrace {
 
+// One problem of a failed call; see headrace_diagnostic.
+struct Diagnostic {
+  std::string code, where, rule, got, need, lever;
+};
+
 struct Error {
   headrace_status status = HEADRACE_INTERNAL_FAILURE;
   std::string text;
+  std::vector<Diagnostic> diagnostics;
 };
 
 // A value, or the error that prevented it.
@@ -35,7 +41,19 @@ class Result {
   std::variant<T, Error> state_;
 };
 
-inline Error last_error(headrace_status status) { return {status, headrace_last_error()}; }
+// What the thread's last failed call, or the run whose callback this is, had to say.
+inline std::vector<Diagnostic> diagnostics() {
+  std::vector<Diagnostic> all;
+  for (size_t i = 0; i < headrace_diagnostic_count(); ++i) {
+    headrace_diagnostic d{};
+    d.struct_size = sizeof d;
+    if (headrace_diagnostic_at(i, &d) != HEADRACE_SUCCESS) break;
+    all.push_back({d.code, d.where, d.rule, d.got, d.need, d.lever});
+  }
+  return all;
+}
+
+inline Error last_error(headrace_status status) { return {status, headrace_last_error(), diagnostics()}; }
 
 struct Stream {
   std::string name;

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from headrace.runtime.bindings import Bindings, Port
 from headrace.runtime.enums import Status
 from headrace.runtime.exceptions import HailoRTStreamAborted, HailoRTTimeout, device_error
 from headrace.runtime.infos import find_stream, quantization
+
+if TYPE_CHECKING:
+    from headrace.runtime import _native
 
 DEFAULT_TIMEOUT_MS = 10_000
 _QUEUE_FRAMES = 64
@@ -75,10 +78,10 @@ class ConfiguredInferModel:
     """
 
     def __init__(
-        self, name: str, network: Any, inputs: Sequence[Port], outputs: Sequence[Port], batch_size: int = 0
+        self, name: str, network: _native.Network, inputs: Sequence[Port], outputs: Sequence[Port], batch_size: int = 0
     ) -> None:
         self._name = name
-        self._network: Any = network
+        self._network: _native.Network | None = network
         self._inputs = {p.name: p for p in inputs}
         self._outputs = {p.name: p for p in outputs}
         self._all_float = all(p.is_float for p in (*inputs, *outputs))
@@ -120,7 +123,7 @@ class ConfiguredInferModel:
         if network is not None:
             native.call(self._name, network.cancel_all)
 
-    def _live(self) -> Any:
+    def _live(self) -> _native.Network:
         network = self._network
         if network is None or self._closing:
             rule = "the model was shut down or its device released"
@@ -236,7 +239,7 @@ class ConfiguredInferModel:
         codes = quantize_input(frames, quantization(port.stream)) if port.is_float else frames
         return np.ascontiguousarray(codes)
 
-    def _device(self, network: Any, frames: dict[str, Array]) -> dict[str, Array]:
+    def _device(self, network: _native.Network, frames: dict[str, Array]) -> dict[str, Array]:
         """One native call: (B, H, W, C) arrays in the formats chosen, in and out."""
         if self._all_float:
             # The library converts too, by the same rule and without the copies made below.
@@ -368,13 +371,13 @@ class ConfiguredInferModel:
         future.set_running_or_notify_cancel()
         where = self._name
 
-        def over(status: int, text: str, results: dict[str, Array]) -> None:
+        def over(status: int, problems: tuple[_native.Problem, ...], results: dict[str, Array]) -> None:
             """On the device's thread, or on that of whoever shuts the model down."""
             error: Exception | None = None
             if status == _ABORTED:
                 error = HailoRTStreamAborted(Diagnostic("E-ABORTED", where, "the run was cancelled", "shutdown", ""))
             elif status:
-                error = native.status_error(where, status, text)
+                error = native.status_error(where, status, problems)
             else:
                 error = self._give(frames, results)
             with self._changed:

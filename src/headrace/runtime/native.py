@@ -3,24 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from headrace.errors import DeviceError, Diagnostic
 from headrace.runtime.enums import Status
 from headrace.runtime.exceptions import device_error
 
+if TYPE_CHECKING:
+    from headrace.runtime import _native
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def native_module() -> Any:
+def native_module():  # the module itself: a type that only inference can name
     """The module ``headrace.runtime._native``.
 
     Raises:
         DeviceError: it is not built, or it does not load on this machine.
     """
+    if TYPE_CHECKING:
+        return _native
     try:
         return import_module("headrace.runtime._native")
     except ImportError as error:
@@ -33,14 +38,14 @@ def native_module() -> Any:
 def kernel_sets() -> list[str]:
     """Kernel sets this CPU has, slowest first; empty where the native library is not built."""
     try:
-        return list(native_module().kernel_sets())
+        return native_module().kernel_sets()
     except DeviceError:
         return []
 
 
 def library_version() -> str:
     """Version of the native library."""
-    return str(native_module().library_version())
+    return native_module().library_version()
 
 
 def call(where: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -53,36 +58,19 @@ def call(where: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     try:
         return function(*args, **kwargs)
     except module.NativeError as error:
-        raise status_error(where, *_parts(error)) from error
+        raise status_error(where, error.status, error.problems) from error
     except MemoryError as error:
         rule = "the host has not enough memory"
         problem = Diagnostic("E-DEVICE-MEMORY", where, rule, "", "", ("use a smaller batch",))
         raise device_error(Status.OUT_OF_HOST_MEMORY, problem) from error
 
 
-def status_error(where: str, status: int, text: str) -> DeviceError:
-    """The device error of a native status and its text."""
-    rule, got, need = _split(text)
-    return device_error(status, Diagnostic(f"E-DEVICE-{status}", where, rule, got, need))
-
-
-def _parts(error: Exception) -> tuple[int, str]:
-    """Status and text of a native error."""
-    status = getattr(error, "status", None)
-    if status is None and error.args and isinstance(error.args[0], int):
-        status = error.args[0]
-    text = getattr(error, "text", None) or (str(error.args[-1]) if error.args else str(error))
-    return int(status) if status is not None else int(Status.INTERNAL_FAILURE), str(text)
-
-
-def _split(text: str) -> tuple[str, str, str]:
-    """(rule, got, need) of the native text ``rule\\n  got:  …\\n  need: …``."""
-    found = {"rule": [], "got": [], "need": []}
-    kind = "rule"
-    for line in text.splitlines():
-        stripped = line.strip()
-        for key in ("got", "need"):
-            if stripped.startswith(f"{key}:"):
-                kind, stripped = key, stripped[len(key) + 1 :].strip()
-        found[kind].append(stripped)
-    return " ".join(found["rule"]), " ".join(found["got"]), " ".join(found["need"])
+def status_error(where: str, status: int, problems: Iterable[_native.Problem]) -> DeviceError:
+    """The device error of a native status and its problems, each at its place inside ``where``."""
+    found = [
+        Diagnostic(
+            p.code, f"{where}, {p.where}" if p.where else where, p.rule, p.got, p.need, (p.lever,) if p.lever else ()
+        )
+        for p in problems
+    ]
+    return device_error(status, found)

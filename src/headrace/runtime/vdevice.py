@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Diagnostic, HeadraceError, NotBuiltYetError, unknown_name
 from headrace.hef.description import StreamDescription
@@ -22,6 +22,9 @@ from headrace.runtime.hef import HEF
 from headrace.runtime.infer_model import InferModel
 from headrace.targets.description import Target, list_targets, load_target
 from headrace.typeguards import is_integer
+
+if TYPE_CHECKING:
+    from headrace.runtime import _native
 
 MAX_THREADS = 1024
 
@@ -77,7 +80,7 @@ class VDevice:
         target = _target(arch, device_ids if device_ids is not None else params.device_ids)
         name, runs = (target.name, " ".join(target.runs)) if target else (None, None)
         module = native.native_module()
-        self._device: Any = native.call("VDevice", module.Device, name, threads, kernels, runs)
+        self._device: _native.Device | None = native.call("VDevice", module.Device, name, threads, kernels, runs)
 
     @staticmethod
     def create_params() -> VDeviceParams:
@@ -106,17 +109,17 @@ class VDevice:
     @property
     def arch(self) -> str:
         """The target it is; empty while it has not taken one from a program."""
-        return str(self._live().arch or "")
+        return self._live().arch
 
     @property
     def kernels(self) -> str:
         """The kernel set in use."""
-        return str(self._live().kernels)
+        return self._live().kernels
 
     @property
     def threads(self) -> int:
         """Worker threads in use."""
-        return int(self._live().threads)
+        return self._live().threads
 
     def get_physical_devices_ids(self) -> list[str]:
         """One id; without a target yet it is that of any."""
@@ -143,7 +146,7 @@ class VDevice:
         rule, levers = "configured network groups and vstreams are not built yet", ("create_infer_model(hef)",)
         raise NotBuiltYetError(Diagnostic("E-NOT-BUILT", "VDevice.configure", rule, "", "", levers))
 
-    def _live(self) -> Any:
+    def _live(self) -> _native.Device:
         device = self._device
         if device is None:
             problem = Diagnostic(
@@ -211,7 +214,7 @@ def _target(arch: str | os.PathLike[str] | None, device_ids: Sequence[str] | Non
     return target or (load_target(wanted[0]) if wanted else None)
 
 
-def _check_agreement(network: Any, hef: HEF) -> None:
+def _check_agreement(network: _native.Network, hef: HEF) -> None:
     """The description and the program must mean the same streams; a file that was tampered with may not."""
     found: list[Diagnostic] = []
     description = hef.description
@@ -219,7 +222,7 @@ def _check_agreement(network: Any, hef: HEF) -> None:
         ("input", description.inputs, network.inputs),
         ("output", description.outputs, network.outputs),
     ):
-        native_streams = {str(i["name"]): _facts_of(i) for i in infos}
+        native_streams = {i["name"]: _facts_of(i) for i in infos}
         described = {s.name: _facts(s) for s in streams}
         if native_streams != described:
             rule = f"the {kind} streams of the description and of the program differ"
@@ -238,8 +241,8 @@ def _facts(stream: StreamDescription) -> tuple[Any, ...]:
     return (*sizes, stream.data_bytes, stream.scale, stream.zero_point)
 
 
-def _facts_of(info: dict[str, Any]) -> tuple[Any, ...]:
-    sizes = (int(info["height"]), int(info["width"]), int(info["channels"]))
-    own = tuple(float(s) for s in info["channel_scales"]), tuple(int(z) for z in info["channel_zero_points"])
-    scales = own if own[0] else (float(info["scale"]), int(info["zero_point"]))
-    return (*sizes, int(info["element_bytes"]), *scales)
+def _facts_of(info: _native.StreamInfo) -> tuple[Any, ...]:
+    sizes = (info["height"], info["width"], info["channels"])
+    if info["channel_scales"]:
+        return (*sizes, info["element_bytes"], info["channel_scales"], info["channel_zero_points"])
+    return (*sizes, info["element_bytes"], info["scale"], info["zero_point"])

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of native/bindings/module.cpp; a test compares them with the module."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+class Problem(NamedTuple):
+    """One problem of a failed call, as data; a text is empty where there is nothing to say."""
+
+    code: str
+    where: str
+    rule: str
+    got: str
+    need: str
+    lever: str
+
+class NativeError(RuntimeError):
+    """A failed call of the native library: ``status`` is its number, ``problems`` say what, where, got and need."""
+
+    status: int
+    problems: tuple[Problem, ...]
+    def __init__(self, status: int, problems: tuple[Problem, ...]) -> None: ...
+
+class StreamInfo(TypedDict):
+    name: str
+    height: int
+    width: int
+    channels: int
+    element_bytes: int
+    order: str
+    scale: float
+    zero_point: int
+    channel_scales: tuple[float, ...]
+    channel_zero_points: tuple[int, ...]
+
+class LayerInfo(TypedDict):
+    name: str
+    shape: tuple[int, int, int]
+    element_bytes: int
+    opcode: int
+
+class HostProfile(TypedDict):
+    frames: int
+    nanoseconds: list[int]
+
+class ContextTiming(TypedDict):
+    reload_cycles: int
+    switch_cycles: int
+    first_frame_cycles: int
+    run_cycles: int
+    link_busy_cycles: int
+    ahead_cycles: int
+    overrun_cycles: int
+
+class StageTiming(TypedDict):
+    name: str
+    rows: int
+    busy_cycles: int
+    engine_cycles: int
+    input_port_cycles: int
+    output_port_cycles: int
+    cycles_per_frame: int
+    stall_input_cycles: int
+    stall_output_cycles: int
+
+class Timing(TypedDict):
+    fps: float
+    latency_ms: float
+    cycles_per_frame: int
+    latency_cycles: int
+    clock_hz: int
+    link_busy_cycles: int
+    frames_simulated: int
+    steady: bool
+    batch: int
+    contexts: list[ContextTiming]
+    bottleneck: str
+    stages: list[StageTiming]
+
+class Device:
+    def __init__(
+        self, arch: str | None = None, threads: int = 0, kernels: str | None = None, runs: str | None = None
+    ) -> None: ...
+    @property
+    def arch(self) -> str: ...
+    @property
+    def kernels(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    def load(self, hef: bytes) -> Network: ...
+
+class Network:
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> list[StreamInfo]: ...
+    @property
+    def outputs(self) -> list[StreamInfo]: ...
+    @property
+    def layers(self) -> list[LayerInfo]: ...
+    def infer(self, inputs: dict[str, Array]) -> dict[str, Array]: ...
+    def infer_float(self, inputs: dict[str, Array]) -> dict[str, Array]: ...
+    def infer_all(self, inputs: dict[str, Array]) -> dict[str, Array]: ...
+    def submit(
+        self,
+        inputs: dict[str, Array],
+        floats: bool,
+        done: Callable[[int, tuple[Problem, ...], dict[str, Array]], object],
+    ) -> None:
+        """Run later; done(status, problems, outputs) is called once, from another thread."""
+    def set_queue_size(self, frames: int) -> None: ...
+    def cancel_all(self) -> None: ...
+    def set_host_profiling(self, enabled: bool) -> None:
+        """Count this computer's time by layer from zero, or stop counting."""
+    def host_profile(self) -> HostProfile:
+        """Frames counted, and nanoseconds of each layer in the order of `layers`."""
+    def timing(self) -> Timing: ...
+
+def library_version() -> str: ...
+def kernel_sets() -> list[str]:
+    """Kernel sets this CPU has, slowest first."""
+
+def verify(hef: bytes) -> None:
+    """Check a HEF as a device would; raises NativeError."""
