@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# Also in what tests start: after every pass the network and what the pass has to leave alone are checked.
+os.environ["HEADRACE_VERIFY_PASSES"] = "1"
 
 
 def _folder(variable: str, default: Path) -> Path | None:

@@ -14,6 +14,8 @@ from headrace.errors import HeadraceError
 from headrace.hn import Layer, Network
 from headrace.layers import definition_of
 from headrace.layers.base import check_network
+from headrace.passes.verification import Verification
+from headrace.passes.verification import is_on as verification_is_on
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,23 @@ class Pass:
 
 
 def run_passes(network: Network, passes: Sequence[Pass], verify: bool = True) -> list[dict[str, Any]]:
-    """Run passes in order; returns their records, each with the pass's name under ``"pass"``."""
+    """Run passes in order; returns their records, each with the pass's name under ``"pass"``.
+
+    Args:
+        network: changed in place.
+        passes: run in this order.
+        verify: check the network after each pass; always done, with more, under :mod:`headrace.passes.verification`.
+    """
     records: list[dict[str, Any]] = []
     for item in passes:
         try:
-            records += [{"pass": item.name, **record} for record in item.run(network)]
-            if verify:
+            verification = Verification(network, item.name) if verification_is_on() else None
+            found = item.run(network)
+            if verify or verification is not None:
                 check_network(network)
+            if verification is not None:
+                verification.check(network, len(found))
+            records += [{"pass": item.name, **record} for record in found]
         except HeadraceError as error:
             error.add_note(f"in pass {item.name}")
             raise
