@@ -21,12 +21,13 @@ from typing import Any
 
 from headrace.hn import Layer, Network
 from headrace.layers import infer_shape
+from headrace.mapping import Allocation, ContextPlan, Partition, allocate_one_context, cut_into_contexts, limits_of
 from headrace.passes import fresh_name
 from headrace.passes.base import run_passes
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing import Allocation, ContextPlan, Flow, Partition, flow_of, limits_of, one_context, partition
+from headrace.timing import Flow, flow_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results-throughput.md"
 
@@ -263,11 +264,11 @@ What is known of the outliers; nothing was fitted to them.
 
 def predict(flow: Flow, target: Target) -> Partition | None:
     """The closed form's contexts for single frames; one context where the network fits."""
-    found = one_context(flow, target, limits_of(target, flow))
+    found = allocate_one_context(flow, target, limits_of(target, flow))
     if isinstance(found, Allocation):
         only = ContextPlan(0, len(flow.works), found, 0, 0, 0, 0, 0)
         return Partition((only,), 1, found.lower_bound, 0, 1, True)
-    return partition(flow, target)
+    return cut_into_contexts(flow, target)
 
 
 def rows_of(published: list[dict[str, str]]) -> list[Row]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bounds of the search for contexts against every choice there is: all cuts, all options, several frame times.
 
-The oracle knows the cost of a sequence from :mod:`headrace.timing.contexts` and what a pipeline takes from
+The oracle knows the cost of a sequence from :mod:`headrace.mapping.contexts` and what a pipeline takes from
 :mod:`headrace.timing.rows`; of the search, its bounds and its allocator it uses nothing.
 """
 
@@ -18,15 +18,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compiler_support import random_network
+from headrace.mapping import (
+    Allocation,
+    ContextPlan,
+    Option,
+    Partition,
+    allocate_one_context,
+    cut_into_contexts,
+    limits_of,
+)
+from headrace.mapping.allocate import OptionTable, stage_uses
+from headrace.mapping.bounds import least_cycles
+from headrace.mapping.contexts import load_cycles, switch_cycles
+from headrace.mapping.memory import buffer_units
+from headrace.mapping.options import options_of
+from headrace.mapping.partition import segment
+from headrace.mapping.resources import total
 from headrace.targets import Target, load_target
-from headrace.timing import Allocation, ContextPlan, Flow, Option, Partition, flow_of, limits_of, one_context, partition
-from headrace.timing.allocate import OptionTable, stage_uses
-from headrace.timing.contexts import load_cycles, switch_cycles
-from headrace.timing.options import options_of
-from headrace.timing.partition import segment
-from headrace.timing.resources import total
-from headrace.timing.roofline import least_cycles
-from headrace.timing.rows import buffer_units, latency_of, least_latencies, link_frame_cycles, schedule
+from headrace.timing import Flow, flow_of
+from headrace.timing.rows import latency_of, least_latencies, link_frame_cycles, schedule
 
 BASE = load_target("hailo8l")
 LOOSE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -143,14 +153,18 @@ def compare(seed: int) -> tuple[int, int, int] | None:
     if case is None:
         return None
     best = cheapest(case)
-    found = partition(case.flow, case.target, batch=case.batch, weights=case.weights, table=OptionTable(case.options))
+    found = cut_into_contexts(
+        case.flow, case.target, batch=case.batch, weights=case.weights, table=OptionTable(case.options)
+    )
     if best is None or found is None:
         assert found is None, "contexts that no choice gives"
         return None
     assert found.lower_bound <= best, f"seed {seed}: the bound is above what can be reached"
     assert best <= found.cycles, f"seed {seed}: the oracle misses something"
     # What the report calls proven: one context, shared controllers included, and several.
-    single = one_context(case.flow, case.target, limits_of(case.target, case.flow), table=OptionTable(case.options))
+    single = allocate_one_context(
+        case.flow, case.target, limits_of(case.target, case.flow), table=OptionTable(case.options)
+    )
     resident = [case.batch * single.period] if isinstance(single, Allocation) else []
     if len(found.contexts) > 1:
         assert least_cycles(found, case.target) <= min([best, *resident]), f"seed {seed}: proven is above it"
@@ -199,7 +213,7 @@ def test_no_frame_is_through_before_the_least_latency(seed: int) -> None:
 @given(seed=st.integers(0, 2**31))
 def test_no_buffers_are_below_the_least(seed: int) -> None:
     """At any speed and with any options, windows in the padding and strides past the end included."""
-    from headrace.timing.rows import least_buffer_units
+    from headrace.mapping.memory import least_buffer_units
 
     rng = random.Random(seed)
     flow = flow_of(random_network(rng.randrange(1 << 30), rng.randint(1, 8)))

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.mapping import Option, options_of
+from headrace.mapping.allocate import OptionTable
+from headrace.mapping.resources import RESOURCES
 from headrace.targets import load_target
-from headrace.timing import Family, Option, Plane, RowKind, RowRule, Work, options_of
-from headrace.timing.allocate import OptionTable
-from headrace.timing.resources import RESOURCES
+from headrace.timing import Family, Plane, RowKind, RowRule, Work
 
 cp_model: Any = pytest.importorskip("ortools.sat.python.cp_model")
 

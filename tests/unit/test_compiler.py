@@ -16,7 +16,6 @@ import pytest
 from compiler_support import Interpreter, RowSimulator, freeze, layer_run, random_codes, resnet, softmax_tail
 from headrace.compiler import CompileOptions, compile_network
 from headrace.compiler.lower import lowered_kinds
-from headrace.compiler.place import cluster_totals, place
 from headrace.compiler.verify import verify
 from headrace.errors import (
     CapacityError,
@@ -31,6 +30,7 @@ from headrace.hef.container import read_hef
 from headrace.hef.microcode import Opcode, TensorRole, decode
 from headrace.hn import Network
 from headrace.layers import all_definitions
+from headrace.mapping.place import cluster_totals, place
 from headrace.targets import load_target
 from headrace.timing import Family, Flow, Plane, RowRule, Work, flow_of
 from headrace.timing.work import known_kinds

@@ -17,8 +17,9 @@ from headrace.errors import UsageError
 from headrace.hef.container import read_hef
 from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
+from headrace.mapping import Allocation, Shortage, allocate, cut_into_contexts, limits_of, segment
 from headrace.targets import Target, load_target
-from headrace.timing import Allocation, Shortage, allocate, flow_of, limits_of, partition, segment
+from headrace.timing import flow_of
 from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
@@ -169,7 +170,7 @@ def test_no_sequence_of_contexts_is_cheaper(seed: int) -> None:
         memory_unit_bytes=int(rng.choice([256, 32768])),
     )
     batch = int(rng.integers(1, 20))
-    found = partition(flow_of(network), target, batch=batch)
+    found = cut_into_contexts(flow_of(network), target, batch=batch)
     assert found is not None and found.optimal
     assert found.cycles == brute_force(network, target, batch)
     assert found.lower_bound <= found.cycles

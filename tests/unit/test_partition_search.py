@@ -15,13 +15,14 @@ import pytest
 
 from compiler_support import random_network, resnet
 from headrace.errors import InternalError
+from headrace.mapping import Allocation, allocate, limits_of
 from headrace.targets import load_target
-from headrace.timing import Allocation, Flow, allocate, flow_of, limits_of
+from headrace.timing import Flow, flow_of
 from headrace.timing.rows import latency_of, least_latencies
 
 HAILO8L = load_target("hailo8l")
 SMALL = replace(HAILO8L, name="small", clusters=1, memory_unit_bytes=1024)
-search: Any = import_module("headrace.timing.partition")  # the package has a function of this name
+search: Any = import_module("headrace.mapping.partition")
 
 
 def partitioner(flow: Flow, batch: int) -> Any:
@@ -93,7 +94,7 @@ def test_a_part_without_cuts_that_does_not_fit_gets_cuts(monkeypatch: pytest.Mon
     flow = flow_of(resnet(3, 16, 16))
     n = len(flow.works)
     monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, 1, n])
-    found = search.partition(flow, SMALL)
+    found = search.cut_into_contexts(flow, SMALL)
     assert found is not None and len(found.contexts) > 2
 
 
@@ -101,7 +102,7 @@ def test_a_part_without_cuts_that_does_not_fit_gets_cuts(monkeypatch: pytest.Mon
 def test_what_fits_one_context_is_bounded_by_its_frame_time(batch: int) -> None:
     """It stays loaded, so neither its latency nor its weights count (EfficientNet-Lite4 on hailo8 ended here)."""
     flow = flow_of(resnet(1))
-    found = search.partition(flow, load_target("hailo8"), batch=batch)
+    found = search.cut_into_contexts(flow, load_target("hailo8"), batch=batch)
     assert found is not None and len(found.contexts) == 1 and found.optimal
     (only,) = found.contexts
     assert only.run_cycles(batch) > found.cycles == batch * only.allocation.period >= found.lower_bound
@@ -113,6 +114,6 @@ def test_a_bound_above_a_sequence_is_an_error_of_ours(monkeypatch: pytest.Monkey
     bound = lambda self, *run: (b := real(self, *run)) and b._replace(run=b.run * 100, resident=b.resident * 100)  # noqa: E731
     monkeypatch.setattr(search._Partitioner, "bound", bound)
     with pytest.raises(InternalError) as caught:
-        search.partition(flow, SMALL)
+        search.cut_into_contexts(flow, SMALL)
     (problem,) = caught.value.diagnostics
     assert problem.code == "E-TIMING-BOUND" and int(problem.got) < int(problem.need.removeprefix("at least "))

@@ -13,10 +13,11 @@ from headrace.compiler import compile_network
 from headrace.errors import UsageError
 from headrace.hn import Network
 from headrace.hn.archive import Archive, State
+from headrace.mapping import estimate
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.profiler import profile, render_text
 from headrace.targets import list_targets, load_target
-from headrace.timing import estimate, flow_of
+from headrace.timing import flow_of
 from random_graphs import GraphBuilder
 
 

@@ -15,21 +15,11 @@ from headrace.compiler import CompileOptions, CompileResult, compile_network
 from headrace.errors import InternalError
 from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
+from headrace.mapping import Allocation, Shortage, allocate, allocate_one_context, limits_of
+from headrace.mapping.sharing import share
 from headrace.targets import load_target
-from headrace.timing import (
-    Allocation,
-    Family,
-    Plane,
-    RowKind,
-    RowRule,
-    Shortage,
-    Work,
-    allocate,
-    flow_of,
-    limits_of,
-    one_context,
-)
-from headrace.timing.sharing import order_of, share
+from headrace.timing import Family, Plane, RowKind, RowRule, Work, flow_of
+from headrace.timing.turns import order_of
 from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
@@ -93,7 +83,7 @@ def test_a_network_with_too_many_stages_stays_in_one_context(seed: int) -> None:
 
 def test_controllers_are_shared_only_where_they_lack() -> None:
     flow = flow_of(gates(2))
-    found = one_context(flow, HAILO8L, limits_of(HAILO8L, flow))
+    found = allocate_one_context(flow, HAILO8L, limits_of(HAILO8L, flow))
     assert isinstance(found, Allocation) and not found.roots
 
 

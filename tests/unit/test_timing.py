@@ -12,25 +12,10 @@ import pytest
 from compiler_support import resnet
 from headrace.errors import InputFileError
 from headrace.hn import Layer, Network
+from headrace.mapping import Allocation, Shortage, allocate, estimate, limits_of, options_of
+from headrace.mapping.allocate import Limits, OptionTable, most_frugal
 from headrace.targets import load_target
-from headrace.timing import (
-    Allocation,
-    Family,
-    Flow,
-    Plane,
-    RowKind,
-    RowRule,
-    Shortage,
-    Work,
-    allocate,
-    estimate,
-    flow_of,
-    limits_of,
-    options_of,
-    row_window,
-    row_windows,
-)
-from headrace.timing.allocate import Limits, OptionTable, most_frugal
+from headrace.timing import Family, Flow, Plane, RowKind, RowRule, Work, flow_of, row_window, row_windows
 
 TARGET = load_target("hailo8")
 
@@ -52,7 +37,7 @@ def conv(size: int, cin: int, cout: int, kernel: int = 3, groups: int = 1, strid
 
 
 def find(work: Work, columns: int, features: int, n: int) -> object:
-    from headrace.timing.options import _FAMILIES
+    from headrace.mapping.options import _FAMILIES
 
     for o in _FAMILIES[work.family](work, TARGET):
         if (o.column_slices, o.feature_slices, o.subclusters_per_slice) == (columns, features, n):

@@ -23,10 +23,10 @@ from headrace.hef.microcode import (
     TensorRecord,
     TensorRole,
 )
+from headrace.mapping import ContextPlan, Partition
+from headrace.mapping.resources import MEMORY
 from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import Target
-from headrace.timing import ContextPlan, Partition
-from headrace.timing.resources import MEMORY
 
 
 def constant_bytes(kernel: Kernel) -> int:

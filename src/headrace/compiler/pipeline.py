@@ -10,28 +10,28 @@ from typing import Any
 from headrace.compiler.codegen import constant_bytes, describe, generate
 from headrace.compiler.graph import Lowered, lower_network
 from headrace.compiler.join import narrow_joins
-from headrace.compiler.place import place
 from headrace.compiler.report import RESOURCE_NAMES, capacity_error, schedule_of, summary_of
 from headrace.compiler.split import split_oversized
 from headrace.compiler.verify import verify
 from headrace.errors import CapacityError, Diagnostic, UsageError
 from headrace.hef.container import write_hef
 from headrace.hn import Network
-from headrace.targets import Target, list_targets, load_target
-from headrace.timing import (
+from headrace.mapping import (
     Allocation,
     ContextPlan,
-    Flow,
     Partition,
     Shortage,
-    alone,
+    allocate_alone,
+    allocate_one_context,
+    cut_into_contexts,
     limits_of,
-    one_context,
     options_of,
-    partition,
 )
-from headrace.timing.allocate import OptionTable, Placer
-from headrace.timing.partition import FlowPlacer
+from headrace.mapping.allocate import OptionTable, Placer
+from headrace.mapping.partition import FlowPlacer
+from headrace.mapping.place import place
+from headrace.targets import Target, list_targets, load_target
+from headrace.timing import Flow
 
 Progress = Callable[[int, int, str], None]  # done, total, what
 MAX_BATCH = 1 << 16
@@ -167,7 +167,7 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
     table = OptionTable([options_of(w, target) for w in flow.works])
     if options.contexts == "several":
         return _several(lowered, target, options, placer, table, decisions)
-    result = one_context(flow, target, limits_of(target, flow, shares), placer(flow), table)
+    result = allocate_one_context(flow, target, limits_of(target, flow, shares), placer(flow), table)
     if isinstance(result, Allocation):
         if options.contexts == "one":
             return lowered, _alone(lowered, result, options), decisions
@@ -178,13 +178,13 @@ def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowe
     decisions += splits + joins
     known = None if splits else table
     weights_of = [constant_bytes(k) for k in lowered.kernels]
-    plan = partition(
+    plan = cut_into_contexts(
         lowered.flow, target, batch=options.batch, shares=shares, weights=weights_of, place=placer, table=known
     )
     if plan is None:
         failing: dict[str, Shortage] = {}
         for i, work in enumerate(lowered.flow.works):
-            single = alone(lowered.flow, i, target, shares, placer)
+            single = allocate_alone(lowered.flow, i, target, shares, placer)
             if isinstance(single, Shortage):
                 failing[work.name] = single
         raise capacity_error(whole, failing, lowered.flow, target, lowered.name, shares)
@@ -202,7 +202,7 @@ def _faster(
     one = _alone(lowered, single, options)
     if single.period <= CROWDED * single.lower_bound:
         return one
-    several = partition(flow, target, batch=options.batch, shares=options.shares, weights=weights, place=placer)
+    several = cut_into_contexts(flow, target, batch=options.batch, shares=options.shares, weights=weights, place=placer)
     return one if several is None or several.cycles >= options.batch * single.period else several
 
 
@@ -224,7 +224,7 @@ def _several(
     """The fastest sequence of two contexts or more, whether or not one would do."""
     lowered, splits = split_oversized(lowered, target, options.shares, table)
     lowered, joins = narrow_joins(lowered, target)
-    plan = partition(
+    plan = cut_into_contexts(
         lowered.flow,
         target,
         batch=options.batch,
@@ -273,5 +273,5 @@ def _one_alone(
 def _fits_one(flow: Flow, target: Target, options: CompileOptions) -> bool:
     """Whether a target takes the whole flow in one context."""
     limits = limits_of(target, flow, options.shares)
-    found = one_context(flow, target, limits, lambda uses, roots: place(uses, flow, target, roots))
+    found = allocate_one_context(flow, target, limits, lambda uses, roots: place(uses, flow, target, roots))
     return isinstance(found, Allocation)

@@ -7,26 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from headrace.compiler.levers import ALL, levers_of
-from headrace.compiler.place import cluster_totals
 from headrace.errors import CapacityError, Diagnostic
+from headrace.mapping import Allocation, ContextPlan, Option, Partition, Shortage, Turn, bottleneck_of, clusters_needed
+from headrace.mapping.bounds import bounds_of, hard_bound
+from headrace.mapping.estimate import BASIS
+from headrace.mapping.levers import ALL, levers_of
+from headrace.mapping.options import MOST_CYCLES, MOST_ENGINE_CYCLES, least_needs
+from headrace.mapping.place import cluster_totals
+from headrace.mapping.resources import RESOURCES, per_cluster
 from headrace.targets import Target
-from headrace.timing import (
-    Allocation,
-    ContextPlan,
-    Flow,
-    Option,
-    Partition,
-    Shortage,
-    Turn,
-    Work,
-    bottleneck_of,
-    clusters_needed,
-)
-from headrace.timing.estimate import BASIS
-from headrace.timing.options import MOST_CYCLES, MOST_ENGINE_CYCLES, ceil_div, least_needs
-from headrace.timing.resources import RESOURCES, per_cluster
-from headrace.timing.roofline import bounds_of, hard_bound
+from headrace.timing import Flow, Work, ceil_div
 
 RESOURCE_NAMES = {
     "controllers": "layer controllers (control)",

@@ -18,12 +18,13 @@ import numpy as np
 from headrace.compiler.graph import Lowered
 from headrace.compiler.lower import Kernel
 from headrace.hef.microcode import Opcode
+from headrace.mapping import Shortage, allocate_alone
+from headrace.mapping.allocate import OptionTable
+from headrace.mapping.resources import MEMORY
 from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import Target
-from headrace.timing import Family, Flow, Plane, RowRule, Shortage, Work, alone
-from headrace.timing.allocate import OptionTable
-from headrace.timing.options import ceil_div
-from headrace.timing.resources import MEMORY
+from headrace.timing import Family, Flow, Plane, RowRule, Work
+from headrace.timing.rates import ceil_div
 
 MOST_PARTS = 256
 CHANNEL_AXIS = 2
@@ -51,7 +52,9 @@ def split_oversized(
     decisions: list[dict[str, Any]] = []
     scales = {s.tensor: s.quantization for s in lowered.inputs} | {k.name: k.output for k in lowered.kernels}
     for i, (kernel, work) in enumerate(zip(lowered.kernels, lowered.flow.works, strict=True)):
-        found = _split(kernel, work, alone(lowered.flow, i, target, shares, table=table), target, shares, scales)
+        found = _split(
+            kernel, work, allocate_alone(lowered.flow, i, target, shares, table=table), target, shares, scales
+        )
         if found is None:
             kernels.append(kernel)
             works.append(work)
@@ -103,7 +106,7 @@ def _units(kernel: Kernel, work: Work) -> int:
 
 
 def _alone(work: Work, target: Target, shares: Shares) -> object:
-    return alone(Flow((work,), work.operands, (work.output,)), 0, target, shares)
+    return allocate_alone(Flow((work,), work.operands, (work.output,)), 0, target, shares)
 
 
 def _pieces(kernel: Kernel, work: Work, parts: int, scales: Scales) -> Iterator[_Piece]:

@@ -14,10 +14,11 @@ from headrace.errors import Diagnostic, HeadraceError, UsageError
 from headrace.hn import Layer, Network
 from headrace.hn.archive import Archive
 from headrace.layers import definition_of
+from headrace.mapping import estimate
 from headrace.passes.base import run_passes
 from headrace.passes.preparation import PREPARATION
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing import estimate, flow_of
+from headrace.timing import flow_of
 from headrace.timing.work import is_quantized
 
 FORMAT = 1

@@ -10,7 +10,7 @@ later than any schedule that respects the same capacities. This schedule does, s
 falls below one frame per period. A row claims its place when its production starts and frees it when the last row
 that reads it is complete, the most cautious reading of both. Of the steps below, one is a row of the output, or of the
 input where a stage accumulates a whole frame into one row. A controller that several stages share takes their steps
-in a fixed order (:func:`headrace.timing.sharing.order_of`), which only adds edges to the marked graph.
+in a fixed order (:func:`headrace.mapping.sharing.order_of`), which only adds edges to the marked graph.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import numpy as np
 
 from headrace.hn import Array
 from headrace.targets import Target
-from headrace.timing.options import Option, ceil_div
-from headrace.timing.sharing import order_of
+from headrace.timing.rates import Rate
+from headrace.timing.turns import order_of
 from headrace.timing.work import Flow, Plane, Steps, Work
 
 FRAMES = 3  # at first; more where a consumer lags further behind its producer
@@ -91,11 +91,11 @@ def _ramp(count: int) -> Array:
     return ramp
 
 
-def _accumulation(steps: Steps, option: Option) -> Array:
+def _accumulation(steps: Steps, rate: Rate) -> Array:
     """Cycles of each step of a frame that is summed up row by row."""
-    taken = max(option.input_row, option.engine_row)
+    taken = max(rate.input_row, rate.engine_row)
     cycles = np.diff(-(-taken * np.arange(steps.count + 1, dtype=np.int64) // steps.count))
-    cycles[-1] += option.row_cycles - taken
+    cycles[-1] += rate.row_cycles - taken
     return cycles
 
 
@@ -123,15 +123,15 @@ class _Played:
     row_ends: Array
 
 
-def _play(work: Work, option: Option, produced: dict[str, Array], frames: int) -> _Played:
+def _play(work: Work, rate: Rate, produced: dict[str, Array], frames: int) -> _Played:
     """A stage with a controller of its own; ``produced`` gets the ends of its rows."""
     ready = _ready(work, produced, frames)
     if work.steps.accumulates:
-        cycles = _accumulation(work.steps, option)
+        cycles = _accumulation(work.steps, rate)
         return _rows_of(work, serve(ready, np.tile(cycles, frames)), cycles, produced, frames)
-    before = _ramp(ready.size) * option.row_cycles
+    before = _ramp(ready.size) * rate.row_cycles
     starts = np.maximum.accumulate(ready - before) + before
-    ends = starts + option.row_cycles
+    ends = starts + rate.row_cycles
     produced[work.output.tensor] = ends
     return _Played(ends, starts, ends)
 
@@ -145,14 +145,14 @@ def _rows_of(work: Work, ends: Array, cycles: Array, produced: dict[str, Array],
 
 
 def _play_together(
-    works: Sequence[Work], options: Sequence[Option], produced: dict[str, Array], frames: int
+    works: Sequence[Work], rates: Sequence[Rate], produced: dict[str, Array], frames: int
 ) -> list[_Played]:
     """Stages on one controller; ``produced`` gets the ends of their rows."""
     made = {w.output.tensor for w in works}
     order = order_of(works)
     cycles = [
-        _accumulation(w.steps, o) if w.steps.accumulates else np.full(w.steps.count, o.row_cycles, np.int64)
-        for w, o in zip(works, options, strict=True)
+        _accumulation(w.steps, r) if w.steps.accumulates else np.full(w.steps.count, r.row_cycles, np.int64)
+        for w, r in zip(works, rates, strict=True)
     ]
     waits = [_ready(w, produced, frames, made).reshape(frames, -1) for w in works]
     ready = np.concatenate(waits, axis=1)[:, order]
@@ -168,11 +168,11 @@ def _play_together(
 
 
 def _play_controller(
-    works: Sequence[Work], options: Sequence[Option], produced: dict[str, Array], frames: int
+    works: Sequence[Work], rates: Sequence[Rate], produced: dict[str, Array], frames: int
 ) -> list[_Played]:
     if len(works) == 1:
-        return [_play(works[0], options[0], produced, frames)]
-    return _play_together(works, options, produced, frames)
+        return [_play(works[0], rates[0], produced, frames)]
+    return _play_together(works, rates, produced, frames)
 
 
 def _controllers(flow: Flow, roots: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -200,14 +200,14 @@ def _capacity(claims: Array, keeper: Array, ends: Array, frames: int) -> tuple[i
 
 
 def schedule(
-    flow: Flow, options: Sequence[Option], period: int, target: Target, roots: Sequence[int] = ()
+    flow: Flow, rates: Sequence[Rate], period: int, target: Target, roots: Sequence[int] = ()
 ) -> tuple[Buffer, ...]:
-    """The line buffers that the given option per work and one frame every ``period`` cycles need.
+    """The line buffers that stages of these rates need for one frame every ``period`` cycles.
 
     Args:
         flow: the graph.
-        options: chosen option of each work, in order.
-        period: at least the cycles of every option; larger gives smaller buffers.
+        rates: of each work, in order.
+        period: at least the cycles of every stage; larger gives smaller buffers.
         target: for the link.
         roots: the work whose controller each work runs on; empty: each has its own.
 
@@ -216,7 +216,7 @@ def schedule(
     """
     frames, stay = FRAMES, 0
     while True:
-        buffers, stay = _schedule(flow, options, period, target, frames, roots)
+        buffers, stay = _schedule(flow, rates, period, target, frames, roots)
         # Frames alive on one edge at once must all be simulated, and one more.
         needed = min(stay // period + 2, MAX_FRAMES)
         if needed <= frames:
@@ -225,7 +225,7 @@ def schedule(
 
 
 def _schedule(
-    flow: Flow, options: Sequence[Option], period: int, target: Target, frames: int, roots: Sequence[int]
+    flow: Flow, rates: Sequence[Rate], period: int, target: Target, frames: int, roots: Sequence[int]
 ) -> tuple[tuple[Buffer, ...], int]:
     longest = 0
     claims: dict[str, Array] = {}
@@ -236,7 +236,7 @@ def _schedule(
         claims[plane.tensor], ends[plane.tensor] = _arrivals(plane, period, frames, cost)
     for first, last in _controllers(flow, roots):
         works = flow.works[first:last]
-        for work, played in zip(works, _play_controller(works, options[first:last], ends, frames), strict=True):
+        for work, played in zip(works, _play_controller(works, rates[first:last], ends, frames), strict=True):
             claims[work.output.tensor] = played.row_starts
             for i, plane in enumerate(work.operands):
                 rows, stay = _capacity(claims[plane.tensor], work.steps.keepers[i], played.ends, frames)
@@ -252,13 +252,13 @@ def _schedule(
     return tuple(buffers), longest
 
 
-def latency_of(flow: Flow, options: Sequence[Option], target: Target, roots: Sequence[int] = ()) -> int:
+def latency_of(flow: Flow, rates: Sequence[Rate], target: Target, roots: Sequence[int] = ()) -> int:
     """Cycles from the first input row leaving the host to the last output row being there, for a frame that is alone in
     the pipeline and whose input comes as fast as the link.
     """
     ends = _burst(flow, target)
     for first, last in _controllers(flow, roots):
-        _play_controller(flow.works[first:last], options[first:last], ends, 1)
+        _play_controller(flow.works[first:last], rates[first:last], ends, 1)
     # All outputs share the link, in the order in which their rows are ready.
     ready = np.concatenate([ends[p.tensor] for p in flow.outputs] or [np.zeros(0, np.int64)])
     costs = [np.full(p.height, flow.link_cycles(p, p.row_bytes, target), np.int64) for p in flow.outputs]
@@ -268,26 +268,26 @@ def latency_of(flow: Flow, options: Sequence[Option], target: Target, roots: Seq
     return max((*finished, int(back.max(initial=0)), link_frame_cycles(flow, target)), default=0)
 
 
-def least_latencies(works: Sequence[Work], options: Sequence[Sequence[Option]]) -> list[int]:
-    """For each run of works from the first on, cycles in which no frame is through it, whatever option each takes.
+def least_latencies(works: Sequence[Work], rates: Sequence[Sequence[Rate]]) -> list[int]:
+    """For each run of works from the first on, cycles in which no frame is through it, whichever of its rates each has.
 
     What comes from outside is there at once and the host's link costs nothing. Ends of steps never come earlier where
-    rows come later or steps take longer, so each stage is played in a form that no option of it betters: steps of the
-    fastest option where all steps take alike; where a frame is summed up row by row, for each row the least that any
-    option takes from there to the end, as one option may be quick with the rows and slow at the end, another not.
+    rows come later or steps take longer, so each stage is played in a form that no rate of it betters: steps of the
+    fastest rate where all steps take alike; where a frame is summed up row by row, for each row the least that any
+    rate takes from there to the end, as one rate may be quick with the rows and slow at the end, another not.
     """
     ends: dict[str, Array] = {}
     found: list[int] = []
-    for work, row in zip(works, options, strict=True):
+    for work, row in zip(works, rates, strict=True):
         for plane in work.operands:
             ends.setdefault(plane.tensor, np.zeros(plane.height, np.int64))
         if work.steps.accumulates:
-            cycles = np.array([_accumulation(work.steps, option) for option in row])
+            cycles = np.array([_accumulation(work.steps, rate) for rate in row])
             rest = cycles[:, ::-1].cumsum(axis=1)[:, ::-1].min(axis=0)
             last = int((_ready(work, ends, 1) + rest).max())
             ends[work.output.tensor] = np.array([last], np.int64)
         else:
-            last = int(_play(work, min(row, key=lambda o: o.row_cycles), ends, 1).ends[-1])
+            last = int(_play(work, min(row, key=lambda r: r.row_cycles), ends, 1).ends[-1])
         found.append(max(last, found[-1] if found else 0))
     return found
 
@@ -299,24 +299,3 @@ def _burst(flow: Flow, target: Target) -> dict[str, Array]:
     costs = [flow.link_cycles(p, p.row_bytes, target) for p in flow.inputs]
     sent = sum((np.minimum(turns, p.height) * c for p, c in zip(flow.inputs, costs, strict=True)), np.zeros_like(turns))
     return {p.tensor: sent[: p.height] for p in flow.inputs}
-
-
-def least_buffer_units(work: Work, target: Target) -> int:
-    """Memory units that the work's line buffers need at any speed.
-
-    All rows that one step reads are there at its end, claimed before and not freed; every buffer has the margin too.
-    """
-    held = zip(work.operands, work.steps.held, strict=True)
-    return ceil_div(sum(plane.row_bytes * (rows + MARGIN) for plane, rows in held), target.memory_unit_bytes)
-
-
-def buffer_units(flow: Flow, buffers: Sequence[Buffer], target: Target) -> list[int]:
-    """Memory units of each work's buffers: its operands', and the host's of a tensor it produces, rounded up once."""
-    index = {w.name: i for i, w in enumerate(flow.works)}
-    producer = {w.output.tensor: i for i, w in enumerate(flow.works)}
-    sizes = [0] * len(flow.works)
-    for buffer in buffers:
-        at = producer.get(buffer.tensor) if buffer.consumer is None else index[buffer.consumer]
-        if at is not None:
-            sizes[at] += buffer.size
-    return [ceil_div(size, target.memory_unit_bytes) for size in sizes]

@@ -64,7 +64,7 @@ class Costs:
         return np.where((first >= NEVER) | (self.run[start, after][None, :] >= NEVER), NEVER, turn)
 
 
-def cheapest(costs: Costs) -> tuple[int, list[tuple[int, int]]] | None:
+def cheapest_sequence(costs: Costs) -> tuple[int, list[tuple[int, int]]] | None:
     """Cost per batch and runs (as pairs of cuts' indices) of the cheapest sequence from the first cut to the last."""
     n = costs.run.shape[0]
     last = n - 1

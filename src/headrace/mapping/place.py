@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.hn import Array
+from headrace.mapping.resources import MEMORY, RESOURCES, Use, per_cluster, total
 from headrace.targets import Target
 from headrace.timing import Flow
-from headrace.timing.resources import MEMORY, RESOURCES, Use, per_cluster, total
 
 EXCHANGES = 200  # moves and swaps of one attempt
 MOST_OF_A_STAGE = 65535  # what a stage record holds

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace.mapping.allocate import Allocation
 from headrace.targets import Target
-from headrace.timing.allocate import Allocation
-from headrace.timing.options import ceil_div
+from headrace.timing.rates import ceil_div
 
 NANOSECONDS = 1_000_000_000
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.mapping.allocate import UNLIMITED, OptionTable
+from headrace.mapping.contexts import Partition, load_cycles
+from headrace.mapping.memory import least_buffer_units
+from headrace.mapping.resources import RESOURCES, usable
+from headrace.mapping.sharing import IN_TURN, least_controllers
 from headrace.targets import Target
-from headrace.timing.allocate import UNLIMITED, OptionTable
-from headrace.timing.contexts import Partition, load_cycles
-from headrace.timing.options import ceil_div
-from headrace.timing.resources import RESOURCES, usable
-from headrace.timing.rows import least_buffer_units, least_latencies
-from headrace.timing.sharing import IN_TURN, least_controllers
+from headrace.timing.rates import ceil_div
+from headrace.timing.rows import least_latencies
 
 
 def bounds_of(plan: Partition, target: Target, weight_bytes: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cut a network that is larger than the device into contexts that are loaded one after the other.
 
-A context is a run of the topological order; what a sequence of them costs is told in :mod:`headrace.timing.contexts`.
+A context is a run of the topological order; what a sequence of them costs is told in :mod:`headrace.mapping.contexts`.
 Dynamic programming over pairs of neighbouring runs finds the cheapest cyclic sequence. An exact allocation takes
 milliseconds and there are hundreds of runs, so costs start as lower bounds and are made exact only on the path that is
 cheapest so far, until that path is exact throughout: then nothing cheaper exists among the candidate cuts.
@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.errors import Diagnostic, InternalError
+from headrace.mapping.allocate import Allocation, OptionTable, Placer, Shortage, allocate, allocate_frugally, limits_of
+from headrace.mapping.contexts import ContextPlan, Partition, load_cycles, switch_cycles
+from headrace.mapping.memory import least_buffer_units
+from headrace.mapping.options import options_of
+from headrace.mapping.resources import MEMORY
+from headrace.mapping.sequence import MOST, Costs, cheapest_sequence
 from headrace.targets import Target
-from headrace.timing.allocate import Allocation, OptionTable, Placer, Shortage, allocate, frugal, limits_of
-from headrace.timing.contexts import ContextPlan, Partition, load_cycles, switch_cycles
-from headrace.timing.options import options_of
-from headrace.timing.resources import MEMORY
-from headrace.timing.rows import latency_of, least_buffer_units, least_latencies, link_frame_cycles
-from headrace.timing.sequence import MOST, Costs, cheapest
+from headrace.timing.rows import latency_of, least_latencies, link_frame_cycles
 from headrace.timing.work import Flow, Plane
 
 ALL_CUTS = 40  # works up to which every boundary is a candidate
@@ -316,7 +317,7 @@ class _Search:
         """
         spent = 0
         while True:
-            found = cheapest(self.costs(anticipate))
+            found = cheapest_sequence(self.costs(anticipate))
             if found is None:
                 return True
             path = [(self.points[a], self.points[b]) for a, b in found[1]]
@@ -346,7 +347,7 @@ def _search(work: _Partitioner, points: Sequence[int]) -> tuple[Partition | None
     """The cheapest sequence with these cuts; if none was found, a run between neighbouring ones that does not fit."""
     before = len(work.exact)
     search = _Search(work, points)
-    least = cheapest(search.costs(False))
+    least = cheapest_sequence(search.costs(False))
     # First towards a good answer, with bounds stretched to what costs turn out to be; then the proof.
     most = max(16, min(MOST_EVALUATIONS, MOST_WORKS // len(work.flow.works)))
     search.explore(True, most // 3)
@@ -361,7 +362,7 @@ def _search(work: _Partitioner, points: Sequence[int]) -> tuple[Partition | None
     return work.sequence(plans, least[0], len(points) - 2, len(work.exact) - before, optimal), None
 
 
-def partition(
+def cut_into_contexts(
     flow: Flow,
     target: Target,
     *,
@@ -403,7 +404,7 @@ def partition(
             return None
 
 
-def alone(
+def allocate_alone(
     flow: Flow,
     index: int,
     target: Target,
@@ -414,7 +415,7 @@ def alone(
     """Some pipeline of one work as a context of its own, or why there is none."""
     part = segment(flow, index, index + 1)
     mine = table.part(index, index + 1) if table else None
-    return frugal(part, target, limits_of(target, part, shares), place(part) if place else None, mine)
+    return allocate_frugally(part, target, limits_of(target, part, shares), place(part) if place else None, mine)
 
 
-__all__ = ["alone", "partition", "segment"]
+__all__ = ["allocate_alone", "cut_into_contexts", "segment"]

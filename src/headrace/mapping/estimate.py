@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.mapping.allocate import Allocation, Shortage, allocate_one_context, limits_of, most_frugal
+from headrace.mapping.resources import RESOURCES, Use, usable
+from headrace.mapping.sharing import controller_loads
 from headrace.targets import Target
-from headrace.timing.allocate import Allocation, Shortage, limits_of, most_frugal, one_context
-from headrace.timing.options import ceil_div
-from headrace.timing.resources import RESOURCES, Use, usable
-from headrace.timing.sharing import controller_loads
+from headrace.timing.rates import ceil_div
 from headrace.timing.work import Flow
 
 BASIS = "closed form"
@@ -71,7 +71,7 @@ def bottleneck_of(allocation: Allocation) -> str:
 
 def estimate(flow: Flow, target: Target) -> Estimate:
     """Closed-form speed and size of a network on a target; sums only, nothing is placed."""
-    result = one_context(flow, target, limits_of(target, flow))
+    result = allocate_one_context(flow, target, limits_of(target, flow))
     have = dict(zip(RESOURCES, limits_of(target, flow).values, strict=True))
     if isinstance(result, Shortage):
         clusters = clusters_needed(result.need, target, len(flow.inputs))

@@ -17,11 +17,12 @@ from math import floor
 import numpy as np
 
 from headrace.hn import Array
+from headrace.mapping.memory import buffer_units, least_buffer_units
+from headrace.mapping.options import Option, options_of
+from headrace.mapping.resources import MEMORY, RESOURCES, Use, per_cluster, total, usable
+from headrace.mapping.sharing import IN_TURN, controller_loads, share, shared_uses
 from headrace.targets import Target
-from headrace.timing.options import Option, options_of
-from headrace.timing.resources import MEMORY, RESOURCES, Use, per_cluster, total, usable
-from headrace.timing.rows import RowSchedule, buffer_units, latency_of, least_buffer_units, link_frame_cycles, schedule
-from headrace.timing.sharing import IN_TURN, controller_loads, share, shared_uses
+from headrace.timing.rows import RowSchedule, latency_of, link_frame_cycles, schedule
 from headrace.timing.work import Flow
 
 ROUNDS = 24
@@ -369,7 +370,7 @@ def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
     return _Search(flow, target, limits, None).shortage()
 
 
-def one_context(
+def allocate_one_context(
     flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
 ) -> Allocation | Shortage:
     """The whole flow as one context; controllers are shared where that makes it fit, or faster."""
@@ -381,7 +382,7 @@ def one_context(
     return result
 
 
-def frugal(
+def allocate_frugally(
     flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
 ) -> Allocation | Shortage:
     """Some pipeline that fits, or why there is none."""

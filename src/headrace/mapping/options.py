@@ -2,13 +2,10 @@
 """Implementation options of a stage and their closed-form cost.
 
 The rules are those of the fitted cost model: an engine of 8 columns × 8 output features per sub-cluster and one input
-feature and kernel tap per cycle; ports of 8 bytes per cycle; a busy share η; an overhead per output row. Per output row
-
-    cycles = max(⌈E/η⌉, ⌈I/η⌉, ⌈max(O, join)/η⌉) + overhead
-
-with E engine cycles, I and O port bytes divided by the port rate; the event simulation of the device charges exactly
-these three servers. Differences from the published formula: pools are charged η too (the device charges all stages
-alike), every operand arrives by a port of its own (the busiest counts), and slices cost one controller.
+feature and kernel tap per cycle; ports of 8 bytes per cycle; a busy share; an overhead per output row. What they give
+in cycles is told in :mod:`headrace.timing.rates`. Differences from the published formula: pools are charged the busy
+share too (the device charges all stages alike), every operand arrives by a port of its own (the busiest counts), and
+slices cost one controller.
 """
 
 from __future__ import annotations
@@ -16,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from headrace.mapping.resources import MEMORY, Use, per_cluster
 from headrace.targets import Target
-from headrace.timing.resources import MEMORY, Use, per_cluster
+from headrace.timing.rates import Rate, ceil_div, row_cycles
 from headrace.timing.work import Family, Work
 
 COLUMNS = 8  # output columns a sub-cluster computes at once
@@ -30,25 +28,15 @@ MOST_CYCLES = 1 << 48  # of one frame: days; keeps all sums of the schedule with
 FAN = 4  # a helper controller joins or feeds at most this many others
 
 
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 @dataclass(frozen=True)
-class Option:
-    """One way to build a stage.
+class Option(Rate):
+    """One way to build a stage: how fast it is and what it takes.
 
     Attributes:
         column_slices, feature_slices, subclusters_per_slice: dw, df, n.
         controllers, subclusters: with helpers.
         weight_units: memory units of the weights and helpers, without buffers.
         activation_units, input_aligners: of all slices, and of the joining controller.
-        rows: output rows per frame.
-        engine: useful engine cycles per output row.
-        input_bytes, output_bytes: per frame through the ports of the busiest slice.
-        join_bytes: per frame through the joining controller; 0 for one slice.
-        engine_row, input_row, output_row: busy cycles per output row of the three servers, before the overhead.
-        cycles: per frame, closed form.
     """
 
     column_slices: int
@@ -59,32 +47,6 @@ class Option:
     weight_units: int
     activation_units: int
     input_aligners: int
-    rows: int
-    engine: int
-    input_bytes: int
-    output_bytes: int
-    join_bytes: int
-    engine_row: int
-    input_row: int
-    output_row: int
-    overhead: int
-
-    @property
-    def row_cycles(self) -> int:
-        return max(self.engine_row, self.input_row, self.output_row) + self.overhead
-
-    @property
-    def cycles(self) -> int:
-        return self.rows * self.row_cycles
-
-    @property
-    def bound(self) -> str:
-        """What decides the stage's speed."""
-        if self.engine_row >= max(self.input_row, self.output_row):
-            return "engine"
-        if self.input_row >= self.output_row:
-            return "input port"
-        return "join" if self.join_bytes > self.output_bytes else "output port"
 
     @property
     def use(self) -> Use:
@@ -114,26 +76,25 @@ def _make(
     )
     output = features[1] * ceil_div(out.width, columns) * rows * out.element_bytes
     join = out.frame_bytes if d > 1 else 0
-    busy, whole = target.busy_numerator, target.busy_denominator
-    port = target.port_bytes_per_cycle * busy * rows
+    engine_row, input_row, output_row = row_cycles(target, rows, engine, busiest, output, join)
     return Option(
-        columns,
-        feature_slices,
-        n,
-        controllers,
-        n * (controllers - helpers) + helpers,
-        weight_units + helpers,
-        d,
-        d * len(work.operands) + (d if d > 1 else 0),
-        rows,
-        engine,
-        busiest,
-        output,
-        join,
-        ceil_div(engine * whole, busy),
-        ceil_div(busiest * whole, port),
-        ceil_div(max(output, join) * whole, port),
-        target.row_overhead_cycles,
+        rows=rows,
+        engine=engine,
+        input_bytes=busiest,
+        output_bytes=output,
+        join_bytes=join,
+        engine_row=engine_row,
+        input_row=input_row,
+        output_row=output_row,
+        overhead=target.row_overhead_cycles,
+        column_slices=columns,
+        feature_slices=feature_slices,
+        subclusters_per_slice=n,
+        controllers=controllers,
+        subclusters=n * (controllers - helpers) + helpers,
+        weight_units=weight_units + helpers,
+        activation_units=d,
+        input_aligners=d * len(work.operands) + (d if d > 1 else 0),
     )
 
 

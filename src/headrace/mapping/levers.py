@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from headrace.compiler.place import place
 from headrace.errors import HeadraceError
+from headrace.mapping import Allocation, allocate_alone
+from headrace.mapping.place import place
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing import Allocation, Family, Flow, Plane, RowKind, Work, alone
+from headrace.timing import Family, Flow, Plane, RowKind, Work
 
 Shares = tuple[float, float, float]
 ALL: Shares = (1.0, 1.0, 1.0)
@@ -23,7 +24,9 @@ def fits_alone(work: Work, target: Target, shares: Shares = ALL) -> bool:
     """Whether the work, by itself, makes a context of the target."""
     flow = Flow((work,), tuple({p.tensor: p for p in work.operands}.values()), (work.output,))
     try:
-        found = alone(flow, 0, target, shares, lambda part: lambda uses, roots: place(uses, part, target, roots))
+        found = allocate_alone(
+            flow, 0, target, shares, lambda part: lambda uses, roots: place(uses, part, target, roots)
+        )
     except HeadraceError:
         return False
     return isinstance(found, Allocation)
