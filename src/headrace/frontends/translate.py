@@ -41,7 +41,7 @@ from headrace.frontends.layout import (
     source_shape,
 )
 from headrace.frontends.onnx.check import check_attributes_read
-from headrace.frontends.to_hn import HANDLERS, Builder
+from headrace.frontends.to_hn import HANDLERS, Builder, SourceNode
 
 _QUANTISED = frozenset(
     {
@@ -147,7 +147,7 @@ def _node(state: Translation, node: ir.Node) -> None:
         raise _why_unknown(node, builder.source.facts.get("local_functions", []))
     builder.begin(node)
     before = len(builder.network.layers)
-    results = list(handler(builder, node))
+    results = list(handler(builder, SourceNode(builder, node)))
     check_attributes_read(node)
     _set_results(state, node, results)
     if results and not any(isinstance(r, View) for r in results):  # Shape and Size of a tensor

@@ -1,42 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the source graph to HN, one file per layer family; importing the package registers all handlers."""
+"""From the source graph to HN in layers: the builder emits, operands are read and checked, compositions are small
+networks of layers, and a handler translates an operator with them. Importing the package registers all handlers.
+"""
 
-from headrace.frontends.to_hn import (
-    activation,
-    arithmetic,
-    compare,
-    convolution,
-    dense,
-    elementwise,
-    move,
-    normalize,
-    pool,
-    reduce,
-    repeat,
-    resize,
-    shape,
-    softmax,
-    transposed_convolution,
-)
-from headrace.frontends.to_hn.base import HANDLERS, Builder, Result
+from headrace.frontends.to_hn import handlers
+from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import HANDLERS, Result
 
-__all__ = [
-    "HANDLERS",
-    "Builder",
-    "Result",
-    "activation",
-    "arithmetic",
-    "compare",
-    "convolution",
-    "dense",
-    "elementwise",
-    "move",
-    "normalize",
-    "pool",
-    "reduce",
-    "repeat",
-    "resize",
-    "shape",
-    "softmax",
-    "transposed_convolution",
-]
+__all__ = ["HANDLERS", "Builder", "Result", "SourceNode", "handlers"]

@@ -5,38 +5,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import onnx_ir as ir
-
-from headrace.frontends.graph import Unsupported, integer, integers
-from headrace.frontends.layout import View, regroup
-from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
-from headrace.frontends.to_hn.convolution import as_image, output_size, padding_of, pair, widened
-
-
-def _narrow(view: View, rank: int) -> View:
-    if rank == 4:
-        return view
-    n, c, _, length = view.shape
-    return regroup(view, [n, c, length])
+from headrace.frontends.graph import Unsupported
+from headrace.frontends.layout import View
+from headrace.frontends.to_hn.builder import IMAGE, Builder
+from headrace.frontends.to_hn.compositions.window import (
+    attribute_of,
+    line_as_image,
+    narrowed,
+    output_size,
+    padding_of,
+    pair,
+)
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import Result, handles
 
 
 @handles("MaxPool", "AveragePool")
-def window_pool(builder: Builder, node: ir.Node) -> list[Result]:
-    source = builder.view(node, 0)
-    view, shown = as_image(source), widened(node, source.rank)
-    kernel = pair(integers(shown, "kernel_shape", None) or [], "kernel_shape")
-    strides = pair(integers(shown, "strides", [1, 1]) or [], "strides")
-    dilations = pair(integers(shown, "dilations", [1, 1]) or [], "dilations")
-    if integer(node, "storage_order", 0):
+def window_pool(builder: Builder, node: SourceNode) -> list[Result]:
+    source = node.view(0)
+    view = line_as_image(source)
+    kernel = pair(attribute_of(node, "kernel_shape", source.rank, []), "kernel_shape")
+    strides = pair(attribute_of(node, "strides", source.rank, [1, 1]), "strides")
+    dilations = pair(attribute_of(node, "dilations", source.rank, [1, 1]), "dilations")
+    if node.integer("storage_order", 0):
         raise Unsupported("storage_order 1", "storage_order 0")
-    padding = padding_of(shown, view.shape[2:], kernel, strides, dilations)
+    padding = padding_of(node, source.rank, view.shape[2:], kernel, strides, dilations)
     block = max(dilations)
     if block > 1:
         _check_dilated(view, dilations, strides, padding)
         padding = [p // block for p in padding]
-    ceil = integer(node, "ceil_mode", 0) == 1
+    ceil = node.integer("ceil_mode", 0) == 1
     average = node.op_type == "AveragePool"
-    count_padding = average and integer(node, "count_include_pad", 0) == 1 and any(padding)
+    count_padding = average and node.integer("count_include_pad", 0) == 1 and any(padding)
     for axis in range(2):
         size = view.shape[2 + axis]
         _, reach = output_size(size, kernel[axis], strides[axis], padding[axis], padding[2 + axis], ceil)
@@ -54,7 +54,7 @@ def window_pool(builder: Builder, node: ir.Node) -> list[Result]:
     made = builder.emit("avgpool" if average else "maxpool", [layer], attributes)
     if block > 1:
         made = builder.emit("depth_to_space", [made.name], {"block": block, "mode": "DCR"})
-    return [_narrow(builder.output(made, IMAGE), source.rank)]
+    return [narrowed(builder.output(made, IMAGE), source.rank)]
 
 
 def _check_dilated(view: View, dilations: Sequence[int], strides: Sequence[int], padding: Sequence[int]) -> None:
@@ -69,12 +69,12 @@ def _check_dilated(view: View, dilations: Sequence[int], strides: Sequence[int],
 
 
 @handles("GlobalAveragePool", "GlobalMaxPool")
-def global_pool(builder: Builder, node: ir.Node) -> list[Result]:
-    source = builder.view(node, 0)
-    layer = builder.image(as_image(source))
+def global_pool(builder: Builder, node: SourceNode) -> list[Result]:
+    source = node.view(0)
+    layer = builder.image(line_as_image(source))
     height, width, _ = builder.extent(layer)
     if node.op_type == "GlobalAveragePool":
         made = builder.emit("global_avgpool", [layer])
     else:
         made = builder.emit("maxpool", [layer], {"kernel_shape": [height, width]})
-    return [_narrow(builder.output(made, IMAGE), source.rank)]
+    return [narrowed(builder.output(made, IMAGE), source.rank)]

@@ -4,21 +4,13 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, constant, integer, real
+from headrace.frontends.graph import Unsupported, constant
 from headrace.frontends.layout import View
-from headrace.frontends.to_hn.activation import FLOAT_MAX, clipped
-from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
-from headrace.frontends.to_hn.elementwise import combine, per_channel
-
-
-def applied(builder: Builder, view: View, name: str, **params: float) -> View:
-    """An activation on every element."""
-    attributes: dict[str, object] = {"activation": name}
-    if params:
-        attributes["activation_params"] = params
-    return builder.same_layout(builder.emit("activation", [view.layer], attributes), view)
+from headrace.frontends.to_hn.builder import IMAGE, Builder
+from headrace.frontends.to_hn.compositions.elementwise import FLOAT_MAX, applied, clipped, combine, per_channel
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import Result, handles
 
 
 def _larger(builder: Builder, a: View, b: View) -> View:
@@ -32,7 +24,7 @@ def _smaller(builder: Builder, a: View, b: View) -> View:
 
 
 @handles("Max", "Min")
-def extreme(builder: Builder, node: ir.Node) -> list[Result]:
+def extreme(builder: Builder, node: SourceNode) -> list[Result]:
     largest = node.op_type == "Max"
     result: View | None = None
     bounds: list[int] = []
@@ -40,12 +32,12 @@ def extreme(builder: Builder, node: ir.Node) -> list[Result]:
         if constant(value) is not None:
             bounds.append(index)
             continue
-        view = builder.view(node, index)
+        view = node.view(index)
         result = view if result is None else (_larger if largest else _smaller)(builder, result, view)
     if result is None:
         raise Unsupported("all of its inputs are constants")
     for index in bounds:
-        array = builder.weights(node, index, "the bound")
+        array = node.weights(index, "the bound")
         if array.size != 1:
             raise Unsupported(f"a bound of shape {list(array.shape)}", "one number, or a computed tensor")
         number = float(array.reshape(-1)[0])
@@ -54,9 +46,9 @@ def extreme(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("Pow")
-def power(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    exponent = builder.constant(node, 1, "the exponent")
+def power(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    exponent = node.constant(1, "the exponent")
     number = float(exponent.reshape(-1)[0]) if exponent.size == 1 else float("nan")
     match number:
         case 1.0:
@@ -76,21 +68,21 @@ def power(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("Where")
-def where(builder: Builder, node: ir.Node) -> list[Result]:
+def where(builder: Builder, node: SourceNode) -> list[Result]:
     """With a condition that is known: ``c·a + (1 - c)·b``, where a or b may be constants."""
-    condition = builder.constant(node, 0, "the condition")
+    condition = node.constant(0, "the condition")
     if condition.dtype.kind != "b":
         raise Unsupported(f"the condition has type {condition.dtype}", "bool")
     mask, parts, offset = condition.astype(np.float64), [], np.zeros(())
     for index, chosen in ((1, mask), (2, 1.0 - mask)):
-        if constant(node.inputs[index]) is None:
-            parts.append(per_channel(builder, builder.view(node, index), chosen, np.zeros(())))
+        if node.known(index) is None:
+            parts.append(per_channel(builder, node.view(index), chosen))
         else:
-            offset = offset + builder.mask(node, index, "the value") * chosen
+            offset = offset + node.mask(index, "the value") * chosen
     if not parts:
         raise Unsupported("both of its values are constants")
     result = parts[0] if len(parts) == 1 else combine(builder, "ew_add", parts[0], parts[1])
-    return [per_channel(builder, result, np.ones(()), offset)] if np.any(offset) else [result]
+    return [per_channel(builder, result, 1.0, offset)] if np.any(offset) else [result]
 
 
 #: The convolution that sums neighbouring channels has the square of this many weights.
@@ -98,11 +90,11 @@ MAX_LRN_CHANNELS = 2048
 
 
 @handles("LRN")
-def local_response_normalization(builder: Builder, node: ir.Node) -> list[Result]:
+def local_response_normalization(builder: Builder, node: SourceNode) -> list[Result]:
     """X · (bias + alpha/size · Σ of squares of neighbouring channels)^-beta: the sum is a 1×1 convolution."""
-    view = builder.view(node, 0)
-    size, alpha = integer(node, "size", 0), real(node, "alpha", 1e-4)
-    beta, bias = real(node, "beta", 0.75), real(node, "bias", 1.0)
+    view = node.view(0)
+    size, alpha = node.integer("size", 0), node.real("alpha", 1e-4)
+    beta, bias = node.real("beta", 0.75), node.real("bias", 1.0)
     if size < 1 or alpha < 0 or bias <= 0 or beta <= 0:
         raise Unsupported(f"size {size}, alpha {alpha:g}, beta {beta:g}, bias {bias:g}", "positive numbers")
     layer = builder.image(view)
@@ -123,5 +115,5 @@ def local_response_normalization(builder: Builder, node: ir.Node) -> list[Result
 
 
 @handles("Reciprocal", "Sqrt", "Abs", "Exp", "Log", "Softplus", "Softsign", "Sin", "Cos", "Erf")
-def unary(builder: Builder, node: ir.Node) -> list[Result]:
-    return [applied(builder, builder.view(node, 0), node.op_type.lower())]
+def unary(builder: Builder, node: SourceNode) -> list[Result]:
+    return [applied(builder, node.view(0), node.op_type.lower())]

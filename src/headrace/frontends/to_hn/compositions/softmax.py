@@ -1,16 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Softmax and its logarithm; HN takes it over channels, so its axis is brought there."""
+"""Softmax and its logarithm over one dimension; HN takes it over channels, so the dimension is brought there."""
 
 from __future__ import annotations
 
-import math
-
-import onnx_ir as ir
-
-from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import MixesFrames, integer
-from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, lift_batch, regroup
-from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
+from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, lift_batch
+from headrace.frontends.to_hn.builder import IMAGE, Builder
 
 _LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS), 4: CHANNELS_LAST}
 
@@ -51,16 +45,3 @@ def logarithm_over_axis(builder: Builder, view: View, axis: int) -> View:
     column = builder.emit("reshape", [total.name], {"shape": [height, width, 1]})
     logarithm = builder.emit("activation", [column.name], {"activation": "log"})
     return builder.grouped(builder.emit("ew_sub", [below.name, logarithm.name]).name, groups, view.shape)
-
-
-@handles("Softmax", "LogSoftmax")
-def softmax(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    over = over_axis if node.op_type == "Softmax" else logarithm_over_axis
-    axis = axis_in(integer(node, "axis", -1), view.rank)
-    if axis == view.batch_dim:
-        raise MixesFrames(f"{node.op_type} over the batch", "another axis")
-    if not integer(node, "flatten", 0) or view.shape[axis] == math.prod(view.shape[axis:]):
-        return [over(builder, view, axis)]
-    flat = regroup(view, [*view.shape[:axis], math.prod(view.shape[axis:])])
-    return [regroup(over(builder, flat, axis), view.shape)]

@@ -8,60 +8,61 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in, reshaped, shape_of, squeezed, unsqueezed
-from headrace.frontends.graph import MixesFrames, Unsupported, constant, integer, integer_list, integers
-from headrace.frontends.layout import BatchCutError, View, permute, regroup
-from headrace.frontends.to_hn.base import Builder, Result, handles
+from headrace.frontends.graph import MixesFrames, Unsupported, constant, integer_list
+from headrace.frontends.layout import BatchCutError, permute, regroup
+from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import Result, handles
 
 _FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
 
 @handles("Identity")
-def identity(builder: Builder, node: ir.Node) -> list[Result]:
-    return [builder.view(node, 0)]
+def identity(builder: Builder, node: SourceNode) -> list[Result]:
+    return [node.view(0)]
 
 
 @handles("Dropout")
-def dropout(builder: Builder, node: ir.Node) -> list[Result]:
-    mode = builder.optional(node, 2, "training_mode")
+def dropout(builder: Builder, node: SourceNode) -> list[Result]:
+    mode = node.optional(2, "training_mode")
     if mode is not None and mode.any():
         raise Unsupported("Dropout in training mode", "a model exported in evaluation mode")
-    return [builder.view(node, 0)]
+    return [node.view(0)]
 
 
 @handles("Cast")
-def cast(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    if integer(node, "to", 0) not in _FLOAT_TYPES:
+def cast(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    if node.integer("to", 0) not in _FLOAT_TYPES:
         raise Unsupported("Cast of a computed tensor to an integer type", "a cast between float types")
     return [view]
 
 
 @handles("CastLike")
-def cast_like(builder: Builder, node: ir.Node) -> list[Result]:
+def cast_like(builder: Builder, node: SourceNode) -> list[Result]:
     like = node.inputs[1] if len(node.inputs) > 1 else None
-    known, given = constant(like), constant(node.inputs[0])
+    known, given = constant(like), node.known(0)
     if given is not None and like in builder.views:
         return [given.astype(np.float32)]  # what is computed is float
-    view = builder.view(node, 0)
+    view = node.view(0)
     if like is None or (known is not None and known.dtype.kind != "f"):
         raise Unsupported("CastLike of a computed tensor to an integer type", "a cast between float types")
     return [view]
 
 
 @handles("Transpose")
-def transpose(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    return [permute(view, integers(node, "perm", range(view.rank)[::-1]) or [])]
+def transpose(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    return [permute(view, node.integers("perm", range(view.rank)[::-1]))]
 
 
 @handles("Reshape")
-def reshape(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    wanted = integer_list(builder.constant(node, 1, "the shape"), "the shape")
-    shape = reshaped(builder.full_shape(view), wanted, integer(node, "allowzero", 0) == 1)
+def reshape(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    wanted = node.integer_list(1, "the shape")
+    shape = reshaped(builder.full_shape(view), wanted, node.integer("allowzero", 0) == 1)
     try:
         return [regroup(view, shape, builder.frames)]
     except BatchCutError as error:
@@ -69,9 +70,9 @@ def reshape(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("Flatten")
-def flatten(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    axis = integer(node, "axis", 1)
+def flatten(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    axis = node.integer("axis", 1)
     axis = axis + view.rank if axis < 0 else axis
     if not 0 <= axis <= view.rank:
         raise Unsupported(f"Flatten at axis {axis} of a tensor of rank {view.rank}")
@@ -81,8 +82,8 @@ def flatten(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("Squeeze")
-def squeeze(builder: Builder, node: ir.Node) -> list[Result]:
-    view, given = builder.view(node, 0), builder.optional(node, 1, "axes")
+def squeeze(builder: Builder, node: SourceNode) -> list[Result]:
+    view, given = node.view(0), node.optional(1, "axes")
     shape = squeezed(view.shape, None if given is None else integer_list(given, "axes"))
     if given is not None:
         gone = [axis_in(a, view.rank) for a in integer_list(given, "axes")]
@@ -96,9 +97,9 @@ def squeeze(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("Unsqueeze")
-def unsqueeze(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    axes = integer_list(builder.constant(node, 1, "axes"), "axes")
+def unsqueeze(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    axes = node.integer_list(1, "axes")
     shape = unsqueezed(view.shape, axes)
     if builder.batch == 1 and len(view.dims[view.batch_dim]) > 1:
         return [regroup(view, shape)]  # the batch was squeezed away, and this may be where it comes back
@@ -108,23 +109,10 @@ def unsqueeze(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("Shape")
-def shape(builder: Builder, node: ir.Node) -> list[Result]:
-    return [shape_of(node, builder.full_shape(builder.view(node, 0)))]
+def shape(builder: Builder, node: SourceNode) -> list[Result]:
+    return [shape_of(node.node, builder.full_shape(node.view(0)))]
 
 
 @handles("Size")
-def size(builder: Builder, node: ir.Node) -> list[Result]:
-    return [np.array(builder.view(node, 0).elements * builder.frames, np.int64)]
-
-
-def drop_dimension(view: View, dim: int) -> View:
-    """Without one dimension of size 1 that is not the batch."""
-    return replace(view, dims=view.dims[:dim] + view.dims[dim + 1 :])
-
-
-def checked_axis(node: ir.Node, view: View, default: int) -> int:
-    """The ``axis`` attribute as a dimension that is not the batch."""
-    axis = axis_in(integer(node, "axis", default), view.rank)
-    if axis == view.batch_dim:
-        raise MixesFrames(f"axis {axis} is the batch, whose frames are computed one by one", "another axis")
-    return axis
+def size(builder: Builder, node: SourceNode) -> list[Result]:
+    return [np.array(node.view(0).elements * builder.frames, np.int64)]

@@ -14,8 +14,9 @@ import numpy as np
 
 from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import Arrangement, View
-from headrace.frontends.to_hn.base import Builder
-from headrace.frontends.to_hn.move import continued, pick
+from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.compositions.padding import continued
+from headrace.frontends.to_hn.compositions.parts import pick
 from headrace.hn import Array
 
 _MAX_FACTOR = 16

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import onnx_ir as ir
-
-from headrace.frontends.graph import MixesFrames, Unsupported, integer_list, live_uses
+from headrace.frontends.graph import MixesFrames, Unsupported, live_uses
 from headrace.frontends.layout import View
-from headrace.frontends.to_hn.base import Builder, Result, handles
-from headrace.frontends.to_hn.move import MAX_PIECES, pick, repeated
+from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.compositions.parts import MAX_PIECES, pick
+from headrace.frontends.to_hn.compositions.repeat import repeated
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import Result, handles
 
 _BROADCASTING = ("Add", "Sub", "Mul", "Div", "Max", "Min")
 
 
-def _needless(builder: Builder, node: ir.Node, view: View, sizes: Sequence[int]) -> bool:
+def _needless(builder: Builder, node: SourceNode, view: View, sizes: Sequence[int]) -> bool:
     """Whether every user is an element-wise operation whose other operand has the sizes already."""
     value = node.outputs[0]
     users = live_uses(value)
@@ -32,9 +33,9 @@ def _needless(builder: Builder, node: ir.Node, view: View, sizes: Sequence[int])
 
 
 @handles("Expand")
-def expand(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    wanted = integer_list(builder.constant(node, 1, "the shape"), "the shape")
+def expand(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    wanted = node.integer_list(1, "the shape")
     if len(wanted) > view.rank:
         raise Unsupported(f"Expand from {list(view.shape)} to {wanted}", "no more dimensions than it has")
     ahead = view.rank - len(wanted)
@@ -50,9 +51,9 @@ def expand(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("Tile")
-def tile(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    repeats = integer_list(builder.constant(node, 1, "repeats"), "repeats")
+def tile(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    repeats = node.integer_list(1, "repeats")
     if len(repeats) != view.rank or any(r < 1 for r in repeats):
         raise Unsupported(f"repeats {repeats} of a tensor of rank {view.rank}", "one positive number per dimension")
     if repeats[0] > 1:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported, constant, integer
-from headrace.frontends.to_hn.base import Builder, Result, handles
+from headrace.frontends.graph import Unsupported, constant
+from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import Result, handles
 from headrace.hn import Array
 
 _COMPARISONS = "comparisons of computed tensors are not supported"
@@ -21,23 +22,23 @@ def _never(builder: Builder, shape: Sequence[int]) -> Array:
 
 
 @handles("IsNaN", "IsInf")
-def is_not_a_number(builder: Builder, node: ir.Node) -> list[Result]:
-    integer(node, "detect_negative", 1)
-    integer(node, "detect_positive", 1)
-    return [_never(builder, builder.view(node, 0).shape)]
+def is_not_a_number(builder: Builder, node: SourceNode) -> list[Result]:
+    node.integer("detect_negative", 1)
+    node.integer("detect_positive", 1)
+    return [_never(builder, node.view(0).shape)]
 
 
 @handles("Equal")
-def equal(builder: Builder, node: ir.Node) -> list[Result]:
+def equal(builder: Builder, node: SourceNode) -> list[Result]:
     """With infinity: never, as attention asks whether a whole row is masked."""
     known = [constant(v) for v in node.inputs]
     if len(known) != 2 or all(a is None for a in known):
         raise Unsupported(_COMPARISONS, "operands that are known")
     at = 0 if known[0] is not None else 1
-    array = builder.constant(node, at, "the operand")
+    array = node.constant(at, "the operand")
     if array.dtype.kind != "f" or not array.size or not np.isinf(array).all():
         raise Unsupported(_COMPARISONS, "operands that are known")
     try:
-        return [_never(builder, np.broadcast_shapes(builder.view(node, 1 - at).shape, array.shape))]
+        return [_never(builder, np.broadcast_shapes(node.view(1 - at).shape, array.shape))]
     except ValueError:
         raise Unsupported(f"operands of shape {list(array.shape)} and another that it does not fit") from None

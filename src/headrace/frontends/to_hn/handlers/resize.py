@@ -4,26 +4,27 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import Unsupported, integer, integer_list, integers, real, text
+from headrace.frontends.graph import Unsupported, integer_list
 from headrace.frontends.layout import CHANNELS_LAST, Arrangement, View
-from headrace.frontends.to_hn.base import IMAGE, Builder, Result, handles
-from headrace.frontends.to_hn.cubic import cubic
+from headrace.frontends.to_hn.builder import IMAGE, Builder
+from headrace.frontends.to_hn.compositions.cubic import cubic
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import Result, handles
 from headrace.layers.resize import COORDINATES, ROUNDINGS
 
 _MAX_OUTPUT = 1 << 16
 
 
-def _target(builder: Builder, node: ir.Node, view: View) -> tuple[list[int], list[float]]:
+def _target(builder: Builder, node: SourceNode, view: View) -> tuple[list[int], list[float]]:
     """Output sizes and scales per source dimension."""
-    scales, sizes = builder.optional(node, 2, "the scales"), builder.optional(node, 3, "the sizes")
-    axes = [axis_in(a, view.rank) for a in integers(node, "axes", range(view.rank)) or []]
+    scales, sizes = node.optional(2, "the scales"), node.optional(3, "the sizes")
+    axes = [axis_in(a, view.rank) for a in node.integers("axes", range(view.rank))]
     factor, out = [1.0] * view.rank, list(view.shape)
     if sizes is not None and sizes.size:
         given = integer_list(sizes, "the sizes")
-        if len(given) != len(axes) or (text(node, "keep_aspect_ratio_policy", "stretch") or "stretch") != "stretch":
+        if len(given) != len(axes) or node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
             raise Unsupported("Resize that keeps the aspect ratio, or has not one size per axis", "policy 'stretch'")
         for axis, size in zip(axes, given, strict=True):
             if axis == 0:
@@ -41,20 +42,18 @@ def _target(builder: Builder, node: ir.Node, view: View) -> tuple[list[int], lis
     return out, factor
 
 
-def _modes(node: ir.Node) -> tuple[str, str, str]:
+def _modes(node: SourceNode) -> tuple[str, str, str]:
     """(mode, coordinates, rounding), each one that the device has."""
-    mode = text(node, "mode", "nearest") or "nearest"
-    if mode not in ("nearest", "linear", "cubic") or integer(node, "antialias", 0):
+    mode = node.text("mode", "nearest")
+    if mode not in ("nearest", "linear", "cubic") or node.integer("antialias", 0):
         raise Unsupported(
-            f"Resize with mode {mode!r}, antialias {integer(node, 'antialias', 0)}",
+            f"Resize with mode {mode!r}, antialias {node.integer('antialias', 0)}",
             "nearest, linear or cubic without antialias",
         )
-    if mode == "cubic" and integer(node, "exclude_outside", 0):
+    if mode == "cubic" and node.integer("exclude_outside", 0):
         raise Unsupported("cubic Resize that leaves out what is outside", "exclude_outside 0")
-    coordinates = text(node, "coordinate_transformation_mode", "half_pixel") or "half_pixel"
-    rounding = (
-        (text(node, "nearest_mode", "round_prefer_floor") or "round_prefer_floor") if mode == "nearest" else "floor"
-    )
+    coordinates = node.text("coordinate_transformation_mode", "half_pixel")
+    rounding = node.text("nearest_mode", "round_prefer_floor") if mode == "nearest" else "floor"
     if coordinates not in COORDINATES:
         raise Unsupported(f"Resize with coordinates {coordinates!r}", ", ".join(COORDINATES))
     if rounding not in ROUNDINGS:
@@ -63,8 +62,8 @@ def _modes(node: ir.Node) -> tuple[str, str, str]:
 
 
 @handles("Resize")
-def resize(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
+def resize(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
     mode, coordinates, rounding = _modes(node)
     out, scales = _target(builder, node, view)
     changed = [i for i in range(view.rank) if out[i] != view.shape[i] or scales[i] != 1.0]
@@ -91,7 +90,7 @@ def resize(builder: Builder, node: ir.Node) -> list[Result]:
     if mode == "cubic":
         if len(spatial) == 1:
             raise Unsupported("cubic Resize of one dimension", "height and width")
-        return [cubic(builder, view, arrangement, spatial, factors, coordinates, real(node, "cubic_coeff_a", -0.75))]
+        return [cubic(builder, view, arrangement, spatial, factors, coordinates, node.real("cubic_coeff_a", -0.75))]
     layer = builder.arrange(view, arrangement, vector=False)
     if len(spatial) == 1:
         sizes, factors = [1, *sizes], [1.0, *factors]
@@ -104,10 +103,10 @@ def resize(builder: Builder, node: ir.Node) -> list[Result]:
 
 
 @handles("DepthToSpace", "SpaceToDepth")
-def blocks(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
+def blocks(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
     if view.rank != 4:
         raise Unsupported(f"rank {view.rank}", "rank 4")
     kind = "depth_to_space" if node.op_type == "DepthToSpace" else "space_to_depth"
-    attributes = {"block": integer(node, "blocksize", 0), "mode": text(node, "mode", "DCR") or "DCR"}
+    attributes = {"block": node.integer("blocksize", 0), "mode": node.text("mode", "DCR")}
     return [builder.output(builder.emit(kind, [builder.image(view)], attributes), IMAGE)]

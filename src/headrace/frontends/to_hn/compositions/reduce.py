@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Means, sums, largest elements and norms over any axes but the batch."""
+"""Means, sums and largest elements over any dimensions but the batch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import onnx_ir as ir
 
-from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import MixesFrames, Unsupported, integer, integer_list
+from headrace.frontends.graph import MixesFrames
 from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, View, lift_batch, regroup
-from headrace.frontends.to_hn.base import Builder, Result, handles
-from headrace.frontends.to_hn.elementwise import combine, per_channel
+from headrace.frontends.to_hn.builder import Builder
 
 Reduction = Callable[[Builder, str, set[int]], str]
 
@@ -37,12 +34,12 @@ def spatial_mean(builder: Builder, layer: str, axes: set[int]) -> str:
     return builder.emit("avgpool", [layer], {"kernel_shape": window}).name
 
 
-def _mean(builder: Builder, layer: str, axes: set[int]) -> str:
+def mean(builder: Builder, layer: str, axes: set[int]) -> str:
     layer = spatial_mean(builder, layer, axes)
     return _weighted(builder, layer, 1.0 / builder.extent(layer)[CHANNELS]) if CHANNELS in axes else layer
 
 
-def _sum(builder: Builder, layer: str, axes: set[int]) -> str:
+def total(builder: Builder, layer: str, axes: set[int]) -> str:
     extent = builder.extent(layer)
     count = math.prod(extent[a] for a in axes if a != CHANNELS)
     layer = spatial_mean(builder, layer, axes)
@@ -54,8 +51,19 @@ def _sum(builder: Builder, layer: str, axes: set[int]) -> str:
     return builder.emit("batch_norm", [layer], {}, params).name
 
 
-def _max(builder: Builder, layer: str, axes: set[int]) -> str:
+def largest(builder: Builder, layer: str, axes: set[int]) -> str:
     return builder.emit("reduce_max", [layer], {"axes": sorted(axes)}).name
+
+
+def pooled_mean(builder: Builder, layer: str, axes: set[int]) -> str:
+    """The mean by pools alone, which take 16 bits: channels become columns for it."""
+    layer = spatial_mean(builder, layer, axes)
+    if CHANNELS not in axes:
+        return layer
+    height, width, channels = builder.extent(layer)
+    columns = builder.emit("reshape", [layer], {"shape": [height * width, channels, 1]}).name
+    mean = builder.emit("avgpool", [columns], {"kernel_shape": [1, channels]}).name
+    return builder.emit("reshape", [mean], {"shape": [height, width, 1]}).name
 
 
 def reduce_over(builder: Builder, view: View, axes: list[int], keep: bool, reduction: Reduction) -> View:
@@ -75,49 +83,3 @@ def reduce_over(builder: Builder, view: View, axes: list[int], keep: bool, reduc
         layer = builder.as_image(layer)
         result = builder.grouped(reduction(builder, layer, over), groups, sizes)
     return result if keep else regroup(result, [s for i, s in enumerate(sizes) if i not in axes])
-
-
-def _axes(builder: Builder, node: ir.Node, view: View) -> list[int] | None:
-    """The dimensions to reduce, or None where an empty list means nothing is to be done."""
-    given = builder.optional(node, 1, "axes")
-    if given is not None and given.size:
-        return sorted({axis_in(a, view.rank) for a in integer_list(given, "axes")})
-    if integer(node, "noop_with_empty_axes", 0):
-        return None
-    if builder.batch != 1:
-        raise MixesFrames(f"{node.op_type} over all axes mixes the frames of a batch", "axes other than 0")
-    raise Unsupported(f"{node.op_type} over all axes, the batch included", "axes other than 0")
-
-
-def _squared(builder: Builder, view: View) -> View:
-    return combine(builder, "ew_mult", view, view)
-
-
-def _activated(builder: Builder, view: View, name: str) -> View:
-    return builder.same_layout(builder.emit("activation", [view.layer], {"activation": name}), view)
-
-
-_REDUCTIONS: dict[str, Reduction] = {
-    "ReduceMean": _mean, "ReduceSum": _sum, "ReduceMax": _max, "ReduceMin": _max, "ReduceL1": _sum, "ReduceL2": _sum,
-    "ReduceSumSquare": _sum,
-}  # fmt: skip
-
-
-@handles(*_REDUCTIONS)
-def reduce(builder: Builder, node: ir.Node) -> list[Result]:
-    view = builder.view(node, 0)
-    axes = _axes(builder, node, view)
-    kind = node.op_type
-    if kind in ("ReduceL2", "ReduceSumSquare"):
-        view = _squared(builder, view)
-    elif kind == "ReduceL1":
-        view = _activated(builder, view, "abs")
-    elif kind == "ReduceMin":
-        view = per_channel(builder, view, np.full((), -1.0), np.zeros(()))
-    if axes is not None:
-        view = reduce_over(builder, view, axes, integer(node, "keepdims", 1) != 0, _REDUCTIONS[kind])
-    if kind == "ReduceL2":
-        view = _activated(builder, view, "sqrt")
-    elif kind == "ReduceMin":
-        view = per_channel(builder, view, np.full((), -1.0), np.zeros(()))
-    return [view]

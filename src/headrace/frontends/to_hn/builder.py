@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network under construction: emits layers, and brings tensors into the order that a layer needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from headrace.errors import InputFileError
+from headrace.frontends.fold import Budget
+from headrace.frontends.graph import MAX_TENSOR_ELEMENTS, SourceGraph, Unsupported, origins
+from headrace.frontends.layout import (
+    CHANNELS,
+    Arrangement,
+    Groups,
+    LayoutError,
+    View,
+    arranged_view,
+    arrangement_axes,
+    arrangement_of,
+    canonical,
+    group_dimensions,
+    grouped_view,
+    plan,
+)
+from headrace.hn import Array, Layer, Network
+from headrace.layers import infer_shape
+
+#: Parameters of a network; a small file may name one large constant many times.
+MAX_PARAMETERS = 1 << 28
+#: N,C,H,W.
+IMAGE: Arrangement = (None, 2, 0, 1)
+
+
+class Builder:
+    """The network under construction.
+
+    Attributes:
+        network: layers so far, under provisional names.
+        source: the graph being translated.
+        budget: what constant folding may still create.
+        views: source value → the HN tensor it is.
+    """
+
+    def __init__(self, source: SourceGraph, name: str, budget: Budget) -> None:
+        self.network = Network(name)
+        self.source = source
+        self.budget = budget
+        self.views: dict[ir.Value, View] = {}
+        self.origins: list[str] = []
+        self._moves: dict[tuple[Hashable, ...], str] = {}
+        self._count = 0
+        self._parameters = 0
+
+    @property
+    def batch(self) -> int:
+        """The batch size that the file fixes, or -1 where it leaves it open (frames are translated one by one)."""
+        sizes = sorted(set(self.source.batch_sizes.values()))
+        return sizes[0] if len(sizes) == 1 else -1
+
+    @property
+    def frames(self) -> int:
+        """How many frames the file computes at once, as its constants know it: 1 where it leaves that open."""
+        return max(self.batch, 1)
+
+    def full_shape(self, view: View) -> tuple[int, ...]:
+        """The source shape as the file has it."""
+        return view.shape_of(self.frames)
+
+    def begin(self, node: ir.Node) -> None:
+        """Layers emitted from now on come from this node."""
+        self.origins = origins(node)
+
+    # --- writing layers ------------------------------------------------------------------------------------------
+
+    def emit(
+        self, kind: str, inputs: Sequence[str], attributes: Mapping[str, Any] | None = None,
+        params: Mapping[str, Array] | None = None, names: Sequence[str] | None = None,
+    ) -> Layer:  # fmt: skip
+        """Add a layer; its shape follows from its kind's own rule.
+
+        Raises:
+            Unsupported: the layer's rules do not allow it.
+        """
+        self._count += 1
+        layer = Layer(
+            f"{self.network.name}/new{self._count}", kind, list(inputs), dict(attributes or {}),
+            original_names=list(self.origins if names is None else names),
+        )  # fmt: skip
+        try:
+            layer.output_shape = infer_shape(self.network, layer)
+        except InputFileError as error:
+            first = error.diagnostics[0]
+            raise Unsupported(f"{first.rule} (got {first.got})", first.need) from None
+        if math.prod(layer.output_shape[1:]) > MAX_TENSOR_ELEMENTS:
+            raise Unsupported(
+                f"its output {list(layer.output_shape)} is too large", f"≤ {MAX_TENSOR_ELEMENTS} elements per frame"
+            )
+        self._parameters += sum(int(a.size) for a in (params or {}).values())
+        if self._parameters > MAX_PARAMETERS:
+            raise Unsupported(
+                f"with it the network has {self._parameters} parameters, weights that layers share counted for each",
+                f"≤ {MAX_PARAMETERS}",
+            )
+        return self.network.add(layer, params)
+
+    def is_vector(self, layer: str) -> bool:
+        return len(self.network[layer].output_shape) == 2
+
+    def extent(self, layer: str) -> tuple[int, int, int]:
+        return self.network[layer].frame_shape
+
+    def output(self, layer: Layer, arrangement: Arrangement) -> View:
+        """The view of a new layer whose source dimensions are whole axes."""
+        return arranged_view(layer.name, layer.frame_shape, arrangement)
+
+    def same_layout(self, layer: Layer, view: View) -> View:
+        """The view of a new layer that lies exactly as ``view`` does."""
+        return View(layer.name, view.extent, view.dims)
+
+    # --- layouts -------------------------------------------------------------------------------------------------
+
+    def place(self, view: View, axes: Sequence[Sequence[int]], vector: bool | None = None) -> str:
+        """A layer holding ``view`` with height, width and channels made of the given source dimensions.
+
+        Adds transpose and reshape layers only where the data does not lie so already.
+
+        Args:
+            view: the tensor.
+            axes: source dimensions of height, width and channels.
+            vector: whether the layer must be [-1, C] (True), [-1, H, W, C] (False), or either (None).
+        """
+        move = plan(view, axes)
+        current = view.layer
+        for step in move.steps:
+            current = self.reshape(current, step.shape, False)
+            key = ("transpose", current, step.permutation)
+            current = self._moved(key, "transpose", {"permutation": list(step.permutation)})
+        if vector is None:
+            vector = self.is_vector(current) and move.result[:2] == (1, 1)
+        return self.reshape(current, move.result, vector)
+
+    def reshape(self, layer: str, extent: Sequence[int], vector: bool) -> str:
+        shape = [extent[2]] if vector else list(extent)
+        if self.network[layer].output_shape[1:] == tuple(shape):
+            return layer
+        return self._moved(("reshape", layer, tuple(shape)), "reshape", {"shape": shape})
+
+    def _moved(self, key: tuple[Any, ...], kind: str, attributes: dict[str, Any]) -> str:
+        if key not in self._moves:
+            self._moves[key] = self.emit(kind, [key[1]], attributes, names=()).name
+        return self._moves[key]
+
+    def arrange(self, view: View, arrangement: Arrangement, vector: bool | None = None) -> str:
+        """A layer holding ``view`` with its source dimensions on the axes that ``arrangement`` names."""
+        return self.place(view, arrangement_axes(arrangement), vector)
+
+    def arrangement_of(self, view: View) -> Arrangement | None:
+        """Which HN axis each source dimension is, or None where an axis is cut apart."""
+        return arrangement_of(view, self.source.channels_last)
+
+    def canonical(self, rank: int) -> Arrangement:
+        """The arrangement that tensors of this source have where nothing else decides."""
+        return canonical(rank, self.source.channels_last)
+
+    def arranged(self, view: View) -> tuple[str, Arrangement]:
+        """A layer in which every source dimension is one axis, moving data only if it must."""
+        found = self.arrangement_of(view)
+        if found is not None:
+            return view.layer, found
+        arrangement = self.canonical(view.rank)
+        return self.arrange(view, arrangement), arrangement
+
+    def apart(self, view: View, axes: Sequence[int], together: bool = False) -> tuple[str, Groups]:
+        """A layer in which the given source dimensions share no axis with others, and the dimensions of each axis.
+
+        Moves data only where the dimensions lie interleaved. ``together``: they may share an axis with each other.
+        """
+        found = self.arrangement_of(view)
+        if found is not None and all(found[a] is not None for a in axes):
+            return view.layer, arrangement_axes(found)
+        marks = [(0 if together else d) if d in axes else -1 for d in range(view.rank)]
+        groups = group_dimensions(view, marks, axes)
+        return self.place(view, groups), groups
+
+    def innermost(self, view: View, axis: int) -> tuple[str, Groups]:
+        """A layer whose channels are one source dimension, and the dimensions of each axis."""
+        found = self.arrangement_of(view)
+        if found is not None and found[axis] == CHANNELS:
+            return view.layer, arrangement_axes(found)
+        groups = group_dimensions(view, [d == axis for d in range(view.rank)], [axis])
+        others = [group for group in groups if group and group != [axis]]
+        groups = (others[0] if others else [], others[1] if len(others) > 1 else [], [axis])
+        return self.place(view, groups), groups
+
+    def grouped(self, layer: str, groups: Groups, sizes: Sequence[int]) -> View:
+        """The view of a layer whose axes are groups of source dimensions of these sizes."""
+        return grouped_view(layer, self.extent(layer), groups, sizes)
+
+    def common_groups(self, views: Sequence[View], groups: Groups) -> Groups:
+        """``groups``, or the canonical arrangement of rank up to 4 where that moves no more data."""
+        rank = views[0].rank
+        if rank > 4:
+            return groups
+        usual = arrangement_axes(self.canonical(rank))
+        moves = [sum(len(plan(v, g).steps) for v in views) for g in (usual, groups)]
+        return usual if moves[0] <= moves[1] else groups
+
+    def image(self, view: View) -> str:
+        """A layer of shape [-1, H, W, C] holding a source tensor N,C,H,W."""
+        if view.rank != 4:
+            raise LayoutError(f"the input has rank {view.rank}, not 4 (N,C,H,W)")
+        return self.arrange(view, IMAGE, vector=False)
+
+    def as_image(self, layer: str) -> str:
+        """The layer, brought to [-1, 1, 1, C] where it is a vector."""
+        return self.reshape(layer, self.extent(layer), False)
+
+    def same_rank(self, layers: Sequence[str]) -> list[str]:
+        """The layers, vectors brought to [-1, 1, 1, C] where the others are not vectors."""
+        if len({self.is_vector(name) for name in layers}) == 1:
+            return list(layers)
+        return [self.as_image(name) for name in layers]

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a tensor, and tensors one behind the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from headrace.frontends.graph import MixesFrames, Unsupported
+from headrace.frontends.layout import CHANNELS, Groups, View, arrangement_axes, group_dimensions, lift_batch
+from headrace.frontends.to_hn.builder import Builder
+
+#: Most slices that one node may become.
+MAX_PIECES = 64
+
+
+def _values(builder: Builder, layer: str, groups: Groups, dims: Mapping[int, int], neutral: Sequence[int]) -> list[int]:
+    """Values of whole-axis source dimensions as values per non-batch axis of the HN tensor."""
+    out = list(neutral)
+    for axis, group in enumerate(groups):
+        for dim in group:
+            if dim in dims:
+                out[axis] = dims[dim]
+    return [out[CHANNELS]] if builder.is_vector(layer) else out
+
+
+def _cut_axes(builder: Builder, view: View, ranges: Mapping[int, tuple[int, int, int]]) -> View:
+    """One slice layer: (start, size, step) of source dimensions that can stand alone."""
+    layer, groups = builder.apart(view, list(ranges))
+    parts = [{d: r[i] for d, r in ranges.items()} for i in range(3)]
+    attributes = {
+        "starts": _values(builder, layer, groups, parts[0], (0, 0, 0)),
+        "steps": _values(builder, layer, groups, parts[2], (1, 1, 1)),
+        "sizes": _values(builder, layer, groups, parts[1], builder.extent(layer)),
+    }
+    sizes = [ranges[d][1] if d in ranges else size for d, size in enumerate(view.shape)]
+    return builder.grouped(builder.emit("slice", [layer], attributes).name, groups, sizes)
+
+
+def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) -> View:
+    """The part of a tensor with the given (start, size, step) per source dimension."""
+    if all(r == (0, size, 1) for r, size in zip(ranges, view.shape, strict=True)):
+        return view
+    if ranges[view.batch_dim] != (0, view.shape[view.batch_dim], 1):
+        raise MixesFrames("a slice of the batch", "a slice of other axes")
+    if not view.batch_first:
+        lifted, put_back = lift_batch(view)
+        return put_back(cut(builder, lifted, [(0, 1, 1), *ranges]))
+    if any(size < 1 for _, size, _ in ranges):
+        raise Unsupported("a slice that is empty", "at least one element")
+    changed = {d: r for d, r in enumerate(ranges) if r != (0, view.shape[d], 1)}
+    backwards = {d: r for d, r in changed.items() if r[2] < 0}
+    forwards = {d: r for d, r in changed.items() if r[2] > 0}
+    if builder.arrangement_of(view) is not None and forwards:
+        view = _cut_axes(builder, view, forwards)
+    else:
+        for dim, part in forwards.items():
+            view = _cut_axes(builder, view, {dim: part})
+    for dim, (start, size, step) in backwards.items():
+        view = pick(builder, view, dim, list(range(start, start + size * step, step)))
+    return view
+
+
+def pick(builder: Builder, view: View, dim: int, indices: Sequence[int]) -> View:
+    """The elements ``indices`` of one dimension, in that order: slices, joined."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and (len(runs[-1]) == 1 or index - runs[-1][-1] == runs[-1][1] - runs[-1][0]) and index > runs[-1][-1]:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    if not runs or len(runs) > MAX_PIECES:
+        raise Unsupported(f"{len(runs)} separate pieces of one axis", f"1 to {MAX_PIECES}")
+    parts: list[View] = []
+    for run in runs:
+        ranges = [(0, size, 1) for size in view.shape]
+        ranges[dim] = (run[0], len(run), run[1] - run[0] if len(run) > 1 else 1)
+        parts.append(cut(builder, view, ranges))
+    return join(builder, parts, dim)
+
+
+def join(builder: Builder, views: Sequence[View], axis: int) -> View:
+    """Tensors one behind the other along one source dimension."""
+    if len(views) == 1:
+        return views[0]
+    rank = views[0].rank
+    if any(v.rank != rank for v in views):
+        raise Unsupported(f"inputs of ranks {[v.rank for v in views]}", "equal ranks")
+    if not all(v.batch_first for v in views):
+        lifted = [lift_batch(v) for v in views]
+        if len({v.batch_dim for v in views}) > 1:
+            raise Unsupported("inputs whose batch is not the same dimension", "one place for the batch")
+        return lifted[0][1](join(builder, [v for v, _ in lifted], axis + 1))
+    if any(v.shape[:axis] + v.shape[axis + 1 :] != views[0].shape[:axis] + views[0].shape[axis + 1 :] for v in views):
+        raise Unsupported(f"inputs of shapes {[list(v.shape) for v in views][:6]}", "equal sizes but along the axis")
+    largest = max(views, key=lambda v: v.elements)
+    arrangement = builder.arrangement_of(largest)
+    if arrangement is not None and arrangement[axis] is not None:
+        groups = arrangement_axes(arrangement)
+    else:
+        groups = builder.common_groups(
+            views, group_dimensions(largest, [d == axis for d in range(rank)], [axis] if rank > 1 else [])
+        )
+    place = next(i for i, group in enumerate(groups) if axis in group)
+    layers = [builder.place(v, groups) for v in views]
+    layers = builder.same_rank(layers) if place == CHANNELS else [builder.as_image(name) for name in layers]
+    made = builder.emit("concat", layers, {"axis": 0 if builder.is_vector(layers[0]) else place})
+    sizes = list(views[0].shape)
+    sizes[axis] = sum(v.shape[axis] for v in views)
+    return builder.grouped(made.name, groups, sizes)

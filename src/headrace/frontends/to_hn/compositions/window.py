@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What convolutions and pools share: sizes per axis, padding, lines as pictures of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.frontends.graph import Unsupported
+from headrace.frontends.layout import View, regroup
+from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.numerics.geometry import window_output
+
+_MAX_PAD = 1 << 20
+
+
+def pair(values: Sequence[int], what: str) -> tuple[int, int]:
+    """Positive sizes of height and width."""
+    if len(values) != 2 or any(not 0 < v < 1 << 31 for v in values):
+        raise Unsupported(f"{what} {list(values)}", "two positive integers")
+    return values[0], values[1]
+
+
+def attribute_of(node: SourceNode, name: str, rank: int, default: Sequence[int], filler: int = 1) -> list[int]:
+    """A window's attribute per axis of height and width.
+
+    Args:
+        node: a node with a window.
+        name: of the attribute.
+        rank: of its input: 4, or 3 for a line, which is a picture of one row.
+        default: what holds where the attribute is absent, per axis of height and width.
+        filler: the value of a line's height.
+    """
+    given = node.optional_integers(name)
+    return list(default) if given is None else _widened(given, rank, filler)
+
+
+def padding_of(
+    node: SourceNode, rank: int, size: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
+    dilations: Sequence[int],
+) -> list[int]:  # fmt: skip
+    """Padding as top, left, bottom, right, from ``pads`` or ``auto_pad``."""
+    mode = node.text("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        pads = attribute_of(node, "pads", rank, [0, 0, 0, 0], 0)
+        if len(pads) != 4 or any(not 0 <= p <= _MAX_PAD for p in pads):
+            raise Unsupported(f"pads {pads}", "four sizes that are not negative")
+        return pads
+    if mode == "VALID":
+        return [0, 0, 0, 0]
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        raise Unsupported(f"auto_pad {mode!r}", "NOTSET, SAME_UPPER, SAME_LOWER or VALID")
+    before, after = [], []
+    for n, k, s, d in zip(size, kernel, strides, dilations, strict=True):
+        total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    return [*before, *after]
+
+
+def line_as_image(view: View) -> View:
+    """N,C,L as N,C,1,L; N,C,H,W as it is."""
+    if view.rank == 3:
+        n, c, length = view.shape
+        return regroup(view, [n, c, 1, length])
+    if view.rank != 4:
+        raise Unsupported(f"its input has {view.rank - 2} spatial dimensions", "one or two")
+    return view
+
+
+def narrowed(view: View, rank: int) -> View:
+    """N,C,1,L as N,C,L where the source has rank 3."""
+    if rank == 4:
+        return view
+    n, c, _, length = view.shape
+    return regroup(view, [n, c, length])
+
+
+def _widened(values: Sequence[int], rank: int, filler: int) -> list[int]:
+    """Values of a line's axis (or its begin and end) as those of height and width."""
+    if rank == 4:
+        return list(values)
+    count = len(values) // 2 if filler == 0 else len(values)
+    out: list[int] = []
+    for start in range(0, len(values), max(count, 1)):
+        out += [filler, *values[start : start + count]]
+    return out
+
+
+def absorb_excess(
+    builder: Builder, layer: str, padding: Sequence[int], extents: Sequence[int]
+) -> tuple[str, list[int]]:
+    """Padding of a kernel's extent or more stands in a pad layer of its own (the same zeros)."""
+    excess = [max(p - e + 1, 0) for p, e in zip(padding, [*extents, *extents], strict=True)]
+    if not any(excess):
+        return layer, list(padding)
+    before, after = [*excess[:2], 0], [*excess[2:], 0]
+    layer = builder.emit("external_pad", [layer], {"before": before, "after": after}, names=()).name
+    return layer, [p - e for p, e in zip(padding, excess, strict=True)]
+
+
+def output_size(size: int, kernel: int, stride: int, before: int, after: int, ceil: bool) -> tuple[int, int]:
+    """Output positions of a pool along one axis, and how far the last window reaches past the padded input."""
+    count = window_output(size, kernel, stride, before, after)
+    # A last, partial window counts only if it starts on the input or the padding before it.
+    if ceil and (size + before + after - kernel) % stride and count * stride < size + before:
+        count += 1
+    return count, max((count - 1) * stride + kernel - (size + before + after), 0)

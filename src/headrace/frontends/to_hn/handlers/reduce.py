@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Means, sums, largest elements and norms over any axes but the batch."""
+
+from __future__ import annotations
+
+from headrace.frontends.fold import axis_in
+from headrace.frontends.graph import MixesFrames, Unsupported, integer_list
+from headrace.frontends.layout import View
+from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.compositions.elementwise import applied, combine, per_channel
+from headrace.frontends.to_hn.compositions.reduce import Reduction, largest, mean, reduce_over, total
+from headrace.frontends.to_hn.operands import SourceNode
+from headrace.frontends.to_hn.registry import Result, handles
+
+
+def _axes(builder: Builder, node: SourceNode, view: View) -> list[int] | None:
+    """The dimensions to reduce, or None where an empty list means nothing is to be done."""
+    given = node.optional(1, "axes")
+    if given is not None and given.size:
+        return sorted({axis_in(a, view.rank) for a in integer_list(given, "axes")})
+    if node.integer("noop_with_empty_axes", 0):
+        return None
+    if builder.batch != 1:
+        raise MixesFrames(f"{node.op_type} over all axes mixes the frames of a batch", "axes other than 0")
+    raise Unsupported(f"{node.op_type} over all axes, the batch included", "axes other than 0")
+
+
+_REDUCTIONS: dict[str, Reduction] = {
+    "ReduceMean": mean, "ReduceSum": total, "ReduceMax": largest, "ReduceMin": largest, "ReduceL1": total,
+    "ReduceL2": total, "ReduceSumSquare": total,
+}  # fmt: skip
+
+
+@handles(*_REDUCTIONS)
+def reduce(builder: Builder, node: SourceNode) -> list[Result]:
+    view = node.view(0)
+    axes = _axes(builder, node, view)
+    kind = node.op_type
+    if kind in ("ReduceL2", "ReduceSumSquare"):
+        view = combine(builder, "ew_mult", view, view)
+    elif kind == "ReduceL1":
+        view = applied(builder, view, "abs")
+    elif kind == "ReduceMin":
+        view = per_channel(builder, view, -1.0)
+    if axes is not None:
+        view = reduce_over(builder, view, axes, node.integer("keepdims", 1) != 0, _REDUCTIONS[kind])
+    if kind == "ReduceL2":
+        view = applied(builder, view, "sqrt")
+    elif kind == "ReduceMin":
+        view = per_channel(builder, view, -1.0)
+    return [view]
