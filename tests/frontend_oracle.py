@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from headrace.frontends import parse_onnx
 from headrace.layers import definition_of
 from headrace.numerics.reference import ReferenceOps
+from parsing import parse_onnx
 
 REFERENCE = ReferenceOps()
 

@@ -24,7 +24,6 @@ from headrace.errors import (
     AccuracyError,
     Diagnostic,
     HeadraceError,
-    NotBuiltYetError,
     UsageError,
     unknown_name,
 )
@@ -34,11 +33,10 @@ from headrace.script import Change, Script, ScriptPlan, load_script, merge, pars
 from headrace.targets import Target, archived_target, is_built_in, list_targets, load_target
 
 if TYPE_CHECKING:
-    from headrace.frontends.parse import ParseResult
+    from headrace.frontends.options import Framework
 
 Progress = Callable[[int, int, str], None]
 States = State
-_OTHER_TENSORFLOW = {".pb", ".pbtxt", ".ckpt", ".meta", ".h5", ".keras"}
 
 
 class InferenceContext(str, Enum):
@@ -158,11 +156,7 @@ class ClientRunner:
         Raises:
             InputFileError, UnsupportedModelError: with all problems at once.
         """
-        from headrace.frontends import parse_onnx
-
-        return self._translate(
-            parse_onnx, model, net_name, start_node_names, end_node_names, net_input_shapes, progress
-        )
+        return self._translate("onnx", model, net_name, start_node_names, end_node_names, net_input_shapes, progress)
 
     def translate_tf_model(
         self,
@@ -188,28 +182,13 @@ class ClientRunner:
             InputFileError, UnsupportedModelError: with all problems at once.
             NotBuiltYetError: another TensorFlow format.
         """
-        from headrace.frontends import parse_tflite
-
-        if not isinstance(model_path, bytes):
-            place = Path(model_path)
-            if place.suffix.lower() in _OTHER_TENSORFLOW or place.is_dir():
-                raise NotBuiltYetError(
-                    Diagnostic(
-                        "E-FORMAT-NOT-BUILT",
-                        str(place),
-                        "this TensorFlow format is not read yet",
-                        place.suffix or "a folder",
-                        "a TFLite file (.tflite)",
-                        ("convert it with tf.lite.TFLiteConverter", "export it to ONNX"),
-                    )
-                )
         return self._translate(
-            parse_tflite, model_path, net_name, start_node_names, end_node_names, tensor_shapes, progress
+            "tensorflow", model_path, net_name, start_node_names, end_node_names, tensor_shapes, progress
         )
 
     def _translate(
         self,
-        parse: Callable[..., ParseResult],
+        framework: Framework,
         model: str | os.PathLike[str] | bytes,
         net_name: str | None,
         start_node_names: Sequence[str] | None,
@@ -217,19 +196,13 @@ class ClientRunner:
         input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None,
         progress: Progress | None,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        shapes: dict[str, list[int]] | list[int] | None = None
-        if isinstance(input_shapes, Mapping):
-            shapes = {name: list(shape) for name, shape in input_shapes.items()}
-        elif input_shapes is not None:
-            shapes = list(input_shapes)
-        result = parse(
-            model if isinstance(model, bytes) else Path(model),
-            net_name,
-            start_node_names=start_node_names,
-            end_node_names=end_node_names,
-            input_shapes=shapes,
-            progress=None if progress is None else lambda done, total: progress(done, total, "translating"),
+        from headrace.frontends import ParseOptions, parse
+
+        told = None if progress is None else lambda done, total: progress(done, total, "translating")
+        options = ParseOptions(
+            net_name, start_node_names or (), end_node_names or (), input_shapes, framework, progress=told
         )
+        result = parse(model, options)
         self._script = None
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self.archive.reports["parse"] = result.report
@@ -237,9 +210,9 @@ class ClientRunner:
         self._quantized_executor = None
         self._log(
             "parse",
-            start_node_names=list(start_node_names or []),
-            end_node_names=list(end_node_names or []),
-            input_shapes=shapes,
+            start_node_names=list(options.start_node_names),
+            end_node_names=list(options.end_node_names),
+            input_shapes=options.named_shapes or options.only_shape,
         )
         return self.get_hn(), self.get_params()
 

@@ -17,8 +17,8 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import NumpyOps, compare, model  # noqa: E402
 from headrace.errors import HeadraceError  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
 from headrace.frontends.layout import BATCH, LayoutError, arranged_view, permute, plan, regroup  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 pytest.importorskip("flatbuffers")
 
 from headrace.errors import HeadraceError
-from headrace.frontends import parse_tflite
 from headrace.layers.base import check_network
+from parsing import parse_tflite
 from small_tflite import SmallModel
 
 REAL = (

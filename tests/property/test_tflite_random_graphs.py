@@ -12,7 +12,7 @@ pytest.importorskip("ai_edge_litert")
 pytest.importorskip("flatbuffers")
 
 from frontend_oracle import run_network
-from headrace.frontends import parse_tflite
+from parsing import parse_tflite
 from small_tflite import SmallModel, litert_outputs, uniform_feeds
 
 

@@ -13,7 +13,7 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, model, run_network, session  # noqa: E402
 from headrace.errors import UnsupportedModelError  # noqa: E402
-from headrace.frontends import parse_onnx, parse_tflite  # noqa: E402
+from parsing import parse_onnx, parse_tflite  # noqa: E402
 
 RNG = np.random.default_rng(17)
 BATCH = 8

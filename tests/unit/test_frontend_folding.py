@@ -16,12 +16,13 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from frontend_oracle import compare, kinds, model  # noqa: E402
 from headrace.errors import HeadraceError, UnsupportedModelError  # noqa: E402
-from headrace.frontends import parse_onnx, parse_tflite  # noqa: E402
 from headrace.frontends.fold import Budget  # noqa: E402
 from headrace.frontends.folding import evaluate, folds  # noqa: E402
 from headrace.frontends.graph import Unsupported, constant  # noqa: E402
-from headrace.frontends.onnx.opset import normalise  # noqa: E402
 from headrace.frontends.onnx.read import read_model  # noqa: E402
+from headrace.frontends.opset import normalise  # noqa: E402
+from headrace.frontends.reader import Source  # noqa: E402
+from parsing import parse_onnx, parse_tflite  # noqa: E402
 
 RNG = np.random.default_rng(11)
 
@@ -115,7 +116,7 @@ def _as_constants(original, inputs, outputs):
     names = [i.name for i in copy.graph.input]
     copy.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in zip(names, inputs, strict=False))
     try:
-        source = read_model(copy.SerializeToString())
+        source = read_model(Source.of(copy.SerializeToString()))
         broken = source.broken | normalise(source)
         only, *more = source.graph
         if more or only in broken or not folds(only):
@@ -198,7 +199,9 @@ def test_products_add_up_in_one_order():
     total = np.zeros((5, 3))
     for k in range(4000):
         total += a[:, k, None].astype(np.float64) * b[None, k, :].astype(np.float64)
-    source = read_model(model([node("MatMul", ["a", "b"])], [], [("c", [5, 3])], {"a": a, "b": b}).SerializeToString())
+    source = read_model(
+        Source.of(model([node("MatMul", ["a", "b"])], [], [("c", [5, 3])], {"a": a, "b": b}).SerializeToString())
+    )
     only = next(iter(source.graph))
     got = evaluate(only, [constant(v) for v in only.inputs], Budget())[0]
     assert got.tobytes() == total.astype(np.float32).tobytes()

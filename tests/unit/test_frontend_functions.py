@@ -15,7 +15,7 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, kinds, model  # noqa: E402
 from headrace.errors import InputFileError, UnsupportedModelError  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 
 OPSETS = [helper.make_opsetid("", 13), helper.make_opsetid("my", 1)]
 

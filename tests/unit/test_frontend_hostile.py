@@ -14,7 +14,7 @@ from onnx import TensorProto, helper  # noqa: E402
 
 from frontend_oracle import model  # noqa: E402
 from headrace.errors import HeadraceError, InputFileError, UnsupportedModelError, UsageError  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 
 
 def error_of(data, cls=HeadraceError, **options):

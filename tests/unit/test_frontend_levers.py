@@ -16,7 +16,7 @@ from onnx import TensorProto, helper  # noqa: E402
 from frontend_oracle import model, run_network, session  # noqa: E402
 from headrace.cli.app import run  # noqa: E402
 from headrace.errors import HeadraceError, UnsupportedModelError, UsageError  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 
 RNG = np.random.default_rng(23)
 N = helper.make_node

@@ -13,7 +13,7 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, i64, kinds, model, one  # noqa: E402
 from headrace.errors import UnsupportedModelError  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 
 
 def node(op, inputs, output="y", **attributes):

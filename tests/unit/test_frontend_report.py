@@ -15,7 +15,7 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, model  # noqa: E402
 from headrace.errors import HeadraceError, UnsupportedModelError, UsageError  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 
 RNG = np.random.default_rng(3)
 

@@ -11,7 +11,7 @@ from onnx import helper
 
 from frontend_oracle import compare, i64, model
 from headrace.errors import UnsupportedModelError
-from headrace.frontends import parse_onnx
+from parsing import parse_onnx
 
 RNG = np.random.default_rng(7)
 

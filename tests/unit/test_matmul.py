@@ -13,11 +13,11 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, i64, kinds, model, run_network  # noqa: E402
 from headrace.errors import InputFileError, UnsupportedModelError  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
 from headrace.hn import Layer  # noqa: E402
 from headrace.layers import infer_shape  # noqa: E402
 from headrace.passes import run_passes  # noqa: E402
 from headrace.passes.preparation import PREPARATION  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 from random_graphs import GraphBuilder  # noqa: E402
 
 

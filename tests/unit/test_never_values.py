@@ -16,8 +16,8 @@ runtime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from headrace.emulator import Executor  # noqa: E402
-from headrace.frontends import parse_onnx  # noqa: E402
 from headrace.optimize import OptimizeOptions, optimize  # noqa: E402
+from parsing import parse_onnx  # noqa: E402
 from same_bytes import assert_same_bytes  # noqa: E402
 
 TOKENS, WIDTH, HEADS = 12, 16, 2

@@ -11,8 +11,9 @@ pytest.importorskip("flatbuffers")
 
 from frontend_oracle import run_network
 from headrace.errors import UnsupportedModelError, UsageError
-from headrace.frontends import parse_onnx, parse_tflite
+from headrace.frontends.reader import Source
 from headrace.frontends.tflite.graph import read_tflite
+from parsing import parse_onnx, parse_tflite
 from small_tflite import run_source, uniform_feeds, worst_difference
 
 FLOAT = [
@@ -69,7 +70,7 @@ def test_spectrogram_in_the_network(zoo):
 def test_source_graph_equals_litert(zoo, name):
     """What is no layer yet is read all the same: the source graph in onnxruntime gives what LiteRT gives."""
     data = (zoo / name).read_bytes()
-    source = read_tflite(data)
+    source = read_tflite(Source.of(data))
     assert not source.broken
     assert worst_difference(source, data, uniform_feeds(data, 2), run_source) < 1e-4
 

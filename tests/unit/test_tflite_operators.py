@@ -11,8 +11,9 @@ pytest.importorskip("flatbuffers")
 
 from frontend_oracle import run_network
 from headrace.errors import UnsupportedModelError
-from headrace.frontends import parse_tflite
+from headrace.frontends.reader import Source
 from headrace.frontends.tflite.graph import read_tflite
+from parsing import parse_tflite
 from small_tflite import SmallModel, run_source, uniform_feeds, worst_difference
 
 TOLERANCE = 1e-5
@@ -433,7 +434,7 @@ def later(build):
     """The ONNX words in onnxruntime; the layer, where it exists by now, otherwise a report that names the operator."""
     m, y = build()
     data = m.bytes(y)
-    assert worst_difference(read_tflite(data), data, uniform_feeds(data), run_source) < TOLERANCE
+    assert worst_difference(read_tflite(Source.of(data)), data, uniform_feeds(data), run_source) < TOLERANCE
     try:
         network = parse_tflite(data, "net").network
     except UnsupportedModelError as error:

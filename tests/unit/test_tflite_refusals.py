@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("flatbuffers")
 
 from headrace.errors import InputFileError, UnsupportedModelError, UsageError
-from headrace.frontends import parse_tflite
+from parsing import parse_tflite
 from small_tflite import SmallModel
 
 

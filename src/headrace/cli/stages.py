@@ -13,18 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.cli.output import number, table, warn
 from headrace.cli.progress import expect, progress
-from headrace.errors import AccuracyError, Diagnostic, InputFileError, NotBuiltYetError, UsageError
+from headrace.errors import AccuracyError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
     from headrace.hn.outputs import Outputs
     from headrace.runner import ClientRunner
 
 RANDOM_FRAMES = 64
-_ONNX = ".onnx"
 _FROZEN = ("quantized_model", "compiled_model")
-_TFLITE = ".tflite"
-_TFLITE_IDENTIFIER = b"TFL3"
-_OTHER_MODELS = {".pb", ".pbtxt", ".ckpt", ".meta", ".h5", ".keras", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
@@ -48,32 +44,17 @@ class Calibration:
     resize: str | None = None
 
 
-def is_tflite(path: Path) -> bool:
-    """Whether a file is a TFLite model: by its content, or by its name where it cannot be read."""
-    from headrace.hn.files import open_regular
-
-    try:
-        with open_regular(path, "model") as file:
-            return file.read(8)[4:] == _TFLITE_IDENTIFIER or path.suffix.lower() == _TFLITE
-    except (InputFileError, OSError):
-        return path.suffix.lower() == _TFLITE
-
-
 def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = False) -> ClientRunner:
     """A runner with the network of a model file.
 
     Raises:
+        InputFileError: there is no such file, or it is of no format that is known.
         NotBuiltYetError: the file is of a format that is not read yet.
     """
-    suffix = path.suffix.lower()
-    if suffix in _OTHER_MODELS or path.is_dir():
-        raise NotBuiltYetError(
-            Diagnostic(
-                "E-FORMAT-NOT-BUILT", str(path), "this model format is not read yet", suffix or "a folder",
-                "an ONNX (.onnx) or TFLite (.tflite) file",
-                ("export the network to one of them with its own framework",),
-            )
-        )  # fmt: skip
+    from headrace.frontends.formats import reader_of
+    from headrace.frontends.reader import Source
+
+    framework = reader_of(Source.of(path)).framework
     from headrace.runner import ClientRunner
 
     runner = ClientRunner(hw_arch=hw_arch)
@@ -82,7 +63,7 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
         "end_node_names": list(how.end_node_names) or None,
     }
     with progress("parse", quiet) as advance:
-        if is_tflite(path):
+        if framework == "tensorflow":
             runner.translate_tf_model(
                 str(path), how.net_name, **names, tensor_shapes=how.tensor_shapes, progress=advance
             )
@@ -100,7 +81,9 @@ def open_model(path: Path, hw_arch: str | None, quiet: bool = False, *, stages: 
 
     ``stages`` are those that follow, which the progress bar has to hold beside the translation.
     """
-    if path.suffix.lower() in {_ONNX, _TFLITE, *_OTHER_MODELS} or is_tflite(path):
+    from headrace.frontends.formats import is_model
+
+    if is_model(path):
         expect("parse", *stages)
         return translate(path, hw_arch, Translation(), quiet)
     from headrace.runner import ClientRunner

@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from headrace.frontends.graph import (
+    OPSET,
     Unsupported,
     integer,
     integer_list,
@@ -31,8 +32,6 @@ MAX_BYTES = 512 << 20
 MAX_TOTAL_BYTES = 768 << 20
 #: Elementary steps of all that one file computes: some seconds.
 MAX_WORK = 1 << 32
-#: The operator set whose meaning nodes have that no file states one for (those that a TFLite file became).
-OPSET = 21
 Operands = Sequence["Array | None"]
 Evaluator = Callable[[ir.Node, Operands, "Budget"], list[Array]]
 EVALUATORS: dict[str, Evaluator] = {}

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 
 from headrace.frontends.fold import Budget, Operands
 from headrace.frontends.graph import Unsupported, attributes_read, integer
-from headrace.frontends.onnx.opset import RULES
+from headrace.frontends.opset import RULES
 from headrace.hn import Array
 
 #: Steps that an element costs where the reference loops in Python, and where numpy does the work.

@@ -18,7 +18,7 @@ from headrace.frontends import fold_products
 from headrace.frontends.fold import EVALUATORS, Budget, Operands, shape_of
 from headrace.frontends.fold_reference import KNOWN, reference
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, name_of, set_constant
-from headrace.frontends.onnx.check import check_attributes_read
+from headrace.frontends.standard import check_attributes_read
 from headrace.hn import Array
 
 _LOADED = (fold_products,)  # imported for what it registers

@@ -12,11 +12,13 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UsageError, unknown_name
+from headrace.frontends.options import ParseOptions
 from headrace.hn import Array
 
 #: No tensor of a frame may have more elements than this; real ones stay far below, hostile ones do not.
 MAX_TENSOR_ELEMENTS = 1 << 28
-Progress = Callable[[int, int], None]
+#: The operator set whose meaning nodes have that no file states one for (those that a TFLite file became).
+OPSET = 21
 #: Why and what instead, of operators of post-processing.
 CHOOSES = "it chooses elements by their values, which is post-processing and not done on the device"
 #: Domain of nodes that are not what their operator's definition says: nothing recognises, folds or translates them.
@@ -44,6 +46,7 @@ class SourceGraph:
         graph: nodes in topological order.
         where: file name, for messages.
         facts: plain JSON about the source (format, opset, producer …).
+        opset: the operator set whose meaning its nodes have.
         input_shapes: per graph input its frame shape with batch 1, once resolved.
         batch_sizes: per graph input the batch its file fixes, or -1.
         warnings: sentences for the report.
@@ -59,6 +62,7 @@ class SourceGraph:
     graph: ir.Graph
     where: str
     facts: dict[str, Any] = field(default_factory=dict)
+    opset: int = OPSET
     input_shapes: dict[str, list[int]] = field(default_factory=dict)
     batch_sizes: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -70,6 +74,11 @@ class SourceGraph:
     expanded: dict[str, str] = field(default_factory=dict)
     infer: Callable[[dict[str, list[int]], dict[str, Array]], Mapping[str, Any]] | None = None
     single: set[ir.Value] = field(default_factory=set)
+
+    @property
+    def format(self) -> str:
+        """The file format as it stands in the codes of errors: ONNX, TFLITE."""
+        return str(self.facts["format"]).upper()
 
 
 def name_of(value: ir.Value | None) -> str:
@@ -202,33 +211,25 @@ def declared_shape(value: ir.Value) -> list[int | str] | None:
     return out
 
 
-def _user_shapes(source: SourceGraph, given: dict[str, list[int]] | list[int] | None) -> dict[str, list[int]]:
+def _user_shapes(source: SourceGraph, options: ParseOptions) -> dict[str, list[int]]:
     names = [name_of(v) for v in source.graph.inputs]
-    if given is None:
-        return {}
-    if not isinstance(given, dict):
+    given = options.named_shapes
+    if options.only_shape is not None:
         if len(names) != 1:
             raise UsageError(
                 Diagnostic(
                     "E-PARSE-SHAPES",
                     source.where,
                     "one shape was given but the network has several inputs",
-                    str(given),
+                    str(options.only_shape),
                     f"a shape for each by name: {', '.join(names)}",
                 )
             )
-        given = {names[0]: given}
+        given = {names[0]: options.only_shape}
     problems = [unknown_name("E-PARSE-SHAPES", "input", str(n), names, source.where) for n in given if n not in names]
-    for name, shape in given.items():
-        if not isinstance(shape, (list, tuple)) or not all(
-            isinstance(d, int) and not isinstance(d, bool) for d in shape
-        ):
-            problems.append(
-                Diagnostic("E-PARSE-SHAPES", name, "a shape is a list of integers", repr(shape)[:100], "[1,3,224,224]")
-            )
     if problems:
         raise UsageError(problems)
-    return {n: list(s) for n, s in given.items()}
+    return given
 
 
 def _batch(stated: int | str, given: int | str) -> int:
@@ -236,13 +237,13 @@ def _batch(stated: int | str, given: int | str) -> int:
     return next((size for size in (stated, given) if isinstance(size, int) and size > 0), -1)
 
 
-def resolve_input_shapes(source: SourceGraph, given: dict[str, list[int]] | list[int] | None) -> None:
+def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
     """Fix every input's frame shape, from the file and from the user; all that is missing is reported together.
 
     Raises:
         UsageError: an unknown input name, a shape that does not fit, or sizes nobody gave.
     """
-    user = _user_shapes(source, given)
+    user = _user_shapes(source, options)
     missing: list[Diagnostic] = []
     for value in source.graph.inputs:
         name, declared = name_of(value), declared_shape(value)

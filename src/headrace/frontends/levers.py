@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
 
 from headrace.frontends.cut import cut
-from headrace.frontends.fold import OPSET, Budget
+from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants, fold_shapes
 from headrace.frontends.graph import SourceGraph, constant, declared_shape, input_problem, label, live_uses, name_of
+from headrace.frontends.options import ParseOptions
 from headrace.frontends.translate import Translation, ends_before
 from headrace.hn import Array
 
-InputShapes = dict[str, list[int]] | list[int] | None
-Attempt = Callable[[Sequence[str], Sequence[str], InputShapes], "Translation | None"]
+#: The translation under other options, or None where an error ends it.
+Attempt = Callable[[ParseOptions], Translation | None]
 _MAX_TRIES = 6
 #: Shapes of shapes of shapes: rounds of inference and folding.
 _MAX_ROUNDS = 16
@@ -55,23 +56,20 @@ def known_shapes(types: Mapping[str, Any]) -> dict[str, list[int]]:
     return found
 
 
-def cut_with_shapes(
-    source: SourceGraph, starts: Sequence[str], ends: Sequence[str], shapes: InputShapes, budget: Budget
-) -> None:
+def cut_with_shapes(source: SourceGraph, options: ParseOptions, budget: Budget) -> None:
     """Cut; tensors at which the network now starts get the shape that follows from the file and what was given.
 
     Args:
         source: folded; cut in place.
-        starts: names of nodes or tensors, or none.
-        ends: the same.
-        shapes: as the user gave them, of the file's inputs or of the tensors at the start.
+        options: names of nodes or tensors to start and end at; shapes of the file's inputs or of the tensors at the
+            start.
         budget: of folding.
     """
     originals = {name_of(v) for v in source.graph.inputs}
-    inputs = cut(source, starts, ends)
-    if not starts:
+    inputs = cut(source, options.start_node_names, options.end_node_names)
+    if not options.start_node_names:
         return
-    given = {n: list(s) for n, s in shapes.items() if n in originals} if isinstance(shapes, dict) else {}
+    given = {n: s for n, s in options.named_shapes.items() if n in originals}
     types = _inferred(source, given, budget)
     for value in inputs:
         if declared_shape(value) is None or given:
@@ -104,22 +102,23 @@ def _declare(value: ir.Value, kind: Any) -> None:
         value.shape = ir.Shape(dims)
 
 
-def shapes_before(
-    attempt: Attempt, source: SourceGraph, starts: Sequence[str], shapes: InputShapes
-) -> dict[str, list[int]]:
-    """Shapes of the tensors at the start, told by translating what stands before them; nothing where none is new."""
-    if not starts or not (shapes is None or isinstance(shapes, dict)):
-        return {}
-    fold_constants(source, Budget(int(source.facts.get("opset", OPSET))))
-    names = [name_of(v) for v in cut(source, starts, ()) if declared_shape(v) is None]
-    state = attempt((), names, shapes) if names else None
+def shapes_before(attempt: Attempt, source: SourceGraph, options: ParseOptions) -> ParseOptions | None:
+    """The options with shapes of the tensors at the start, told by translating what stands before them.
+
+    None where none is new.
+    """
+    if not options.start_node_names or options.only_shape is not None:
+        return None
+    fold_constants(source, Budget(source.opset))
+    names = [name_of(v) for v in cut(source, options.start_node_names, ()) if declared_shape(v) is None]
+    state = attempt(replace(options, start_node_names=(), end_node_names=names)) if names else None
     if state is None:
-        return {}
-    builder, given = state.builder, dict(shapes or {})
+        return None
+    builder, given = state.builder, options.named_shapes
     for value in builder.source.graph.outputs:
         if value in builder.views and id(value) not in state.tainted and name_of(value) not in given:
             given[name_of(value)] = list(builder.full_shape(builder.views[value]))
-    return given if len(given) > len(shapes or {}) else {}
+    return replace(options, input_shapes=given) if len(given) > len(options.named_shapes) else None
 
 
 # --- ends -------------------------------------------------------------------------------------------------------------
@@ -129,13 +128,13 @@ def _computes(state: Translation) -> bool:
     return any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
 
 
-def working_ends(attempt: Attempt, starts: Sequence[str], shapes: InputShapes, ends: list[str]) -> list[str]:
+def working_ends(attempt: Attempt, options: ParseOptions, ends: list[str]) -> list[str]:
     """Ends at which the network translates; none where none was found.
 
     Ends whose tensors cannot leave the network (parts of one frame as frames) are moved towards the input, a little.
     """
     for _ in range(_MAX_TRIES):
-        state = attempt(starts, ends, shapes) if ends else None
+        state = attempt(replace(options, end_node_names=ends)) if ends else None
         if state is None:
             return []
         if not state.problems:
@@ -147,16 +146,14 @@ def working_ends(attempt: Attempt, starts: Sequence[str], shapes: InputShapes, e
 # --- starts -----------------------------------------------------------------------------------------------------------
 
 
-def working_start(
-    attempt: Attempt, source: SourceGraph, ends: Sequence[str], shapes: InputShapes, state: Translation
-) -> Start | None:
+def working_start(attempt: Attempt, source: SourceGraph, options: ParseOptions, state: Translation) -> Start | None:
     """Where the network could start behind what fails; None where no such part was found.
 
     Everything that leads to a node that fails, and to a tensor that is not float, goes before the start; the float
     tensors that leave there are the start. What fails of the rest moves the start on.
     """
-    trial = _sample_shapes(source, shapes)
-    budget = Budget(int(source.facts.get("opset", OPSET)))
+    trial = _sample_shapes(source, options)
+    budget = Budget(source.opset)
     fold_constants(source, budget)
     types = {name_of(v): int(v.dtype) for n in source.graph for v in n.outputs if v.dtype is not None}
     sizes = {
@@ -168,7 +165,7 @@ def working_start(
         sizes |= known_shapes(inferred)
     batches = {shape[0] for shape in trial.values() if shape}
     failing = {p.node for p in state.problems}
-    extra = {n: s for n, s in trial.items() if not isinstance(shapes, dict) or n not in shapes}
+    extra = {n: s for n, s in trial.items() if n not in options.named_shapes}
     for _ in range(_MAX_TRIES):
         tensors = _behind(source, failing, types)
         other = any(s and s[0] not in batches for s in (sizes.get(name_of(v)) for v in tensors))  # parts of one frame
@@ -176,8 +173,8 @@ def working_start(
         if not 1 <= len(names) <= _MOST_STARTS or other:
             return None
         asked = {n: s for n, s in extra.items() if _is_open(source, n)}
-        given = dict(shapes) | asked if isinstance(shapes, dict) else asked or shapes
-        found = attempt(names, ends, given)
+        given = options.named_shapes | asked or options.only_shape
+        found = attempt(replace(options, start_node_names=names, input_shapes=given))
         if found is None:
             return None
         if not found.problems:
@@ -200,11 +197,11 @@ def _is_open(source: SourceGraph, name: str) -> bool:
     return any(not isinstance(d, int) for d in declared_shape(value) or ["?"])
 
 
-def _sample_shapes(source: SourceGraph, shapes: InputShapes) -> dict[str, list[int]]:
+def _sample_shapes(source: SourceGraph, options: ParseOptions) -> dict[str, list[int]]:
     """A shape for each input of the file: as given, as stated, and what is open chosen."""
     found: dict[str, list[int]] = {}
     for value in source.graph.inputs:
-        given = shapes.get(name_of(value)) if isinstance(shapes, dict) else shapes
+        given = options.named_shapes.get(name_of(value), options.only_shape)
         declared = declared_shape(value)
         if given is not None:
             found[name_of(value)] = list(given)

@@ -17,7 +17,6 @@ from headrace.frontends.graph import (
     ENDS_BEFORE,
     REFUSED,
     MixesFrames,
-    Progress,
     SourceGraph,
     Unsupported,
     constant,
@@ -40,7 +39,8 @@ from headrace.frontends.layout import (
     source_permutation,
     source_shape,
 )
-from headrace.frontends.onnx.check import check_attributes_read
+from headrace.frontends.options import Progress
+from headrace.frontends.standard import check_attributes_read
 from headrace.frontends.to_hn import HANDLERS, Builder, SourceNode
 
 _QUANTISED = frozenset(
@@ -241,15 +241,12 @@ def _output(builder: Builder, value: ir.Value) -> str:
     return builder.emit("output_layer", [layer], attributes, names=[name_of(value)]).name
 
 
-def translate(
-    source: SourceGraph, name: str, broken: dict[ir.Node, Unsupported], progress: Progress | None, budget: Budget
-) -> Translation:
+def translate(source: SourceGraph, name: str, progress: Progress | None, budget: Budget) -> Translation:
     """Walk the graph once.
 
     Args:
         source: cut, folded, its inputs resolved.
         name: network name.
-        broken: nodes that an earlier step found unusable.
         progress: called with nodes done and nodes in all.
         budget: what folding constants left for more.
     """
@@ -269,7 +266,7 @@ def translate(
     for done, node in enumerate(nodes):
         if progress is not None and done % 64 == 0:
             progress(done, len(nodes))
-        _step(state, node, broken.get(node))
+        _step(state, node, source.broken.get(node))
     _taint_expanded(state)
     for value in source.graph.outputs:
         _finish_output(state, value)

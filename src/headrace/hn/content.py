@@ -17,10 +17,12 @@ class Content(NamedTuple):
     read_by: str = ""
 
 
+ONNX = Content("an ONNX model", "headrace parse FILE")
+TFLITE = Content("a TFLite model", "headrace parse FILE")
 _MAGIC: tuple[tuple[int, bytes, Content], ...] = (
     (0, b"\x01HEF", Content("a HEF", "headrace run FILE, or headrace hef info FILE")),
     (0, b"\x1f\x8b", Content("a gzip file, as a HAR is", "headrace har info FILE, or headrace compile FILE")),
-    (4, b"TFL3", Content("a TFLite model", "headrace parse FILE")),
+    (4, b"TFL3", TFLITE),
     (0, b"\x93NUMPY", Content("a NumPy array (.npy)", "--calib-set-path FILE, or run --input-files FILE")),
     (0, b"PK\x03\x04", Content("a zip file, as .npz, .keras and PyTorch's .pt are")),
     (0, b"PK\x05\x06", Content("an empty zip file")),
@@ -30,7 +32,6 @@ _MAGIC: tuple[tuple[int, bytes, Content], ...] = (
     (0, b"\x80", Content("a Python pickle, as older PyTorch files are")),
     (257, b"ustar", Content("a tar file")),
 )
-_ONNX = Content("an ONNX model", "headrace parse FILE")
 _JSON = Content("JSON text")
 
 
@@ -43,7 +44,7 @@ def content_of(head: bytes) -> Content | None:
             return content
     # ONNX has no magic number: field 1 is a small version, and field 2 (the producer) or 7, 8 follows.
     if head[0] == 0x08 and len(head) > 2 and 1 <= head[1] <= 0x20 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42):
-        return _ONNX
+        return ONNX
     return _JSON if head.lstrip()[:1] in (b"{", b"[") else None
 
 

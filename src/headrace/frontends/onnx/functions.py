@@ -15,8 +15,8 @@ import onnx
 import onnx.inliner
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.frontends.onnx.check import nonconforming, schema_of
 from headrace.frontends.onnx.infer import inferred_types
+from headrace.frontends.standard import nonconforming, schema_of
 
 MAX_BYTES = 256 << 20
 _MAX_DEPTH = 64

@@ -19,12 +19,13 @@ from onnx import numpy_helper
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, set_constant
-from headrace.frontends.onnx.check import nonconforming
 from headrace.frontends.onnx.functions import Expansion, expand_standard, inlined
 from headrace.frontends.onnx.infer import inferred_types
+from headrace.frontends.opset import normalise
+from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
+from headrace.frontends.standard import nonconforming
 from headrace.frontends.to_hn import HANDLERS
 from headrace.hn import Array
-from headrace.hn.files import read_bytes
 
 MAX_MODEL_BYTES = (2 << 30) - 1
 MAX_NODES = 20_000
@@ -37,8 +38,8 @@ _NUMERIC = (
 )  # fmt: skip
 
 
-def _bad(where: str, rule: str, got: object = "", need: str = "", levers: tuple[str, ...] = ()) -> Diagnostic:
-    return Diagnostic("E-ONNX-CORRUPT", where, rule, str(got)[:200], need, levers)
+def _bad(where: str, rule: str, got: object = "", need: str = "", *levers: str) -> Diagnostic:
+    return corrupt("onnx", where, rule, got, need, *levers)
 
 
 class _Reader:
@@ -252,22 +253,17 @@ def _strings(model: onnx.ModelProto) -> Iterable[Any]:
 
 def _parse_proto(data: bytes, where: str) -> onnx.ModelProto:
     hint = "export the model to ONNX again"
-    if not data:
-        raise InputFileError(_bad(where, "the file is empty", "0 bytes", "an ONNX model", (hint,)))
-    if data[:64].startswith(b"version https://git-lfs"):
-        raise InputFileError(
-            _bad(where, "this is a Git LFS pointer, not the model", "", "the file itself", ("git lfs pull",))
-        )
+    check_not_a_pointer("onnx", data, where, "an ONNX model", hint)
     try:
         model = onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise InputFileError(
-            _bad(where, "it is not an ONNX model, or it is damaged", error, "a protobuf ModelProto", (hint,))
+            _bad(where, "it is not an ONNX model, or it is damaged", error, "a protobuf ModelProto", hint)
         ) from None
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
-        raise InputFileError(_bad(where, "it holds no graph", "", "an ONNX model with a graph", (hint,)))
+        raise InputFileError(_bad(where, "it holds no graph", "", "an ONNX model with a graph", hint))
     if not all(isinstance(text, str) for text in _strings(model)):  # protobuf hands out what is not UTF-8 as bytes
-        raise InputFileError(_bad(where, "a name in it is not valid UTF-8", "", "an undamaged model", (hint,)))
+        raise InputFileError(_bad(where, "a name in it is not valid UTF-8", "", "an undamaged model", hint))
     graph = model.graph
     for what, count, limit in (
         ("nodes", len(graph.node), MAX_NODES),
@@ -347,7 +343,7 @@ def _build(model: onnx.ModelProto, reader: _Reader, expansion: Expansion) -> Sou
     for name in expansion.internal & values.keys():
         values[name].meta["internal"] = True
     return SourceGraph(
-        graph, reader.where, facts, broken=reader.refused, expanded=expansion.operators,
+        graph, reader.where, facts, opset=reader.opset, broken=reader.refused, expanded=expansion.operators,
         infer=lambda shapes, values: inferred_types(model, shapes, values),
     )  # fmt: skip
 
@@ -370,24 +366,20 @@ def _facts(model: onnx.ModelProto, reader: _Reader) -> dict[str, Any]:
     }
 
 
-def read_model(source: str | os.PathLike[str] | bytes) -> SourceGraph:
+def read_model(source: Source) -> SourceGraph:
     """Read an ONNX model.
 
-    Args:
-        source: a path, or the file's bytes (external data then cannot be read).
-
     Raises:
-        InputFileError: missing, not ONNX, damaged or inconsistent; all inconsistencies are listed.
+        InputFileError: missing, not ONNX, damaged or inconsistent; all inconsistencies are listed. Of bytes, external
+            data cannot be read.
+        UnsupportedModelError: its operator set is older or newer than those known.
     """
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data, where, folder = bytes(source), "ONNX model", None
-    else:
-        path = Path(source)
-        data, where, folder = read_bytes(path, "ONNX model", MAX_MODEL_BYTES), path.name, path.parent
+    where = source.where("ONNX model")
+    data = source.bytes("ONNX model", MAX_MODEL_BYTES)
     model = inlined(_parse_proto(data, where), where, MAX_NODES)
     try:
         expansion = expand_standard(model, HANDLERS.keys() | EVALUATORS.keys(), MAX_NODES)
-        return _build(model, _Reader(where, folder), expansion)
+        graph = _build(model, _Reader(where, None if source.path is None else source.path.parent), expansion)
     except (
         UnicodeDecodeError,
         UnicodeEncodeError,
@@ -401,3 +393,5 @@ def read_model(source: str | os.PathLike[str] | bytes) -> SourceGraph:
         raise InputFileError(
             _bad(where, "the model is damaged", f"{type(error).__name__}: {error}", "a valid ONNX model")
         ) from None
+    graph.broken |= normalise(graph)
+    return graph

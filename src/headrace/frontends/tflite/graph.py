@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UnsupportedModelError
 from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, set_constant
+from headrace.frontends.reader import Source
 from headrace.frontends.tflite import operators
 from headrace.frontends.tflite.build import CONVERTERS, GraphBuilder, Operation
 from headrace.frontends.tflite.dilation import find_dilations
@@ -188,11 +188,8 @@ def _check_subgraphs(model: Model) -> None:
         )
 
 
-def read_tflite(source: str | os.PathLike[str] | bytes) -> SourceGraph:
+def read_tflite(source: Source) -> SourceGraph:
     """Read a float TFLite model.
-
-    Args:
-        source: a path, or the file's bytes.
 
     Raises:
         InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.graph import MAX_TENSOR_ELEMENTS
+from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
 from headrace.frontends.tflite.flatbuffer import Buffer, DamagedError, Table
 from headrace.frontends.tflite.schema import (
     ACTIVATIONS,
@@ -27,7 +26,6 @@ from headrace.frontends.tflite.schema import (
 )
 from headrace.frontends.tflite.sparse import Sparsity, dense, read_sparsity
 from headrace.hn import Array
-from headrace.hn.files import read_bytes
 
 MAX_MODEL_BYTES = (2 << 30) - 1
 MAX_OPERATORS = 20_000
@@ -108,8 +106,8 @@ class Model:
     bytes: int
 
 
-def _bad(where: str, rule: str, got: object = "", need: str = "", levers: tuple[str, ...] = ()) -> Diagnostic:
-    return Diagnostic("E-TFLITE-CORRUPT", where, rule, str(got)[:200], need, levers)
+def _bad(where: str, rule: str, got: object = "", need: str = "", *levers: str) -> Diagnostic:
+    return corrupt("tflite", where, rule, got, need, *levers)
 
 
 class _Reader:
@@ -335,46 +333,29 @@ class _Reader:
         return made
 
 
-def is_tflite(head: bytes) -> bool:
-    """Whether the first bytes of a file are those of a TFLite model."""
-    return head[4:8] == IDENTIFIER
-
-
-def read_records(source: str | os.PathLike[str] | bytes) -> Model:
+def read_records(source: Source) -> Model:
     """Read a TFLite model.
-
-    Args:
-        source: a path, or the file's bytes.
 
     Raises:
         InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.
     """
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data, where = bytes(source), "TFLite model"
-    else:
-        path = Path(source)
-        data, where = read_bytes(path, "TFLite model", MAX_MODEL_BYTES), path.name
+    where, data = source.where("TFLite model"), source.bytes("TFLite model", MAX_MODEL_BYTES)
     hint = "convert the model to TFLite again"
-    if not data:
-        raise InputFileError(_bad(where, "the file is empty", "0 bytes", "a TFLite model", (hint,)))
-    if data[:64].startswith(b"version https://git-lfs"):
+    check_not_a_pointer("tflite", data, where, "a TFLite model", hint)
+    if data[4:8] != IDENTIFIER:
         raise InputFileError(
-            _bad(where, "this is a Git LFS pointer, not the model", "", "the file itself", ("git lfs pull",))
-        )
-    if not is_tflite(data):
-        raise InputFileError(
-            _bad(where, "it is not a TFLite model", data[:16].hex(" "), "'TFL3' in bytes 4 to 7", (hint,))
+            _bad(where, "it is not a TFLite model", data[:16].hex(" "), "'TFL3' in bytes 4 to 7", hint)
         )
     reader = _Reader(data, where)
     try:
         model = reader.model()
     except DamagedError as error:
         raise InputFileError(
-            [_bad(where, "the model is damaged", error, "a valid TFLite model", (hint,)), *reader.problems]
+            [_bad(where, "the model is damaged", error, "a valid TFLite model", hint), *reader.problems]
         ) from None
     if reader.problems:
         raise InputFileError(reader.problems)
     return model
 
 
-__all__ = ["Model", "Operator", "Option", "Quantization", "Tensor", "is_tflite", "read_records"]
+__all__ = ["Model", "Operator", "Option", "Quantization", "Tensor", "read_records"]

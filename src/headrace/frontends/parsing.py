@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headrace.errors import Diagnostic, HeadraceError, UnsupportedModelError, UsageError
+from headrace.errors import Diagnostic, HeadraceError, InternalError, UnsupportedModelError, UsageError
 from headrace.frontends.cut import check_outputs, drop_unreachable
-from headrace.frontends.fold import OPSET, Budget
+from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
-from headrace.frontends.graph import Progress, SourceGraph, find_single_inputs, label, name_of, resolve_input_shapes
-from headrace.frontends.levers import InputShapes, Start, cut_with_shapes, shapes_before, working_ends, working_start
-from headrace.frontends.onnx.opset import normalise
-from headrace.frontends.onnx.read import read_model
+from headrace.frontends.graph import SourceGraph, find_single_inputs, label, name_of, resolve_input_shapes
+from headrace.frontends.levers import Start, cut_with_shapes, shapes_before, working_ends, working_start
+from headrace.frontends.options import ParseOptions
 from headrace.frontends.patterns import PATTERNS, apply_patterns
-from headrace.frontends.tflite.graph import read_tflite
+from headrace.frontends.reader import Reader, Source
 from headrace.frontends.translate import (
     Problem,
     Translation,
@@ -43,8 +40,6 @@ from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.merge_branches import MergeBranches
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 
-Reader = Callable[["str | os.PathLike[str] | bytes"], SourceGraph]
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}")
 PASSES = (
     RemoveDeadLayers(),
     RemoveNoOps(),
@@ -97,45 +92,32 @@ class ParseResult:
     report: dict[str, Any]
 
 
-def network_name(source: str | os.PathLike[str] | bytes, wanted: str | None) -> str:
+def network_name(source: Source, options: ParseOptions) -> str:
     """The network's name: the user's, else the file's stem with other characters made underscores."""
-    if wanted is not None:
-        if not _NAME.fullmatch(wanted):
-            raise UsageError(
-                Diagnostic(
-                    "E-PARSE-NAME",
-                    "net_name",
-                    "the network name is not valid",
-                    repr(wanted)[:80],
-                    "a letter or underscore, then up to 63 letters, digits, '_', '.', '-'",
-                )
-            )
-        return wanted
-    if isinstance(source, (bytes, bytearray, memoryview)):
+    if options.net_name is not None:
+        return options.net_name
+    if source.path is None:
         return "model"
-    stem = re.sub(r"[^A-Za-z0-9_]+", "_", Path(source).stem).strip("_")[:64]
+    stem = re.sub(r"[^A-Za-z0-9_]+", "_", source.path.stem).strip("_")[:64]
     return stem if stem and not stem[0].isdigit() else f"net_{stem}"[:64]
 
 
-def parse_source(
-    source: SourceGraph, name: str, start: Sequence[str], end: Sequence[str], shapes: InputShapes,
-    progress: Progress | None,
-) -> tuple[Translation, dict[str, Any]]:  # fmt: skip
+def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[Translation, dict[str, Any]]:
     """Everything between reading and HN clean-up; the report so far comes with the translation."""
-    broken = source.broken if _format(source) == "TFLITE" else source.broken | normalise(source)
     count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
-    budget = Budget(int(source.facts.get("opset", OPSET)))
+    budget = Budget(source.opset)
     fold_constants(source, budget)
     originals = {name_of(v) for v in source.graph.inputs}
-    cut_with_shapes(source, start, end, shapes, budget)
+    cut_with_shapes(source, options, budget)
     check_outputs(source)
     drop_unreachable(source)
-    if isinstance(shapes, dict):  # those of inputs that are no part of what was cut have done their work
+    if options.only_shape is None:  # those of inputs that are no part of what was cut have done their work
         now = {name_of(v) for v in source.graph.inputs}
-        shapes = {n: s for n, s in shapes.items() if n in now or n not in originals}
+        named = {n: s for n, s in options.named_shapes.items() if n in now or n not in originals}
+        options = replace(options, input_shapes=named)
     find_single_inputs(source)
     try:
-        resolve_input_shapes(source, shapes)
+        resolve_input_shapes(source, options)
     except UsageError as error:
         unknown = unknown_operators(source)
         if unknown:  # giving the shapes would only lead to this
@@ -146,13 +128,8 @@ def parse_source(
         told = f"the file was exported with batch {max(batches)}; the network takes its frames one by one"
         source.warnings.append(told)
     fused, near = apply_patterns(source, PATTERNS)
-    state = translate(source, name, broken, progress, budget)
+    state = translate(source, name, options.progress, budget)
     return state, {"source_nodes": count, "patterns": fused, "near_misses": near}
-
-
-def _format(source: SourceGraph) -> str:
-    """The file format as it stands in the codes of errors: ONNX, TFLITE."""
-    return str(source.facts["format"]).upper()
 
 
 def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
@@ -180,7 +157,7 @@ def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagn
 
 def _diagnostic(problem: Problem, source: SourceGraph, operator: str, reason: str, others: str) -> Diagnostic:
     return Diagnostic(
-        f"E-{_format(source)}-UNSUPPORTED",
+        f"E-{source.format}-UNSUPPORTED",
         f"{source.where}, node {problem.node!r}{others}",
         f"{operator} cannot be translated: {reason}",
         operator,
@@ -257,82 +234,44 @@ def _report(
     }
 
 
-def parse_onnx(
-    source: str | os.PathLike[str] | bytes,
-    net_name: str | None = None,
-    *,
-    start_node_names: Sequence[str] | None = None,
-    end_node_names: Sequence[str] | None = None,
-    input_shapes: InputShapes = None,
-    progress: Progress | None = None,
-) -> ParseResult:
-    """Translate an ONNX model; see :func:`headrace.frontends.parse_onnx`."""
-    return _parse(read_model, source, net_name, start_node_names, end_node_names, input_shapes, progress)
-
-
-def parse_tflite(
-    source: str | os.PathLike[str] | bytes,
-    net_name: str | None = None,
-    *,
-    start_node_names: Sequence[str] | None = None,
-    end_node_names: Sequence[str] | None = None,
-    input_shapes: InputShapes = None,
-    progress: Progress | None = None,
-) -> ParseResult:
-    """Translate a TFLite model; see :func:`headrace.frontends.parse_tflite`."""
-    return _parse(read_tflite, source, net_name, start_node_names, end_node_names, input_shapes, progress)
-
-
-def _parse(
-    read: Reader,
-    source: str | os.PathLike[str] | bytes,
-    net_name: str | None,
-    start_node_names: Sequence[str] | None,
-    end_node_names: Sequence[str] | None,
-    input_shapes: InputShapes,
-    progress: Progress | None,
-) -> ParseResult:
+def parse_source(source: Source, reader: Reader, options: ParseOptions) -> ParseResult:
+    """Translate a model with the reader of its format; see :func:`headrace.frontends.parse`."""
     with np.errstate(all="ignore"):  # what is not finite is found by checks that name the tensor
-        return _translated(
-            read, source, network_name(source, net_name), start_node_names, end_node_names, input_shapes, progress
-        )
+        return _parsed(source, reader, options)
 
 
-def _translated(
-    read: Reader,
-    source: str | os.PathLike[str] | bytes,
-    name: str,
-    start_node_names: Sequence[str] | None,
-    end_node_names: Sequence[str] | None,
-    input_shapes: InputShapes,
-    progress: Progress | None,
-) -> ParseResult:
-    graph = read(source)
-    starts, ends = start_node_names or (), end_node_names or ()
+def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResult:
+    name = network_name(source, options)
+    graph = reader.read(source, options)
 
-    def attempt(starts: Sequence[str], ends: Sequence[str], shapes: InputShapes) -> Translation | None:
+    def attempt(options: ParseOptions) -> Translation | None:
         try:
-            return parse_source(read(source), name, starts, ends, shapes, None)[0]
+            return translated(reader.read(source, options), name, replace(options, progress=None))[0]
+        except InternalError:
+            raise
         except HeadraceError:
             return None
 
     try:
-        state, partial = parse_source(graph, name, starts, ends, input_shapes, progress)
+        state, partial = translated(graph, name, options)
     except UsageError as error:
-        found = shapes_before(attempt, read(source), starts, input_shapes) if error.code == "E-PARSE-SHAPES" else {}
-        if not found:
+        shaped = None
+        if error.code == "E-PARSE-SHAPES":
+            shaped = shapes_before(attempt, reader.read(source, options), options)
+        if shaped is None:
             raise
-        graph, input_shapes = read(source), found
-        state, partial = parse_source(graph, name, starts, ends, input_shapes, progress)
+        options = shaped
+        graph = reader.read(source, options)
+        state, partial = translated(graph, name, options)
     if state.problems:
-        working = working_ends(attempt, starts, input_shapes, recommended_end_nodes(state))
-        again = not starts and state.builder.budget.mostly_left
-        start = None if not again else working_start(attempt, read(source), ends, input_shapes, state)
+        working = working_ends(attempt, options, recommended_end_nodes(state))
+        again = not options.start_node_names and state.builder.budget.mostly_left
+        start = working_start(attempt, reader.read(source, options), options, state) if again else None
         raise _failure(state, working, start)
     network = state.builder.network
     if not network.input_layers:
         raise UnsupportedModelError(
-            Diagnostic(f"E-{_format(graph)}-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input")
+            Diagnostic(f"E-{graph.format}-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input")
         )
     records = run_passes(network, PASSES, verify=False)
     _finish_params(network)
@@ -342,4 +281,4 @@ def _translated(
     return ParseResult(network, _report(network, graph, partial, records))
 
 
-__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_onnx", "parse_tflite"]
+__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_source"]
