@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Help for the compiler's tests: networks with made-up integers, an interpreter of programs, and a row simulator.
-
-All three are independent of the compiler: the interpreter reads nothing but the decoded microcode, and the simulator
-plays the pipeline with finite buffers, one row at a time.
-"""
+"""Help for the compiler's tests: networks with made-up integers, and a simulator of the pipeline, row by row, that
+reads nothing but the decoded microcode."""
 
 from __future__ import annotations
 
@@ -14,9 +11,8 @@ import numpy as np
 
 from headrace.hef.microcode import NONE, AxisMask, KernelRecord, Opcode, Program, TensorRole
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of, quantized_view, store_requantization
+from headrace.layers import ScaleRule, definition_of, store_requantization
 from headrace.numerics.quantization import TensorQuantization
-from headrace.numerics.reference import ReferenceOps
 from headrace.numerics.requantize import Requantization
 from headrace.numerics.tables import reciprocal_table
 from random_graphs import GraphBuilder
@@ -141,181 +137,9 @@ def resnet(blocks: int = 3, width: int = 16, size: int = 32, classes: int = 10) 
     return freeze(b.net)
 
 
-def layer_run(network: Network, frames: dict[str, Array]) -> dict[str, Array]:
-    """Every layer's codes by the layers' own integer meaning, as ``[N, H, W, C]``."""
-    values: dict[str, Array] = {}
-    for layer in network:
-        if layer.kind == "input_layer":
-            values[layer.name] = frames[layer.name]
-            continue
-        view = quantized_view(network, layer)
-        definition = definition_of(layer.kind)
-        values[layer.name] = definition.forward_integer(
-            ReferenceOps(), view, definition.read(layer), [values[n] for n in layer.inputs]
-        )
-    return {n: v.reshape(v.shape[0], *network[n].frame_shape) for n, v in values.items()}
-
-
 def random_codes(network: Network, count: int = 2, seed: int = 0) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     return {x.name: rng.integers(0, 256, (count, *x.output_shape[1:])).astype(np.uint8) for x in network.input_layers}
-
-
-# --- an interpreter of programs --------------------------------------------------------------------------------------
-
-
-class Interpreter:
-    """Runs a decoded program on numpy integers, from its records alone."""
-
-    def __init__(self, program: Program) -> None:
-        self.p, self.ops = program, ReferenceOps()
-
-    def run(self, frames: dict[str, Array]) -> dict[str, Array]:
-        values: dict[int, Array] = {}
-        for i, t in enumerate(self.p.tensors):
-            if t.role == TensorRole.INPUT:
-                x = frames[self.p.name_of(t)]
-                values[i] = x.reshape(x.shape[0], t.height, t.width, t.channels)
-        for k in self.p.kernels:
-            out = self.p.tensors[k.output]
-            y = getattr(self, Opcode(k.opcode).name.lower())(k, [values[t] for t in self.p.inputs_of(k)], out)
-            assert y.shape[1:] == (out.height, out.width, out.channels), self.p.name_of(k)
-            assert y.dtype.itemsize == out.element_bytes
-            values[k.output] = y
-        return {self.p.name_of(self.p.tensors[i]): v for i, v in values.items()}
-
-    def constant(self, offset: int, dtype: str, *shape: int) -> Array:
-        size = int(np.prod(shape))
-        return np.frombuffer(bytes(self.p.constants), np.dtype(dtype), size, offset).reshape(shape)
-
-    def zeros(self, k: KernelRecord) -> list[int]:
-        return [self.p.tensors[t].zero_point for t in self.p.inputs_of(k)]
-
-    def rq(self, k: KernelRecord, out: Any, table: bool = True) -> Requantization:
-        n = k.requantise_channels
-        entries = None
-        if table and k.table_bits:
-            entries = self.constant(k.table_offset, "u1" if out.element_bytes == 1 else "<u2", 1 << k.table_bits)
-        numbers = None
-        if k.channel_table_offset != NONE:
-            entries = self.constant(k.table_offset, "u1", k.table_count, 1 << k.table_bits)
-            numbers = self.constant(k.channel_table_offset, "u1", out.channels)
-        return Requantization(
-            self.constant(k.multiplier_offset, "<i4", k.requantise_terms, n),
-            self.constant(k.shift_offset, "u1", n),
-            k.requantise_zero,
-            k.requantise_low,
-            k.requantise_high,
-            entries,
-            numbers,
-        )
-
-    def _padding(self, k: KernelRecord, x: Array, out: Any) -> tuple[int, int, int, int]:
-        bottom = (
-            (out.height - 1) * k.stride_height + (k.kernel_height - 1) * k.dilation_height + 1 - x.shape[1] - k.pad_top
-        )
-        right = (out.width - 1) * k.stride_width + (k.kernel_width - 1) * k.dilation_width + 1 - x.shape[2] - k.pad_left
-        return k.pad_top, k.pad_left, max(0, bottom), max(0, right)
-
-    def _mac(self, k: KernelRecord, xs: list[Array], out: Any, hwio: Array, groups: int) -> Array:
-        z = self.zeros(k)
-        terms = [
-            self.ops.convolve(
-                xs[0],
-                z[0],
-                hwio,
-                self.constant(k.bias_offset, "<i4", out.channels),
-                strides=(k.stride_height, k.stride_width),
-                padding=self._padding(k, xs[0], out),
-                dilations=(k.dilation_height, k.dilation_width),
-                groups=groups,
-            )
-        ]
-        if len(xs) > 1:
-            terms.append(self.ops.center(xs[1], z[1]))
-        elif k.requantise_terms == 2:
-            terms.append(np.where(terms[0] < 0, terms[0], 0))
-        return self.ops.requantize(terms, self.rq(k, out), 8 * out.element_bytes)
-
-    def convolution(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        shape = (out.channels, k.kernel_height, k.kernel_width, xs[0].shape[3] // k.groups)
-        return self._mac(k, xs, out, self.constant(k.weight_offset, "i1", *shape).transpose(1, 2, 3, 0), k.groups)
-
-    def depthwise(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        weights = self.constant(k.weight_offset, "i1", k.kernel_height, k.kernel_width, out.channels)
-        return self._mac(k, xs, out, weights[:, :, None, :], out.channels)
-
-    def elementwise_add(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        terms = [self.ops.center(x, z) for x, z in zip(xs, self.zeros(k), strict=True)]
-        return self.ops.requantize(terms, self.rq(k, out), 8 * out.element_bytes)
-
-    def elementwise_multiply(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        a, b = (self.ops.center(x, z) for x, z in zip(xs, self.zeros(k), strict=True))
-        return self.ops.requantize([a * b], self.rq(k, out), 8 * out.element_bytes)
-
-    def rescale(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        a = self.ops.center(xs[0], self.zeros(k)[0])
-        terms = [a, np.where(a < 0, a, 0)][: k.requantise_terms]
-        return self.ops.requantize(terms, self.rq(k, out), 8 * out.element_bytes)
-
-    def pool_max(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        return self.ops.window_max(
-            xs[0],
-            window=(k.kernel_height, k.kernel_width),
-            strides=(k.stride_height, k.stride_width),
-            padding=self._padding(k, xs[0], out),
-        )[:, : out.height, : out.width]
-
-    def pool_sum(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        window = {
-            "window": (k.kernel_height, k.kernel_width),
-            "strides": (k.stride_height, k.stride_width),
-            "padding": self._padding(k, xs[0], out),
-        }
-        total = self.ops.window_sum(xs[0], self.zeros(k)[0], **window)
-        covered = self.ops.window_sum(np.ones_like(xs[0][:1, :, :, :1]), 0, **window)[0, :, :, 0]
-        counts = self.constant(k.count_offset, "<u4", k.requantise_channels)
-        choice = np.searchsorted(counts, covered)
-        assert (counts[choice] == covered).all()
-        return self.ops.requantize_by_position(total, choice, self.rq(k, out), 8 * out.element_bytes)
-
-    def _axes(self, k: KernelRecord) -> list[int]:
-        return [
-            i + 1 for i, bit in enumerate((AxisMask.HEIGHT, AxisMask.WIDTH, AxisMask.CHANNELS)) if k.axis_mask & bit
-        ]
-
-    def reduce_max(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        return self.ops.reduce_max(xs[0], self._axes(k))
-
-    def reduce_sum_reciprocal(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        v = self.ops.reduce_sum(xs[0], self.zeros(k)[0], self._axes(k))
-        table = self.constant(k.table_offset, "<u2", 1 << k.table_bits)
-        return self.ops.reciprocal(v, table, self.rq(k, out, table=False), 8 * out.element_bytes)
-
-    def concatenate(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        return np.concatenate(xs, axis=k.axis + 1)
-
-    def slice(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        sizes = (out.height, out.width, out.channels)
-        starts = (k.start_height, k.start_width, k.start_channel)
-        return self.ops.slice(xs[0], starts, (k.step_height, k.step_width, k.step_channel), sizes)
-
-    def pad(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        y = np.full((xs[0].shape[0], out.height, out.width, out.channels), k.output_zero, xs[0].dtype)
-        _, h, w, c = xs[0].shape
-        y[
-            :,
-            k.start_height : k.start_height + h,
-            k.start_width : k.start_width + w,
-            k.start_channel : k.start_channel + c,
-        ] = xs[0]
-        return y
-
-    def transpose(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        return xs[0].transpose(0, *(((k.permutation >> s) & 255) + 1 for s in (0, 8, 16)))
-
-    def reshape(self, k: KernelRecord, xs: list[Array], out: Any) -> Array:
-        return xs[0].reshape(xs[0].shape[0], out.height, out.width, out.channels)
 
 
 # --- the pipeline, one row at a time ---------------------------------------------------------------------------------
@@ -496,6 +320,3 @@ def row_window(program: Program, k: KernelRecord, operand: int, y: int) -> tuple
             return 0, h - 1
         case _:
             return (0, 0) if h == 1 else (y, y)
-
-
-__all__ = ["Interpreter", "RowSimulator", "freeze", "layer_run", "random_codes", "random_network", "resnet"]

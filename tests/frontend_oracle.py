@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from headrace.layers import definition_of
 from headrace.numerics.reference import ReferenceOps
+from interpreters import float_values
 from parsing import parse_onnx
 
 REFERENCE = ReferenceOps()
@@ -143,16 +143,8 @@ def to_hn(array, layer):
 
 def run_network(network, feeds):
     """Outputs in source layout by source name, from source inputs by source name."""
-    values, ops = {}, NumpyOps()
-    for layer in network:
-        if layer.kind == "input_layer":
-            values[layer.name] = to_hn(feeds[layer.attributes["source_name"]], layer)
-            continue
-        definition = definition_of(layer.kind)
-        inputs = [values[n] for n in layer.inputs]
-        values[layer.name] = definition.forward_float(ops, definition.read(layer), network.params_of(layer), inputs)
-        batch = inputs[0].shape[0]
-        assert values[layer.name].shape == (batch, *layer.output_shape[1:]), layer
+    given = {x.name: to_hn(feeds[x.attributes["source_name"]], x) for x in network.input_layers}
+    values = float_values(network, given, NumpyOps())
     outputs = {}
     for layer in network.output_layers:
         a = layer.attributes

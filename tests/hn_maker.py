@@ -7,8 +7,9 @@ import numpy as np
 
 from frontend_oracle import NumpyOps
 from headrace.hn import Layer, Network
-from headrace.layers import definition_of, infer_shape
+from headrace.layers import infer_shape
 from headrace.layers.base import check_network
+from interpreters import float_values
 
 RNG = np.random.default_rng(11)
 
@@ -46,14 +47,6 @@ class Maker:
 
 
 def run(network, x):
-    values = {}
-    for layer in network:
-        if layer.kind == "input_layer":
-            values[layer.name] = x
-            continue
-        definition = definition_of(layer.kind)
-        inputs = [values[n] for n in layer.inputs]
-        values[layer.name] = definition.forward_float(
-            NumpyOps(), definition.read(layer), network.params_of(layer), inputs
-        )
+    """The outputs for one input, in float64."""
+    values = float_values(network, {network.input_layers[0].name: x}, NumpyOps())
     return [values[layer.name] for layer in network.of_kind("output_layer")]

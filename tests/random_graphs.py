@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random small networks with every layer kind, and the oracle that runs a quantised one on numpy integers."""
+"""Random small networks with every layer kind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Layer, Network
-from headrace.layers import definition_of, infer_shape, quantized_view
+from headrace.layers import infer_shape
 from headrace.layers.resize import COORDINATES, ROUNDINGS
-from headrace.numerics.reference import ReferenceOps
 from headrace.passes import fresh_name
 
 Array = np.ndarray[Any, Any]
@@ -307,22 +306,6 @@ def random_frames(network: Network, count: int, seed: int) -> dict[str, Array]:
         layer.name: rng.normal(0.2, 1.0, (count, *layer.output_shape[1:])).astype(np.float32)
         for layer in network.input_layers
     }
-
-
-def reference_run(network: Network, codes: dict[str, Array]) -> dict[str, Array]:
-    """Every layer's codes by the numpy reference; ``codes`` are the quantised inputs."""
-    ops = ReferenceOps()
-    values: dict[str, Array] = {}
-    for layer in network:
-        if layer.kind == "input_layer":
-            values[layer.name] = codes[layer.name]
-            continue
-        definition = definition_of(layer.kind)
-        inputs = [values[name] for name in layer.inputs]
-        values[layer.name] = definition.forward_integer(
-            ops, quantized_view(network, layer), definition.read(layer), inputs
-        )
-    return values
 
 
 VIEWS = ("slice", "transpose", "concat_inputs", "flat", "pad")

@@ -14,7 +14,8 @@ from headrace.hn import Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import quantize_input
 from headrace.targets import load_target
-from random_graphs import random_frames, reference_run
+from interpreters import integer_values
+from random_graphs import random_frames
 
 
 def assert_same_bytes(quantized: Network) -> None:
@@ -22,7 +23,7 @@ def assert_same_bytes(quantized: Network) -> None:
     native = pytest.importorskip("headrace.runtime._native")
     frames = random_frames(quantized, 5, 9)
     codes = {name: quantize_input(x, output_quantization(quantized[name])) for name, x in frames.items()}
-    want = reference_run(quantized, codes)
+    want = integer_values(quantized, codes)
     names = [layer.name for layer in quantized if layer.kind not in ("input_layer", "output_layer")]
     emulated = Executor(quantized, "quantized").run(codes, names, batch_size=2)
     hef = compile_network(quantized, load_target("hailo8"), CompileOptions()).hef

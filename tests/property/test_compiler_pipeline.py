@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from compiler_support import Interpreter, RowSimulator, freeze, layer_run, random_codes, random_network, row_window
+from compiler_support import RowSimulator, freeze, random_codes, random_network, row_window
 from context_networks import context_program
 from headrace.compiler import CompileOptions, compile_network
 from headrace.errors import CapacityError
 from headrace.hef.microcode import Program, decode
 from headrace.targets import load_target
 from headrace.timing import flow_of, row_windows
+from interpreters import layer_codes, program_codes
 from random_graphs import GraphBuilder
 
 TARGETS = [load_target("hailo8"), load_target("hailo8l")]
@@ -29,7 +30,7 @@ def test_programs_mean_what_the_layers_mean(seed: int, layers: int) -> None:
     network = random_network(seed, layers)
     program = decode(compile_network(network, TARGETS[seed % 2]).microcode)
     frames = random_codes(network, 2, seed)
-    want, got = layer_run(network, frames), Interpreter(program).run(frames)
+    want, got = layer_codes(network, frames), program_codes(program, frames)
     for layer in network:
         if layer.kind != "output_layer":
             np.testing.assert_array_equal(got[layer.name], want[layer.name], err_msg=f"{layer.name}, seed {seed}")
@@ -154,7 +155,7 @@ def test_contexts_keep_codes_and_time(seed: int, layers: int, controllers: int, 
     for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
         assert stage["busy_cycles"] == pytest.approx(layer["cycles"], rel=0.1)
     frames = random_codes(network, 2, seed)
-    want, got = layer_run(network, frames), loaded.infer_all(frames)
+    want, got = layer_codes(network, frames), loaded.infer_all(frames)
     for name, value in got.items():
         if name in want:
             np.testing.assert_array_equal(np.asarray(value).reshape(want[name].shape), want[name], err_msg=name)
@@ -172,7 +173,7 @@ def test_device_agrees_with_the_closed_form(seed: int, layers: int) -> None:
     # The closed form knows nothing of rows that meet on the link: some cycles for networks of a few hundred.
     assert timing["latency_ms"] == pytest.approx(result.report["latency_ms"], rel=0.05, abs=2e-4)
     frames = random_codes(network, 2, seed)
-    want, got = layer_run(network, frames), loaded.infer_all(frames)
+    want, got = layer_codes(network, frames), loaded.infer_all(frames)
     for name, value in got.items():
         if name in want:
             np.testing.assert_array_equal(np.asarray(value).reshape(want[name].shape), want[name], err_msg=name)

@@ -14,7 +14,8 @@ from headrace.layers import check_network, output_quantization
 from headrace.numerics.quantization import quantize_input
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.targets import load_target
-from random_graphs import RARE_STEPS, STEPS, random_frames, random_network, reference_run
+from interpreters import integer_values
+from random_graphs import RARE_STEPS, STEPS, random_frames, random_network
 
 native = pytest.importorskip("headrace.runtime._native")
 COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -26,7 +27,7 @@ def compare(seed: int, layers: int, steps: tuple[str, ...]) -> None:
     quantized = optimize(network, random_frames(network, 8, seed), OptimizeOptions(min_snr=0)).network
     frames = random_frames(network, 5, seed + 1)
     codes = {name: quantize_input(x, output_quantization(quantized[name])) for name, x in frames.items()}
-    want = reference_run(quantized, codes)
+    want = integer_values(quantized, codes)
     names = [layer.name for layer in quantized if layer.kind not in ("input_layer", "output_layer")]
     emulated = Executor(quantized, "quantized").run(codes, names, batch_size=2, dequantize=False)
     hef = compile_network(quantized, load_target("hailo8"), CompileOptions()).hef

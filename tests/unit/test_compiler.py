@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compiler_support import Interpreter, RowSimulator, freeze, layer_run, random_codes, resnet, softmax_tail
+from compiler_support import RowSimulator, freeze, random_codes, resnet, softmax_tail
 from headrace.compiler import CompileOptions, compile_network
 from headrace.compiler.lower import lowered_kinds
 from headrace.compiler.verify import verify
@@ -35,6 +35,7 @@ from headrace.targets import load_target
 from headrace.timing import Family, Flow, Plane, RowRule, Work, flow_of
 from headrace.timing.work import known_kinds
 from hef_validator import validate
+from interpreters import layer_codes, program_codes
 from random_graphs import GraphBuilder
 
 HAILO8, HAILO8L = load_target("hailo8"), load_target("hailo8l")
@@ -62,7 +63,7 @@ def test_resnet20_end_to_end_on_the_interpreter(target: object) -> None:
     result = compile_network(network, target)  # type: ignore[arg-type]
     program = decode(result.microcode)
     frames = random_codes(network)
-    want, got = layer_run(network, frames), Interpreter(program).run(frames)
+    want, got = layer_codes(network, frames), program_codes(program, frames)
     names = [x.name for x in network if x.kind not in ("input_layer", "output_layer")]
     assert [program.name_of(k) for k in program.kernels] == names
     for name in names:
@@ -145,7 +146,7 @@ def test_several_outputs_on_one_tensor_get_copies() -> None:
     program = decode(compile_network(network, HAILO8).microcode)
     names = [program.name_of(t) for t in program.tensors if t.role == TensorRole.OUTPUT]
     assert names == ["net/conv1", "net/output_layer2", "net/output_layer3"]
-    got = Interpreter(program).run(random_codes(network))
+    got = program_codes(program, random_codes(network))
     np.testing.assert_array_equal(got["net/output_layer3"], got["net/conv1"])
 
 
@@ -174,7 +175,7 @@ def test_average_with_padding_counted() -> None:
     kernel = program.kernels[0]
     assert kernel.requantise_channels == 3  # 4, 6 and 9 positions covered, one frozen multiplier
     np.testing.assert_array_equal(
-        Interpreter(program).run(frames)["net/avgpool1"], layer_run(network, frames)["net/avgpool1"]
+        program_codes(program, frames)["net/avgpool1"], layer_codes(network, frames)["net/avgpool1"]
     )
 
 
@@ -186,8 +187,8 @@ def test_vectors_move_along_channels() -> None:
     b.output(softmax_tail(b, b.add("concat", [z, x], {"axis": 0})))
     network = freeze(b.net)
     frames = random_codes(network)
-    want = layer_run(network, frames)
-    got = Interpreter(decode(compile_network(network, HAILO8).microcode)).run(frames)
+    want = layer_codes(network, frames)
+    got = program_codes(decode(compile_network(network, HAILO8).microcode), frames)
     for name in got:
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
 

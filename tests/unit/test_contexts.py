@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler_support import Interpreter, RowSimulator, freeze, layer_run, random_codes, resnet
+from compiler_support import RowSimulator, freeze, random_codes, resnet
 from context_networks import context_program, convolution, large_residual
 from headrace.compiler import CompileOptions, CompileResult, compile_network
 from headrace.errors import UsageError
@@ -20,6 +20,7 @@ from headrace.hn import Network
 from headrace.mapping import Allocation, Shortage, allocate, cut_into_contexts, limits_of, segment
 from headrace.targets import Target, load_target
 from headrace.timing import flow_of
+from interpreters import layer_codes, program_codes
 from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
@@ -29,7 +30,7 @@ SMALL = replace(HAILO8L, name="small", clusters=1)
 def check_codes(network: Network, result: CompileResult, count: int = 2) -> None:
     """The program's codes, by the interpreter of its records, are those of the layers."""
     frames = random_codes(network, count)
-    want, got = layer_run(network, frames), Interpreter(decode(result.microcode)).run(frames)
+    want, got = layer_codes(network, frames), program_codes(decode(result.microcode), frames)
     for layer in network:
         if layer.kind != "output_layer":
             np.testing.assert_array_equal(got[layer.name], want[layer.name], err_msg=layer.name)
@@ -80,7 +81,7 @@ def test_the_device_runs_what_the_layers_mean() -> None:
     check_codes(network, result)
     check_time(result)
     frames = random_codes(network, 2)
-    want, got = layer_run(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
+    want, got = layer_codes(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
     for name, value in got.items():
         np.testing.assert_array_equal(np.asarray(value).reshape(want[name].shape), want[name], err_msg=name)
 
@@ -198,7 +199,7 @@ def test_a_layer_larger_than_a_context_is_split_exactly(residual: bool) -> None:
     check_codes(network, result)
     check_time(result)
     frames = random_codes(network, 2)
-    want, got = layer_run(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
+    want, got = layer_codes(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
     np.testing.assert_array_equal(np.asarray(got["net/fc1"]).reshape(2, -1), want["net/fc1"].reshape(2, -1))
 
 
@@ -227,7 +228,7 @@ def test_a_grouped_layer_larger_than_a_context_is_split_by_groups(kind: str) -> 
     check_codes(network, result)
     check_time(result)
     frames = random_codes(network, 2)
-    want, got = layer_run(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
+    want, got = layer_codes(network, frames), native.Device(None, threads=1).load(result.hef).infer_all(frames)
     np.testing.assert_array_equal(np.asarray(got[name]).reshape(want[name].shape), want[name])
 
 

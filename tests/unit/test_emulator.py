@@ -21,7 +21,8 @@ from headrace.hn import Network
 from headrace.layers import output_quantization
 from headrace.numerics.quantization import dequantize, quantize_input
 from headrace.optimize import OptimizeOptions, optimize
-from random_graphs import GraphBuilder, random_frames, random_network, reference_run
+from interpreters import integer_values
+from random_graphs import GraphBuilder, random_frames, random_network
 
 
 def quantized(seed: int = 3, layers: int = 7) -> tuple[Network, Network]:
@@ -37,7 +38,7 @@ def all_names(network: Network) -> list[str]:
 def test_quantized_layers_equal_the_reference_for_every_batch_size(batch: int) -> None:
     network, q = quantized()
     frames = random_frames(network, 33, 9)
-    want = reference_run(q, {k: quantize_input(v, output_quantization(q[k])) for k, v in frames.items()})
+    want = integer_values(q, {k: quantize_input(v, output_quantization(q[k])) for k, v in frames.items()})
     got = Executor(q, "quantized").run(frames, all_names(q), batch_size=batch)
     for name, value in want.items():
         np.testing.assert_array_equal(got[name], value, err_msg=name)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compiler_support import freeze, layer_run, random_codes, random_network, resnet
+from compiler_support import freeze, random_codes, random_network, resnet
 from headrace.compiler import CompileOptions, compile_network
 from headrace.hef.container import read_hef
 from headrace.hef.disassembler import disassemble
@@ -19,6 +19,7 @@ from headrace.hn import Network
 from headrace.runtime import HEF, FormatType, VDevice, run, simulate
 from headrace.targets import load_target
 from hef_validator import validate
+from interpreters import layer_codes
 
 NETWORKS = {"resnet": lambda: resnet(1, 8, 16), **{f"random{i}": lambda i=i: random_network(i) for i in range(6)}}
 
@@ -44,7 +45,7 @@ def test_run_time_gives_the_reference_codes(name: str) -> None:
     pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
     network, data = compiled(name)
     codes = random_codes(network, 3)
-    want = layer_run(network, codes)
+    want = layer_codes(network, codes)
     got = run(data, codes, output_type=FormatType.AUTO)
     assert got
     for stream, value in got.items():
@@ -57,7 +58,7 @@ def test_threads_share_a_compiled_network() -> None:
     pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
     network, data = compiled("resnet")
     codes = {batch: random_codes(network, batch, batch) for batch in (1, 2, 5, 7)}
-    want = {batch: layer_run(network, c) for batch, c in codes.items()}
+    want = {batch: layer_codes(network, c) for batch, c in codes.items()}
     wrong: list[str] = []
     with VDevice(threads=2) as device:
         models = [device.create_infer_model(data).configure() for _ in range(2)]

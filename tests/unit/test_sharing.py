@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compiler_support import Interpreter, freeze, layer_run, random_codes, random_network
+from compiler_support import freeze, random_codes, random_network
 from context_networks import convolution
 from headrace.compiler import CompileOptions, CompileResult, compile_network
 from headrace.errors import InternalError
@@ -20,6 +20,7 @@ from headrace.mapping.sharing import share
 from headrace.targets import load_target
 from headrace.timing import Family, Plane, RowKind, RowRule, Work, flow_of
 from headrace.timing.turns import order_of
+from interpreters import layer_codes, program_codes
 from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
@@ -69,7 +70,7 @@ def test_a_network_with_too_many_stages_stays_in_one_context(seed: int) -> None:
     owners = [row.get("shares_controller_of") for row in result.schedule["layers"]]
     assert owners == [None if r == i else result.schedule["layers"][r]["name"] for i, r in enumerate(roots)]
     frames = random_codes(network, 2)
-    want, got = layer_run(network, frames), Interpreter(program).run(frames)
+    want, got = layer_codes(network, frames), program_codes(program, frames)
     for layer in network:
         if layer.kind != "output_layer":
             np.testing.assert_array_equal(got[layer.name], want[layer.name], err_msg=layer.name)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler_support import freeze, layer_run, random_codes
+from compiler_support import freeze, random_codes
 from headrace.compiler import CompileOptions, compile_network
 from headrace.compiler.graph import lower_network
 from headrace.compiler.join import narrow_joins
@@ -17,6 +17,7 @@ from headrace.errors import CapacityError, UsageError
 from headrace.hef.microcode import Opcode
 from headrace.hn import Network
 from headrace.targets import load_target
+from interpreters import layer_codes
 from random_graphs import GraphBuilder, weighted
 
 HAILO8, HAILO8L = load_target("hailo8"), load_target("hailo8l")
@@ -67,7 +68,7 @@ def check(net: Network, target: Any = HAILO8, options: CompileOptions | None = N
     loaded = native.Device(None, threads=1).load(result.hef)
     assert loaded.timing()["cycles_per_frame"] == pytest.approx(result.report["cycles_per_frame"], rel=0.05)
     frames = random_codes(net, 2, 1)
-    want, got = layer_run(net, frames), loaded.infer_all(frames)
+    want, got = layer_codes(net, frames), loaded.infer_all(frames)
     for layer in net:
         if layer.kind not in ("input_layer", "output_layer"):
             found = np.asarray(got[layer.name]).reshape(want[layer.name].shape)
