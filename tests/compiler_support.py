@@ -112,26 +112,27 @@ def random_network(seed: int, layers: int = 6) -> Network:
     return freeze(builder.net, seed)
 
 
+def convolution(b: GraphBuilder, x: str, cout: int, k: int, stride: int = 1, add: str | None = None) -> str:
+    """A convolution of the same size that ends in a ReLU, with the sum of ``add`` where one is given; no parameters."""
+    attributes: dict[str, Any] = {
+        "kernel_shape": [k, k, b.shape(x)[3], cout],
+        "strides": [stride, stride],
+        "padding": [k // 2] * 4,
+        "activation": "relu",
+        "elementwise_add": add is not None,
+    }
+    return b.add("conv", [x] if add is None else [x, add], attributes)
+
+
 def resnet(blocks: int = 3, width: int = 16, size: int = 32, classes: int = 10) -> Network:
     """A CIFAR ResNet (blocks 3: ResNet-20) with fused residuals and random integers."""
     b = GraphBuilder(0, "resnet")
-
-    def conv(x: str, cout: int, k: int, stride: int, add: str | None = None) -> str:
-        attributes: dict[str, Any] = {
-            "kernel_shape": [k, k, b.shape(x)[3], cout],
-            "strides": [stride, stride],
-            "padding": [k // 2] * 4,
-            "activation": "relu",
-            "elementwise_add": add is not None,
-        }
-        return b.add("conv", [x] if add is None else [x, add], attributes)
-
-    x = conv(b.add("normalization", [b.input((size, size, 3))], {}), width, 3, 1)
+    x = convolution(b, b.add("normalization", [b.input((size, size, 3))], {}), width, 3, 1)
     for stage in range(3):
         for block in range(blocks):
             stride = 2 if stage and not block else 1
-            skip = x if stride == 1 else conv(x, width << stage, 1, 2)
-            x = conv(conv(x, width << stage, 3, stride), width << stage, 3, 1, skip)
+            skip = x if stride == 1 else convolution(b, x, width << stage, 1, 2)
+            x = convolution(b, convolution(b, x, width << stage, 3, stride), width << stage, 3, 1, skip)
     x = b.add("reshape", [b.add("global_avgpool", [x], {})], {"shape": [width * 4]})
     b.output(softmax_tail(b, b.add("dense", [x], {"kernel_shape": [width * 4, classes]})))
     return freeze(b.net)

@@ -4,23 +4,11 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
 
-from compiler_support import freeze
+from compiler_support import convolution, freeze
 from headrace.hef.microcode import NONE, ContextRecord, Program, TensorRole
 from headrace.hn import Network
 from random_graphs import GraphBuilder
-
-
-def convolution(b: GraphBuilder, x: str, cout: int, k: int, stride: int = 1, add: str | None = None) -> str:
-    attributes: dict[str, Any] = {
-        "kernel_shape": [k, k, b.shape(x)[3], cout],
-        "strides": [stride, stride],
-        "padding": [k // 2] * 4,
-        "activation": "relu",
-        "elementwise_add": add is not None,
-    }
-    return b.add("conv", [x] if add is None else [x, add], attributes)
 
 
 def large_residual(size: int = 112) -> Network:

@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small HN networks layer by layer, and their float results in numpy."""
+"""Small HN networks whose layers a test names, and their float results in numpy."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from frontend_oracle import NumpyOps
-from headrace.hn import Layer, Network
-from headrace.layers import infer_shape
 from headrace.layers.base import check_network
 from interpreters import float_values
+from random_graphs import GraphBuilder
 
 RNG = np.random.default_rng(11)
 
 
 class Maker:
     def __init__(self, shape=(6, 5, 4)):
-        self.network = Network("n")
+        self.builder = GraphBuilder(0, "n")
+        self.network = self.builder.net
         self.add("input_layer", "x", [], {"shape": [-1, *shape]})
 
     def add(self, kind, name, inputs, attributes=None, **params):
-        layer = Layer(f"n/{name}", kind, [f"n/{i}" for i in inputs], dict(attributes or {}), original_names=[name])
-        layer.output_shape = infer_shape(self.network, layer)
-        self.network.add(layer, params)
+        self.builder.add(kind, [f"n/{i}" for i in inputs], dict(attributes or {}), params, f"n/{name}", name)
         return self
 
     def conv(self, name, source, cin, cout, k=3, **attributes):

@@ -43,12 +43,19 @@ class GraphBuilder:
         return self.net[name].output_shape
 
     def add(
-        self, kind: str, inputs: list[str], attributes: dict[str, Any], params: dict[str, Array] | None = None
+        self,
+        kind: str,
+        inputs: list[str],
+        attributes: dict[str, Any],
+        params: dict[str, Array] | None = None,
+        name: str = "",
+        original: str = "",
     ) -> str:
-        layer = Layer(fresh_name(self.net, kind), kind, inputs, attributes)
+        """A layer of this kind; its name is the next free one, its original name made of that, where none is given."""
+        layer = Layer(name or fresh_name(self.net, kind), kind, inputs, attributes)
         self.net.add(layer, params)
         layer.output_shape = infer_shape(self.net, layer)
-        layer.original_names = [f"source_{layer.short_name}"]
+        layer.original_names = [original or f"source_{layer.short_name}"]
         return layer.name
 
     def activation(self) -> dict[str, Any]:

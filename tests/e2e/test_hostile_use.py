@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from small_onnx import small_model, write_small
+import command_line
+from small_onnx import small_model
 
 pytest.importorskip("headrace.runtime._native")
 
@@ -30,8 +31,7 @@ def headrace(*args: object, cwd: Path, limit: int | None = None) -> subprocess.C
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    command = [sys.executable, "-m", "headrace", *map(str, args)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, preexec_fn=shrink, timeout=300, check=False)
+    return command_line.headrace(*args, cwd=cwd, preexec_fn=shrink)
 
 
 def expect_error(done: subprocess.CompletedProcess[str], codes: tuple[int, ...], needle: str = "") -> None:
@@ -44,16 +44,7 @@ def expect_error(done: subprocess.CompletedProcess[str], codes: tuple[int, ...],
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the small model, its data and the archives of every state."""
-    folder = tmp_path_factory.mktemp("small")
-    write_small(folder)
-    for command in (
-        ["parse", "small.onnx", "--har-path", "small.har"],
-        ["optimize", "small.har", "--calib-set-path", "calibration.npy", "--output-har-path", "q.har"],
-        ["compile", "q.har", "--output-har-path", "c.har", "-o", "small.hef"],
-    ):
-        done = headrace(*command, cwd=folder)
-        assert done.returncode == 0, done.stderr
-    return folder
+    return command_line.write_archives(tmp_path_factory.mktemp("small"))
 
 
 STAGES: dict[str, tuple[list[str], list[str]]] = {

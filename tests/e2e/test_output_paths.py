@@ -12,26 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from small_onnx import write_small
+from command_line import headrace, write_archives
 
 pytest.importorskip("headrace.runtime._native")
 
 
-def headrace(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headrace", *map(str, args)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("outputs")
-    write_small(folder)
-    for command in (
-        ["parse", "small.onnx", "--har-path", "so.har"],
-        ["optimize", "so.har", "--calib-set-path", "calibration.npy", "--output-har-path", "q.har"],
-        ["compile", "q.har", "--output-har-path", "c.har", "-o", "c.hef"],
-    ):
-        assert headrace(*command, cwd=folder).returncode == 0
+    folder = write_archives(tmp_path_factory.mktemp("outputs"))
     (folder / "net.alls").write_text("performance_param(fps=3)\n")
     (folder / "link.har").symlink_to("q.har")
     os.link(folder / "small.onnx", folder / "hard.har")
@@ -41,19 +29,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-OPTIMIZE = ["optimize", "so.har", "--calib-set-path", "calibration.npy"]
+OPTIMIZE = ["optimize", "small.har", "--calib-set-path", "calibration.npy"]
 COMPILE = ["compile", "q.har", "--output-har-path", "new.har"]
 REFUSED: list[tuple[list[str], str]] = [
     (["parse", "small.onnx", "-o", "small.onnx"], "E-OUTPUT-INPUT"),
     (["parse", "small.onnx", "-o", "hard.har"], "E-OUTPUT-INPUT"),
     (["parse", "small.onnx", "-o", "x.onnx"], "E-OUTPUT-SUFFIX"),
     (["parse", "small.onnx", "-o", "x.har", "--parsing-report-path", "x.har"], "E-OUTPUT-TWICE"),
-    ([*OPTIMIZE, "-o", "so.har"], "E-OUTPUT-INPUT"),
+    ([*OPTIMIZE, "-o", "small.har"], "E-OUTPUT-INPUT"),
     ([*OPTIMIZE, "-o", "calibration.npy"], "E-OUTPUT-INPUT"),
-    ([*OPTIMIZE, "-o", "c.hef"], "E-OUTPUT-SUFFIX"),
+    ([*OPTIMIZE, "-o", "small.hef"], "E-OUTPUT-SUFFIX"),
     ([*OPTIMIZE, "-o", "nowhere/x.har"], "E-FILE-WRITE"),
     (["compile", "q.har", "-o", "q.har"], "E-OUTPUT-INPUT"),
-    (["compile", "so.har", "--calib-set-path", "calibration.npy", "-o", "small_compiled.har"], "E-OUTPUT-SUFFIX"),
+    (["compile", "small.har", "--calib-set-path", "calibration.npy", "-o", "small_compiled.har"], "E-OUTPUT-SUFFIX"),
     (["compile", "link.har", "--output-har-path", "q.har", "-o", "x.hef"], "E-OUTPUT-INPUT"),
     ([*COMPILE, "-o", "notes.hef"], "E-OUTPUT-EXISTS"),
     ([*COMPILE, "-o", "folder.hef"], "E-OUTPUT-FOLDER"),
@@ -62,8 +50,8 @@ REFUSED: list[tuple[list[str], str]] = [
     ([*COMPILE, "--model-script", "net.alls", "--auto-model-script", "net.alls"], "E-OUTPUT-INPUT"),
     ([*COMPILE, "--auto-model-script", "notes.alls"], "E-OUTPUT-EXISTS"),
     (["build", "small.onnx", "--calib-set", "calibration.npy", "-o", "notes.hef"], "E-OUTPUT-EXISTS"),
-    (["profile", "so.har", "-o", "so.har"], "E-OUTPUT-INPUT"),
-    (["profile", "so.har", "-o", "calibration.npy"], "E-OUTPUT-SUFFIX"),
+    (["profile", "small.har", "-o", "small.har"], "E-OUTPUT-INPUT"),
+    (["profile", "small.har", "-o", "calibration.npy"], "E-OUTPUT-SUFFIX"),
 ]
 
 
@@ -93,7 +81,7 @@ def test_refused_before_the_work(
 
 def test_default_names_are_judged_too(made: Path, tmp_path: Path) -> None:
     """`optimize small_optimized.har` would replace its own input."""
-    (tmp_path / "small_optimized.har").write_bytes((made / "so.har").read_bytes())
+    (tmp_path / "small_optimized.har").write_bytes((made / "small.har").read_bytes())
     done = headrace("optimize", "small_optimized.har", "--calib-set-path", made / "calibration.npy", cwd=tmp_path)
     assert done.returncode == 2 and "E-OUTPUT-INPUT" in done.stderr, done.stderr
     assert "--output-har-path small_optimized_new.har" in done.stderr
@@ -112,17 +100,17 @@ def test_older_results_links_and_devices(made: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         (tmp_path / "deep" / "real.hef").chmod(0o604)
     assert (tmp_path / "x.hef").is_symlink()
-    assert (tmp_path / "x.hef").read_bytes() == (made / "c.hef").read_bytes()
+    assert (tmp_path / "x.hef").read_bytes() == (made / "small.hef").read_bytes()
     assert stat.S_IMODE((tmp_path / "deep" / "real.hef").stat().st_mode) == 0o604
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     shell = (
         f"mkfifo p; cat p > got.hef & {sys.executable} -m headrace compile {made}/q.har --output-har-path z.har -o p"
     )
     subprocess.run(["sh", "-c", f"{shell}; wait"], cwd=tmp_path, timeout=120, check=True, capture_output=True)
-    assert (tmp_path / "got.hef").read_bytes() == (made / "c.hef").read_bytes()
+    assert (tmp_path / "got.hef").read_bytes() == (made / "small.hef").read_bytes()
     (tmp_path / "mine.hef").write_text("mine")
     assert headrace(*command, "mine.hef", "--force", cwd=tmp_path).returncode == 0
-    assert (tmp_path / "mine.hef").read_bytes() == (made / "c.hef").read_bytes()
+    assert (tmp_path / "mine.hef").read_bytes() == (made / "small.hef").read_bytes()
 
 
 def test_extracted_members_that_were_edited_stay(made: Path, tmp_path: Path) -> None:
@@ -138,7 +126,7 @@ def test_extracted_members_that_were_edited_stay(made: Path, tmp_path: Path) -> 
 
 
 def test_run_replaces_its_own_outputs_only(made: Path, tmp_path: Path) -> None:
-    command = ["run", made / "c.hef", "--input-files", made / "calibration.npy", "--output-dir", "out"]
+    command = ["run", made / "small.hef", "--input-files", made / "calibration.npy", "--output-dir", "out"]
     for _ in range(2):
         assert headrace(*command, cwd=tmp_path).returncode == 0
     (result,) = (tmp_path / "out").iterdir()
@@ -152,7 +140,7 @@ def test_a_library_call_replaces_only_a_har(made: Path, tmp_path: Path) -> None:
     from headrace.errors import UsageError
     from headrace.runner import ClientRunner
 
-    runner = ClientRunner(har=made / "so.har")
+    runner = ClientRunner(har=made / "small.har")
     (tmp_path / "model.onnx").write_bytes((made / "small.onnx").read_bytes())
     with pytest.raises(UsageError, match="force=True"):
         runner.save_har(tmp_path / "model.onnx")

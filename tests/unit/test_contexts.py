@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler_support import RowSimulator, freeze, random_codes, resnet
-from context_networks import context_program, convolution, large_residual
+from compiler_support import RowSimulator, convolution, freeze, random_codes, resnet
+from context_networks import context_program, large_residual
 from headrace.compiler import CompileOptions, CompileResult, compile_network
 from headrace.errors import UsageError
 from headrace.hef.container import read_hef

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from compiler_support import freeze, resnet
-from context_networks import convolution
+from compiler_support import convolution, freeze, resnet
 from headrace.compiler import CompileOptions, compile_network
 from headrace.errors import CapacityError
 from headrace.hn import Network

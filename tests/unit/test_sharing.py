@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from compiler_support import freeze, random_codes, random_network
-from context_networks import convolution
+from compiler_support import convolution, freeze, random_codes, random_network
 from headrace.compiler import CompileOptions, CompileResult, compile_network
 from headrace.errors import InternalError
 from headrace.hef.microcode import Program, decode
