@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 from headrace.frontends.fold import EVALUATORS
+from headrace.frontends.formats import READERS, UNREAD
 from headrace.frontends.tflite import operators as converters
 from headrace.frontends.tflite.build import CONVERTERS
 from headrace.frontends.to_hn import HANDLERS
+from headrace.script.vocabulary import ACTS, METHODS, RULES, Rule
+from headrace.targets import list_targets
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "guide"
@@ -41,3 +44,40 @@ def test_tflite_operators() -> None:
     assert converters  # importing the package registers them
     table = part(GUIDE / "parsing-tflite.md", "## Operators", "## What is refused")
     assert sorted(names(first_cells(table))) == sorted(CONVERTERS)
+
+
+def row(stage: str) -> tuple[str, str]:
+    """(what works, what does not yet) of the README's table."""
+    for line in (ROOT / "README.md").read_text().splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
+        if len(cells) == 5 and cells[1] == stage:
+            return cells[2], cells[3]
+    raise AssertionError(stage)
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([a-z0-9_]+)`", text)
+
+
+def test_readme_formats() -> None:
+    works, missing = row("parse")
+    assert all(reader.title.split()[1] in works for reader in READERS)
+    assert all(unread.title.split()[1] in missing for unread in UNREAD)
+
+
+def _acts(rule: Rule) -> bool:
+    return ACTS in (rule.fate, rule.off, *(fate for values in (rule.keys or {}).values() for fate in values.values()))
+
+
+def test_readme_script_commands() -> None:
+    acting = {name.split("(")[0] for name, rule in (RULES | METHODS).items() if _acts(rule)}
+    assert sorted(quoted(row("model script")[0])) == sorted(acting)
+
+
+def test_readme_targets_and_kernel_sets() -> None:
+    assert sorted(quoted(row("compile")[0])) == sorted(list_targets())
+    sources = "\n".join(path.read_text() for path in sorted((ROOT / "native" / "src").rglob("*.cpp")))
+    sets = set(re.findall(r'KernelSet\s+k\w+\s*=\s*\{\s*"(\w+)"', sources))
+    assert set(quoted(row("run")[0])) == sets
+    stated = re.search(r"\*\*Kernel sets\*\* (.*?) are chosen", (ROOT / "docs" / "runtime-c-api.md").read_text())
+    assert stated and set(quoted(stated[1])) == sets

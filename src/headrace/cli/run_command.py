@@ -25,7 +25,7 @@ FORMATS = ("auto", "uint8", "uint16", "float32")
 
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say how this computer runs the device; results never depend on them."""
-    threads = click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Host threads; 0: all cores.")
+    threads = click.option("--threads", type=click.IntRange(0, 256), default=0, help="Host threads; 0: all cores.")
     kernels = click.option("--kernels", metavar="NAME", help="Kernel set to force, for example generic or avx2.")
     return threads(kernels(function))
 

@@ -29,7 +29,7 @@ class _Unread(NamedTuple):
 
 
 _CONVERT = "convert it with tf.lite.TFLiteConverter"
-_UNREAD = (
+UNREAD = (
     _Unread("a TensorFlow graph", (".pb", ".pbtxt"), _CONVERT),
     _Unread("a TensorFlow checkpoint", (".ckpt", ".meta", ".index"), _CONVERT),
     _Unread("a Keras model", (".h5", ".keras"), _CONVERT),
@@ -56,7 +56,7 @@ def is_model(place: str | os.PathLike[str]) -> bool:
         source = Source(path, None, b"")
     if any(reader.sniff(source) for reader in READERS):
         return True
-    suffixes = [suffix for known in (*READERS, *_UNREAD) for suffix in known.suffixes]
+    suffixes = [suffix for known in (*READERS, *UNREAD) for suffix in known.suffixes]
     return source.suffix in suffixes
 
 
@@ -77,7 +77,7 @@ def reader_of(source: Source, framework: Framework | None = None) -> Reader:
             raise _other(source, found.title, framework, f"{_METHODS[found.framework]}(...)", "headrace parse FILE")
         return found
     where = source.where("model")
-    unread = next((entry for entry in _UNREAD if source.suffix in entry.suffixes), None)
+    unread = next((entry for entry in UNREAD if source.suffix in entry.suffixes), None)
     saved = any(name in source.members for name in _SAVED_MODEL)
     if saved or unread is not None:
         title, lever = ("a SavedModel", _CONVERT) if unread is None else (unread.title, unread.lever)

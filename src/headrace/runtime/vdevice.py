@@ -26,7 +26,7 @@ from headrace.typeguards import is_integer
 if TYPE_CHECKING:
     from headrace.runtime import _native
 
-MAX_THREADS = 1024
+MAX_THREADS = 256  # what the native library takes
 
 
 @dataclass

@@ -37,7 +37,7 @@ _NOT_DESCRIBED: dict[str, str] = {
 
 # Accepted range of each whole number. Upper bounds keep every sum and product of the allocator and the event simulation
 # far inside 64 bits; they are no statement about real devices.
-_RANGES: dict[str, tuple[int, int]] = {
+RANGES: dict[str, tuple[int, int]] = {
     "clusters": (1, 64),
     "controllers_per_cluster": (1, 1024),
     "subclusters_per_cluster": (1, 4096),
@@ -277,8 +277,8 @@ def _problems(data: Mapping[str, Any], where: str) -> Iterator[Diagnostic]:
 
 
 def _value_problems(key: str, value: Any, where: str) -> Iterator[Diagnostic]:
-    if key in _RANGES:
-        low, high = _RANGES[key]
+    if key in RANGES:
+        low, high = RANGES[key]
         if type(value) is not int or not low <= value <= high:  # a bool is no number here
             yield _bad(where, f"{key} is out of range", _shown(value), f"a whole number, {low} … {high}")
     elif key in _SHARES:

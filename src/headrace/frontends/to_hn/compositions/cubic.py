@@ -19,7 +19,7 @@ from headrace.frontends.to_hn.compositions.padding import continued
 from headrace.frontends.to_hn.compositions.parts import pick
 from headrace.hn import Array
 
-_MAX_FACTOR = 16
+MAX_FACTOR = 16
 _MAX_OUTPUTS = 1 << 16
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
 _LEVERS = ("export with mode 'linear' or 'nearest'", "end the network before it and resize on the host")
@@ -28,10 +28,10 @@ _LEVERS = ("export with mode 'linear' or 'nearest'", "end the network before it 
 def _factor(value: float) -> tuple[int, int]:
     """(growth, shrinkage) of an axis, one of them 1."""
     for number, pair in ((value, (round(value), 1)), (1.0 / value, (1, round(1.0 / value)))):
-        if 1 <= round(number) <= _MAX_FACTOR and math.isclose(number, round(number), rel_tol=1e-6):
+        if 1 <= round(number) <= MAX_FACTOR and math.isclose(number, round(number), rel_tol=1e-6):
             return pair
     raise Unsupported(
-        f"cubic Resize by {value:g}", f"a whole factor, or one over one, up to {_MAX_FACTOR}: only these have weights "
+        f"cubic Resize by {value:g}", f"a whole factor, or one over one, up to {MAX_FACTOR}: only these have weights "
         "that repeat", _LEVERS,
     )  # fmt: skip
 
