@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from headrace.hef.microcode import NONE, AxisMask, KernelRecord, Opcode, Program, TensorRole
-from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of, store_requantization
+from headrace.hn import Layer, Network, store_requantization
+from headrace.layers import AveragePool, ScaleRule
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
 from headrace.numerics.tables import reciprocal_table
@@ -28,8 +28,7 @@ def freeze(network: Network, seed: int = 0) -> Network:
     rng = np.random.default_rng(seed)
     everywhere = TensorQuantization(0.125, int(rng.integers(0, 256)))
     for layer in network:
-        definition = definition_of(layer.kind)
-        passes = definition.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) or layer.kind == "input_layer"
+        passes = layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) or layer.kind == "input_layer"
         rq = None if passes else _integers(network, layer, rng, everywhere)
         store_requantization(network, layer, everywhere, rq)
     network.net_params["stage"] = "quantized"
@@ -47,10 +46,8 @@ def _integers(network: Network, layer: Layer, rng: Any, q: TensorQuantization) -
         network.params[f"{layer.name}/kernel_q"] = rng.integers(-127, 128, shape).astype(np.int8)
         network.params[f"{layer.name}/bias_q"] = rng.integers(-2000, 2000, channels).astype(np.int32)
         magnitude = 8000
-    elif layer.kind in ("avgpool", "global_avgpool"):
-        divisors = definition_of(layer.kind).divisors(  # type: ignore[attr-defined]
-            definition_of(layer.kind).read(layer), network[layer.inputs[0]].output_shape
-        )
+    elif isinstance(layer.operation, AveragePool):
+        divisors = layer.operation.divisors(network[layer.inputs[0]].output_shape)
         counts = np.unique(divisors).astype(np.uint32)
         network.params[f"{layer.name}/counts"] = counts
         multipliers = np.round(2.0**20 / counts).astype(np.int32)[None]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from frontend_oracle import NumpyOps
-from headrace.layers.base import check_network
+from headrace.hn import check_network
 from interpreters import float_values
 from random_graphs import GraphBuilder
 

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from headrace.hef.microcode import Program, TensorRole
-from headrace.hn import Network
-from headrace.layers import definition_of, quantized_view
+from headrace.hn import Network, quantized_view
 from headrace.numerics.array import Array
 from headrace.numerics.reference import ReferenceOps
 from native.programs import interpret
@@ -28,9 +27,8 @@ def float_values(network: Network, inputs: dict[str, Array], ops: Any) -> dict[s
     for layer in network:
         if layer.name in values:
             continue
-        definition = definition_of(layer.kind)
         operands = [values[name] for name in layer.inputs]
-        values[layer.name] = definition.forward_float(ops, definition.read(layer), network.params_of(layer), operands)
+        values[layer.name] = layer.operation.forward_float(ops, network.params_of(layer), operands)
         assert values[layer.name].shape == (operands[0].shape[0], *layer.output_shape[1:]), layer
     return values
 
@@ -42,10 +40,9 @@ def integer_values(network: Network, codes: dict[str, Array]) -> dict[str, Array
     for layer in network:
         if layer.name in values:
             continue
-        definition = definition_of(layer.kind)
         operands = [values[name] for name in layer.inputs]
         view = quantized_view(network, layer)
-        values[layer.name] = definition.forward_integer(ops, view, definition.read(layer), operands)
+        values[layer.name] = layer.operation.forward_integer(ops, view, operands)
     return values
 
 

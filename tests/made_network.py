@@ -8,10 +8,11 @@ import fnmatch
 import re
 from pathlib import Path
 
-from headrace.hn import Layer, Network
+from headrace.hn import Network
 from headrace.script import Script
 from headrace.script.naming import Finder
 from headrace.script.vocabulary import METHODS, RULES, Rule
+from layer_maker import make_layer
 
 CHANNELS = 3
 
@@ -51,7 +52,7 @@ def network_for(script: Script, name: str = "made") -> Network:
         kind = next((k for k in ("input_layer", "output_layer") if short.startswith(k)), "conv")
         kind = "input_layer" if word in inputs else kind
         if full not in network.layers:
-            network.layers[full] = Layer(full, kind, [], {}, (-1, 8, 8, CHANNELS), [])
+            network.layers[full] = make_layer(full, kind, [], {}, (-1, 8, 8, CHANNELS), [])
     return network
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from headrace.hn import Layer, Network
-from headrace.layers import infer_shape
+from headrace.hn import Layer, Network, infer_shape
+from headrace.layers import read_operation
 from headrace.layers.resize import COORDINATES, ROUNDINGS
 from headrace.passes import fresh_name
+from layer_maker import global_window
 
 Array = np.ndarray[Any, Any]
 ACTIVATIONS = (
@@ -52,7 +53,10 @@ class GraphBuilder:
         original: str = "",
     ) -> str:
         """A layer of this kind; its name is the next free one, its original name made of that, where none is given."""
-        layer = Layer(name or fresh_name(self.net, kind), kind, inputs, attributes)
+        if inputs:
+            kind, attributes = global_window(kind, attributes, self.shape(inputs[0]))
+        operation = read_operation(kind, attributes, self.net.name)
+        layer = Layer(name or fresh_name(self.net, operation), operation, inputs)
         self.net.add(layer, params)
         layer.output_shape = infer_shape(self.net, layer)
         layer.original_names = [original or f"source_{layer.short_name}"]

@@ -10,8 +10,7 @@ import pytest
 
 from headrace.compiler import CompileOptions, compile_network
 from headrace.emulator import Executor
-from headrace.hn import Network
-from headrace.layers import output_quantization
+from headrace.hn import Network, output_quantization
 from headrace.numerics.quantization import quantize_input
 from headrace.targets import load_target
 from interpreters import integer_values

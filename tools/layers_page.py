@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from headrace.layers import all_definitions
+from headrace.layers import all_operations
 from headrace.layers.activation import FUNCTIONS, OUTPUT_OFFSET, OUTPUT_SCALE
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "layers.md"
@@ -28,12 +28,12 @@ def page() -> str:
         "| kind | name | meaning | scale of the output | on the device |",
         "|---|---|---|---|---|",
     ]
-    for d in all_definitions():
+    for d in all_operations():
         device = "yes" if d.has_integer_form else "decomposed"
         lines.append(f"| `{d.kind}` | `{d.prefix}1` | {d.description} | {d.scale_rule.value} | {device} |")
     lines += ["", "## Attributes", ""]
-    for d in all_definitions():
-        rows = fields(d.attributes)
+    for d in all_operations():
+        rows = fields(d)
         if rows:
             lines.append(f"- `{d.kind}`: " + "; ".join(f"`{f.name}` ({f.type}, default {_default(f)})" for f in rows))
     lines += ["", "## Activations", ""]

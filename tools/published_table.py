@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from headrace.hn import Layer, Network
-from headrace.layers import infer_shape
+from headrace.hn import Layer, Network, infer_shape
+from headrace.layers import InputLayer, read_operation
 from headrace.mapping import Allocation, ContextPlan, Partition, allocate_one_context, cut_into_contexts, limits_of
 from headrace.passes import fresh_name
 from headrace.passes.base import run_passes
@@ -38,14 +38,15 @@ class Builder:
     def __init__(self, name: str, size: int = 224) -> None:
         self.net = Network(name)
         shape = (-1, size, size, 3)
-        self.net.add(Layer(f"{name}/input_layer1", "input_layer", [], {"shape": list(shape)}, shape), {})
+        self.net.add(Layer(f"{name}/input_layer1", InputLayer(shape=shape), [], shape), {})
         self.last = f"{name}/input_layer1"
 
     def channels(self, name: str) -> int:
         return self.net[name].output_shape[-1]
 
     def add(self, kind: str, inputs: list[str], attributes: dict[str, Any]) -> str:
-        layer = Layer(fresh_name(self.net, kind), kind, inputs, attributes)
+        operation = read_operation(kind, attributes, self.net.name)
+        layer = Layer(fresh_name(self.net, operation), operation, inputs)
         self.net.add(layer, {})
         layer.output_shape = infer_shape(self.net, layer)
         return layer.name
@@ -76,7 +77,7 @@ class Builder:
 
     def head(self, x: str, classes: int = 1000) -> Network:
         """The end of a classifier; without classes there is no fully connected layer."""
-        x = self.add("global_avgpool", [x], {})
+        x = self.add("avgpool", [x], {"kernel_shape": list(self.net[x].output_shape[1:3])})
         x = self.add("reshape", [x], {"shape": [self.channels(x)]})
         if classes:
             x = self.add("dense", [x], {"kernel_shape": [self.channels(x), classes]})

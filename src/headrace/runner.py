@@ -432,12 +432,9 @@ class ClientRunner:
         """
         outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
         if source_layout:
-            from headrace.layers import definition_of
-
             layers = self._network("native").output_layers
-            views = [definition_of(layer.kind).read(layer) for layer in layers]
-            arranged = zip(outputs, outputs.values(), views, layers, strict=True)
-            outputs = {name: view.to_source(value, layer.output_shape) for name, value, view, layer in arranged}
+            arranged = zip(outputs, outputs.values(), layers, strict=True)
+            outputs = {name: layer.boundary.to_source(value, layer.output_shape) for name, value, layer in arranged}
         values = list(outputs.values())
         return values[0] if len(values) == 1 else values
 
@@ -550,7 +547,7 @@ class ClientRunner:
         Raises:
             InputFileError: the file is missing, corrupt, for an unknown target, or a layer in it breaks its own rules.
         """
-        from headrace.layers import check_archive
+        from headrace.hn.parameters import check_archive
 
         loaded = archive.load(har)
         check_archive(loaded)

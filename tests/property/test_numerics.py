@@ -219,7 +219,7 @@ def _every_table() -> list[str]:
 def test_tables_match_float_meaning(name: str) -> None:
     import math
 
-    from headrace.layers.activation import ActivationAttributes
+    from headrace.layers.activation import Activated
 
     plain = {
         "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
@@ -249,7 +249,7 @@ def test_tables_match_float_meaning(name: str) -> None:
     }[name]
     index, output = from_range(-8, 8, 16), from_range(-1.2, 9.0)
     index = TensorQuantization(float(np.float32(16 / 1023)), 512)
-    table = tables.build_table(ActivationAttributes(activation=name).decimal, index, 10, output)
+    table = tables.build_table(Activated(activation=name).decimal, index, 10, output)
     for i in range(1024):
         real = plain(index.scale * (i - 512)) / output.scale + output.zero_point
         if math.isinf(real):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace.compiler import CompileOptions, compile_network
 from headrace.emulator import Executor
-from headrace.layers import check_network, output_quantization
+from headrace.hn import check_network, output_quantization
 from headrace.numerics.quantization import quantize_input
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.targets import load_target

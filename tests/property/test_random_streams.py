@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from headrace import runtime
 from headrace.cli.app import run
 from headrace.compiler.graph import output_tensors
+from headrace.hn import check_network
 from headrace.hn.archive import Archive, State
-from headrace.layers import check_network
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.runner import ClientRunner, InferenceContext
 from random_graphs import random_frames, random_streams

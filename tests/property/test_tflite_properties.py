@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 pytest.importorskip("flatbuffers")
 
 from headrace.errors import HeadraceError
-from headrace.layers.base import check_network
+from headrace.hn import check_network
 from parsing import parse_tflite
 from small_tflite import SmallModel
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from headrace.emulator import Executor
-from headrace.hn import Network
-from headrace.layers import check_network
+from headrace.hn import Network, check_network
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.algorithms import channel_copies
 from headrace.optimize.algorithms.channel_copies import Plan, apply, plans, sites
@@ -17,6 +16,7 @@ from headrace.optimize.measure.sensitivity import sensitivities
 from headrace.optimize.scales.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.statistics.collect import Statistics, collect
 from headrace.optimize.trial import Judge
+from layer_maker import set_attributes
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest
 
@@ -67,14 +67,14 @@ def test_other_readers_refuse_copies(reader: str) -> None:
         end = weighted(b, b.add("maxpool", [x], {"kernel_shape": [2, 2], "strides": [2, 2]}), 4, 1)
     elif reader == "grouped":
         end = weighted(b, x, 8, 3)
-        b.net[end].attributes |= {"groups": 2, "kernel_shape": [3, 3, 4, 8]}
+        set_attributes(b.net, end, groups=2, kernel_shape=[3, 3, 4, 8])
         b.net.params[f"{end}/kernel"] = b.net.params[f"{end}/kernel"][:, :, :4]
     elif reader == "table":
         end = weighted(b, x, 4, 1)
     elif reader == "residual":
         end = weighted(b, weighted(b, x, 4, 1), 8, 1)
         b.net[end].inputs.append(x)
-        b.net[end].attributes["elementwise_add"] = True
+        set_attributes(b.net, end, elementwise_add=True)
     b.output(end)
     check_network(b.net)
     assert "net/conv1" not in [site.root for site in sites(b.net)]

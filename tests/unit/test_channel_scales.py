@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from headrace.emulator import Executor
-from headrace.hn import Array, Layer, Network
-from headrace.layers import check_network, definition_of
+from headrace.hn import Array, Network, check_network
+from headrace.layers import Activation
 from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
@@ -23,6 +23,7 @@ from headrace.optimize.measure.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.scales.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.statistics.collect import collect
 from headrace.optimize.trial import Judge
+from layer_maker import make_layer, set_attributes
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest
 
@@ -110,7 +111,7 @@ def test_a_reader_that_cannot_take_gains_off_refuses_them(reader: str) -> None:
     elif reader == "residual":
         x = weighted(b, weighted(b, x, 4, 1), 8, 1)
         b.net[x].inputs.append(source.name)
-        b.net[x].attributes["elementwise_add"] = True
+        set_attributes(b.net, x, elementwise_add=True)
     elif reader == "uneven places":  # channels become rows, whose weights do not differ
         x = b.add("transpose", [x], {"permutation": [2, 1, 0]})
     b.output(x if reader == "output" else weighted(b, x, 4, 1))
@@ -154,11 +155,11 @@ def _tail(net: Network, start: str) -> Network:
     """The network behind one tensor."""
     tail = Network(net.name)
     shape = net[start].output_shape
-    tail.add(Layer(start, "input_layer", [], {"shape": list(shape)}, shape))
+    tail.add(make_layer(start, "input_layer", [], {"shape": list(shape)}, shape))
     reached = {start}
     for layer in net:
         if layer.inputs and all(name in reached for name in layer.inputs):
-            tail.add(Layer(layer.name, layer.kind, layer.inputs, layer.attributes, layer.output_shape))
+            tail.add(make_layer(layer.name, layer.kind, layer.inputs, layer.attributes, layer.output_shape))
             tail.params.update({f"{layer.name}/{k}": v for k, v in net.params_of(layer).items()})
             reached.add(layer.name)
     return tail
@@ -201,9 +202,7 @@ def test_tables_of_all_gains_are_as_fine_as_one_of_their_own(activation: str) ->
         assert np.abs(np.diff(table.astype(int)))[inner[1:] & inner[:-1]].max(initial=0) <= 1
         at = np.arange(1 << index.bits)
         x = torch.from_numpy(index.scale * (at - index.zero_point))[None].to(torch.float32)
-        b = GraphBuilder(0)
-        attributes = definition_of("activation").read(b.net[b.add("activation", [b.input((x.shape[1],))],
-                                                                 {"activation": activation})])  # fmt: skip
+        attributes = Activation(activation)
         from headrace.emulator.float_ops import TorchFloatOps
 
         real = gain * attributes.evaluate(TorchFloatOps(), x, {}).numpy()[0].astype(np.float64)

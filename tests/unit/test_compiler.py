@@ -29,7 +29,7 @@ from headrace.errors import (
 from headrace.hef.container import read_hef
 from headrace.hef.microcode import Opcode, TensorRole, decode
 from headrace.hn import Network
-from headrace.layers import all_definitions
+from headrace.layers import all_operations
 from headrace.mapping.place import cluster_totals, place
 from headrace.targets import load_target
 from headrace.timing import Family, Flow, Plane, RowRule, Work, flow_of
@@ -52,9 +52,9 @@ def small(outputs: int = 1) -> Network:
 
 def test_every_integer_kind_has_a_kernel_and_a_cost() -> None:
     streams = {"input_layer", "output_layer"}
-    integer = {d.kind for d in all_definitions() if d.has_integer_form} - streams
+    integer = {d.kind for d in all_operations() if d.has_integer_form} - streams
     assert set(lowered_kinds()) == integer
-    assert set(known_kinds()) == {d.kind for d in all_definitions()} - streams
+    assert set(known_kinds()) == {d.kind for d in all_operations()} - streams
 
 
 @pytest.mark.parametrize("target", [HAILO8, HAILO8L], ids=lambda t: t.name)

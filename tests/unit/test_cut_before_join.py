@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from frontend_oracle import session
 from headrace.emulator.executor import Executor
-from headrace.hn import Layer, Network
-from headrace.layers import check_network
+from headrace.hn import Layer, Network, check_network
 from headrace.passes import run_passes
 from headrace.passes.cut_before_join import CutBeforeJoin
 from headrace.runner import ClientRunner, InferenceContext

@@ -16,6 +16,7 @@ from headrace.data.calibration import load_calibration
 from headrace.data.notes import Notes
 from headrace.errors import DataError
 from headrace.hn import Network
+from layer_maker import set_attributes
 from random_graphs import GraphBuilder
 
 torch: Any = pytest.importorskip("torch")
@@ -29,7 +30,7 @@ def network(*shapes: tuple[int, ...]) -> Network:
     b = GraphBuilder(1)
     for i, shape in enumerate(shapes or ((6, 8, 3),)):
         x = b.input(shape)
-        b.net[x].attributes["source_name"] = f"data{i or ''}"
+        set_attributes(b.net, x, source_name=f"data{i or ''}")
         b.output(b.add("activation", [x], {"activation": "relu"}))
     return b.net
 

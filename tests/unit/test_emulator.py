@@ -17,8 +17,7 @@ import torch
 
 from headrace.emulator import Executor, exact, integer_ops
 from headrace.errors import DataError, InputFileError, InternalError, UsageError
-from headrace.hn import Network
-from headrace.layers import output_quantization
+from headrace.hn import Network, output_quantization
 from headrace.numerics.quantization import dequantize, quantize_input
 from headrace.optimize import OptimizeOptions, optimize
 from interpreters import integer_values

@@ -16,7 +16,7 @@ from onnx import helper  # noqa: E402
 from frontend_oracle import compare, model, to_hn  # noqa: E402
 from headrace.compiler import CompileOptions, compile_network  # noqa: E402
 from headrace.emulator import Executor  # noqa: E402
-from headrace.layers import output_quantization  # noqa: E402
+from headrace.hn import output_quantization  # noqa: E402
 from headrace.numerics.quantization import quantize_input  # noqa: E402
 from headrace.optimize import OptimizeOptions, optimize  # noqa: E402
 from headrace.targets import load_target  # noqa: E402

@@ -71,7 +71,7 @@ def test_end_and_start_nodes():
         "c",
     ]
     network = small(start_node_names=["second"], input_shapes={"r": [1, 4, 6, 6]}).network
-    assert [x.kind for x in network] == ["input_layer", "conv", "global_avgpool", "output_layer"]
+    assert [x.kind for x in network] == ["input_layer", "conv", "avgpool", "output_layer"]
     network = small(start_node_names=["second"], end_node_names=["d"], input_shapes=[1, 4, 6, 6]).network
     assert network.input_layers[0].output_shape == (-1, 6, 6, 4)
 

@@ -18,15 +18,16 @@ import numpy as np
 import pytest
 
 from headrace.errors import InputFileError, UsageError
-from headrace.hn import Layer, Network, archive, arrays, json_format
+from headrace.hn import Network, archive, arrays, check_network, json_format
 from headrace.hn.files import read_bytes, write_atomic
+from layer_maker import make_layer
 
 
 def small() -> Network:
     net = Network("net")
-    net.add(Layer("net/input_layer1", "input_layer", [], {"shape": [-1, 4, 4, 3]}, (-1, 4, 4, 3), ["x"]))
+    net.add(make_layer("net/input_layer1", "input_layer", [], {"shape": [-1, 4, 4, 3]}, (-1, 4, 4, 3), ["x"]))
     net.add(
-        Layer(
+        make_layer(
             "net/conv1",
             "conv",
             ["net/input_layer1"],
@@ -36,7 +37,7 @@ def small() -> Network:
         ),
         {"kernel": np.arange(6, dtype=np.float32).reshape(1, 1, 3, 2), "bias": np.zeros(2, np.float32)},
     )
-    net.add(Layer("net/output_layer1", "output_layer", ["net/conv1"], {}, (-1, 4, 4, 2)))
+    net.add(make_layer("net/output_layer1", "output_layer", ["net/conv1"], {}, (-1, 4, 4, 2)))
     return net
 
 
@@ -75,9 +76,12 @@ def test_nothing_of_this_machine_is_inside(tmp_path: Path) -> None:
 
 def test_unknown_kinds_are_kept() -> None:
     net = small()
-    net["net/conv1"].kind = "kind_of_2031"
-    again = json_format.loads(json_format.dumps(net), "x")
+    text = json_format.dumps(net).replace(b'"conv"', b'"kind_of_2031"').replace(b'"kernel_shape"', b'"sides"')
+    again = json_format.loads(text, "x")
     assert again["net/conv1"].kind == "kind_of_2031"
+    assert json_format.dumps(again) == text
+    with pytest.raises(InputFileError, match="kind_of_2031"):
+        check_network(again)
 
 
 def test_unknown_name_says_the_nearest() -> None:

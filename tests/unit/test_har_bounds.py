@@ -20,16 +20,19 @@ import numpy as np
 import pytest
 
 from headrace.errors import HeadraceError, InputFileError
-from headrace.hn import Layer, Network, archive, arrays, strict_json, unpack
-from headrace.layers import check_archive
+from headrace.hn import Network, archive, arrays, strict_json, unpack
+from headrace.hn.parameters import check_archive
+from layer_maker import make_layer, set_attributes
 
 
 def network() -> Network:
     net = Network("net")
-    net.add(Layer("net/input_layer1", "input_layer", [], {"shape": [-1, 4, 4, 3]}, (-1, 4, 4, 3), ["x"]))
+    net.add(make_layer("net/input_layer1", "input_layer", [], {"shape": [-1, 4, 4, 3]}, (-1, 4, 4, 3), ["x"]))
     params = {"kernel": np.ones((1, 1, 3, 2), np.float32), "bias": np.zeros(2, np.float32)}
-    net.add(Layer("net/conv1", "conv", ["net/input_layer1"], {"kernel_shape": [1, 1, 3, 2]}, (-1, 4, 4, 2)), params)
-    net.add(Layer("net/output_layer1", "output_layer", ["net/conv1"], {}, (-1, 4, 4, 2)))
+    net.add(
+        make_layer("net/conv1", "conv", ["net/input_layer1"], {"kernel_shape": [1, 1, 3, 2]}, (-1, 4, 4, 2)), params
+    )
+    net.add(make_layer("net/output_layer1", "output_layer", ["net/conv1"], {}, (-1, 4, 4, 2)))
     return net
 
 
@@ -128,9 +131,9 @@ def test_arrays_unpack_to_what_the_file_may(tmp_path: Path) -> None:
 
 def test_what_is_written_can_be_read_again_however_well_it_compresses() -> None:
     net = network()
-    net["net/input_layer1"].attributes["shape"] = [-1, 1, 1, 6000]
+    set_attributes(net, "net/input_layer1", shape=[-1, 1, 1, 6000])
     net["net/input_layer1"].output_shape = (-1, 1, 1, 6000)
-    net["net/conv1"].attributes["kernel_shape"] = [1, 1, 6000, 4000]
+    set_attributes(net, "net/conv1", kernel_shape=[1, 1, 6000, 4000])
     net["net/conv1"].output_shape = net["net/output_layer1"].output_shape = (-1, 1, 1, 4000)
     net.params = {"net/conv1/kernel": np.zeros((1, 1, 6000, 4000), np.float32)}
     data = archive.dump(archive.Archive("net", native=net))

@@ -8,23 +8,24 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import InputFileError
-from headrace.hn import Layer, Network
-from headrace.layers import LayerDefinition, all_definitions, check_network, definition_of
-from headrace.layers.base import read_attributes, write_attributes
-from headrace.layers.mac import ConvolutionAttributes
+from headrace.hn import Network, check_network
+from headrace.layers import Operation, all_operations, operation_type
+from headrace.layers.attributes import read_attributes, write_attributes
+from headrace.layers.mac import Convolution
+from layer_maker import make_layer
 
 
-@pytest.mark.parametrize("definition", all_definitions(), ids=lambda d: d.kind)
-def test_every_kind_is_complete(definition: type[LayerDefinition]) -> None:
+@pytest.mark.parametrize("definition", all_operations(), ids=lambda d: d.kind)
+def test_every_kind_is_complete(definition: type[Operation]) -> None:
     assert definition.description and definition.prefix and definition.kind
     for rule in ("output_shape", "forward_float"):
-        assert getattr(definition, rule).__func__ is not getattr(LayerDefinition, rule).__func__, rule
-    own = definition.forward_integer.__func__ is not LayerDefinition.forward_integer.__func__
+        assert getattr(definition, rule) is not getattr(Operation, rule), rule
+    own = definition.forward_integer is not Operation.forward_integer
     assert own == definition.has_integer_form, "an integer form, or a decomposition"
 
 
 def test_names_are_unique() -> None:
-    kinds = [d.kind for d in all_definitions()]
+    kinds = [d.kind for d in all_operations()]
     assert len(kinds) == len(set(kinds))
 
 
@@ -47,22 +48,22 @@ def test_names_are_unique() -> None:
 )
 def test_bad_attributes_are_explained(raw: dict, needle: str) -> None:
     with pytest.raises(InputFileError, match=needle):
-        read_attributes(ConvolutionAttributes, raw, "net/conv1")
+        read_attributes(Convolution, raw, "net/conv1")
 
 
 def test_attributes_round_trip_and_defaults_are_left_out() -> None:
-    a = ConvolutionAttributes(kernel_shape=(3, 3, 4, 8), padding=(1, 1, 1, 1), activation="relu")
+    a = Convolution(kernel_shape=(3, 3, 4, 8), padding=(1, 1, 1, 1), activation="relu")
     raw = write_attributes(a)
     assert raw == {"activation": "relu", "kernel_shape": [3, 3, 4, 8], "padding": [1, 1, 1, 1]}
-    assert read_attributes(ConvolutionAttributes, raw, "x") == a
+    assert read_attributes(Convolution, raw, "x") == a
 
 
 def test_all_wrong_shapes_are_reported_together() -> None:
     net = Network("n")
-    net.add(Layer("n/input_layer1", "input_layer", [], {"shape": [-1, 8, 8, 3]}, (-1, 8, 8, 3)))
-    net.add(Layer("n/conv1", "conv", ["n/input_layer1"], {"kernel_shape": [3, 3, 3, 4]}, (-1, 8, 8, 4)))
-    net.add(Layer("n/maxpool1", "maxpool", ["n/conv1"], {"kernel_shape": [9, 9]}, (-1, 1, 1, 4)))
-    net.add(Layer("n/dw1", "dw", ["n/conv1"], {"kernel_shape": [3, 3, 1, 3], "groups": 3}, (-1, 6, 6, 4)))
+    net.add(make_layer("n/input_layer1", "input_layer", [], {"shape": [-1, 8, 8, 3]}, (-1, 8, 8, 3)))
+    net.add(make_layer("n/conv1", "conv", ["n/input_layer1"], {"kernel_shape": [3, 3, 3, 4]}, (-1, 8, 8, 4)))
+    net.add(make_layer("n/maxpool1", "maxpool", ["n/conv1"], {"kernel_shape": [9, 9]}, (-1, 1, 1, 4)))
+    net.add(make_layer("n/dw1", "dw", ["n/conv1"], {"kernel_shape": [3, 3, 1, 3], "groups": 3}, (-1, 6, 6, 4)))
     with pytest.raises(InputFileError) as caught:
         check_network(net)
     places = [d.where for d in caught.value.diagnostics]
@@ -71,7 +72,7 @@ def test_all_wrong_shapes_are_reported_together() -> None:
 
 def test_unknown_kind_says_the_nearest() -> None:
     with pytest.raises(InputFileError, match="did you mean 'maxpool'"):
-        definition_of("max_pool")
+        operation_type("max_pool")
 
 
 def test_supported_layers_page_is_current() -> None:

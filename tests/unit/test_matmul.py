@@ -13,10 +13,12 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, i64, kinds, model, run_network  # noqa: E402
 from headrace.errors import InputFileError, UnsupportedModelError  # noqa: E402
-from headrace.hn import Layer  # noqa: E402
-from headrace.layers import infer_shape  # noqa: E402
+from headrace.hn import (
+    infer_shape,
+)
 from headrace.passes import run_passes  # noqa: E402
 from headrace.passes.preparation import PREPARATION  # noqa: E402
+from layer_maker import make_layer  # noqa: E402
 from parsing import parse_onnx  # noqa: E402
 from random_graphs import GraphBuilder  # noqa: E402
 
@@ -129,7 +131,7 @@ def test_shapes_that_do_not_fit():
     b = GraphBuilder(0)
     x = b.input((2, 3, 4))
     with pytest.raises(InputFileError, match="do not fit"):
-        infer_shape(b.net, Layer("net/m", "matmul", [x, x]))
+        infer_shape(b.net, make_layer("net/m", "matmul", [x, x]))
 
 
 def test_decomposition_means_the_same():

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from headrace.emulator import Executor
-from headrace.hn import Network
-from headrace.layers import output_quantization
+from headrace.hn import Network, output_quantization
 from headrace.optimize import OptimizeOptions, optimize
 from random_graphs import GraphBuilder, weighted
 from same_bytes import assert_same_bytes

@@ -8,8 +8,7 @@ import pytest
 
 from headrace.emulator import Executor
 from headrace.errors import AccuracyError
-from headrace.hn import Array, Layer, Network
-from headrace.layers import output_quantization
+from headrace.hn import Array, Network, output_quantization
 from headrace.numerics.quantization import dequantize
 from headrace.optimize import OptimizeOptions, OptimizeResult, optimize
 from headrace.optimize.algorithms import output_precision as precision
@@ -18,6 +17,7 @@ from headrace.optimize.measure.output_parts import CellMap, Part, cell_map, part
 from headrace.optimize.trial import Trial
 from headrace.passes import run_passes
 from headrace.passes.split_affine import SplitAffine
+from layer_maker import make_layer
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes
 
@@ -242,10 +242,10 @@ def read_inside() -> Network:
     kernel = np.random.default_rng(0).normal(0, 1, (1, 1, 8, 2)).astype(np.float32)
     attributes = {"kernel_shape": [1, 1, 8, 2]}
     net.add(
-        Layer("net/conv9", "conv", [joined], attributes, (-1, 8, 8, 2)),
+        make_layer("net/conv9", "conv", [joined], attributes, (-1, 8, 8, 2)),
         {"kernel": kernel, "bias": np.zeros(2, np.float32)},
     )
-    net.add(Layer("net/output_layer2", "output_layer", ["net/conv9"], {}, (-1, 8, 8, 2)))
+    net.add(make_layer("net/output_layer2", "output_layer", ["net/conv9"], {}, (-1, 8, 8, 2)))
     return net
 
 
@@ -365,8 +365,8 @@ def test_a_multiply_add_behind_a_join_moves_in_front_of_it_and_means_the_same() 
     inside = net.clone()  # a convolution behind it: the join stays
     scaled = next(x for x in inside.of_kind("batch_norm") if inside[x.inputs[0]].kind == "concat")
     kernel = {"kernel": np.ones((1, 1, 4, 1), np.float32), "bias": np.zeros(1, np.float32)}
-    inside.add(Layer("net/conv9", "conv", [scaled.name], {"kernel_shape": [1, 1, 4, 1]}, (-1, 8, 8, 1)), kernel)
-    inside.add(Layer("net/output_layer2", "output_layer", ["net/conv9"], {}, (-1, 8, 8, 1)))
+    inside.add(make_layer("net/conv9", "conv", [scaled.name], {"kernel_shape": [1, 1, 4, 1]}, (-1, 8, 8, 1)), kernel)
+    inside.add(make_layer("net/output_layer2", "output_layer", ["net/conv9"], {}, (-1, 8, 8, 1)))
     assert run_passes(inside, (SplitAffine(),)) == []
 
 

@@ -19,8 +19,7 @@ import torch
 
 from headrace.emulator import Executor
 from headrace.errors import AccuracyError, DataError, InputFileError, UsageError
-from headrace.hn import Network, json_format
-from headrace.layers import check_network, output_quantization, passed_quantization, quantized_view
+from headrace.hn import Network, check_network, json_format, output_quantization, passed_quantization, quantized_view
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize import OptimizeOptions, optimize, optimize_full_precision
 from headrace.optimize.freeze.context import clamp_codes

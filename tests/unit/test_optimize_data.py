@@ -18,6 +18,7 @@ from headrace.data.calibration import load_calibration
 from headrace.errors import DataError, HeadraceError, InputFileError
 from headrace.hn import Network
 from headrace.optimize import OptimizeOptions, optimize
+from layer_maker import set_attributes
 from random_graphs import GraphBuilder
 
 RNG = np.random.default_rng(0)
@@ -28,7 +29,7 @@ def network(*shapes: tuple[int, ...], source: str = "data") -> Network:
     b = GraphBuilder(1)
     for i, shape in enumerate(shapes or ((6, 8, 3),)):
         x = b.input(shape)
-        b.net[x].attributes["source_name"] = source if i == 0 else f"{source}{i}"
+        set_attributes(b.net, x, source_name=source if i == 0 else f"{source}{i}")
         b.output(b.add("activation", [x], {"activation": "relu"}))
     return b.net
 
@@ -75,11 +76,11 @@ def test_layouts(net: Network, caplog: pytest.LogCaptureFixture) -> None:
         np.testing.assert_array_equal(only(load_calibration(data, square)), data)
     assert "taken as NHWC" in caplog.text
     flat = network((24,))
-    flat["net/input_layer1"].attributes.update(source_shape=[-1, 1, 24], source_permutation=[0, 1])
+    set_attributes(flat, "net/input_layer1", source_shape=[-1, 1, 24], source_permutation=[0, 1])
     vectors = RNG.normal(0, 1, (3, 1, 24)).astype(np.float32)
     np.testing.assert_array_equal(only(load_calibration(vectors, flat)), vectors[:, 0])
     odd = network((6, 8, 1))
-    odd["net/input_layer1"].attributes.update(source_shape=[-1, 1, 1, 6, 8], source_permutation=[0, 3, 1, 2])
+    set_attributes(odd, "net/input_layer1", source_shape=[-1, 1, 1, 6, 8], source_permutation=[0, 3, 1, 2])
     source = RNG.normal(0, 1, (3, 1, 1, 6, 8)).astype(np.float32)
     np.testing.assert_array_equal(only(load_calibration(source, odd))[..., 0], source[:, 0, 0])
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import UsageError
-from headrace.hn import Network
-from headrace.layers import output_quantization
+from headrace.hn import Network, output_quantization
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.algorithms import output_precision as precision

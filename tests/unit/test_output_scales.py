@@ -13,8 +13,7 @@ import pytest
 from headrace.compiler import CompileOptions, compile_network
 from headrace.emulator.executor import Executor
 from headrace.errors import InputFileError
-from headrace.hn import Array, Network, json_format
-from headrace.layers import output_quantization
+from headrace.hn import Array, Network, json_format, output_quantization
 from headrace.numerics.quantization import TensorQuantization, dequantize, quantize_input
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.scales.parts import Unit, runs_of

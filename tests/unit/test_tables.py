@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.layers.activation import FUNCTIONS, ActivationAttributes
+from headrace.layers.activation import FUNCTIONS, Activated
 from headrace.numerics import tables
 from headrace.numerics.quantization import TensorQuantization, from_range
 from headrace.optimize.freeze.context import clamp_codes
@@ -64,7 +64,7 @@ def test_no_argument_needs_many_digits_or_steps(name: str, monkeypatch: pytest.M
         for size in SIZES:
             tables.cos(Decimal(size))  # π to so many digits is computed once
     for params in [{}, *PARAMS.get(name, [])]:
-        function = ActivationAttributes(activation=name, activation_params=params).decimal
+        function = Activated(activation=name, activation_params=params).decimal
         with localcontext(narrow):
             for size in SIZES:
                 for x in (Decimal(size), -Decimal(size)):
@@ -129,7 +129,7 @@ def test_choosing_tables_for_extreme_ranges(name: str) -> None:
 )
 def test_values_equal_float64_at_every_size(name: str, oracle: Any) -> None:
     """Outside oracle: numpy in float64, relative to the value itself, from denormals to where float64 ends."""
-    function = ActivationAttributes(activation=name).decimal
+    function = Activated(activation=name).decimal
     magnitudes = np.array(
         [5e-324, 1e-300, 1e-45, 1e-38, 1e-20, 1e-14, 1e-9, 1e-3, 0.7, 3.0, 11.0, 37.0, 600.0, 1e5, 1e15]
     )

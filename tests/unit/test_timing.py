@@ -11,11 +11,12 @@ import pytest
 
 from compiler_support import resnet
 from headrace.errors import InputFileError
-from headrace.hn import Layer, Network
+from headrace.hn import Network
 from headrace.mapping import Allocation, Shortage, allocate, estimate, limits_of, options_of
 from headrace.mapping.allocate import Limits, OptionTable, most_frugal
 from headrace.targets import load_target
 from headrace.timing import Family, Flow, Plane, RowKind, RowRule, Work, flow_of, row_window, row_windows
+from layer_maker import make_layer
 
 TARGET = load_target("hailo8")
 
@@ -244,6 +245,6 @@ def test_residual_adds_no_stage() -> None:
 
 def test_huge_shapes_are_refused() -> None:
     network = Network("n")
-    network.add(Layer("n/input_layer1", "input_layer", [], {"shape": [-1, 1 << 20, 4, 4]}, (-1, 1 << 20, 4, 4)))
+    network.add(make_layer("n/input_layer1", "input_layer", [], {"shape": [-1, 1 << 20, 4, 4]}, (-1, 1 << 20, 4, 4)))
     with pytest.raises(InputFileError, match="too large to schedule"):
         flow_of(network)

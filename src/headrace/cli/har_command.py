@@ -24,7 +24,7 @@ def har() -> None:
 def info(path: Path, as_json: bool) -> None:
     """Show name, state, target, digest, members and history."""
     from headrace.hn import archive
-    from headrace.layers import check_archive
+    from headrace.hn.parameters import check_archive
 
     parts = archive.open_members(path)
     opened = archive.from_members(parts, str(path))

@@ -158,7 +158,7 @@ def describe(
 
 def _stream(stream: Stream, direction: str) -> StreamDescription:
     vector = len(stream.layer.output_shape) == 2
-    names = stream.layer.original_names or [n for n in [stream.layer.attributes.get("source_name")] if n]
+    names = stream.layer.original_names or [n for n in [stream.layer.boundary.source_name] if n]
     return StreamDescription(
         name=stream.tensor,
         direction="input" if direction == "input" else "output",

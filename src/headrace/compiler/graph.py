@@ -18,8 +18,8 @@ from headrace.errors import (
 )
 from headrace.hef.description import MAX_STREAMS
 from headrace.hef.microcode import Opcode
-from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, check_network, definition_of, output_quantization, passed_quantization
+from headrace.hn import Layer, Network, check_network, output_quantization, passed_quantization
+from headrace.layers import OutputLayer, ScaleRule
 from headrace.numerics.quantization import TensorQuantization
 from headrace.timing import Family, Flow, Plane, RowRule, Work, work_of_layer
 from headrace.timing.work import is_quantized, plane_of
@@ -61,7 +61,7 @@ def lower_network(network: Network) -> Lowered:
     kernels: list[Kernel] = []
     works: list[Work] = []
     for layer in network:
-        if layer.kind in ("input_layer", "output_layer"):
+        if layer.operation.is_boundary:
             continue
         try:
             works.append(work_of_layer(network, layer))
@@ -103,7 +103,9 @@ def output_tensors(network: Network) -> list[tuple[Layer, str]]:
 
 
 def _check_stage(network: Network) -> None:
-    missing = [layer.name for layer in network if not is_quantized(layer) and layer.kind != "output_layer"]
+    missing = [
+        layer.name for layer in network if not is_quantized(layer) and not isinstance(layer.operation, OutputLayer)
+    ]
     if missing or not network.layers:
         raise UsageError(
             Diagnostic(
@@ -164,13 +166,12 @@ def _host_side(layer: Layer, source: Layer) -> TensorQuantization:
 def _changed_meanings(network: Network) -> Iterator[Diagnostic]:
     """Layers that pass codes between tensors of which they would mean other values: a damaged quantised network."""
     for layer in network:
-        definition = definition_of(layer.kind, layer.name)
-        passes = definition.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+        passes = layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
         if not passes or not is_quantized(layer):
             continue
         inputs = [output_quantization(network[name]) for name in layer.inputs]
         want = inputs[0] if len(set(inputs)) == 1 else None
-        if definition.copies_codes:
+        if layer.operation.copies_codes:
             want = passed_quantization(layer, network.input_shapes(layer), inputs)
         if want != output_quantization(layer):
             rule = "a layer that passes codes unchanged has inputs of another scale"

@@ -52,13 +52,13 @@ class InputSpec:
 
 def spec_of(layer: Layer) -> InputSpec:
     """The spec of an input layer."""
-    names = (layer.short_name, layer.attributes.get("source_name"), *layer.original_names)
+    names = (layer.short_name, layer.boundary.source_name, *layer.original_names)
     return InputSpec(
         layer.name,
         tuple(layer.output_shape[1:]),
         tuple(dict.fromkeys(str(n) for n in names if n)),
-        tuple(layer.attributes.get("source_shape") or ()),
-        tuple(layer.attributes.get("source_permutation") or ()),
+        layer.boundary.source_shape,
+        layer.boundary.source_permutation,
     )
 
 

@@ -19,9 +19,9 @@ from headrace.emulator.exact import exact_arithmetic, thread_count
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.integer_ops import TorchIntegerOps, from_codes, to_codes
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError, out_of_memory, unknown_name
-from headrace.hn import Array, Layer, Network
-from headrace.layers import check_network, definition_of, output_quantization, quantized_view
-from headrace.layers.activation import GAIN, ActivationAttributes, activate
+from headrace.hn import Array, Layer, Network, check_network, output_quantization, quantized_view
+from headrace.layers import InputLayer
+from headrace.layers.activation import GAIN, Activated, activate
 from headrace.numerics.quantization import dequantize as dequantize_codes
 from headrace.numerics.quantization import quantize_input
 
@@ -64,7 +64,7 @@ class Executor:
         self._forward: dict[str, Forward] = {}
         self._before: dict[str, tuple[Forward, After]] = {}
         for layer in network:
-            if layer.kind != "input_layer":
+            if not isinstance(layer.operation, InputLayer):
                 self._prepare(layer)
 
     @property
@@ -166,7 +166,7 @@ class Executor:
         last_use = {name: i for i, layer in enumerate(order) for name in layer.inputs}
         alive: dict[str, torch.Tensor] = {}
         for i, layer in enumerate(order):
-            if layer.kind == "input_layer":
+            if isinstance(layer.operation, InputLayer):
                 alive[layer.name] = self._import(layer, data[layer.name])
                 if observer is not None:
                     observer(layer, None, alive[layer.name])
@@ -235,20 +235,19 @@ class Executor:
 
     def _prepare(self, layer: Layer) -> None:
         """Bind a layer's rule, attributes and parameters into one function of its inputs."""
-        definition = definition_of(layer.kind, layer.name)
-        attributes = definition.read(layer)
+        operation = layer.operation
         if self._integer_ops is not None:
             ops, view = self._integer_ops, quantized_view(self.network, layer)
-            self._forward[layer.name] = lambda xs: definition.forward_integer(ops, view, attributes, xs)
+            self._forward[layer.name] = lambda xs: operation.forward_integer(ops, view, xs)
             return
         params = self.network.params_of(layer)
         float_ops = self._float_ops
-        self._forward[layer.name] = lambda xs: definition.forward_float(float_ops, attributes, params, xs)
-        if isinstance(attributes, ActivationAttributes):
-            linear = replace(attributes, activation="linear", activation_params={})
+        self._forward[layer.name] = lambda xs: operation.forward_float(float_ops, params, xs)
+        if isinstance(operation, Activated):
+            linear = replace(operation, activation="linear", activation_params={})
             plain = {key: value for key, value in params.items() if key != GAIN}
-            before: Forward = lambda xs: definition.forward_float(float_ops, linear, plain, xs)  # noqa: E731
-            after: After = lambda y: activate(float_ops, attributes, params, y)  # noqa: E731
+            before: Forward = lambda xs: linear.forward_float(float_ops, plain, xs)  # noqa: E731
+            after: After = lambda y: activate(float_ops, operation, params, y)  # noqa: E731
             self._before[layer.name] = (before, after)
 
     # --- inputs --------------------------------------------------------------------------------------------------
@@ -304,7 +303,7 @@ class Executor:
             if (
                 name in (layer.name, layer.short_name)
                 or name in layer.original_names
-                or name == layer.attributes.get("source_name")
+                or name == layer.boundary.source_name
             ):
                 return layer
         return None

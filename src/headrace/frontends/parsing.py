@@ -27,9 +27,7 @@ from headrace.frontends.translate import (
     translate,
     unknown_operators,
 )
-from headrace.hn import Network
-from headrace.layers import definition_of
-from headrace.layers.base import check_network
+from headrace.hn import Network, check_network
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.fold_affine import FoldAffine
@@ -195,9 +193,9 @@ def _stream(network: Network, layer_name: str) -> dict[str, Any]:
         "layer": layer.name,
         "shape": list(layer.output_shape),
         "layout": "NHWC" if len(layer.output_shape) == 4 else "NC",
-        "source_name": layer.attributes["source_name"],
-        "source_shape": layer.attributes["source_shape"],
-        "source_permutation": layer.attributes["source_permutation"],
+        "source_name": layer.boundary.source_name,
+        "source_shape": list(layer.boundary.source_shape),
+        "source_permutation": list(layer.boundary.source_permutation),
     }
 
 
@@ -206,8 +204,7 @@ def _report(
 ) -> dict[str, Any]:
     macs = weights = operations = 0
     for layer in network:
-        definition = definition_of(layer.kind)
-        counts = definition.counts(definition.read(layer), network.input_shapes(layer), layer.output_shape)
+        counts = layer.operation.counts(network.input_shapes(layer), layer.output_shape)
         macs, weights, operations = macs + counts.macs, weights + counts.weights, operations + counts.operations
     return {
         "network": network.name,

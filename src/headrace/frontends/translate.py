@@ -42,6 +42,7 @@ from headrace.frontends.layout import (
 from headrace.frontends.options import Progress
 from headrace.frontends.standard import check_attributes_read
 from headrace.frontends.to_hn import HANDLERS, Builder, SourceNode
+from headrace.layers import Concat
 
 _QUANTISED = frozenset(
     {
@@ -204,15 +205,12 @@ def _interleaved(builder: Builder, view: View) -> int | None:
     """The dimension of an output that takes turns between parts joined along rows or columns: x, y and visibility of
     each key point. It is made the channels, each of which may have a scale of its own.
     """
-    layer = builder.network[view.layer]
-    if (
-        layer.kind != "concat"
-        or not view.batch_first
-        or builder.is_vector(layer.name)
-        or layer.attributes.get("axis", CHANNELS) == CHANNELS
-    ):
+    operation = builder.network[view.layer].operation
+    if not isinstance(operation, Concat) or not view.batch_first or builder.is_vector(view.layer):
         return None
-    turns = {layer.attributes["axis"], CHANNELS}
+    if operation.axis == CHANNELS:
+        return None
+    turns = {operation.axis, CHANNELS}
     return next((d for d, atoms in enumerate(view.dims) if turns <= {a.axis for a in atoms}), None)
 
 

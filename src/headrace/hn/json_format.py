@@ -10,6 +10,7 @@ from typing import Any
 from headrace.errors import Diagnostic, InputFileError
 from headrace.hn import strict_json
 from headrace.hn.network import SCHEMA_VERSION, Layer, Network
+from headrace.layers import AveragePool, Operation, read_operation
 
 MAX_LAYERS = 100_000
 MAX_ELEMENTS = 1 << 31  # of one tensor
@@ -28,7 +29,7 @@ def to_dict(network: Network) -> dict[str, Any]:
             "input_shapes": [list(s) for s in network.input_shapes(layer)],
             "output_shapes": [list(layer.output_shape)] * max(1, len(users)),
             "original_names": list(layer.original_names),
-            "params": layer.attributes,
+            "params": layer.operation.json_attributes,
         }
         if layer.quantization is not None:
             entry["quantization"] = layer.quantization
@@ -90,6 +91,17 @@ def _net_params(value: Any, where: str) -> dict[str, Any]:
     return params
 
 
+def _operation(entry: dict[str, Any], operands: list[Any], place: str) -> Operation:
+    kind = _typed(entry.get("type"), str, place, "type")
+    attributes: dict[str, Any] = _typed(entry.get("params"), dict, place, "params")
+    if kind == "global_avgpool" and not attributes and len(operands) == 1:
+        # Files up to version 1 had a kind of its own for the window that is the whole input.
+        shapes = operands[0].get("output_shapes") if isinstance(operands[0], dict) else None
+        shape = _shape(shapes[0] if isinstance(shapes, list) and shapes else None, place)
+        kind, attributes = AveragePool.kind, {"kernel_shape": list(shape[1:3])}
+    return read_operation(kind, attributes, place)
+
+
 def from_dict(raw: Any, where: str) -> Network:
     """Build a network from JSON values; checks types, names, references and order."""
     _typed(raw, dict, where, "(top)")
@@ -98,6 +110,7 @@ def from_dict(raw: Any, where: str) -> Network:
     layers = _typed(raw.get("layers"), dict, where, "layers")
     if len(layers) > MAX_LAYERS:
         raise _bad(where, "there are too many layers", len(layers), f"≤ {MAX_LAYERS}")
+    problems: list[Diagnostic] = []
     for name, entry in layers.items():
         if not (name.isprintable() and 0 < len(name) <= MAX_NAME):
             raise _bad(where, "a layer's name is not valid", repr(name)[:80], f"1 … {MAX_NAME} printable characters")
@@ -107,16 +120,23 @@ def from_dict(raw: Any, where: str) -> Network:
         if not shapes:
             raise _bad(place, "there is no output shape", "[]", "one")
         quantization = entry.get("quantization")
+        inputs = _strings(entry.get("input"), place, "input")
+        try:
+            operation = _operation(entry, [layers.get(x) for x in inputs], place)
+        except InputFileError as error:
+            problems += error.diagnostics
+            continue
         layer = Layer(
             name=name,
-            kind=_typed(entry.get("type"), str, place, "type"),
-            inputs=_strings(entry.get("input"), place, "input"),
-            attributes=_typed(entry.get("params"), dict, place, "params"),
+            operation=operation,
+            inputs=inputs,
             output_shape=_shape(shapes[0], place),
             original_names=_strings(entry.get("original_names", []), place, "original_names"),
             quantization=None if quantization is None else _typed(quantization, dict, place, "quantization"),
         )
         network.layers[name] = layer
+    if problems:
+        raise InputFileError(problems[:100])
     for layer in network.layers.values():
         for name in layer.inputs:
             if name not in network.layers:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network (HN): layers as plain data, parameters as arrays.
 
-Nothing here knows what a kind of layer means; that is in :mod:`headrace.layers`. Kinds this version does not know
-are kept unchanged, so a file of a newer version can be read, shown and saved.
+What a kind of layer means is in :mod:`headrace.layers`. Kinds this version does not know are kept unchanged, so a file
+of a newer version can be read, shown and saved.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, InternalError, UsageError, unknown_name
+from headrace.layers.move import Boundary, InputLayer, OutputLayer
+from headrace.layers.operation import Operation
 from headrace.numerics.array import Array
 
 SCHEMA_VERSION = 1
@@ -26,21 +29,36 @@ class Layer:
 
     Attributes:
         name: ``"<net>/<prefix><index>"``, unique.
-        kind: what it is, e.g. ``"conv"``.
+        operation: what it computes; replaced as a whole where an attribute changes.
         inputs: names of the layers whose output it reads, in operand order.
-        attributes: plain JSON values; :mod:`headrace.layers` gives them a typed, validated view.
         output_shape: shape of its one output tensor: ``(-1, H, W, C)`` or ``(-1, C)``; -1 is the batch.
         original_names: names of the source nodes it stands for.
         quantization: integers and scales frozen by ``optimize`` (see ``docs/numerics.md``), or ``None``.
     """
 
     name: str
-    kind: str
+    operation: Operation
     inputs: list[str] = field(default_factory=list)
-    attributes: dict[str, Any] = field(default_factory=dict)
     output_shape: tuple[int, ...] = ()
     original_names: list[str] = field(default_factory=list)
     quantization: dict[str, Any] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The operation's name in files, for people and reports."""
+        return self.operation.kind
+
+    @property
+    def boundary(self) -> Boundary:
+        """The operation of an input or output layer: how the source file sees the tensor."""
+        if not isinstance(self.operation, Boundary):
+            raise InternalError(Diagnostic("E-HN-BOUNDARY", self.name, "the layer is no input or output", self.kind))
+        return self.operation
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """All attributes as plain JSON values, to read; see :attr:`operation`."""
+        return MappingProxyType(self.operation.all_attributes)
 
     @property
     def short_name(self) -> str:
@@ -98,17 +116,22 @@ class Network:
         raise UsageError(unknown_name("E-HN-UNKNOWN-LAYER", "layer", name, known, self.name))
 
     def of_kind(self, *kinds: str) -> list[Layer]:
+        """Layers by the names that files and people use; code asks by :meth:`of`."""
         return [layer for layer in self.layers.values() if layer.kind in kinds]
+
+    def of(self, *operations: type[Operation]) -> list[Layer]:
+        """Layers that compute one of these, or of their subclasses, in topological order."""
+        return [layer for layer in self.layers.values() if isinstance(layer.operation, operations)]
 
     @property
     def input_layers(self) -> list[Layer]:
-        return self.of_kind("input_layer")
+        return self.of(InputLayer)
 
     @property
     def output_layers(self) -> list[Layer]:
         """Output layers in the order of the source file's outputs."""
         order: list[str] = self.net_params.get("output_layers_order", [])
-        found = {layer.name: layer for layer in self.of_kind("output_layer")}
+        found = {layer.name: layer for layer in self.of(OutputLayer)}
         return [found.pop(n) for n in order if n in found] + list(found.values())
 
     def users(self, name: str) -> list[Layer]:

@@ -1,51 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layer kinds, each defined once; importing the package registers all of them."""
+"""Operations, each defined once. Importing the package registers those of every module in it."""
 
-from headrace.layers import activation, depth_space, elementwise, mac, matmul, move, pool, resize, softmax
-from headrace.layers.base import (
+from importlib import import_module
+from pkgutil import iter_modules
+
+from headrace.layers.activation import Activated, Activation
+from headrace.layers.depth_space import DepthToSpace, SpaceToDepth
+from headrace.layers.elementwise import Add, Multiply, Subtract
+from headrace.layers.mac import (
+    BatchNorm,
+    Convolution,
+    Convolving,
+    Dense,
+    DepthwiseConvolution,
+    MultiplyAccumulate,
+    Normalization,
+    PerChannel,
+)
+from headrace.layers.matmul import Matmul
+from headrace.layers.move import Boundary, Concat, InputLayer, OutputLayer, Pad, Reshape, Slice, Transpose
+from headrace.layers.operation import (
     Counts,
     Frozen,
-    LayerDefinition,
+    Operation,
     Parameter,
     QuantizedLayer,
     ScaleRule,
-    all_definitions,
-    check_network,
-    definition_of,
-    infer_shape,
-    output_quantization,
-    quantized_view,
-    store_requantization,
-    write_attributes,
+    UnknownOperation,
+    Weights,
+    all_operations,
+    operation_type,
+    read_operation,
 )
-from headrace.layers.parameters import check_archive, check_parameters
-from headrace.layers.passing import passed_quantization
+from headrace.layers.pool import AveragePool, MaxPool
+from headrace.layers.resize import ResizeBilinear, ResizeNearest
+from headrace.layers.softmax import ReciprocalSum, ReduceMax, Softmax
+
+for _module in iter_modules(__path__):  # a new family is a new file, and no line here
+    import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
+    "Activated",
+    "Activation",
+    "Add",
+    "AveragePool",
+    "BatchNorm",
+    "Boundary",
+    "Concat",
+    "Convolution",
+    "Convolving",
     "Counts",
+    "Dense",
+    "DepthToSpace",
+    "DepthwiseConvolution",
     "Frozen",
-    "LayerDefinition",
+    "InputLayer",
+    "Matmul",
+    "MaxPool",
+    "Multiply",
+    "MultiplyAccumulate",
+    "Normalization",
+    "Operation",
+    "OutputLayer",
+    "Pad",
     "Parameter",
+    "PerChannel",
     "QuantizedLayer",
+    "ReciprocalSum",
+    "ReduceMax",
+    "Reshape",
+    "ResizeBilinear",
+    "ResizeNearest",
     "ScaleRule",
-    "activation",
-    "all_definitions",
-    "check_archive",
-    "check_network",
-    "check_parameters",
-    "definition_of",
-    "depth_space",
-    "elementwise",
-    "infer_shape",
-    "mac",
-    "matmul",
-    "move",
-    "output_quantization",
-    "passed_quantization",
-    "pool",
-    "quantized_view",
-    "resize",
-    "softmax",
-    "store_requantization",
-    "write_attributes",
+    "Slice",
+    "Softmax",
+    "SpaceToDepth",
+    "Subtract",
+    "Transpose",
+    "UnknownOperation",
+    "Weights",
+    "all_operations",
+    "operation_type",
+    "read_operation",
 ]

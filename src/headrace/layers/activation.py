@@ -10,24 +10,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from headrace.errors import UsageError, unknown_name
-from headrace.hn import Array
-from headrace.layers.base import (
-    AttributeRuleError,
-    Attributes,
-    Frozen,
-    LayerDefinition,
-    Parameter,
-    QuantizedLayer,
-    register,
-)
+from headrace.layers.attributes import AttributeRuleError
+from headrace.layers.operation import Frozen, Operation, Parameter, QuantizedLayer, Shape, register
 from headrace.numerics import tables
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
-from headrace.numerics.requantize import Requantization
+from headrace.numerics.requantize import Array, Requantization
 
 Params = Mapping[str, float]
 GAIN = "gain"
@@ -196,7 +188,7 @@ _PLAIN: dict[str, Function] = {
         params={"alpha": 0.01},
         slope=lambda p: p["alpha"],
     ),
-    "prelu": Function(lambda o, p, x: x),  # its slopes are a parameter of the layer: see ActivationAttributes.evaluate
+    "prelu": Function(lambda o, p, x: x),  # its slopes are a parameter of the layer: see Activated.evaluate
     "elu": Function(
         _elu, lambda p, x: x if x >= 0 else tables.exact(p["alpha"]) * tables.expm1(x), params={"alpha": 1.0}
     ),
@@ -243,8 +235,8 @@ def function_of(name: str, where: str = "") -> Function:
 
 
 @dataclass(frozen=True)
-class ActivationAttributes(Attributes):
-    """Mixed into every layer that may end in an activation.
+class Activated(Operation):
+    """An operation that may end in an activation.
 
     ``prelu`` multiplies negative values by a slope per channel, the layer's parameter ``slope`` ``[c]``. It and
     ``leaky_relu`` have no table but a second term, the negative part (docs/numerics.md, section 4), where the layer
@@ -266,13 +258,15 @@ class ActivationAttributes(Attributes):
             raise AttributeRuleError(
                 "the activation has no such parameter", ", ".join(extra), ", ".join(known) or "none"
             )
-        if self.params.get(OUTPUT_SCALE, 1.0) == 0:
+        if self.function_params.get(OUTPUT_SCALE, 1.0) == 0:
             raise AttributeRuleError("the output scale makes a constant of the activation", 0, "another number")
-        if self.activation == "power" and self.params["offset"] < 0:
-            raise AttributeRuleError("power of a negative number", self.params["offset"], "an offset of 0 or more")
-        if self.activation == "celu" and self.params["alpha"] == 0:
+        if self.activation == "power" and self.function_params["offset"] < 0:
+            raise AttributeRuleError(
+                "power of a negative number", self.function_params["offset"], "an offset of 0 or more"
+            )
+        if self.activation == "celu" and self.function_params["alpha"] == 0:
             raise AttributeRuleError("celu divides by alpha", 0, "another number")
-        if self.activation == "clip" and self.params["min"] > self.params["max"]:
+        if self.activation == "clip" and self.function_params["min"] > self.function_params["max"]:
             raise AttributeRuleError("clip bounds are in the wrong order", dict(self.activation_params), "min ≤ max")
 
     @property
@@ -280,17 +274,18 @@ class ActivationAttributes(Attributes):
         return FUNCTIONS[self.activation]
 
     @property
-    def params(self) -> dict[str, float]:
+    def function_params(self) -> dict[str, float]:
+        """Parameters of the function, its defaults for those not given."""
         return {**self.function.params, **self.activation_params}
 
     @property
     def clamp(self) -> tuple[float | None, float | None] | None:
         """Real clamp bounds, or ``None`` when the activation needs a table."""
-        return self.function.clamp(self.params) if self.function.clamp else None
+        return self.function.clamp(self.function_params) if self.function.clamp else None
 
     @property
     def range(self) -> tuple[float | None, float | None]:
-        return self.function.range(self.params)
+        return self.function.range(self.function_params)
 
     @property
     def by_sign(self) -> bool:
@@ -302,76 +297,81 @@ class ActivationAttributes(Attributes):
         if self.activation == "prelu":
             return params["slope"].astype(np.float64)
         assert self.function.slope is not None
-        return np.array([self.function.slope(self.params)])
+        return np.array([self.function.slope(self.function_params)])
 
     def evaluate(self, ops: FloatOps[AnyTensor], x: AnyTensor, params: Mapping[str, Array]) -> AnyTensor:
         if self.activation == "prelu":
             return ops.where_negative(x, ops.multiply(x, ops.constant(params["slope"], x)), x)
-        return self.function.evaluate(ops, self.params, x)
+        return self.function.evaluate(ops, self.function_params, x)
 
     @staticmethod
     def terms(ops: IntegerOps[AnyTensor], accumulator: AnyTensor, rq: Requantization) -> list[AnyTensor]:
         """The accumulator, and its negative part where the frozen integers have a factor for it."""
         return [accumulator, ops.negative_part(accumulator)] if rq.multipliers.shape[0] == 2 else [accumulator]
 
-    def parameters(self, channels: int) -> dict[str, Parameter]:
+    def activation_parameters(self, channels: int) -> dict[str, Parameter]:
         """Float parameters of the activation itself, and the gain behind it."""
         found = {GAIN: Parameter((channels,), required=False)}
         return found | {"slope": Parameter((channels,))} if self.activation == "prelu" else found
 
     @property
-    def numbers_of_terms(self) -> tuple[int, ...]:
+    def numbers_of_terms(self) -> Shape:
         """How many terms the requantisation of one accumulator may have."""
         return (2,) if self.by_sign else (1,)
 
     def decimal(self, x: Decimal) -> Decimal:
         assert self.function.decimal is not None
-        return self.function.decimal(self.params, x)
+        return self.function.decimal(self.function_params, x)
+
+    @property
+    def is_linear(self) -> bool:
+        return self.activation == "linear"
+
+    @property
+    def homogeneous(self) -> bool:
+        """``f(c·x) = c·f(x)`` for every c > 0."""
+        return self.activation in ("linear", "relu", "leaky_relu", "prelu")
 
 
-def activate(
-    ops: FloatOps[AnyTensor], attributes: ActivationAttributes, params: Mapping[str, Array], y: AnyTensor
-) -> AnyTensor:
+def activate(ops: FloatOps[AnyTensor], operation: Activated, params: Mapping[str, Array], y: AnyTensor) -> AnyTensor:
     """A multiply-accumulate layer's activation; with a parameter ``gain`` [channels] its result times that.
 
     ``optimize`` gives channels gains, and takes them off again in the layers that read them, so that channels of
     unlike size share one scale without loss.
     """
-    y = attributes.evaluate(ops, y, params)
+    y = operation.evaluate(ops, y, params)
     gain = params.get(GAIN)
     return y if gain is None else ops.multiply(y, ops.constant(gain, y))
 
 
 @register
-class ActivationLayer(LayerDefinition):
+@dataclass(frozen=True)
+class Activation(Activated):
+    """An activation as a layer of its own."""
+
     kind = "activation"
     prefix = "activation"
-    attributes = ActivationAttributes
+    reads_wide = True
+    elementwise = True
+    channelwise = True
     description = "An activation that is not attached to a computing layer."
 
-    @classmethod
-    def output_shape(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         return tuple(shapes[0])
 
-    @classmethod
-    def parameters(
-        cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
-    ) -> dict[str, Parameter]:
-        return attributes.parameters(output[-1])
+    def parameters(self, shapes: Sequence[Shape], output: Shape) -> dict[str, Parameter]:
+        return self.activation_parameters(output[-1])
 
-    @classmethod
-    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
-        return Frozen({}, attributes.numbers_of_terms, output[-1])
+    def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
+        return Frozen({}, self.numbers_of_terms, output[-1])
 
-    @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, inputs[0], params)
+        return self.evaluate(ops, inputs[0], params)
 
-    @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: Any, inputs: Sequence[AnyTensor]
+        self, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         a = ops.center(inputs[0], quantized.inputs[0].zero_point)
-        return ops.requantize(attributes.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
+        return ops.requantize(self.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)

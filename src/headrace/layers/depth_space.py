@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.layers.base import AttributeRuleError, Attributes, register
+from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.move import CodesPass
+from headrace.layers.operation import Shape, register
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.ops import AnyTensor
 
@@ -16,7 +17,7 @@ MODES = ("DCR", "CRD")
 
 
 @dataclass(frozen=True)
-class DepthSpaceAttributes(Attributes):
+class _DepthSpace(CodesPass):
     """block is the side of a block; mode is the order of channels: DCR (block, channel) or CRD (channel, block)."""
 
     block: int = 2
@@ -30,46 +31,42 @@ class DepthSpaceAttributes(Attributes):
 
 
 @register
-class DepthToSpace(CodesPass):
+@dataclass(frozen=True)
+class DepthToSpace(_DepthSpace):
+    """Channels become pixels."""
+
     kind = "depth_to_space"
     prefix = "depth_to_space"
-    attributes = DepthSpaceAttributes
     description = "Channels become pixels: [H, W, b·b·C] to [H·b, W·b, C]."
 
-    @classmethod
-    def output_shape(
-        cls, attributes: DepthSpaceAttributes, shapes: Sequence[tuple[int, ...]], where: str
-    ) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         need_rank(shapes[0], 4, where)
         _, height, width, channels = shapes[0]
-        b = attributes.block
+        b = self.block
         if channels % (b * b):
             raise shape_error(where, "block² must divide the channels", channels, f"a multiple of {b * b}")
         return (-1, height * b, width * b, channels // (b * b))
 
-    @classmethod
-    def move(cls, ops: Any, attributes: DepthSpaceAttributes, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
-        return ops.depth_to_space(inputs[0], attributes.block, attributes.mode == "DCR")
+    def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
+        return ops.depth_to_space(inputs[0], self.block, self.mode == "DCR")
 
 
 @register
-class SpaceToDepth(CodesPass):
+@dataclass(frozen=True)
+class SpaceToDepth(_DepthSpace):
+    """Pixels become channels."""
+
     kind = "space_to_depth"
     prefix = "space_to_depth"
-    attributes = DepthSpaceAttributes
     description = "Pixels become channels: [H·b, W·b, C] to [H, W, b·b·C]."
 
-    @classmethod
-    def output_shape(
-        cls, attributes: DepthSpaceAttributes, shapes: Sequence[tuple[int, ...]], where: str
-    ) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         need_rank(shapes[0], 4, where)
         _, height, width, channels = shapes[0]
-        b = attributes.block
+        b = self.block
         if height % b or width % b:
             raise shape_error(where, "the block must divide height and width", f"{height}×{width}", f"multiples of {b}")
         return (-1, height // b, width // b, channels * b * b)
 
-    @classmethod
-    def move(cls, ops: Any, attributes: DepthSpaceAttributes, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
-        return ops.space_to_depth(inputs[0], attributes.block, attributes.mode == "DCR")
+    def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
+        return ops.space_to_depth(inputs[0], self.block, self.mode == "DCR")

@@ -5,94 +5,94 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from headrace.hn import Array
-from headrace.layers.activation import ActivationAttributes
-from headrace.layers.base import Frozen, LayerDefinition, QuantizedLayer, register
+from headrace.layers.activation import Activated
+from headrace.layers.operation import Frozen, QuantizedLayer, Shape, register
 from headrace.layers.shapes import broadcast
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
+from headrace.numerics.requantize import Array
 
 
 @dataclass(frozen=True)
-class BinaryAttributes(ActivationAttributes):
+class _Binary(Activated):
     """Element-wise layers have two accumulators, or a product whose sign is not one operand's."""
 
+    arity = (2, 2)
     one_accumulator: ClassVar[bool] = False
+    reads_wide = True
+    elementwise = True
 
-
-class _Binary(LayerDefinition):
-    attributes = BinaryAttributes
-    operands = (2, 2)
-
-    @classmethod
-    def output_shape(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         return broadcast(shapes, where)
 
 
+@dataclass(frozen=True)
 class _Sum(_Binary):
     """x ± y: two terms, one rounding; the sign is in the second multiplier."""
 
     sign: ClassVar[int] = 1
 
-    @classmethod
-    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+    def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
         return Frozen({}, (2,), output[-1])
 
-    @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: Any, inputs: Sequence[AnyTensor]
+        self, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         terms = [ops.center(x, q.zero_point) for x, q in zip(inputs, quantized.inputs, strict=True)]
         return ops.requantize(terms, quantized.rq, quantized.output.bits)
 
 
 @register
+@dataclass(frozen=True)
 class Add(_Sum):
+    """x + y."""
+
     kind = "ew_add"
     prefix = "ew_add"
     description = "Element-wise sum."
 
-    @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.add(inputs[0], inputs[1]), params)
+        return self.evaluate(ops, ops.add(inputs[0], inputs[1]), params)
 
 
 @register
+@dataclass(frozen=True)
 class Subtract(_Sum):
+    """x - y."""
+
     kind = "ew_sub"
     prefix = "ew_sub"
     sign = -1
     description = "Element-wise difference."
 
-    @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.subtract(inputs[0], inputs[1]), params)
+        return self.evaluate(ops, ops.subtract(inputs[0], inputs[1]), params)
 
 
 @register
+@dataclass(frozen=True)
 class Multiply(_Binary):
+    """x · y."""
+
     kind = "ew_mult"
     prefix = "ew_mult"
     description = "Element-wise product (squeeze-and-excite gates included)."
 
-    @classmethod
-    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+    def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
         return Frozen({}, (1,), output[-1])
 
-    @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        return attributes.evaluate(ops, ops.multiply(inputs[0], inputs[1]), params)
+        return self.evaluate(ops, ops.multiply(inputs[0], inputs[1]), params)
 
-    @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: Any, inputs: Sequence[AnyTensor]
+        self, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         a, b = (ops.center(x, q.zero_point) for x, q in zip(inputs, quantized.inputs, strict=True))
         return ops.requantize([ops.multiply(a, b)], quantized.rq, quantized.output.bits)

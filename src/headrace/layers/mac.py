@@ -9,29 +9,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from headrace.hn import Array
-from headrace.layers.activation import ActivationAttributes, activate
-from headrace.layers.base import (
-    AttributeRuleError,
-    Counts,
-    Frozen,
-    LayerDefinition,
-    Parameter,
-    QuantizedLayer,
-    register,
-)
+from headrace.layers.activation import Activated, activate
+from headrace.layers.attributes import AttributeRuleError
+from headrace.layers.operation import Counts, Frozen, Parameter, QuantizedLayer, Shape, Weights, register
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import window_output
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
+from headrace.numerics.requantize import Array
+
+
+def _add_residual(ops: FloatOps[AnyTensor], y: AnyTensor, inputs: Sequence[AnyTensor]) -> AnyTensor:
+    return ops.add(y, inputs[1]) if len(inputs) > 1 else y
 
 
 @dataclass(frozen=True)
-class ConvolutionAttributes(ActivationAttributes):
+class MultiplyAccumulate(Activated):
+    """Products with constants in one accumulator per output channel, and one requantisation per channel."""
+
+    requantizes_by_channel = True
+
+    def _frozen(self, kernel: Shape, terms: tuple[int, ...]) -> Frozen:
+        found = {"kernel_q": Parameter(kernel, "int8"), "bias_q": Parameter((kernel[-1],), "int32")}
+        return Frozen(found, terms, kernel[-1])
+
+    def _kernel_and_bias(self, kernel: Shape) -> dict[str, Parameter]:
+        channels = kernel[-1]
+        own = {"kernel": Parameter(kernel), "bias": Parameter((channels,), required=False)}
+        return own | self.activation_parameters(channels)
+
+
+@dataclass(frozen=True)
+class Convolving(MultiplyAccumulate):
     """kernel_shape is [kernel height, kernel width, input channels per group, output channels] (HWIO)."""
+
+    arity = (1, 2)
+    weights = Weights("kernel", 2, 3)
+    additive = "bias"
 
     kernel_shape: tuple[int, int, int, int] = (1, 1, 1, 1)
     strides: tuple[int, int] = (1, 1)
@@ -43,6 +59,10 @@ class ConvolutionAttributes(ActivationAttributes):
     @property
     def by_sign(self) -> bool:
         return super().by_sign and not self.elementwise_add
+
+    @property
+    def is_linear(self) -> bool:
+        return super().is_linear and not self.elementwise_add
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,79 +87,41 @@ class ConvolutionAttributes(ActivationAttributes):
             window_output(shape[2], self.kernel_shape[1], self.strides[1], left, right, self.dilations[1]),
         )
 
-
-def _kernel_and_bias(attributes: ConvolutionAttributes | DenseAttributes) -> dict[str, Parameter]:
-    channels = attributes.kernel_shape[-1]
-    return {
-        "kernel": Parameter(tuple(attributes.kernel_shape)),
-        "bias": Parameter((channels,), required=False),
-        **attributes.parameters(channels),
-    }
-
-
-def _frozen(kernel: tuple[int, ...], terms: tuple[int, ...]) -> Frozen:
-    found = {"kernel_q": Parameter(kernel, "int8"), "bias_q": Parameter((kernel[-1],), "int32")}
-    return Frozen(found, terms, kernel[-1])
-
-
-def _add_residual(ops: FloatOps[AnyTensor], y: AnyTensor, inputs: Sequence[AnyTensor]) -> AnyTensor:
-    return ops.add(y, inputs[1]) if len(inputs) > 1 else y
-
-
-@register
-class Convolution(LayerDefinition):
-    kind = "conv"
-    prefix = "conv"
-    attributes = ConvolutionAttributes
-    operands = (1, 2)
-    description = "2-D convolution, dense or grouped; params kernel [kh, kw, cin/groups, cout], bias [cout]."
-
-    @classmethod
-    def output_shape(
-        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], where: str
-    ) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         need_rank(shapes[0], 4, where)
-        channels = attributes.kernel_shape[2] * attributes.groups
+        channels = self.kernel_shape[2] * self.groups
         if shapes[0][3] != channels:
             raise shape_error(
                 where, "the kernel's input channels × groups must equal the input's channels", shapes[0][3], channels
             )
-        height, width = attributes.output_hw(shapes[0])
+        height, width = self.output_hw(shapes[0])
         if height < 1 or width < 1:
             raise shape_error(
                 where, "the kernel is larger than the padded input", f"{height}×{width} outputs", "at least 1×1"
             )
-        result = (-1, height, width, attributes.kernel_shape[3])
-        if attributes.elementwise_add != (len(shapes) == 2):
+        result = (-1, height, width, self.kernel_shape[3])
+        if self.elementwise_add != (len(shapes) == 2):
             raise shape_error(
-                where, "elementwise_add needs exactly one second input", len(shapes), 1 + attributes.elementwise_add
+                where, "elementwise_add needs exactly one second input", len(shapes), 1 + self.elementwise_add
             )
         if len(shapes) == 2 and tuple(shapes[1]) != result:
             raise shape_error(where, "the added tensor must have the output's shape", list(shapes[1]), list(result))
         return result
 
-    @classmethod
-    def parameters(
-        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
-    ) -> dict[str, Parameter]:
-        return _kernel_and_bias(attributes)
+    def parameters(self, shapes: Sequence[Shape], output: Shape) -> dict[str, Parameter]:
+        return self._kernel_and_bias(tuple(self.kernel_shape))
 
-    @classmethod
-    def frozen(
-        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
-    ) -> Frozen:
-        terms = (2,) if len(shapes) == 2 else attributes.numbers_of_terms
-        return _frozen(tuple(attributes.kernel_shape), terms)
+    def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
+        terms = (2,) if len(shapes) == 2 else self.numbers_of_terms
+        return self._frozen(tuple(self.kernel_shape), terms)
 
-    @classmethod
     def forward_float(
-        cls,
+        self,
         ops: FloatOps[AnyTensor],
-        attributes: ConvolutionAttributes,
         params: Mapping[str, Array],
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
-        a = attributes
+        a = self
         y = ops.convolve(
             inputs[0],
             params["kernel"],
@@ -149,17 +131,15 @@ class Convolution(LayerDefinition):
             dilations=a.dilations,
             groups=a.groups,
         )
-        return activate(ops, a, params, _add_residual(ops, y, inputs))
+        return activate(ops, self, params, _add_residual(ops, y, inputs))
 
-    @classmethod
     def forward_integer(
-        cls,
+        self,
         ops: IntegerOps[AnyTensor],
         quantized: QuantizedLayer,
-        attributes: ConvolutionAttributes,
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
-        a = attributes
+        a = self
         total = ops.convolve(
             inputs[0],
             quantized.inputs[0].zero_point,
@@ -176,11 +156,8 @@ class Convolution(LayerDefinition):
             terms = a.terms(ops, total, quantized.rq)
         return ops.requantize(terms, quantized.rq, quantized.output.bits)
 
-    @classmethod
-    def counts(
-        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
-    ) -> Counts:
-        kh, kw, cin, cout = attributes.kernel_shape
+    def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
+        kh, kw, cin, cout = self.kernel_shape
         pixels = output[1] * output[2]
         macs = kh * kw * cin * cout * pixels
         extra = pixels * cout * len(shapes)
@@ -190,28 +167,45 @@ class Convolution(LayerDefinition):
 
 
 @register
-class DepthwiseConvolution(Convolution):
+@dataclass(frozen=True)
+class Convolution(Convolving):
+    """A convolution of several input channels for each output channel."""
+
+    kind = "conv"
+    prefix = "conv"
+    description = "2-D convolution, dense or grouped; params kernel [kh, kw, cin/groups, cout], bias [cout]."
+
+
+@register
+@dataclass(frozen=True)
+class DepthwiseConvolution(Convolving):
+    """A convolution of one input channel for each output channel."""
+
     kind = "dw"
     prefix = "dw"
     description = (
         "Depthwise convolution (groups = input channels = output channels); params kernel [kh, kw, 1, c], bias [c]."
     )
 
-    @classmethod
-    def output_shape(
-        cls, attributes: ConvolutionAttributes, shapes: Sequence[tuple[int, ...]], where: str
-    ) -> tuple[int, ...]:
-        _, _, cin, cout = attributes.kernel_shape
-        if cin != 1 or cout != attributes.groups:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
+        _, _, cin, cout = self.kernel_shape
+        if cin != 1 or cout != self.groups:
             raise shape_error(
-                where, "a depthwise kernel is [kh, kw, 1, groups]", attributes.kernel_shape, "cin 1, cout = groups"
+                where, "a depthwise kernel is [kh, kw, 1, groups]", self.kernel_shape, "cin 1, cout = groups"
             )
-        return super().output_shape(attributes, shapes, where)
+        return super().output_shape(shapes, where)
 
 
+@register
 @dataclass(frozen=True)
-class DenseAttributes(ActivationAttributes):
+class Dense(MultiplyAccumulate):
     """kernel_shape is [inputs, outputs]."""
+
+    kind = "dense"
+    prefix = "fc"
+    description = "Fully connected layer on a vector; params kernel [cin, cout], bias [cout]."
+    weights = Weights("kernel", 0, 1)
+    additive = "bias"
 
     kernel_shape: tuple[int, int] = (1, 1)
 
@@ -220,51 +214,32 @@ class DenseAttributes(ActivationAttributes):
         if min(self.kernel_shape) < 1:
             raise AttributeRuleError("sizes must be positive", self.kernel_shape, "positive integers")
 
-
-@register
-class Dense(LayerDefinition):
-    kind = "dense"
-    prefix = "fc"
-    attributes = DenseAttributes
-    description = "Fully connected layer on a vector; params kernel [cin, cout], bias [cout]."
-
-    @classmethod
-    def output_shape(
-        cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], where: str
-    ) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         need_rank(shapes[0], 2, where)
-        if shapes[0][1] != attributes.kernel_shape[0]:
+        if shapes[0][1] != self.kernel_shape[0]:
             raise shape_error(
-                where, "the kernel's inputs must equal the input's channels", shapes[0][1], attributes.kernel_shape[0]
+                where, "the kernel's inputs must equal the input's channels", shapes[0][1], self.kernel_shape[0]
             )
-        return (-1, attributes.kernel_shape[1])
+        return (-1, self.kernel_shape[1])
 
-    @classmethod
-    def parameters(
-        cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
-    ) -> dict[str, Parameter]:
-        return _kernel_and_bias(attributes)
+    def parameters(self, shapes: Sequence[Shape], output: Shape) -> dict[str, Parameter]:
+        return self._kernel_and_bias(tuple(self.kernel_shape))
 
-    @classmethod
-    def frozen(cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
-        return _frozen(tuple(attributes.kernel_shape), attributes.numbers_of_terms)
+    def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
+        return self._frozen(tuple(self.kernel_shape), self.numbers_of_terms)
 
-    @classmethod
     def forward_float(
-        cls,
+        self,
         ops: FloatOps[AnyTensor],
-        attributes: DenseAttributes,
         params: Mapping[str, Array],
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
-        return activate(ops, attributes, params, ops.dense(inputs[0], params["kernel"], params.get("bias")))
+        return activate(ops, self, params, ops.dense(inputs[0], params["kernel"], params.get("bias")))
 
-    @classmethod
     def forward_integer(
-        cls,
+        self,
         ops: IntegerOps[AnyTensor],
         quantized: QuantizedLayer,
-        attributes: DenseAttributes,
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         a = ops.dense(
@@ -273,62 +248,49 @@ class Dense(LayerDefinition):
             quantized.param("kernel_q", np.int8, 2),
             quantized.param("bias_q", np.int32, 1),
         )
-        return ops.requantize(attributes.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
+        return ops.requantize(self.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
 
-    @classmethod
-    def counts(cls, attributes: DenseAttributes, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
-        macs = attributes.kernel_shape[0] * attributes.kernel_shape[1]
+    def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
+        macs = self.kernel_shape[0] * self.kernel_shape[1]
         return Counts(macs=macs, weights=macs + output[1], operations=2 * macs, output_elements=output[1])
 
 
-@register
-class BatchNorm(LayerDefinition):
-    kind = "batch_norm"
-    prefix = "batch_norm"
-    attributes = ActivationAttributes
-    description = "Per-channel multiply-add that no convolution absorbs; params scale [c], offset [c]."
+@dataclass(frozen=True)
+class PerChannel(MultiplyAccumulate):
+    """One factor and one offset per channel."""
 
-    @classmethod
-    def output_shape(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    elementwise = True
+    channelwise = True
+
+    @staticmethod
+    def scale_offset(params: Mapping[str, Array]) -> tuple[Array, Array]:
+        """float64 ``[c]`` factors and offsets of the float meaning ``y = x·scale + offset``."""
+        raise NotImplementedError
+
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         return tuple(shapes[0])
 
-    @classmethod
-    def parameters(
-        cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
-    ) -> dict[str, Parameter]:
-        channels = output[-1]
-        own = {"scale": Parameter((channels,)), "offset": Parameter((channels,))}
-        return own | attributes.parameters(channels)
+    def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
+        return self._frozen((1, 1, 1, output[-1]), self.numbers_of_terms)
 
-    @classmethod
-    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
-        return _frozen((1, 1, 1, output[-1]), attributes.numbers_of_terms)
-
-    @classmethod
-    def scale_offset(cls, params: Mapping[str, Array]) -> tuple[Array, Array]:
-        """float64 ``[c]`` factors and offsets of the float meaning ``y = x·scale + offset``."""
-        return params["scale"].astype(np.float64), params["offset"].astype(np.float64)
-
-    @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         x = inputs[0]
-        scale, offset = cls.scale_offset(params)
+        scale, offset = self.scale_offset(params)
         y = ops.add(
             ops.multiply(x, ops.constant(scale.astype(np.float32), x)), ops.constant(offset.astype(np.float32), x)
         )
-        return attributes.evaluate(ops, y, params)
+        return self.evaluate(ops, y, params)
 
-    @classmethod
     def forward_integer(
-        cls, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, attributes: Any, inputs: Sequence[AnyTensor]
+        self, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         kernel = quantized.param("kernel_q", np.int8, 4)
         bias = quantized.param("bias_q", np.int32, 1)
         channels = kernel.shape[3]
         x = inputs[0]
-        vector = len(quantized.layer.output_shape) == 2
+        vector = len(quantized.output_shape) == 2
         if vector:
             x = ops.reshape(x, (1, 1, channels))
         a = ops.convolve(
@@ -341,32 +303,51 @@ class BatchNorm(LayerDefinition):
             dilations=(1, 1),
             groups=channels,
         )
-        y = ops.requantize(attributes.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
+        y = ops.requantize(self.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
         return ops.reshape(y, (channels,)) if vector else y
 
-    @classmethod
-    def counts(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
+    def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         elements = int(np.prod(output[1:], dtype=np.int64))
         return Counts(macs=elements, weights=2 * output[-1], operations=2 * elements, output_elements=elements)
 
 
 @register
-class Normalization(BatchNorm):
+@dataclass(frozen=True)
+class BatchNorm(PerChannel):
+    """Multiply and add per channel."""
+
+    kind = "batch_norm"
+    prefix = "batch_norm"
+    description = "Per-channel multiply-add that no convolution absorbs; params scale [c], offset [c]."
+    additive = "offset"
+
+    def parameters(self, shapes: Sequence[Shape], output: Shape) -> dict[str, Parameter]:
+        channels = output[-1]
+        own = {"scale": Parameter((channels,)), "offset": Parameter((channels,))}
+        return own | self.activation_parameters(channels)
+
+    @staticmethod
+    def scale_offset(params: Mapping[str, Array]) -> tuple[Array, Array]:
+        return params["scale"].astype(np.float64), params["offset"].astype(np.float64)
+
+
+@register
+@dataclass(frozen=True)
+class Normalization(PerChannel):
+    """Subtract and divide per channel."""
+
     kind = "normalization"
     prefix = "normalization"
     description = (
         "(x - mean) / std per channel on the device, so that the host sends raw images; params mean [c], std [c]."
     )
 
-    @classmethod
-    def parameters(
-        cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]
-    ) -> dict[str, Parameter]:
+    def parameters(self, shapes: Sequence[Shape], output: Shape) -> dict[str, Parameter]:
         channels = output[-1]
         own = {"mean": Parameter((channels,)), "std": Parameter((channels,), nonzero=True)}
-        return own | attributes.parameters(channels)
+        return own | self.activation_parameters(channels)
 
-    @classmethod
-    def scale_offset(cls, params: Mapping[str, Array]) -> tuple[Array, Array]:
+    @staticmethod
+    def scale_offset(params: Mapping[str, Array]) -> tuple[Array, Array]:
         mean, std = params["mean"].astype(np.float64), params["std"].astype(np.float64)
         return 1.0 / std, -mean / std

@@ -9,33 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from headrace.hn import Array
-from headrace.layers.base import Attributes, Counts, LayerDefinition, register
+from headrace.layers.operation import Counts, Operation, Shape, register
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps
+from headrace.numerics.requantize import Array
 
 #: Products of elements that one layer may need per frame; each is an element of a tensor once it is decomposed.
 MAX_PRODUCTS = 1 << 27
 
 
+@register
 @dataclass(frozen=True)
-class MatmulAttributes(Attributes):
+class Matmul(Operation):
     """[G, N, K] times [G, K, M]: height counts the matrices, width their rows, channels their columns."""
 
-
-@register
-class Matmul(LayerDefinition):
     kind = "matmul"
     prefix = "matmul"
-    attributes = MatmulAttributes
-    operands = (2, 2)
+    arity = (2, 2)
     has_integer_form = False
     description = "Products of the matrices (width × channels) of two tensors, row by row of height; decomposed."
 
-    @classmethod
-    def output_shape(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], where: str) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         left, right = shapes
         for shape in shapes:
             need_rank(shape, 4, where)
@@ -49,14 +44,12 @@ class Matmul(LayerDefinition):
             raise shape_error(where, "the matrices need too many products", got, f"≤ {MAX_PRODUCTS}")
         return (-1, left[1], left[2], right[3])
 
-    @classmethod
     def forward_float(
-        cls, ops: FloatOps[AnyTensor], attributes: Any, params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+        self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         return ops.matmul(inputs[0], inputs[1])
 
-    @classmethod
-    def counts(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
+    def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         groups, rows, inner = shapes[0][1:]
         products = groups * rows * inner * shapes[1][3]
         return Counts(operations=2 * products, output_elements=groups * rows * shapes[1][3])

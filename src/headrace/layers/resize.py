@@ -13,20 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from headrace.hn import Array
-from headrace.layers.base import (
-    AttributeRuleError,
-    Attributes,
-    Counts,
-    Frozen,
-    LayerDefinition,
-    QuantizedLayer,
-    register,
-)
+from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.move import CodesPass
+from headrace.layers.operation import Counts, Frozen, Operation, QuantizedLayer, Shape, register
 from headrace.layers.shapes import need_rank
 from headrace.numerics.forms import BILINEAR_BITS
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
+from headrace.numerics.requantize import Array
 
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn")
 # "simple" is that of ONNX operator set 10: floor where the axis grows, ceil where it shrinks.
@@ -35,8 +28,10 @@ MAX_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
-class ResizeAttributes(Attributes):
+class _Resize(Operation):
     """sizes are the output's height and width; scales the factors per axis (0: output size / input size)."""
+
+    prefix = "resize"
 
     sizes: tuple[int, int] = (1, 1)
     scales: tuple[float, float] = (0.0, 0.0)
@@ -101,64 +96,57 @@ class ResizeAttributes(Attributes):
         part = x - indices[:, 0].astype(np.float32)
         return indices, np.stack([np.float32(1) - part, part], 1)
 
-
-class _Resize(LayerDefinition):
-    prefix = "resize"
-    attributes = ResizeAttributes
-
-    @classmethod
-    def output_shape(
-        cls, attributes: ResizeAttributes, shapes: Sequence[tuple[int, ...]], where: str
-    ) -> tuple[int, ...]:
+    def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         need_rank(shapes[0], 4, where)
-        return (-1, *attributes.sizes, shapes[0][3])
+        return (-1, *self.sizes, shapes[0][3])
 
 
 @register
+@dataclass(frozen=True)
 class ResizeNearest(_Resize, CodesPass):
+    """Copies of the nearest elements."""
+
     kind = "resize_nearest"
     description = "Resize height and width by copying the nearest element; codes pass."
 
-    @classmethod
-    def move(cls, ops: Any, attributes: ResizeAttributes, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
+    def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         x = inputs[0]
-        return ops.gather(x, attributes.nearest(0, int(x.shape[1])), attributes.nearest(1, int(x.shape[2])))
+        return ops.gather(x, self.nearest(0, int(x.shape[1])), self.nearest(1, int(x.shape[2])))
 
 
 @register
+@dataclass(frozen=True)
 class ResizeBilinear(_Resize):
+    """Weighted means of the four neighbours."""
+
     kind = "resize_bilinear"
+    channelwise = True
+    keeps_constants = True
     description = "Resize height and width by bilinear interpolation with 11-bit coefficients per axis."
 
-    @classmethod
-    def frozen(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Frozen:
+    def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
         return Frozen({}, (1,), output[-1])
 
-    @classmethod
     def forward_float(
-        cls,
+        self,
         ops: FloatOps[AnyTensor],
-        attributes: ResizeAttributes,
         params: Mapping[str, Array],
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         x = inputs[0]
-        return ops.interpolate(x, attributes.fractions(0, int(x.shape[1])), attributes.fractions(1, int(x.shape[2])))
+        return ops.interpolate(x, self.fractions(0, int(x.shape[1])), self.fractions(1, int(x.shape[2])))
 
-    @classmethod
     def forward_integer(
-        cls,
+        self,
         ops: IntegerOps[AnyTensor],
         quantized: QuantizedLayer,
-        attributes: ResizeAttributes,
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         x = inputs[0]
-        rows, columns = attributes.neighbours(0, int(x.shape[1])), attributes.neighbours(1, int(x.shape[2]))
+        rows, columns = self.neighbours(0, int(x.shape[1])), self.neighbours(1, int(x.shape[2]))
         total = ops.interpolate(x, quantized.inputs[0].zero_point, rows, columns)
         return ops.requantize([total], quantized.rq, quantized.output.bits)
 
-    @classmethod
-    def counts(cls, attributes: Any, shapes: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> Counts:
+    def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         elements = int(np.prod(output[1:], dtype=np.int64))
         return Counts(operations=8 * elements, output_elements=elements)

@@ -16,7 +16,7 @@ import numpy as np
 
 from headrace.errors import AccuracyError, Diagnostic
 from headrace.hn import Network
-from headrace.layers import ScaleRule, definition_of
+from headrace.layers import ScaleRule
 from headrace.optimize.measure.noise import FEW_CODES, MASK_DB, PartNoise
 from headrace.optimize.measure.output_parts import place_text
 from headrace.optimize.measure.sensitivity import Sensitivity
@@ -160,7 +160,7 @@ class Gate:
 
     def _computes(self, name: str) -> bool:
         network = self.trial.prepared
-        return name in network.layers and definition_of(network[name].kind).scale_rule is ScaleRule.OWN
+        return name in network.layers and network[name].operation.scale_rule is ScaleRule.OWN
 
 
 def dead(comparison: Comparison) -> bool:

@@ -12,8 +12,7 @@ from headrace.data.calibration import check_frames, range_notes
 from headrace.data.dtypes import as_values
 from headrace.data.plausible import store_calibrated_range
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
-from headrace.hn import Array, Network
-from headrace.layers import check_network
+from headrace.hn import Array, Network, check_network
 from headrace.optimize.algorithms import activation_ranges, channel_scales, equalization
 from headrace.optimize.freeze.context import check_freezable
 from headrace.optimize.gate import Gate, check

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from headrace.emulator.executor import Executor
-from headrace.hn import Array, Network
-from headrace.layers import check_network, definition_of, output_quantization
+from headrace.hn import Array, Network, check_network, output_quantization
+from headrace.layers import InputLayer
 from headrace.numerics.quantization import TensorQuantization, dequantize
 from headrace.optimize.algorithms import bias_correction
 from headrace.optimize.algorithms.weight_rounding import Rounder
@@ -213,9 +213,8 @@ def trial_frames(network: Network) -> int:
     """Frames per trial: a function of the network alone."""
     work = 0
     for layer in network:
-        if layer.kind != "input_layer":
-            definition = definition_of(layer.kind)
-            counts = definition.counts(definition.read(layer), network.input_shapes(layer), layer.output_shape)
+        if not isinstance(layer.operation, InputLayer):
+            counts = layer.operation.counts(network.input_shapes(layer), layer.output_shape)
             work += counts.macs + 8 * counts.output_elements
     return int(min(max(TRIAL_WORK / max(work, 1), FEWEST_FRAMES), MOST_FRAMES))
 

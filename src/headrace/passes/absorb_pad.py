@@ -3,22 +3,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
+from headrace.layers import Convolving, Pad
 from headrace.passes.base import Pass
 
 
-def _widened(user: Layer, before: list[int], after: list[int]) -> list[int] | None:
-    """The user's padding with the pad added, or None where that is not the same arithmetic or breaks a rule."""
-    if user.kind not in ("conv", "dw"):
+def _widened(user: Layer, pad: Pad) -> Convolving | None:
+    """The user with the pad added to its padding, or None where that is not the same arithmetic or breaks a rule."""
+    old = user.operation
+    if not isinstance(old, Convolving):
         return None
-    old = user.attributes.get("padding", [0, 0, 0, 0])
-    dilations = user.attributes.get("dilations", [1, 1])
-    extents = [(k - 1) * d + 1 for k, d in zip(user.attributes["kernel_shape"][:2], dilations, strict=True)]
-    new = [o + p for o, p in zip(old, [*before[:2], *after[:2]], strict=True)]
-    return new if all(p < e for p, e in zip(new, [*extents, *extents], strict=True)) else None
+    extents = [(k - 1) * d + 1 for k, d in zip(old.kernel_shape[:2], old.dilations, strict=True)]
+    top, left, bottom, right = (o + p for o, p in zip(old.padding, [*pad.before[:2], *pad.after[:2]], strict=True))
+    fits = max(top, bottom) < extents[0] and max(left, right) < extents[1]
+    return replace(old, padding=(top, left, bottom, right)) if fits else None
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,19 @@ class AbsorbPad(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for layer in network.of_kind("external_pad"):
-            before, after = layer.attributes["before"], layer.attributes["after"]
-            if len(before) != 3 or before[2] or after[2]:
+        for layer in network.of(Pad):
+            pad = layer.operation
+            if not isinstance(pad, Pad) or len(pad.before) != 3 or pad.before[2] or pad.after[2]:
                 continue
             users = network.users(layer.name)
-            paddings = [_widened(user, before, after) if user.inputs.count(layer.name) == 1 else None for user in users]
-            if not users or any(p is None for p in paddings) or any(u.inputs[0] != layer.name for u in users):
+            widened = [_widened(user, pad) for user in users if user.inputs.count(layer.name) == 1]
+            if not users or len(widened) < len(users) or any(u.inputs[0] != layer.name for u in users):
                 continue
-            for user, padding in zip(users, paddings, strict=True):
-                user.attributes["padding"] = padding
+            if None in widened:
+                continue
+            for user, operation in zip(users, widened, strict=True):
+                assert operation is not None
+                user.operation = operation
                 user.original_names = [
                     *[n for n in layer.original_names if n not in user.original_names],
                     *user.original_names,

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from headrace.errors import HeadraceError
-from headrace.hn import Layer, Network
-from headrace.layers import definition_of
-from headrace.layers.base import check_network
+from headrace.hn import Layer, Network, check_network
+from headrace.layers import Operation
 from headrace.passes.verification import Verification
 from headrace.passes.verification import is_on as verification_is_on
 
@@ -53,9 +52,9 @@ def run_passes(network: Network, passes: Sequence[Pass], verify: bool = True) ->
     return records
 
 
-def fresh_name(network: Network, kind: str) -> str:
-    """The next free ``"<net>/<prefix><index>"`` for a kind, counting from 1."""
-    prefix = definition_of(kind).prefix
+def fresh_name(network: Network, operation: Operation | type[Operation]) -> str:
+    """The next free ``"<net>/<prefix><index>"`` for an operation, counting from 1."""
+    prefix = operation.prefix
     index = 1
     while f"{network.name}/{prefix}{index}" in network.layers:
         index += 1
@@ -67,7 +66,7 @@ def renumber(network: Network) -> None:
     counters: dict[str, int] = {}
     mapping: dict[str, str] = {}
     for layer in network:
-        prefix = definition_of(layer.kind, layer.name).prefix
+        prefix = layer.operation.prefix
         counters[prefix] = counters.get(prefix, 0) + 1
         mapping[layer.name] = f"{network.name}/{prefix}{counters[prefix]}"
     network.rename(mapping)

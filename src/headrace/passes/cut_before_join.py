@@ -14,8 +14,7 @@ from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
 from headrace.hn import Layer, Network
-from headrace.layers.base import definition_of
-from headrace.layers.move import SliceAttributes
+from headrace.layers import Concat, Operation, Reshape, Slice, Transpose
 from headrace.passes.base import Pass, fresh_name, sole_user
 
 
@@ -58,10 +57,9 @@ class CutBeforeJoin(Pass):
 
 def _cut_of(network: Network, layer: Layer) -> Cut | None:
     """The cut that a layer makes, when it is a slice of neighbours along one axis."""
-    if layer.kind != "slice":
+    attributes = layer.operation
+    if not isinstance(attributes, Slice):
         return None
-    attributes = definition_of(layer.kind).read(layer)
-    assert isinstance(attributes, SliceAttributes)
     sizes = network[layer.inputs[0]].output_shape[1:]
     changed = [i for i, (size, whole) in enumerate(zip(attributes.sizes, sizes, strict=True)) if size != whole]
     if len(changed) != 1 or (attributes.steps[changed[0]] != 1 and attributes.sizes[changed[0]] > 1):
@@ -87,8 +85,8 @@ def _inputs_of(network: Network, concat: Layer, cut: Cut) -> tuple[list[str], in
 
 def _before(network: Network, layer: Layer, cut: Cut) -> Cut | None:
     """The same cut of the input of a reshape or transposition."""
-    if layer.kind == "transpose":
-        return cut._replace(axis=layer.attributes["permutation"][cut.axis])
+    if isinstance(layer.operation, Transpose):
+        return cut._replace(axis=layer.operation.permutation[cut.axis])
     inside, outside = layer.output_shape[1:], network[layer.inputs[0]].output_shape[1:]
     behind = math.prod(inside[cut.axis + 1 :])
     for axis, size in enumerate(outside):
@@ -99,12 +97,12 @@ def _before(network: Network, layer: Layer, cut: Cut) -> Cut | None:
 
 def _leads(network: Network, name: str, cut: Cut) -> bool:
     """Whether a cut of a tensor takes inputs of a join apart, and nobody else needs what is joined on the way."""
-    layer = network[name]
-    if layer.kind == "concat" and layer.attributes["axis"] == cut.axis:
+    layer, operation = network[name], network[name].operation
+    if isinstance(operation, Concat) and operation.axis == cut.axis:
         return len(layer.inputs) > 1 and _inputs_of(network, layer, cut) is not None
-    if layer.kind == "concat":
+    if isinstance(operation, Concat):
         return all(sole_user(network, x) is layer and _leads(network, x, cut) for x in layer.inputs)
-    if layer.kind in ("reshape", "transpose"):
+    if isinstance(operation, (Reshape, Transpose)):
         before = _before(network, layer, cut)
         source = layer.inputs[0]
         return before is not None and sole_user(network, source) is layer and _leads(network, source, before)
@@ -113,36 +111,33 @@ def _leads(network: Network, name: str, cut: Cut) -> bool:
 
 def _cut(network: Network, name: str, cut: Cut) -> str:
     """The tensor that a cut of ``name`` gives, made in front of the join."""
-    layer = network[name]
+    layer, operation = network[name], network[name].operation
     shape = list(layer.output_shape)
     shape[1 + cut.axis] = cut.stop - cut.start
-    if layer.kind == "concat" and layer.attributes["axis"] == cut.axis:
+    if isinstance(operation, Concat) and operation.axis == cut.axis:
         found = _inputs_of(network, layer, cut)
         assert found is not None
         taken, start = found
         if len(taken) > 1:
-            return _added(network, layer, taken, dict(layer.attributes), shape)
+            return _added(network, layer, operation, taken, shape)
         if network[taken[0]].output_shape[1 + cut.axis] == cut.stop - cut.start:
             return taken[0]
         starts = [0] * (len(shape) - 1)
         starts[cut.axis] = start
-        attributes = {"starts": starts, "steps": [1] * len(starts), "sizes": shape[1:]}
-        return _added(network, layer, taken, attributes, shape, "slice")
-    if layer.kind == "concat":
+        part = Slice(tuple(starts), (1,) * len(starts), tuple(shape[1:]))
+        return _added(network, layer, part, taken, shape)
+    if isinstance(operation, Concat):
         parts = [_cut(network, x, cut) for x in layer.inputs]
-        return _added(network, layer, parts, dict(layer.attributes), shape)
+        return _added(network, layer, operation, parts, shape)
     before = _before(network, layer, cut)
     assert before is not None
     source = _cut(network, layer.inputs[0], before)
-    attributes = {"shape": shape[1:]} if layer.kind == "reshape" else dict(layer.attributes)
-    return _added(network, layer, [source], attributes, shape)
+    moved = Reshape(tuple(shape[1:])) if isinstance(operation, Reshape) else operation
+    return _added(network, layer, moved, [source], shape)
 
 
-def _added(
-    network: Network, like: Layer, inputs: list[str], attributes: dict[str, Any], shape: list[int], kind: str = ""
-) -> str:
-    kind = kind or like.kind
-    made = Layer(fresh_name(network, kind), kind, inputs, attributes, tuple(shape), list(like.original_names))
+def _added(network: Network, like: Layer, operation: Operation, inputs: list[str], shape: list[int]) -> str:
+    made = Layer(fresh_name(network, operation), operation, inputs, tuple(shape), list(like.original_names))
     network.insert_after(like.name, made)
     return made.name
 
@@ -150,7 +145,7 @@ def _added(
 def _remove_unread(network: Network, name: str) -> None:
     """Remove a layer that nobody reads, and moves before it that then nobody reads."""
     layer = network[name]
-    if network.users(name) or layer.kind not in ("concat", "reshape", "transpose"):
+    if network.users(name) or not isinstance(layer.operation, (Concat, Reshape, Transpose)):
         return
     network.remove(name)
     for source in dict.fromkeys(layer.inputs):

@@ -16,12 +16,26 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headrace.hn import Layer, Network
+from headrace.layers import (
+    Add,
+    AveragePool,
+    BatchNorm,
+    Matmul,
+    Multiply,
+    Operation,
+    Reshape,
+    ResizeNearest,
+    Slice,
+    Softmax,
+    Subtract,
+    Transpose,
+)
 from headrace.passes.base import Pass, fresh_name, sole_user
 
 _WIDE = {"precision": {"bits": 16}}
 #: Layers that a tensor passes on its way to a product without a change of its codes.
-_MOVES = ("reshape", "transpose", "slice")
-_SUMS = ("ew_add", "ew_sub")
+_MOVES = (Reshape, Transpose, Slice)
+_SUMS = (Add, Subtract)
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class DecomposeMatmul(Pass):
     name: ClassVar[str] = "decompose-matmul"
 
     def run(self, network: Network) -> list[dict[str, Any]]:
-        return [self._decompose(network, layer) for layer in network.of_kind("matmul")]
+        return [self._decompose(network, layer) for layer in network.of(Matmul)]
 
     def _decompose(self, network: Network, matmul: Layer) -> dict[str, Any]:
         wide_result = _reaches_softmax(network, matmul)
@@ -42,12 +56,10 @@ class DecomposeMatmul(Pass):
             _widen_softmax(network, name)
         anchor, made = matmul.name, []
 
-        def put(
-            kind: str, inputs: list[str], attributes: dict[str, Any], shape: tuple[int, int, int], wide: bool = False
-        ) -> str:
+        def put(operation: Operation, inputs: list[str], shape: tuple[int, int, int], wide: bool = False) -> str:
             nonlocal anchor
             hint = dict(_WIDE) if wide else None
-            layer = Layer(fresh_name(network, kind), kind, inputs, attributes, (-1, *shape), [], hint)
+            layer = Layer(fresh_name(network, operation), operation, inputs, (-1, *shape), [], hint)
             network.insert_after(anchor, layer)
             anchor = layer.name
             made.append(layer.name)
@@ -55,16 +67,16 @@ class DecomposeMatmul(Pass):
 
         def shaped(name: str, shape: tuple[int, int, int]) -> str:
             same = network[name].output_shape[1:] == shape
-            return name if same else put("reshape", [name], {"shape": list(shape)}, shape)
+            return name if same else put(Reshape(shape), [name], shape)
 
         first = shaped(left, (groups * rows, inner, 1))
         second = right
         if groups > 1 and rows > 1:
-            sizes = {"sizes": [groups * rows, inner], "coordinates": "asymmetric", "rounding": "floor"}
-            second = put("resize_nearest", [right], sizes, (groups * rows, inner, columns))
-        product = put("ew_mult", [first, second], {}, (groups * rows, inner, columns), wide=True)
-        window = {"kernel_shape": [1, inner], "strides": [1, 1], "total": True}
-        total = put("avgpool", [product], window, (groups * rows, 1, columns), wide=wide_result)
+            repeated = ResizeNearest((groups * rows, inner), coordinates="asymmetric", rounding="floor")
+            second = put(repeated, [right], (groups * rows, inner, columns))
+        product = put(Multiply(), [first, second], (groups * rows, inner, columns), wide=True)
+        window = AveragePool(kernel_shape=(1, inner), total=True)
+        total = put(window, [product], (groups * rows, 1, columns), wide=wide_result)
         result = shaped(total, (groups, rows, columns))
         network[total].original_names = list(matmul.original_names)
         network.redirect(matmul.name, result)
@@ -85,16 +97,15 @@ def _reaches_softmax(network: Network, matmul: Layer) -> bool:
         user = sole_user(network, name)
         if user is None:
             return False
-        if user.kind == "softmax":
+        if isinstance(user.operation, Softmax):
             break
-        linear = user.attributes.get("activation", "linear") == "linear"
-        if user.kind not in (*_MOVES, *_SUMS, "batch_norm") or not linear:
+        if not isinstance(user.operation, (*_MOVES, *_SUMS, BatchNorm)) or not user.operation.is_linear:
             return False
         path.append(user)
         name = user.name
     narrow = False
     for position, layer in enumerate(path):
-        if layer.kind == "batch_norm":
+        if isinstance(layer.operation, BatchNorm):
             narrow |= not _pulled(network, matmul, path[:position], layer)
     return not narrow
 
@@ -111,9 +122,9 @@ def _pulled(network: Network, matmul: Layer, before: list[Layer], layer: Layer) 
         _multiply_operand(network, matmul, 0, factor, layer)
         behind = matmul.name
         for passed in before:
-            if passed.kind in _SUMS:
+            if isinstance(passed.operation, _SUMS):
                 _multiply_operand(network, passed, 1 - passed.inputs.index(behind), factor, layer)
-            elif passed.kind == "batch_norm":
+            elif isinstance(passed.operation, BatchNorm):
                 network.params[f"{passed.name}/offset"] = network.param(passed, "offset") * np.float32(factor)
             behind = passed.name
     if np.any(offset):
@@ -129,7 +140,7 @@ def _multiply_operand(network: Network, reader: Layer, position: int, factor: fl
     source = network[reader.inputs[position]]
     channels = source.output_shape[-1]
     params = {"scale": np.full(channels, factor, np.float32), "offset": np.zeros(channels, np.float32)}
-    layer = Layer(fresh_name(network, "batch_norm"), "batch_norm", [source.name], {}, source.output_shape)
+    layer = Layer(fresh_name(network, BatchNorm), BatchNorm(), [source.name], source.output_shape)
     layer.original_names = list(origin.original_names)
     network.insert_after(source.name, layer, params)
     reader.inputs[position] = layer.name
@@ -137,7 +148,7 @@ def _multiply_operand(network: Network, reader: Layer, position: int, factor: fl
 
 def _widen_softmax(network: Network, name: str) -> None:
     """A softmax whose result goes to this product alone gets 16 bits."""
-    while network[name].kind in _MOVES and sole_user(network, name) is not None:
+    while isinstance(network[name].operation, _MOVES) and sole_user(network, name) is not None:
         name = network[name].inputs[0]
-    if network[name].kind == "softmax" and sole_user(network, name) is not None:
+    if isinstance(network[name].operation, Softmax) and sole_user(network, name) is not None:
         network[name].quantization = dict(_WIDE)

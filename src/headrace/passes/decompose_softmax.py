@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
+from headrace.layers import Multiply, Operation, ReciprocalSum, ReduceMax, Softmax, Subtract
 from headrace.passes.base import Pass, fresh_name
 
 # Ranges and precisions that the meaning of each part fixes; read by the optimiser (docs/numerics.md, section 7).
@@ -21,7 +22,7 @@ class DecomposeSoftmax(Pass):
     name: ClassVar[str] = "decompose-softmax"
 
     def run(self, network: Network) -> list[dict[str, Any]]:
-        return [self._decompose(network, layer) for layer in network.of_kind("softmax")]
+        return [self._decompose(network, layer) for layer in network.of(Softmax)]
 
     def _decompose(self, network: Network, softmax: Layer) -> dict[str, Any]:
         source = network[softmax.inputs[0]]
@@ -29,25 +30,19 @@ class DecomposeSoftmax(Pass):
         reduced = (*source.output_shape[:-1], 1)
         anchor = softmax.name
 
-        def put(
-            kind: str,
-            inputs: list[str],
-            attributes: dict[str, Any],
-            shape: tuple[int, ...],
-            hint: dict[str, Any] | None,
-        ) -> str:
+        def put(operation: Operation, inputs: list[str], shape: tuple[int, ...], hint: dict[str, Any] | None) -> str:
             nonlocal anchor
-            layer = Layer(fresh_name(network, kind), kind, inputs, attributes, shape, [], hint)
+            layer = Layer(fresh_name(network, operation), operation, inputs, shape, [], hint)
             network.insert_after(anchor, layer)
             anchor = layer.name
             return layer.name
 
-        top = put("reduce_max", [source.name], {"axes": [axis]}, reduced, None)
-        exponential = put("ew_sub", [source.name, top], {"activation": "exp"}, softmax.output_shape, UNIT_16)
-        reciprocal = put("reciprocal_sum", [exponential], {"axes": [axis]}, reduced, UNIT_16)
+        top = put(ReduceMax((axis,)), [source.name], reduced, None)
+        exponential = put(Subtract("exp"), [source.name, top], softmax.output_shape, UNIT_16)
+        reciprocal = put(ReciprocalSum((axis,)), [exponential], reduced, UNIT_16)
         # A product of matrices behind it asks for 16 bits (passes/decompose_matmul.py).
         wide = (softmax.quantization or {}).get("precision", {}).get("bits") == 16
-        product = put("ew_mult", [exponential, reciprocal], {}, softmax.output_shape, UNIT_16 if wide else UNIT_8)
+        product = put(Multiply(), [exponential, reciprocal], softmax.output_shape, UNIT_16 if wide else UNIT_8)
         network[product].original_names = list(softmax.original_names)
         network.redirect(softmax.name, product)
         network.remove(softmax.name)

@@ -10,19 +10,17 @@ where s may differ between channels. A table takes it into its entries, whatever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of
-from headrace.layers.activation import OUTPUT_OFFSET, OUTPUT_SCALE, ActivationAttributes
+from headrace.layers import BatchNorm, Convolving
+from headrace.layers.activation import OUTPUT_OFFSET, OUTPUT_SCALE, Activated
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
-from headrace.passes.fold_batch_norm import MAC_KINDS, fold_into
-
-_WEIGHTED = (*MAC_KINDS, "batch_norm")
+from headrace.passes.fold_batch_norm import WEIGHTED, fold_into
 
 
 def _one(values: Array) -> float | None:
@@ -40,9 +38,9 @@ class FoldAffine(Pass):
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
         bypasses = Bypasses(network)
-        for layer in network.of_kind("batch_norm"):
+        for layer in network.of(BatchNorm):
             before = bypasses.source(layer)
-            if layer.attributes.get("activation", "linear") != "linear":
+            if not layer.operation.is_linear:
                 continue
             if bypasses.sole_user(before.name) is not layer or not _fold(network, before, layer):
                 continue
@@ -54,8 +52,8 @@ class FoldAffine(Pass):
 
 def _fold(network: Network, before: Layer, layer: Layer) -> bool:
     """Fold if possible; whether it was."""
-    attributes = definition_of(before.kind, before.name).read(before)
-    if not isinstance(attributes, ActivationAttributes) or attributes.activation == "linear":
+    attributes = before.operation
+    if not isinstance(attributes, Activated) or attributes.activation == "linear":
         return False
     scales, offset = network.param(layer, "scale"), _one(network.param(layer, "offset"))
     if offset is None or not np.all(np.isfinite(scales)):
@@ -63,19 +61,16 @@ def _fold(network: Network, before: Layer, layer: Layer) -> bool:
     if attributes.clamp is not None:
         return _fold_clamp(network, before, layer, attributes, scales, offset)
     scale = _one(scales)
-    old = attributes.params
+    old = attributes.function_params
     if scale is None or scale == 0 or OUTPUT_SCALE not in old:  # what its sign decides has no table
         return False
-    before.attributes["activation_params"] = {
-        **before.attributes.get("activation_params", {}),
-        OUTPUT_SCALE: old[OUTPUT_SCALE] * scale,
-        OUTPUT_OFFSET: old[OUTPUT_OFFSET] * scale + offset,
-    }
+    output = {OUTPUT_SCALE: old[OUTPUT_SCALE] * scale, OUTPUT_OFFSET: old[OUTPUT_OFFSET] * scale + offset}
+    before.operation = replace(attributes, activation_params={**attributes.activation_params, **output})
     return True
 
 
 def _fold_clamp(
-    network: Network, before: Layer, layer: Layer, attributes: ActivationAttributes, scales: Array, offset: float
+    network: Network, before: Layer, layer: Layer, attributes: Activated, scales: Array, offset: float
 ) -> bool:
     assert attributes.clamp is not None
     bounded = [v for v in attributes.clamp if v is not None and abs(v) < float(np.finfo(np.float32).max)]
@@ -83,7 +78,9 @@ def _fold_clamp(
     # A bound at zero stays at the offset for every scale; any other needs one scale.
     if not np.all(scales > 0) or (scale is None and any(v != 0 for v in bounded)):
         return False
-    if before.kind not in _WEIGHTED or before.attributes.get("elementwise_add"):
+    if not isinstance(attributes, (*WEIGHTED, BatchNorm)) or (
+        isinstance(attributes, Convolving) and attributes.elementwise_add
+    ):
         return False
     fold_into(network, before, layer)
     limit = float(np.finfo(np.float32).max)
@@ -91,9 +88,8 @@ def _fold_clamp(
         side * limit if v is None or abs(v) >= limit else (v * scale if scale is not None else 0.0) + offset
         for side, v in zip((-1.0, 1.0), attributes.clamp, strict=True)
     )
-    before.attributes["activation"] = "clip"
-    before.attributes["activation_params"] = {"min": low, "max": high}
     if (low, high) == (0.0, limit):
-        before.attributes["activation"] = "relu"
-        del before.attributes["activation_params"]
+        before.operation = replace(attributes, activation="relu", activation_params={})
+    else:
+        before.operation = replace(attributes, activation="clip", activation_params={"min": low, "max": high})
     return True

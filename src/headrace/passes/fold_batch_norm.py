@@ -9,15 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
+from headrace.layers import BatchNorm, Convolving, Dense
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
 from headrace.passes.fuse_activation import take_activation
 
-MAC_KINDS = ("conv", "dw", "dense")
-
-
-def _linear(layer: Layer) -> bool:
-    return layer.attributes.get("activation", "linear") == "linear"
+WEIGHTED = (Convolving, Dense)
 
 
 def scale_offset(network: Network, layer: Layer) -> tuple[Array, Array]:
@@ -36,7 +33,7 @@ def multiply_add(network: Network, layer: Layer, scale: Array, offset: Array) ->
 def fold_into(network: Network, before: Layer, layer: Layer) -> None:
     """Multiply the weights of ``before`` by the scale of ``layer``, and add its offset; activations are left alone."""
     scale, offset = scale_offset(network, layer)
-    if before.kind == "batch_norm":
+    if isinstance(before.operation, BatchNorm):
         first_scale, first_offset = scale_offset(network, before)
         network.params[f"{before.name}/scale"] = first_scale * scale
         network.params[f"{before.name}/offset"] = first_offset * scale + offset
@@ -56,10 +53,9 @@ class FoldBatchNorm(Pass):
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
         bypasses = Bypasses(network)
-        for layer in network.of_kind("batch_norm"):
+        for layer in network.of(BatchNorm):
             before = bypasses.source(layer)
-            foldable = before.kind in (*MAC_KINDS, "batch_norm") and _linear(before)
-            if not foldable or before.attributes.get("elementwise_add"):
+            if not isinstance(before.operation, (*WEIGHTED, BatchNorm)) or not before.operation.is_linear:
                 continue
             if bypasses.sole_user(before.name) is not layer:
                 continue
@@ -80,9 +76,9 @@ class DropIdentityBatchNorm(Pass):
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
         bypasses = Bypasses(network)
-        for layer in network.of_kind("batch_norm"):
+        for layer in network.of(BatchNorm):
             scale, offset = scale_offset(network, layer)
-            if _linear(layer) and np.all(scale == 1.0) and np.all(offset == 0.0):
+            if layer.operation.is_linear and np.all(scale == 1.0) and np.all(offset == 0.0):
                 records.append({"layer": bypasses.source(layer).name, "dropped": list(layer.original_names)})
                 bypasses.bypass(layer)
         bypasses.apply()

@@ -9,12 +9,13 @@ stride 2 on the pixels themselves: the same products, and nothing to move.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
+from headrace.layers import Concat, Convolution, Slice, SpaceToDepth
 from headrace.passes.base import Pass, sole_user
 
 
@@ -26,15 +27,14 @@ class MergeSlices(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for layer in network.of_kind("slice"):
+        for layer in network.of(Slice):
             before = network[layer.inputs[0]]
-            if before.kind != "slice":
+            inner, outer = before.operation, layer.operation
+            if not isinstance(inner, Slice) or not isinstance(outer, Slice):
                 continue
-            inner, outer = before.attributes, layer.attributes
-            layer.attributes["starts"] = [
-                a + s * b for a, s, b in zip(inner["starts"], inner["steps"], outer["starts"], strict=True)
-            ]
-            layer.attributes["steps"] = [a * b for a, b in zip(inner["steps"], outer["steps"], strict=True)]
+            starts = (a + s * b for a, s, b in zip(inner.starts, inner.steps, outer.starts, strict=True))
+            steps = (a * b for a, b in zip(inner.steps, outer.steps, strict=True))
+            layer.operation = replace(outer, starts=tuple(starts), steps=tuple(steps))
             layer.inputs = list(before.inputs)
             layer.original_names = [*before.original_names, *layer.original_names]
             records.append({"layer": layer.name, "skipped": before.name})
@@ -50,11 +50,10 @@ class Blocks:
     places: tuple[tuple[int, int, int], ...]
 
 
-def _of_layer(network: Network, layer: Layer) -> Blocks | None:
+def _of_layer(network: Network, layer: Layer, operation: SpaceToDepth) -> Blocks:
     """The blocks that a space_to_depth layer makes."""
-    shape = network[layer.inputs[0]].output_shape
-    side, channels = int(layer.attributes.get("block", 2)), shape[3]
-    block_first = layer.attributes.get("mode", "DCR") == "DCR"
+    side, channels = operation.block, network[layer.inputs[0]].output_shape[3]
+    block_first = operation.mode == "DCR"
     outer = [(row, column) for row in range(side) for column in range(side)]
     places = (
         [(row, column, c) for row, column in outer for c in range(channels)]
@@ -64,22 +63,23 @@ def _of_layer(network: Network, layer: Layer) -> Blocks | None:
     return Blocks(layer.inputs[0], side, tuple(places))
 
 
-def _of_slices(network: Network, concat: Layer) -> Blocks | None:
+def _of_slices(network: Network, concat: Layer, operation: Concat) -> Blocks | None:
     """The blocks that a concatenation of strided slices of one tensor makes, in any order; None if it is not that."""
-    slices = [network[name] for name in concat.inputs]
-    if concat.attributes.get("axis", 2) != 2 or any(s.kind != "slice" for s in slices):
+    layers = [network[name] for name in concat.inputs]
+    slices = [layer.operation for layer in layers if isinstance(layer.operation, Slice)]
+    if operation.axis != 2 or len(slices) < len(layers):
         return None
-    sources = list(dict.fromkeys(s.inputs[0] for s in slices))
+    sources = list(dict.fromkeys(layer.inputs[0] for layer in layers))
     shape = network[sources[0]].output_shape
-    side = int(slices[0].attributes["steps"][0])
+    side = slices[0].steps[0]
     if len(sources) > 1 or len(shape) != 4 or side < 2 or len(slices) != side * side:
         return None
     height, width, channels = shape[1:]
     starts: list[tuple[int, int]] = []
     for item in slices:
-        whole = list(item.attributes["sizes"]) == [height // side, width // side, channels]
-        row, column, channel = item.attributes["starts"]
-        if list(item.attributes["steps"]) != [side, side, 1] or not whole or channel or max(row, column) >= side:
+        whole = item.sizes == (height // side, width // side, channels)
+        row, column, channel = item.starts
+        if item.steps != (side, side, 1) or not whole or channel or max(row, column) >= side:
             return None
         starts.append((row, column))
     if height % side or width % side or len(dict.fromkeys(starts)) < len(starts):
@@ -106,23 +106,28 @@ class FoldSpaceToDepth(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for layer in network.of_kind("concat", "space_to_depth"):
-            blocks = _of_slices(network, layer) if layer.kind == "concat" else _of_layer(network, layer)
+        for layer in network.of(Concat, SpaceToDepth):
+            if isinstance(layer.operation, SpaceToDepth):
+                blocks, passed = _of_layer(network, layer, layer.operation), [layer]
+            else:
+                assert isinstance(layer.operation, Concat)
+                blocks = _of_slices(network, layer, layer.operation)
+                passed = [*map(network.__getitem__, layer.inputs), layer]
             user = sole_user(network, layer.name)
             if blocks is None or user is None or not _can_fold(user, layer):
                 continue
-            passed = [layer] if layer.kind == "space_to_depth" else [*map(network.__getitem__, layer.inputs), layer]
             _fold(network, user, blocks, passed)
             records.append({"layer": user.name, "folded": layer.kind, "block": blocks.side})
         return records
 
 
 def _can_fold(user: Layer, layer: Layer) -> bool:
+    operation = user.operation
     return (
-        user.kind == "conv"
+        isinstance(operation, Convolution)
         and user.inputs[0] == layer.name
-        and int(user.attributes.get("groups", 1)) == 1
-        and list(user.attributes.get("dilations", [1, 1])) == [1, 1]
+        and operation.groups == 1
+        and operation.dilations == (1, 1)
     )
 
 
@@ -130,9 +135,17 @@ def _fold(network: Network, conv: Layer, blocks: Blocks, passed: Sequence[Layer]
     side = blocks.side
     kernel = _unfolded(network.param(conv, "kernel"), blocks)
     network.params[f"{conv.name}/kernel"] = kernel
-    conv.attributes["kernel_shape"] = list(kernel.shape)
-    conv.attributes["strides"] = [s * side for s in conv.attributes.get("strides", [1, 1])]
-    conv.attributes["padding"] = [p * side for p in conv.attributes.get("padding", [0, 0, 0, 0])]
+    operation = conv.operation
+    assert isinstance(operation, Convolution)
+    rows, columns = operation.strides
+    top, left, bottom, right = (p * side for p in operation.padding)
+    height, width, inputs, outputs = kernel.shape
+    conv.operation = replace(
+        operation,
+        kernel_shape=(height, width, inputs, outputs),
+        strides=(rows * side, columns * side),
+        padding=(top, left, bottom, right),
+    )
     conv.inputs[0] = blocks.source
     names = dict.fromkeys(name for layer in (*passed, conv) for name in layer.original_names)
     conv.original_names = list(names)

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
+from headrace.layers import Activation, BatchNorm, Concat, DepthToSpace, Reshape, Slice, Transpose
 from headrace.passes.base import Pass, sole_user
-from headrace.passes.fold_batch_norm import MAC_KINDS, multiply_add, scale_offset
+from headrace.passes.fold_batch_norm import WEIGHTED, multiply_add, scale_offset
 from headrace.passes.fuse_activation import take_activation
 
 #: A convolution, and for each of its output channels the channel of the tensor behind the moves.
@@ -26,9 +27,8 @@ def _targets(network: Network, name: str, channels: Array) -> list[Target] | Non
     layer = network[name]
     if sole_user(network, name) is None:
         return None
-    if layer.kind in MAC_KINDS:
-        plain = layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get("elementwise_add")
-        return [(layer, channels)] if plain else None
+    if isinstance(layer.operation, WEIGHTED):
+        return [(layer, channels)] if layer.operation.is_linear else None
     sources = _channels_of_inputs(network, layer, channels)
     if sources is None:
         return None
@@ -44,22 +44,21 @@ def _targets(network: Network, name: str, channels: Array) -> list[Target] | Non
 def _channels_of_inputs(network: Network, layer: Layer, channels: Array) -> list[Array] | None:
     """For each input of a move, which of ``channels`` each of the input's channels becomes; None if it is no move."""
     widths = [network[name].output_shape[-1] for name in layer.inputs]
-    count, attributes = layer.output_shape[-1], layer.attributes
+    count = layer.output_shape[-1]
     rank = len(layer.output_shape) - 1
-    match layer.kind:
-        case "depth_to_space":
+    match layer.operation:
+        case DepthToSpace(block=block, mode=mode):
             place = np.arange(widths[0])
-            first = attributes.get("mode", "DCR") == "DCR"
-            return [channels[place % count if first else place // attributes.get("block", 2) ** 2]]
-        case "slice" if attributes["sizes"][-1] == widths[0]:
+            return [channels[place % count if mode == "DCR" else place // block**2]]
+        case Slice(sizes=sizes) if sizes[-1] == widths[0]:
             return [channels]
-        case "transpose" if attributes["permutation"][-1] == rank - 1:
+        case Transpose(permutation=permutation) if permutation[-1] == rank - 1:
             return [channels]
-        case "reshape" if widths[0] % count == 0:  # the last axis is cut into whole runs of channels
+        case Reshape() if widths[0] % count == 0:  # the last axis is cut into whole runs of channels
             return [channels[np.arange(widths[0]) % count]]
-        case "concat" if attributes["axis"] == rank - 1:
+        case Concat(axis=axis) if axis == rank - 1:
             return np.split(channels, np.cumsum(widths)[:-1])
-        case "concat":
+        case Concat():
             return [channels] * len(widths)
         case _:
             return None
@@ -73,15 +72,15 @@ class FoldThroughMoves(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for layer in network.of_kind("batch_norm", "activation"):
+        for layer in network.of(BatchNorm, Activation):
             before = network[layer.inputs[0]]
-            if before.kind in MAC_KINDS:
+            if isinstance(before.operation, WEIGHTED):
                 continue
             targets = _targets(network, before.name, np.arange(layer.output_shape[-1]))
             if not targets or len({target.name for target, _ in targets}) < len(targets):
                 continue
             for target, channels in targets:
-                if layer.kind == "batch_norm":
+                if isinstance(layer.operation, BatchNorm):
                     scale, offset = scale_offset(network, layer)
                     multiply_add(network, target, scale[channels], offset[channels])
                 take_activation(network, target, layer, channels)

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from headrace.hn import Array, Layer, Network
+from headrace.layers import Activated, Activation
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
-
-ONE_ACCUMULATOR = ("conv", "dw", "dense", "batch_norm", "normalization")
-_PRODUCERS = (*ONE_ACCUMULATOR, "ew_add", "ew_sub", "ew_mult")
 
 
 def take_activation(network: Network, target: Layer, source: Layer, channels: Array | None = None) -> None:
@@ -20,9 +18,10 @@ def take_activation(network: Network, target: Layer, source: Layer, channels: Ar
     Args:
         channels: for each output channel of ``target`` the channel of ``source``; ``None``: the same.
     """
-    for key in ("activation", "activation_params"):
-        if key in source.attributes:
-            target.attributes[key] = source.attributes[key]
+    given, taken = source.operation, target.operation
+    assert isinstance(given, Activated)
+    assert isinstance(taken, Activated)
+    target.operation = replace(taken, activation=given.activation, activation_params=given.activation_params)
     slope = network.params.get(f"{source.name}/slope")
     if slope is not None:
         network.params[f"{target.name}/slope"] = slope if channels is None else slope[channels]
@@ -37,16 +36,18 @@ class FuseActivation(Pass):
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
         bypasses = Bypasses(network)
-        for layer in network.of_kind("activation"):
+        for layer in network.of(Activation):
             before = bypasses.source(layer)
-            if before.kind not in _PRODUCERS or before.attributes.get("activation", "linear") != "linear":
+            taken, given = before.operation, layer.operation
+            assert isinstance(given, Activation)
+            if not isinstance(taken, Activated) or isinstance(taken, Activation) or taken.activation != "linear":
                 continue
             if bypasses.sole_user(before.name) is not layer:
                 continue
-            if layer.attributes.get("activation") == "prelu" and before.kind not in ONE_ACCUMULATOR:
+            if given.activation == "prelu" and not taken.one_accumulator:
                 continue
             take_activation(network, before, layer)
-            records.append({"layer": before.name, "activation": layer.attributes.get("activation", "linear"),
+            records.append({"layer": before.name, "activation": given.activation,
                             "fused": list(layer.original_names)})  # fmt: skip
             bypasses.bypass(layer)
         bypasses.apply()

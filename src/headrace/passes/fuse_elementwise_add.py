@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
+from headrace.layers import Add, Convolving, ReduceMax, Reshape, Transpose
 from headrace.passes.base import Pass, sole_user
 from headrace.passes.fuse_activation import take_activation
-
-FUSING_KINDS = ("conv", "dw")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class FuseElementwiseAdd(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for add in network.of_kind("ew_add"):
+        for add in network.of(Add):
             convolution = None if add.name in self.apart else self._candidate(network, add)
             if convolution is not None:
                 self._fuse(network, convolution, add)
@@ -47,10 +46,8 @@ class FuseElementwiseAdd(Pass):
             return None
         for name in sorted(add.inputs, key=lambda n: -position[n]):
             layer = network[name]
-            plain = layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get(
-                "elementwise_add", False
-            )
-            if layer.kind in FUSING_KINDS and plain and sole_user(network, name) is add:
+            plain = isinstance(layer.operation, Convolving) and layer.operation.is_linear
+            if plain and sole_user(network, name) is add:
                 return layer
         return None
 
@@ -58,7 +55,8 @@ class FuseElementwiseAdd(Pass):
     def _fuse(network: Network, convolution: Layer, add: Layer) -> None:
         residual = next(name for name in add.inputs if name != convolution.name)
         convolution.inputs.append(residual)
-        convolution.attributes["elementwise_add"] = True
+        assert isinstance(convolution.operation, Convolving)
+        convolution.operation = replace(convolution.operation, elementwise_add=True)
         take_activation(network, convolution, add)
         convolution.original_names += [n for n in add.original_names if n not in convolution.original_names]
         network.redirect(add.name, convolution.name)
@@ -69,5 +67,7 @@ class FuseElementwiseAdd(Pass):
 def _feeds_softmax(network: Network, name: str) -> bool:
     """Whether the maximum of a decomposed softmax is among the readers, through moves."""
     users = network.users(name)
-    moves = (user.name for user in users if user.kind in ("reshape", "transpose"))
-    return any(user.kind == "reduce_max" for user in users) or any(_feeds_softmax(network, move) for move in moves)
+    moves = (user.name for user in users if isinstance(user.operation, (Reshape, Transpose)))
+    return any(isinstance(user.operation, ReduceMax) for user in users) or any(
+        _feeds_softmax(network, move) for move in moves
+    )

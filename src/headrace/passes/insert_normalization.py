@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace.errors import Diagnostic, UsageError, unknown_name
 from headrace.hn import Layer, Network
+from headrace.layers import Normalization
 from headrace.passes.base import Pass, fresh_name
 
 
@@ -49,7 +50,7 @@ class InsertNormalization(Pass):
                 )
             )
         users = network.users(source.name)
-        if any(user.kind == "normalization" for user in users):
+        if any(isinstance(user.operation, Normalization) for user in users):
             raise UsageError(
                 Diagnostic(
                     "E-NORMALIZATION",
@@ -59,7 +60,7 @@ class InsertNormalization(Pass):
                     "one normalization per input",
                 )
             )
-        layer = Layer(self._name(network), "normalization", [source.name], {}, source.output_shape)
+        layer = Layer(self._name(network), Normalization(), [source.name], source.output_shape)
         params = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
         network.insert_after(source.name, layer, params)
         network.redirect(source.name, layer.name, users)
@@ -67,7 +68,7 @@ class InsertNormalization(Pass):
 
     def _name(self, network: Network) -> str:
         if self.layer_name is None:
-            return fresh_name(network, "normalization")
+            return fresh_name(network, Normalization)
         name = self.layer_name if "/" in self.layer_name else f"{network.name}/{self.layer_name}"
         if name in network.layers or not name.startswith(f"{network.name}/"):
             rule = "the name is taken" if name in network.layers else "the name belongs to another network"
@@ -93,7 +94,7 @@ class InsertNormalization(Pass):
             if self.input_layer in (
                 layer.name,
                 layer.short_name,
-                layer.attributes.get("source_name"),
+                layer.boundary.source_name,
                 *layer.original_names,
             ):
                 return layer

@@ -15,13 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of
-from headrace.layers.mac import ConvolutionAttributes
+from headrace.layers import Add, BatchNorm, Convolving, DepthwiseConvolution
 from headrace.passes.base import Pass
 from headrace.passes.fold_batch_norm import scale_offset
 from headrace.passes.fuse_activation import take_activation
 
-_CONVOLUTIONS = ("conv", "dw")
 _MAX_LEAVES = 64
 
 
@@ -31,7 +29,7 @@ class Branch:
 
     source: str
     layer: Layer | None  # None: the source itself
-    attributes: ConvolutionAttributes
+    attributes: Convolving
     kernel: Array
     bias: Array
 
@@ -47,13 +45,9 @@ class Branch:
         return output * a.groups // a.kernel_shape[3] * a.kernel_shape[2]
 
 
-def _linear(layer: Layer) -> bool:
-    return layer.attributes.get("activation", "linear") == "linear" and not layer.attributes.get("elementwise_add")
-
-
 def _pointwise(source: str, layer: Layer | None, scale: Array, offset: Array) -> Branch:
     channels = len(scale)
-    attributes = ConvolutionAttributes(kernel_shape=(1, 1, 1, channels), groups=channels)
+    attributes = DepthwiseConvolution(kernel_shape=(1, 1, 1, channels), groups=channels)
     return Branch(source, layer, attributes, scale.reshape(1, 1, 1, channels).astype(np.float64), offset)
 
 
@@ -75,7 +69,7 @@ class _Sum:
 
     def is_inner(self, name: str) -> bool:
         layer = self.network[name]
-        return layer.kind == "ew_add" and _linear(layer) and self._alone(name)
+        return isinstance(layer.operation, Add) and layer.operation.is_linear and self._alone(name)
 
     def _collect(self, root: Layer) -> None:
         waiting = [root]
@@ -93,14 +87,14 @@ class _Sum:
         found: dict[str, list[Branch]] = {}
         for name in self.leaves:
             layer = self.network[name]
-            if layer.output_shape != self.root.output_shape or not _linear(layer) or not self._alone(name):
+            if layer.output_shape != self.root.output_shape or not layer.operation.is_linear or not self._alone(name):
                 continue
-            if layer.kind in _CONVOLUTIONS:
-                a: ConvolutionAttributes = definition_of(layer.kind).read(layer)
+            a = layer.operation
+            if isinstance(a, Convolving):
                 kernel = self.network.param(layer, "kernel").astype(np.float64)
                 bias = self.network.params.get(f"{name}/bias", np.zeros(kernel.shape[-1])).astype(np.float64)
                 found.setdefault(layer.inputs[0], []).append(Branch(layer.inputs[0], layer, a, kernel, bias))
-            elif layer.kind == "batch_norm" and len(layer.output_shape) == 4:
+            elif isinstance(a, BatchNorm) and len(layer.output_shape) == 4:
                 made = _pointwise(layer.inputs[0], layer, *scale_offset(self.network, layer))
                 found.setdefault(layer.inputs[0], []).append(made)
         for name in dict.fromkeys(self.leaves):
@@ -171,7 +165,7 @@ class MergeBranches(Pass):
                 users.setdefault(name, []).append(layer)
         inner: set[str] = set()
         gone: set[str] = set()
-        for root in reversed(network.of_kind("ew_add")):
+        for root in reversed(network.of(Add)):
             if root.name in inner or root.name in gone:
                 continue
             tree = _Sum(network, root, users, gone)
@@ -187,7 +181,7 @@ class MergeBranches(Pass):
 
     @staticmethod
     def _merge(network: Network, tree: _Sum, branches: list[Branch]) -> dict[str, Any] | None:
-        convolutions = [b for b in branches if b.layer is not None and b.layer.kind in _CONVOLUTIONS]
+        convolutions = [b for b in branches if b.layer is not None and isinstance(b.layer.operation, Convolving)]
         if len(convolutions) < 2:
             return None
         host = max(convolutions, key=lambda b: b.kernel.size)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
+from headrace.layers import Activation, Concat, InputLayer, OutputLayer, Pad, Reshape, Slice, Transpose
 from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
 
@@ -15,16 +16,15 @@ def _changes_nothing(network: Network, layer: Layer) -> bool:
     same_shape = len(layer.inputs) == 1 and network[layer.inputs[0]].output_shape == layer.output_shape
     if not same_shape:
         return False
-    match layer.kind:
-        case "reshape" | "slice" | "external_pad" | "concat":
+    match layer.operation:
+        case Reshape() | Slice() | Pad() | Concat():
             # Slices and pads that keep every size start at 0 and step by 1, or are empty.
             return True
-        case "transpose":
-            permutation = layer.attributes["permutation"]
-            moved = [i for i, p in enumerate(permutation) if i != p]
+        case Transpose() as transpose:
+            moved = [i for i, p in enumerate(transpose.permutation) if i != p]
             return all(layer.output_shape[1 + i] == 1 for i in moved)
-        case "activation":
-            return layer.attributes.get("activation", "linear") == "linear"
+        case Activation() as activation:
+            return activation.is_linear
         case _:
             return False
 
@@ -54,9 +54,9 @@ class MergeReshapes(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for layer in network.of_kind("reshape"):
+        for layer in network.of(Reshape):
             before = network[layer.inputs[0]]
-            if before.kind == "reshape":
+            if isinstance(before.operation, Reshape):
                 layer.inputs = list(before.inputs)
                 records.append({"layer": layer.name, "skipped": before.name})
         return records
@@ -69,7 +69,7 @@ class RemoveDeadLayers(Pass):
     name: ClassVar[str] = "remove-dead-layers"
 
     def run(self, network: Network) -> list[dict[str, Any]]:
-        needed = {layer.name for layer in network.of_kind("output_layer", "input_layer")}
+        needed = {layer.name for layer in network.of(OutputLayer, InputLayer)}
         for layer in reversed(list(network)):
             if layer.name in needed:
                 needed.update(layer.inputs)

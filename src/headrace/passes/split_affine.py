@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of
+from headrace.layers import BatchNorm, Concat, ScaleRule
 from headrace.passes.base import Pass, fresh_name, sole_user
 from headrace.passes.fold_batch_norm import scale_offset
 
@@ -27,7 +27,7 @@ class SplitAffine(Pass):
 
     def run(self, network: Network) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = []
-        for layer in network.of_kind("batch_norm"):
+        for layer in network.of(BatchNorm):
             concat = network[layer.inputs[0]]
             if self._fits(network, layer, concat):
                 made = self._split(network, layer, concat)
@@ -37,12 +37,11 @@ class SplitAffine(Pass):
     @staticmethod
     def _fits(network: Network, layer: Layer, concat: Layer) -> bool:
         last = len(concat.output_shape) - 2
-        plain = layer.attributes.get("activation", "linear") == "linear"
         return (
-            concat.kind == "concat"
-            and concat.attributes["axis"] == last
+            isinstance(concat.operation, Concat)
+            and concat.operation.axis == last
             and sole_user(network, concat.name) is layer
-            and plain
+            and layer.operation.is_linear
             and _at_outputs(network, layer.name)
         )
 
@@ -57,7 +56,7 @@ class SplitAffine(Pass):
             if bool((factor == 1).all() and (addend == 0).all()):
                 continue
             shape = network[name].output_shape
-            own = Layer(fresh_name(network, "batch_norm"), "batch_norm", [name], {}, shape, list(layer.original_names))
+            own = Layer(fresh_name(network, BatchNorm), BatchNorm(), [name], shape, list(layer.original_names))
             params = {"scale": factor.astype(np.float32), "offset": addend.astype(np.float32)}
             network.insert_after(name, own, params)
             concat.inputs[position] = own.name
@@ -72,7 +71,7 @@ def _at_outputs(network: Network, name: str) -> bool:
     waiting, seen = [name], {name}
     while waiting:
         for user in network.users(waiting.pop()):
-            if definition_of(user.kind).scale_rule not in (ScaleRule.PASSES, ScaleRule.CONCAT):
+            if user.operation.scale_rule not in (ScaleRule.PASSES, ScaleRule.CONCAT):
                 return False
             if user.name not in seen:
                 seen.add(user.name)

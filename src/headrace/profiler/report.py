@@ -13,7 +13,6 @@ from typing import Any
 from headrace.errors import Diagnostic, HeadraceError, UsageError
 from headrace.hn import Layer, Network
 from headrace.hn.archive import Archive
-from headrace.layers import definition_of
 from headrace.mapping import estimate
 from headrace.passes.base import run_passes
 from headrace.passes.preparation import PREPARATION
@@ -90,7 +89,7 @@ def _totals(network: Network) -> dict[str, Any]:
 
     return {
         "basis": COUNTS,
-        "layers": sum(1 for layer in network if layer.kind not in ("input_layer", "output_layer")),
+        "layers": sum(1 for layer in network if not layer.operation.is_boundary),
         "inputs": streams(network.input_layers),
         "outputs": streams(network.output_layers),
         **{key: sum(c[key] for c in counts) for key in ("macs", "weights", "operations")},
@@ -98,8 +97,7 @@ def _totals(network: Network) -> dict[str, Any]:
 
 
 def _counts(network: Network, layer: Layer) -> dict[str, int]:
-    definition = definition_of(layer.kind, layer.name)
-    c = definition.counts(definition.read(layer), network.input_shapes(layer), layer.output_shape)
+    c = layer.operation.counts(network.input_shapes(layer), layer.output_shape)
     return {"macs": c.macs, "weights": c.weights, "operations": c.operations}
 
 

@@ -148,7 +148,7 @@ class Finder:
         if input_layer is None:
             return inputs
         found = names.find(input_layer)
-        chosen = [x for x in inputs if found == x.name or input_layer == x.attributes.get("source_name")]
+        chosen = [x for x in inputs if found == x.name or input_layer == x.boundary.source_name]
         if not chosen:
             known = [x.short_name for x in inputs]
             at = ":".join(map(str, command.place_of(input_layer, 2)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.layers.move import ConcatAttributes
+from headrace.layers.move import Concat
 from headrace.timing.work import Family, LayerView, RowKind, RowRule, Work, work_of
 
 WHOLE = (RowRule(RowKind.WHOLE),)
@@ -71,11 +71,6 @@ def _pool(view: LayerView) -> Work:
     return view.work(Family.MOVE if whole else Family.POOL, (window,), window=a.kernel_shape, stride=a.strides[1])
 
 
-@work_of("global_avgpool")
-def _global_pool(view: LayerView) -> Work:
-    return view.work(Family.MOVE, WHOLE)
-
-
 @work_of("reduce_max", "reciprocal_sum")
 def _reduce(view: LayerView) -> Work:
     a: Any = view.attributes
@@ -101,7 +96,7 @@ def _pad(view: LayerView) -> Work:
 @work_of("concat")
 def _concat(view: LayerView) -> Work:
     a = view.attributes
-    assert isinstance(a, ConcatAttributes)
+    assert isinstance(a, Concat)
     if not _height_axis(view, a.axis):
         return view.work(Family.MOVE)
     rules: list[RowRule] = []

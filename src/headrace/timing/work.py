@@ -16,8 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of, output_quantization
+from headrace.hn import Array, Layer, Network, output_quantization
 from headrace.targets import Target
 
 MAX_ROWS = 1 << 16  # rows, and columns, of one tensor; beyond it the row schedule itself would not be worth its memory
@@ -319,7 +318,6 @@ def work_of_layer(network: Network, layer: Layer) -> Work:
         InputFileError: the kind has no work (it is unknown, or no pass has decomposed it).
     """
     builder = _BUILDERS.get(layer.kind)
-    definition = definition_of(layer.kind, layer.name)
     if builder is None:
         raise InputFileError(
             Diagnostic(
@@ -330,16 +328,14 @@ def work_of_layer(network: Network, layer: Layer) -> Work:
                 ", ".join(known_kinds()),
             )
         )
-    attributes = definition.read(layer)
-    counts = definition.counts(attributes, network.input_shapes(layer), layer.output_shape)
+    counts = layer.operation.counts(network.input_shapes(layer), layer.output_shape)
     operands = tuple(plane_of(network[name]) for name in layer.inputs)
-    return builder(LayerView(layer, attributes, operands, plane_of(layer), counts.weights, counts.macs))
+    return builder(LayerView(layer, layer.operation, operands, plane_of(layer), counts.weights, counts.macs))
 
 
 def flow_of(network: Network) -> Flow:
     """The dataflow graph of a network of any state; input and output layers are the host's side of the link."""
-    skip = ("input_layer", "output_layer")
-    works = tuple(work_of_layer(network, layer) for layer in network if layer.kind not in skip)
+    works = tuple(work_of_layer(network, layer) for layer in network if not layer.operation.is_boundary)
     inputs = tuple(plane_of(layer) for layer in network.input_layers)
     outputs = tuple(plane_of(network[layer.inputs[0]]) for layer in network.output_layers)
     return Flow(works, inputs, outputs)

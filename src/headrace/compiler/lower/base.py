@@ -14,8 +14,8 @@ import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, UnsupportedModelError
 from headrace.hef.microcode import Opcode
-from headrace.hn import Array, Layer, Network
-from headrace.layers import QuantizedLayer, definition_of, quantized_view
+from headrace.hn import Array, Layer, Network, quantized_view
+from headrace.layers import QuantizedLayer
 from headrace.numerics.quantization import TensorQuantization
 
 #: Kernels whose channels may have tables of their own.
@@ -109,7 +109,6 @@ def lower_layer(network: Network, layer: Layer) -> Kernel:
         InputFileError: frozen integers are absent or not valid.
     """
     lowering = _LOWERINGS.get(layer.kind)
-    definition = definition_of(layer.kind, layer.name)
     if lowering is None:
         raise UnsupportedModelError(
             Diagnostic(
@@ -121,7 +120,7 @@ def lower_layer(network: Network, layer: Layer) -> Kernel:
                 ("run optimize again: it decomposes such layers",),
             )
         )
-    return lowering(Context(network, layer, definition.read(layer), quantized_view(network, layer)))
+    return lowering(Context(network, layer, layer.operation, quantized_view(network, layer)))
 
 
 def bad_constant(where: str, rule: str, got: object, need: object) -> InputFileError:

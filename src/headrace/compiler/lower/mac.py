@@ -9,10 +9,10 @@ from headrace.compiler.lower.base import Context, Kernel, lowers, need_shape, se
 from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hef.microcode import Opcode
 from headrace.hn import Array
-from headrace.layers.mac import ConvolutionAttributes
+from headrace.layers.mac import Convolving
 
 
-def _window(a: ConvolutionAttributes) -> dict[str, int]:
+def _window(a: Convolving) -> dict[str, int]:
     return {
         "kernel_height": a.kernel_shape[0],
         "kernel_width": a.kernel_shape[1],
@@ -38,7 +38,7 @@ def _weights(context: Context, kernel: Kernel, weights: Array, bias: Array) -> K
 @lowers("conv")
 def convolution(context: Context) -> Kernel:
     """Dense or grouped convolution: HWIO becomes OHWI."""
-    a: ConvolutionAttributes = context.attributes
+    a: Convolving = context.attributes
     hwio = context.quantized.param("kernel_q", np.int8, 4)
     need_shape(context, "kernel_q", hwio, a.kernel_shape)
     kernel = context.kernel(Opcode.CONVOLUTION, groups=a.groups, **_window(a))
@@ -48,7 +48,7 @@ def convolution(context: Context) -> Kernel:
 @lowers("dw")
 def depthwise(context: Context) -> Kernel:
     """Depthwise convolution: ``[kh, kw, 1, c]`` becomes ``[kh, kw, c]``."""
-    a: ConvolutionAttributes = context.attributes
+    a: Convolving = context.attributes
     hwio = context.quantized.param("kernel_q", np.int8, 4)
     need_shape(context, "kernel_q", hwio, a.kernel_shape)
     kernel = context.kernel(Opcode.DEPTHWISE, groups=a.groups, **_window(a))

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from headrace.compiler.lower.base import Context, Kernel, bad_constant, lowers, set_requantize_columns
 from headrace.hef.microcode import Opcode
-from headrace.layers import definition_of
-from headrace.layers.pool import PoolAttributes
+from headrace.layers.pool import AveragePool, Pool
 from headrace.numerics.geometry import covered
 
 
-def _window(window: PoolAttributes) -> dict[str, int]:
+def _window(window: Pool) -> dict[str, int]:
     return {
         "kernel_height": window.kernel_shape[0],
         "kernel_width": window.kernel_shape[1],
@@ -30,15 +27,14 @@ def max_pool(context: Context) -> Kernel:
     return context.kernel(Opcode.POOL_MAX, **_window(context.attributes))
 
 
-@lowers("avgpool", "global_avgpool")
+@lowers("avgpool")
 def average_pool(context: Context) -> Kernel:
     """The device chooses (M, s) by how many positions a window covers.
 
     A layer that divides by the whole window everywhere has one frozen column; it is listed once per count that occurs.
     """
-    definition: Any = definition_of(context.layer.kind)
     height, width, _ = context.input_shape()
-    window: PoolAttributes = definition.window_of(context.attributes, (-1, height, width, 0))
+    window: AveragePool = context.attributes
     shape, output = (height, width), context.layer.frame_shape
     # Per axis: a network from elsewhere may have a very large output.
     rows, columns = (

@@ -26,8 +26,8 @@ from headrace.frontends.layout import (
     grouped_view,
     plan,
 )
-from headrace.hn import Array, Layer, Network
-from headrace.layers import infer_shape
+from headrace.hn import Array, Layer, Network, infer_shape
+from headrace.layers import read_operation
 
 #: Parameters of a network; a small file may name one large constant many times.
 MAX_PARAMETERS = 1 << 28
@@ -86,11 +86,10 @@ class Builder:
             Unsupported: the layer's rules do not allow it.
         """
         self._count += 1
-        layer = Layer(
-            f"{self.network.name}/new{self._count}", kind, list(inputs), dict(attributes or {}),
-            original_names=list(self.origins if names is None else names),
-        )  # fmt: skip
+        name = f"{self.network.name}/new{self._count}"
+        origins = list(self.origins if names is None else names)
         try:
+            layer = Layer(name, read_operation(kind, attributes or {}, name), list(inputs), original_names=origins)
             layer.output_shape = infer_shape(self.network, layer)
         except InputFileError as error:
             first = error.diagnostics[0]

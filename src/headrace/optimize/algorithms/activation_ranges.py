@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of
+from headrace.layers import ScaleRule
 from headrace.optimize.options import Clipping
 from headrace.optimize.scales.ranges import has_meant_range
 from headrace.optimize.statistics.collect import Request
@@ -56,7 +56,7 @@ class Calibrator:
         """Of the group's computed tensors; views and copies of them do not count twice."""
         joined: Histogram | None = None
         for name in names:
-            if definition_of(network[name].kind).scale_rule is ScaleRule.OWN and name in self.histograms:
+            if network[name].operation.scale_rule is ScaleRule.OWN and name in self.histograms:
                 histogram = self.histograms[name]
                 joined = histogram if joined is None else joined.merged(histogram)
         return joined

@@ -18,8 +18,8 @@ import torch
 from headrace.emulator.exact import exact_arithmetic
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.integer_ops import TorchIntegerOps, to_codes
-from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of, quantized_view
+from headrace.hn import Array, Layer, Network, quantized_view
+from headrace.layers import Activated, Convolving, Dense
 from headrace.numerics.quantization import TensorQuantization, quantize_input
 from headrace.optimize.freeze import FreezeContext
 from headrace.optimize.freeze.context import freeze_layer
@@ -28,7 +28,7 @@ from headrace.optimize.options import OptimizeOptions
 from headrace.optimize.statistics.collect import Moments, Request, chunk_size, in_chunks
 
 NAME = "bias-correction"
-KINDS = ("conv", "dw", "dense")
+KINDS = (Convolving, Dense)
 #: A shift beyond this many times the channel's root mean square is a broken channel, not a rounding effect.
 IMPLAUSIBLE = 2.0
 Decision = dict[str, Any]
@@ -36,7 +36,7 @@ Decision = dict[str, Any]
 
 def request(network: Network, alone: frozenset[str] = frozenset()) -> Request:
     """Sums per channel in front of the activation of every layer that has a bias to correct and is not ``alone``."""
-    return Request(moments=frozenset(layer.name for layer in network.of_kind(*KINDS)) - alone)
+    return Request(moments=frozenset(layer.name for layer in network.of(*KINDS)) - alone)
 
 
 @dataclass
@@ -77,22 +77,22 @@ class _Walk:
         self.chunks(work)
 
     def advance(self, layer: Layer) -> None:
-        definition = definition_of(layer.kind)
-        view, attributes = quantized_view(self.context.network, layer), definition.read(layer)
+        view = quantized_view(self.context.network, layer)
 
         def work(start: int, stop: int) -> None:
             del stop
             with exact_arithmetic():
                 codes = self.codes[start]
                 inputs = [codes[name] for name in layer.inputs]
-                codes[layer.name] = definition.forward_integer(self.integers, view, attributes, inputs)
+                codes[layer.name] = layer.operation.forward_integer(self.integers, view, inputs)
 
         self.chunks(work)
 
     def moments(self, layer: Layer, frozen: FrozenWeights) -> Moments:
         """Sums of what the frozen layer gives in front of its activation, as reals."""
-        definition = definition_of(layer.kind)
-        attributes = replace(definition.read(layer), activation="linear", activation_params={})
+        operation = layer.operation
+        assert isinstance(operation, Activated)
+        linear = replace(operation, activation="linear", activation_params={})
         scales = self.context.inputs(layer)
         params = {
             "kernel": (frozen.kernel * (frozen.units / scales[0].scale)).astype(np.float32),
@@ -103,7 +103,7 @@ class _Walk:
             del stop
             with exact_arithmetic():
                 reals = [_real(self.codes[start][n], s) for n, s in zip(layer.inputs, scales, strict=True)]
-                return Moments.of(definition.forward_float(self.floats, attributes, params, reals), start)
+                return Moments.of(linear.forward_float(self.floats, params, reals), start)
 
         parts = self.chunks(work)
         total = parts[0]

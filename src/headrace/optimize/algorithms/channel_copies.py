@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of
-from headrace.layers.activation import GAIN, ActivationAttributes
+from headrace.layers import Convolution, Convolving, Dense, DepthwiseConvolution
+from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization
-from headrace.optimize.algorithms.equalization import WEIGHTED
 from headrace.optimize.freeze.context import ROUNDING_OFFSET
 from headrace.optimize.measure.sensitivity import Sensitivity, channel_noise, predicted_noise
 from headrace.optimize.statistics.collect import Statistics
@@ -72,19 +71,19 @@ class Plan:
 
 def sites(network: Network, alone: frozenset[str] = frozenset()) -> list[Site]:
     """Every place where channels can have copies, in network order, without the layers in ``alone``."""
-    found = [_site(network, layer) for layer in network.of_kind("conv", "dense")]
+    found = [_site(network, layer) for layer in network.of(Convolution, Dense)]
     return [s for s in found if s is not None and alone.isdisjoint((s.root, *s.along, *s.readers))]
 
 
 def _site(network: Network, root: Layer) -> Site | None:
-    if root.attributes.get("groups", 1) != 1 or not _copyable(network, root):
+    if _groups(root) != 1 or not _copyable(network, root):
         return None
     along: list[str] = []
     readers: list[str] = []
     waiting = [root]
     while waiting:
         for user in network.users(waiting.pop(0).name):
-            if user.kind == "dw" and _copyable(network, user):
+            if isinstance(user.operation, DepthwiseConvolution) and _copyable(network, user):
                 along.append(user.name)
                 waiting.append(user)
             elif _takes_mean(user):
@@ -98,23 +97,22 @@ def _site(network: Network, root: Layer) -> Site | None:
 
 def _copyable(network: Network, layer: Layer) -> bool:
     """Whether an addend to the bias moves the thresholds of the layer's codes, and nothing else has its channels."""
-    attributes: Any = definition_of(layer.kind).read(layer)
+    attributes: Any = layer.operation
     if len(layer.inputs) != 1 or layer.quantization or f"{layer.name}/{GAIN}" in network.params:
         return False
-    return isinstance(attributes, ActivationAttributes) and attributes.clamp is not None and not attributes.by_sign
+    return isinstance(attributes, Activated) and attributes.clamp is not None and not attributes.by_sign
 
 
 def _takes_mean(layer: Layer) -> bool:
-    return layer.kind in WEIGHTED and layer.kind != "dw" and len(layer.inputs) == 1 and _one_group(layer)
+    return isinstance(layer.operation, (Convolution, Dense)) and len(layer.inputs) == 1 and _one_group(layer)
 
 
 def _one_group(layer: Layer) -> bool:
-    return layer.attributes.get("groups", 1) == 1
+    return _groups(layer) == 1
 
 
 def _macs(network: Network, layer: Layer) -> int:
-    definition = definition_of(layer.kind)
-    return definition.counts(definition.read(layer), network.input_shapes(layer), layer.output_shape).macs
+    return layer.operation.counts(network.input_shapes(layer), layer.output_shape).macs
 
 
 def plans(
@@ -187,13 +185,19 @@ def _copy_outputs(network: Network, layer: Layer, index: Array, offset: Array) -
         network.params[f"{layer.name}/bias"] = network.params[f"{layer.name}/bias"][index]
     network.params[f"{layer.name}/{ROUNDING_OFFSET}"] = offset
     layer.output_shape = (*layer.output_shape[:-1], len(index))
-    _set_shape(layer, kernel.shape)
-    if layer.kind == "dw":
-        layer.attributes["groups"] = len(index)
+    if isinstance(layer.operation, DepthwiseConvolution):
+        layer.operation = replace(layer.operation, groups=len(index), kernel_shape=kernel.shape)
+    else:
+        _set_shape(layer, kernel.shape)
+
+
+def _groups(layer: Layer) -> int:
+    return layer.operation.groups if isinstance(layer.operation, Convolving) else 1
 
 
 def _set_shape(layer: Layer, shape: tuple[int, ...]) -> None:
-    layer.attributes = {**layer.attributes, "kernel_shape": list(shape)}
+    assert isinstance(layer.operation, (Convolving, Dense))
+    layer.operation = replace(layer.operation, kernel_shape=shape)  # pyright: ignore[reportArgumentType]
 
 
 def decisions(chosen: Sequence[Plan], taken: bool) -> list[Decision]:

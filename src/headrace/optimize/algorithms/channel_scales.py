@@ -20,8 +20,8 @@ import torch
 
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.hn import Array, Layer, Network
-from headrace.layers import ScaleRule, definition_of
-from headrace.layers.activation import GAIN, ActivationAttributes
+from headrace.layers import ScaleRule
+from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize.algorithms.equalization import WEIGHTED, homogeneous, scaled_inputs
 from headrace.optimize.freeze.context import clamp_codes
@@ -63,7 +63,7 @@ class Plan:
 def candidates(network: Network, alone: frozenset[str] = frozenset()) -> list[Layer]:
     """Layers whose channels could have gains: weighted, with an activation that lets no factor pass; not ``alone``."""
     found: list[Layer] = []
-    for layer in network.of_kind(*WEIGHTED):
+    for layer in network.of(*WEIGHTED):
         if not (layer.name in alone or homogeneous(layer) or layer.quantization or has_meant_range(network, layer)):
             found.append(layer)
     return found
@@ -111,8 +111,8 @@ def plans(
 
 def _clamps_alike(network: Network, layer: Layer, output: TensorQuantization) -> bool:
     """Whether a clamp has the same codes at every gain: its upper end lies at or beyond the last code."""
-    attributes: Any = definition_of(layer.kind).read(layer)
-    if not isinstance(attributes, ActivationAttributes) or attributes.clamp is None:
+    attributes: Any = layer.operation
+    if not isinstance(attributes, Activated) or attributes.clamp is None:
         return True
     low, high = attributes.clamp
     return low in (None, 0.0) and clamp_codes(output, low, high)[1] == output.high
@@ -177,7 +177,7 @@ def absorb(network: Network, layer: Layer, gain: Array) -> Absorbed | None:
         carried = [name in maps for name in reader.inputs]
         if not any(carried):
             continue
-        if reader.kind in WEIGHTED:
+        if isinstance(reader.operation, WEIGHTED):
             if carried[0] and not any(carried[1:]) and _take_off(network, reader, maps[reader.inputs[0]], result):
                 continue
             return None
@@ -187,7 +187,7 @@ def absorb(network: Network, layer: Layer, gain: Array) -> Absorbed | None:
         maps[reader.name] = found
     for name, values in maps.items():
         per_channel = _per_channel(values)
-        own = definition_of(network[name].kind).scale_rule is ScaleRule.OWN
+        own = network[name].operation.scale_rule is ScaleRule.OWN
         if per_channel is None and own:
             return None  # its new range does not follow from what was measured
         if per_channel is not None:
@@ -207,8 +207,8 @@ def _take_off(network: Network, reader: Layer, values: Array, result: Absorbed) 
 
 def _through(network: Network, reader: Layer, maps: Mapping[str, Array]) -> Array | None:
     """By what a reader's output is larger, at every place of a frame; ``None`` where that is no constant."""
-    attributes: Any = definition_of(reader.kind).read(reader)
-    if reader.quantization or (isinstance(attributes, ActivationAttributes) and attributes.activation != "linear"):
+    attributes: Any = reader.operation
+    if reader.quantization or (isinstance(attributes, Activated) and attributes.activation != "linear"):
         return None
     shapes = [(1, *network[name].output_shape[1:]) for name in reader.inputs]
     inputs = [maps.get(name, np.ones(shape)) for name, shape in zip(reader.inputs, shapes, strict=True)]
@@ -225,9 +225,8 @@ def _through(network: Network, reader: Layer, maps: Mapping[str, Array]) -> Arra
 
 def _moved(reader: Layer, inputs: Sequence[Array]) -> Array:
     """The factors where a moving layer puts them: its own rule, run on them (powers of two, exact in float32)."""
-    definition = definition_of(reader.kind)
     tensors = [torch.from_numpy(np.array(x, np.float32)) for x in inputs]
-    moved = definition.forward_float(TorchFloatOps(), definition.read(reader), {}, tensors)
+    moved = reader.operation.forward_float(TorchFloatOps(), {}, tensors)
     return moved.numpy().astype(np.float64)
 
 
@@ -267,7 +266,7 @@ def _rescaled(
             result.ranges.output[layer.name] = float(span[0].min()), float(span[1].max())
             if layer.name in result.ranges.before and layer.name not in with_gains:  # linear: it is the output
                 result.ranges.before[layer.name] = result.ranges.output[layer.name]
-        elif definition_of(layer.kind).scale_rule is not ScaleRule.OWN and layer.inputs:
+        elif layer.operation.scale_rule is not ScaleRule.OWN and layer.inputs:
             # Codes pass: what its inputs' range covers, this one's does. It shares their scale anyway.
             pairs = [result.ranges.output[name] for name in layer.inputs]
             result.ranges.output[layer.name] = min(p[0] for p in pairs), max(p[1] for p in pairs)

@@ -11,7 +11,7 @@ layer's error falls.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 
 from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network
+from headrace.layers import Activated, Convolving, Dense, InputLayer, OutputLayer
 from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import from_range
 from headrace.optimize.freeze import FreezeContext, freeze_network
@@ -26,10 +27,9 @@ from headrace.optimize.statistics.collect import Request, Statistics, chunk_size
 from headrace.passes.base import sole_user
 
 NAME = "equalization"
-WEIGHTED = ("conv", "dw", "dense")
+WEIGHTED = (Convolving, Dense)
 #: Layers between two weighted ones that keep channels apart and let a positive factor through.
 TRANSPARENT = ("maxpool", "avgpool", "global_avgpool")
-HOMOGENEOUS = ("linear", "relu", "leaky_relu", "prelu")
 CLIP = (0.01, 100.0)
 #: A chain is taken when at least this part of its error goes away; less is chance.
 LEAST_GAIN = 0.02
@@ -67,7 +67,7 @@ def find_chains(network: Network, alone: frozenset[str] = frozenset()) -> list[C
     """Maximal chains of layers outside ``alone``, in network order; a layer begins or continues at most one."""
     links = {
         link.first: link
-        for layer in network.of_kind(*WEIGHTED)
+        for layer in network.of(*WEIGHTED)
         if (link := _link(network, layer)) is not None and alone.isdisjoint((link.first, *link.between, link.second))
     }
     seconds = {link.second for link in links.values()}
@@ -83,7 +83,7 @@ def find_chains(network: Network, alone: frozenset[str] = frozenset()) -> list[C
 
 def homogeneous(layer: Layer) -> bool:
     """Whether a positive factor passes the layer's activation."""
-    return layer.attributes.get("activation", "linear") in HOMOGENEOUS
+    return layer.operation.homogeneous if isinstance(layer.operation, Activated) else True
 
 
 def _link(network: Network, layer: Layer) -> Link | None:
@@ -95,7 +95,7 @@ def _link(network: Network, layer: Layer) -> Link | None:
         user = sole_user(network, current.name)
         if user is None or user.inputs[0] != current.name:
             return None
-        if user.kind in WEIGHTED:
+        if isinstance(user.operation, WEIGHTED):
             return Link(layer.name, tuple(between), user.name)
         if user.kind not in TRANSPARENT:
             return None
@@ -233,7 +233,7 @@ def _by_input(layer: Layer, kernel: Array) -> Array:
     if layer.kind == "dense":
         return kernel[:, None, :].transpose(1, 0, 2)[None]
     height, width, inputs, outputs = kernel.shape
-    groups = int(layer.attributes.get("groups", 1))
+    groups = layer.operation.groups if isinstance(layer.operation, Convolving) else 1
     split = kernel.reshape(height * width, inputs, groups, outputs // groups)
     return split.transpose(0, 2, 1, 3)
 
@@ -278,22 +278,24 @@ def _alone(network: Network, chain: Chain, params: Mapping[str, Array]) -> Netwo
     alone = Network(network.name)
     first = network[chain.links[0].first]
     shape = network[first.inputs[0]].output_shape
-    entry = Layer(f"{network.name}/chain_input", "input_layer", [], {"shape": list(shape)}, shape)
+    entry = Layer(f"{network.name}/chain_input", InputLayer(shape=shape), [], shape)
     alone.add(entry)
     previous = entry.name
     for name in chain.layers:
         source = network[name]
-        attributes = dict(source.attributes)
+        operation = source.operation
         if name == chain.layers[-1]:
-            attributes = {k: v for k, v in attributes.items() if not k.startswith("activation")}
-            attributes.pop("elementwise_add", None)
-        layer = Layer(name, source.kind, [previous], attributes, source.output_shape)
+            assert isinstance(operation, Activated)
+            operation = replace(operation, activation="linear", activation_params={})
+            if isinstance(operation, Convolving):
+                operation = replace(operation, elementwise_add=False)
+        layer = Layer(name, operation, [previous], source.output_shape)
         own = {key: params.get(f"{name}/{key}", value) for key, value in network.params_of(name).items()}
         if name == chain.layers[-1]:
             own.pop(GAIN, None)
         alone.add(layer, own)
         previous = name
-    alone.add(Layer(f"{network.name}/chain_output", "output_layer", [previous], {}, alone[previous].output_shape))
+    alone.add(Layer(f"{network.name}/chain_output", OutputLayer(), [previous], alone[previous].output_shape))
     return alone
 
 

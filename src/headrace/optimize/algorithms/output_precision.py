@@ -14,8 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from headrace.hn import Layer, Network
-from headrace.layers import definition_of
-from headrace.layers.activation import ActivationAttributes
+from headrace.layers.activation import Activated
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
 from headrace.optimize.measure.sensitivity import Sensitivity, predicted_noise
 from headrace.optimize.scales.offsets import fitted
@@ -89,8 +88,8 @@ def widened(quantization: TensorQuantization, fixed: Collection[Pair] = ()) -> T
 
 def _bounded(network: Network, layer: Layer) -> bool:
     """Whether no value can lie beyond the range: by meaning, or because a clamp ends it on both sides."""
-    attributes: Any = definition_of(layer.kind).read(layer)
-    if isinstance(attributes, ActivationAttributes) and attributes.clamp is not None:
+    attributes: Any = layer.operation
+    if isinstance(attributes, Activated) and attributes.clamp is not None:
         return None not in attributes.clamp
     return has_meant_range(network, layer)
 

@@ -19,12 +19,12 @@ from headrace.emulator.exact import thread_count
 from headrace.emulator.executor import Executor
 from headrace.emulator.float_ops import pad_hw
 from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of
+from headrace.layers import Convolving, Dense
 from headrace.optimize.options import OptimizeOptions, Progress
 from headrace.optimize.statistics.collect import chunk_size, in_chunks
 
 NAME = "weight-rounding"
-KINDS = ("conv", "dw", "dense")
+KINDS = (Convolving, Dense)
 FRAMES = 64
 #: Tried where the outputs are noisier than this (dB, mean), kept where they gain at least this much: it costs time, and
 #: gains of less did not come back on other frames.
@@ -53,7 +53,7 @@ def second_moments(
     """
     chosen = [frames[i * len(frames) // FRAMES] for i in range(FRAMES)] if len(frames) > FRAMES else list(frames)
     readers: dict[str, list[Layer]] = {}
-    for layer in network.of_kind(*KINDS):
+    for layer in network.of(*KINDS):
         size = _patch_size(layer)
         if size <= MOST_INPUTS and len(chosen) * _positions(layer, len(chosen)) >= LEAST_SAMPLES * size:
             readers.setdefault(layer.inputs[0], []).append(layer)
@@ -81,7 +81,8 @@ def second_moments(
 
 
 def _patch_size(layer: Layer) -> int:
-    shape = layer.attributes["kernel_shape"]
+    assert isinstance(layer.operation, KINDS)
+    shape = layer.operation.kernel_shape
     return int(np.prod(shape[:-1]))
 
 
@@ -96,7 +97,8 @@ def _gram(layer: Layer, x: torch.Tensor, frames: int) -> Array:
     if layer.kind == "dense":
         flat = x.reshape(-1, x.shape[-1]).double()
         return (flat.T @ flat)[None].numpy()
-    attributes = definition_of(layer.kind).read(layer)
+    attributes = layer.operation
+    assert isinstance(attributes, Convolving)
     kh, kw, per_group, _ = attributes.kernel_shape
     padded = pad_hw(x, attributes.padding, 0.0)
     _, height, width, _ = layer.output_shape

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, NotBuiltYetError
-from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of, store_requantization
-from headrace.layers.activation import GAIN, ActivationAttributes
+from headrace.hn import Array, Layer, Network, store_requantization
+from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization, choose_multipliers
 from headrace.optimize.freeze.lookup import Grid, choose_lookup, choose_lookups, reaches
@@ -49,7 +48,7 @@ class FreezeContext:
         return [self.tensors[name] for name in layer.inputs]
 
     def attributes(self, layer: Layer) -> Any:
-        return definition_of(layer.kind, layer.name).read(layer)
+        return layer.operation
 
     def note(self, layer: Layer, **facts: Any) -> None:
         self.notes.setdefault(layer.name, {}).update(facts)
@@ -75,12 +74,12 @@ class FreezeContext:
         attributes = self.attributes(layer)
         output = self.tensors[layer.name]
         params = self.network.params_of(layer)
-        if isinstance(attributes, ActivationAttributes) and attributes.by_sign:
+        if isinstance(attributes, Activated) and attributes.by_sign:
             return by_sign(units[0], magnitudes[0], attributes.slopes(params), output)
         gain = params.get(GAIN)
         if gain is not None:
             return self._with_gains(layer, attributes, units, magnitudes, gain.astype(np.float64))
-        clamp = attributes.clamp if isinstance(attributes, ActivationAttributes) else (None, None)
+        clamp = attributes.clamp if isinstance(attributes, Activated) else (None, None)
         if not output.uniform:
             # Zero points are in the bias, and a clamp ends at the ends of the codes (optimize.scales.parts.can_differ).
             assert clamp is not None

@@ -3,25 +3,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from headrace.hn import Layer
-from headrace.layers import definition_of
+from headrace.layers import Add
 from headrace.optimize.freeze.context import FreezeContext, freezes
 from headrace.optimize.freeze.lookup import Grid
 
 
 @freezes("ew_add", "ew_sub")
 def freeze_sum(context: FreezeContext, layer: Layer) -> None:
-    definition: Any = definition_of(layer.kind)
+    sign = 1 if isinstance(layer.operation, Add) else -1
     x, y = context.inputs(layer)
-    units = np.array([[x.scale], [definition.sign * y.scale]])
+    units = np.array([[x.scale], [sign * y.scale]])
     grid = None
     if x.scale == y.scale:
         ends = [(-x.zero_point, x.high - x.zero_point), (-y.zero_point, y.high - y.zero_point)]
-        if definition.sign < 0:
+        if sign < 0:
             ends[1] = (-ends[1][1], -ends[1][0])
         grid = Grid(x.scale, ends[0][0] + ends[1][0], ends[0][1] + ends[1][1])
     magnitudes = np.array([[x.magnitude], [y.magnitude]], np.int64)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array, Layer
-from headrace.layers import definition_of
+from headrace.layers import PerChannel
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import accumulator_bits
 from headrace.optimize.freeze.context import ROUNDING_OFFSET, FreezeContext, freezes
@@ -116,6 +116,7 @@ def freeze_weighted(context: FreezeContext, layer: Layer) -> None:
 
 @freezes("batch_norm", "normalization")
 def freeze_per_channel(context: FreezeContext, layer: Layer) -> None:
-    definition: Any = definition_of(layer.kind)
-    scale, offset = definition.scale_offset(context.network.params_of(layer))
+    operation = layer.operation
+    assert isinstance(operation, PerChannel)
+    scale, offset = operation.scale_offset(context.network.params_of(layer))
     _freeze(context, layer, scale.reshape(1, 1, 1, -1), offset)

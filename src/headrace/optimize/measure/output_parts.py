@@ -21,7 +21,6 @@ import torch
 
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of
 from headrace.optimize.scales.ranges import has_meant_range
 
 #: Kinds that carry values unchanged, at places that do not depend on them.
@@ -243,10 +242,9 @@ def joined_values(network: Network) -> set[str]:
 
 def _moved(layer: Layer, inputs: Sequence[Array]) -> Array:
     """Cells where a moving layer puts them: its own rule, run on them."""
-    definition = definition_of(layer.kind)
     tensors = [torch.from_numpy(np.array(x, np.float32)) for x in inputs]
     with torch.inference_mode():
-        return definition.forward_float(TorchFloatOps(), definition.read(layer), {}, tensors).numpy()
+        return layer.operation.forward_float(TorchFloatOps(), {}, tensors).numpy()
 
 
 def cell_map(network: Network, output: Layer) -> CellMap:

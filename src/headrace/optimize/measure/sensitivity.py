@@ -18,7 +18,7 @@ import torch
 
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.hn import Array, Layer, Network
-from headrace.layers import ScaleRule, definition_of
+from headrace.layers import ScaleRule
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize.options import OptimizeOptions, Progress
 from headrace.optimize.statistics.collect import in_chunks
@@ -84,7 +84,7 @@ class _Walk:
         self.weights = {name: torch.from_numpy(value) for name, value in weights.items()}
         self.ops = TorchFloatOps()
         self.outputs = [layer.name for layer in network.output_layers]
-        self.seen = [layer.name for layer in network if definition_of(layer.kind).scale_rule is ScaleRule.OWN]
+        self.seen = [layer.name for layer in network if layer.operation.scale_rule is ScaleRule.OWN]
 
     def run(self, inputs: Mapping[str, Array], number: int) -> dict[str, Array]:
         """float64 ``[C]`` per tensor: squared gradients summed over frame and positions."""
@@ -113,8 +113,7 @@ class _Walk:
         return result
 
     def _forward(self, layer: Layer, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        definition = definition_of(layer.kind)
-        return definition.forward_float(self.ops, definition.read(layer), self.network.params_of(layer), inputs)
+        return layer.operation.forward_float(self.ops, self.network.params_of(layer), inputs)
 
 
 def channel_noise(found: Sensitivity, tensor: TensorQuantization) -> Array:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from headrace.emulator.executor import Executor
-from headrace.hn import Array, Layer, Network
-from headrace.layers import output_quantization
+from headrace.hn import Array, Layer, Network, output_quantization
 from headrace.numerics.quantization import dequantize
 from headrace.optimize.measure.noise import OutputNoise, Sums, Whole
 from headrace.optimize.options import OptimizeOptions, Progress

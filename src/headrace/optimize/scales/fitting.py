@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from headrace.hn import Network
-from headrace.layers import check_network
+from headrace.hn import Network, check_network
 from headrace.optimize.scales import meant, precision, reach
 from headrace.optimize.scales.ranges import ScaleGroups, scale_groups
 from headrace.optimize.statistics.collect import Statistics

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of
+from headrace.layers import Activation, ScaleRule
 from headrace.optimize.scales.precision import reads_wide
 from headrace.optimize.scales.ranges import natural_range
 from headrace.optimize.scales.reach import set_hint
@@ -119,7 +119,7 @@ def _readers(network: Network, name: str, keep: frozenset[str]) -> tuple[list[La
 def _takes_wide(network: Network, reader: Layer, keep: frozenset[str]) -> bool:
     if reader.kind == "output_layer" or reader.name in keep:
         return reader.name not in keep
-    rule = definition_of(reader.kind).scale_rule
+    rule = reader.operation.scale_rule
     if rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
         beside = [network[name] for name in reader.inputs]
         moved = all(_takes_wide(network, user, keep) for user in network.users(reader.name))
@@ -129,7 +129,7 @@ def _takes_wide(network: Network, reader: Layer, keep: frozenset[str]) -> bool:
 
 def _narrow_copy(network: Network, statistics: Statistics, layer: Layer, readers: list[Layer], use: _Use) -> str:
     """A linear layer behind this one that makes 8 bits of its 16, for these readers."""
-    copy = Layer(fresh_name(network, "activation"), "activation", [layer.name], {}, layer.output_shape)
+    copy = Layer(fresh_name(network, Activation), Activation(), [layer.name], layer.output_shape)
     network.insert_after(layer.name, copy)
     set_hint(copy, bits=8, range=use.range(use.room.narrow))
     network.redirect(layer.name, copy.name, readers)

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of
-from headrace.layers.activation import GAIN, ActivationAttributes
-from headrace.layers.passing import copied_labels
-from headrace.layers.pool import PoolAttributes
+from headrace.hn.passing import copied_labels
+from headrace.layers import OutputLayer
+from headrace.layers.activation import GAIN, Activated
+from headrace.layers.pool import Pool
 from headrace.numerics.quantization import TensorQuantization, per_channel
 from headrace.optimize.statistics.collect import Request, Statistics
 
@@ -59,7 +60,7 @@ class _Walk:
         nowhere = np.broadcast_to(np.int32(NOWHERE), shape)
         if self._readers[name] > 1:
             return nowhere
-        if layer.inputs and definition_of(layer.kind).copies_codes:
+        if layer.inputs and layer.operation.copies_codes:
             return copied_labels(layer, [self.labels(x) for x in layer.inputs])
         if layer.kind in _KEEP_CONSTANTS and self._keeps(layer):
             below = self.labels(layer.inputs[0])
@@ -76,12 +77,12 @@ class _Walk:
         """Whether a layer adds a constant per channel, and nothing comes behind that."""
         if layer.kind not in _ADDED or f"{layer.name}/{GAIN}" in self.network.params:
             return False
-        attributes: Any = definition_of(layer.kind).read(layer)
-        return not isinstance(attributes, ActivationAttributes) or attributes.clamp == (None, None)
+        attributes: Any = layer.operation
+        return not isinstance(attributes, Activated) or attributes.clamp == (None, None)
 
     def _keeps(self, layer: Layer) -> bool:
-        attributes: Any = definition_of(layer.kind).read(layer)
-        if not isinstance(attributes, PoolAttributes):
+        attributes: Any = layer.operation
+        if not isinstance(attributes, Pool):
             return True
         padded = any(attributes.padding) and getattr(attributes, "count_padding", False)
         return not padded and not getattr(attributes, "total", False)
@@ -106,7 +107,8 @@ def centre(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     for output in network.output_layers:
         walk = _Walk(network)
-        if output.attributes.get("offset") or network.users(output.name):
+        operation = output.operation
+        if not isinstance(operation, OutputLayer) or operation.offset or network.users(output.name):
             continue
         labels = walk.labels(output.inputs[0])
         offsets = np.concatenate([np.zeros(0), *(_middles(statistics.spans[x.name]) for x, _ in walk.sources)])
@@ -120,9 +122,14 @@ def centre(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
         for layer, first in walk.sources:
             _take_out(network, layer, offsets[first : first + layer.output_shape[-1]])
         found = [float(v) for v in flat[0]]
-        output.attributes["offset"] = found[:1] if len(set(found)) == 1 else found
-        records.append({"pass": NAME, "layer": output.name, "offset": output.attributes["offset"]})
+        offset = found[:1] if len(set(found)) == 1 else found
+        output.operation = replace(operation, offset=tuple(offset))
+        records.append({"pass": NAME, "layer": output.name, "offset": offset})
     return records
+
+
+def _offset_of(layer: Layer) -> tuple[float, ...]:
+    return layer.operation.offset if isinstance(layer.operation, OutputLayer) else ()
 
 
 def fitted(network: Network, names: Sequence[str], quantization: TensorQuantization) -> TensorQuantization:
@@ -133,7 +140,7 @@ def fitted(network: Network, names: Sequence[str], quantization: TensorQuantizat
     Args:
         names: of a group of tensors, the outputs among them.
     """
-    offsets = sorted({abs(float(o)) for name in names for o in network[name].attributes.get("offset", ())})
+    offsets = sorted({abs(float(o)) for name in names for o in _offset_of(network[name])})
     if not offsets or not offsets[-1]:
         return quantization
     fine = np.float32(offsets[-1] / FINEST)

@@ -14,10 +14,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from headrace.hn import Array, Layer, Network
-from headrace.layers import definition_of, passed_quantization
-from headrace.layers.activation import GAIN, ActivationAttributes
-from headrace.layers.passing import MAX_ELEMENTS, copied_labels
+from headrace.hn import Array, Layer, Network, passed_quantization
+from headrace.hn.passing import MAX_ELEMENTS, copied_labels
+from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
 from headrace.optimize.statistics.collect import Request
 
@@ -43,7 +42,7 @@ def copied_only(network: Network) -> frozenset[str]:
     found: set[str] = set()
     for layer in reversed(list(network)):
         ends = layer.kind == "output_layer" or (bool(users[layer.name]) and found.issuperset(users[layer.name]))
-        if ends and layer.inputs and definition_of(layer.kind).copies_codes:
+        if ends and layer.inputs and layer.operation.copies_codes:
             found.add(layer.name)
     return frozenset(found)
 
@@ -58,8 +57,8 @@ def can_differ(network: Network, layer: Layer, copied: frozenset[str]) -> bool:
     """Whether a layer can give each channel a scale of its own: its result is only copied, and no table makes it."""
     if layer.kind not in _PER_CHANNEL or f"{layer.name}/{GAIN}" in network.params:
         return False
-    attributes = definition_of(layer.kind).read(layer)
-    if isinstance(attributes, ActivationAttributes):
+    attributes = layer.operation
+    if isinstance(attributes, Activated):
         # One zero point and one clamp serve all channels: the ends of the codes, which is where relu and relu6 end.
         clamp = attributes.clamp
         if attributes.by_sign or clamp is None or clamp[0] not in (None, 0.0):

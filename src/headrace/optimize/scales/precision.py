@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of
+from headrace.layers import ScaleRule
 
 WIDE = 16
 #: Kinds that compute and may read 16-bit codes; beside them, those whose codes pass.
@@ -18,7 +18,7 @@ def bits_of(layer: Layer) -> int:
 
 def reads_wide(layer: Layer) -> bool:
     """Whether a layer can read codes of 16 bits (what reads those it moves is another question)."""
-    return layer.kind in _READS_WIDE or definition_of(layer.kind).scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+    return layer.kind in _READS_WIDE or layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
 
 
 def cannot_widen(network: Network, names: list[str]) -> str | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
 from headrace.hn import Array, Layer, Network
-from headrace.layers import ScaleRule, definition_of
-from headrace.layers.activation import ActivationAttributes
+from headrace.layers import Activation, OutputLayer, ScaleRule
+from headrace.layers.activation import Activated
 from headrace.numerics.quantization import TensorQuantization, from_range
 from headrace.optimize.scales import offsets, parts
 from headrace.optimize.statistics.collect import Ranges
@@ -58,7 +58,7 @@ class ScaleGroups:
         rest = [name for name in names if name not in self.copied]
         inside, sets = set(rest), {name: [name] for name in rest}
         for name in rest:
-            if definition_of(network[name].kind).scale_rule not in (ScaleRule.PASSES, ScaleRule.CONCAT):
+            if network[name].operation.scale_rule not in (ScaleRule.PASSES, ScaleRule.CONCAT):
                 continue
             for source in network[name].inputs:
                 mine, theirs = sets[name], sets.get(source, [])
@@ -84,11 +84,11 @@ def scale_groups(network: Network) -> ScaleGroups:
     ends = parts.copied_only(network)
     groups = ScaleGroups(network)
     for layer in network:
-        if definition_of(layer.kind).scale_rule is ScaleRule.PASSES:
+        if layer.operation.scale_rule is ScaleRule.PASSES:
             for name in layer.inputs:
                 groups.union(layer.name, name)
     for layer in network:
-        if definition_of(layer.kind).scale_rule is not ScaleRule.CONCAT:
+        if layer.operation.scale_rule is not ScaleRule.CONCAT:
             continue
         roots = [groups.find(name) for name in layer.inputs]
         if len(set(roots)) == 1:
@@ -107,19 +107,19 @@ def scale_groups(network: Network) -> ScaleGroups:
 def _computed_from(network: Network, name: str) -> bool:
     """Whether a layer that does not only copy codes reads a tensor."""
     copies = (ScaleRule.PASSES, ScaleRule.CONCAT)
-    return any(definition_of(user.kind).scale_rule not in copies for user in network.users(name))
+    return any(user.operation.scale_rule not in copies for user in network.users(name))
 
 
 def insert_rescales(network: Network, groups: ScaleGroups) -> list[dict[str, Any]]:
     """Put a linear activation (a rescale) in front of every concatenation input whose group differs."""
     records: list[dict[str, Any]] = []
     for layer in network:
-        if definition_of(layer.kind).scale_rule is not ScaleRule.CONCAT:
+        if layer.operation.scale_rule is not ScaleRule.CONCAT:
             continue
         for position, name in enumerate(layer.inputs):
             if groups.find(name) == groups.find(layer.name):
                 continue
-            rescale = Layer(fresh_name(network, "activation"), "activation", [name], {}, network[name].output_shape)
+            rescale = Layer(fresh_name(network, Activation), Activation(), [name], network[name].output_shape)
             network.insert_after(name, rescale)
             layer.inputs[position] = rescale.name
             records.append({"pass": "rescale-concat-input", "layer": rescale.name, "concat": layer.name, "input": name})
@@ -140,12 +140,11 @@ def natural_range(network: Network, layer: Layer, measured: tuple[float, float] 
     hint = (layer.quantization or {}).get("precision", {}).get("range")
     if hint is not None:
         return float(hint[0]), float(hint[1])
-    definition = definition_of(layer.kind)
-    attributes = definition.read(layer)
-    fixed = definition.fixed_range(attributes)
+    attributes = layer.operation
+    fixed = attributes.fixed_range()
     if fixed is not None:
         return fixed
-    if isinstance(attributes, ActivationAttributes) and attributes.clamp is None:
+    if isinstance(attributes, Activated) and attributes.clamp is None:
         low, high = attributes.range
         if low is not None and high is not None:
             return low, high
@@ -200,7 +199,9 @@ class _Measured:
 
     def span(self, names: Sequence[str]) -> tuple[float, float]:
         """The union of the tensors' natural ranges; an output's offset is no part of it."""
-        layers = [self.network[n] for n in names if not self.network[n].attributes.get("offset")]
+        layers = [
+            self.network[n] for n in names if not (isinstance(o := self.network[n].operation, OutputLayer) and o.offset)
+        ]
         pairs = [natural_range(self.network, layer, self.ranges.output[layer.name]) for layer in layers]
         return min(p[0] for p in pairs), max(p[1] for p in pairs)
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule, definition_of
-from headrace.layers.activation import ActivationAttributes
+from headrace.layers import Add, ReduceMax, ScaleRule, Subtract
+from headrace.layers.activation import Activated
 from headrace.numerics.quantization import from_range
 from headrace.optimize.freeze.lookup import changing_range
 from headrace.optimize.statistics.collect import Request, Statistics
@@ -97,14 +97,13 @@ class Reach:
 
     def _seen(self, reader: Layer, position: int) -> Interval:
         """What one reader tells apart of its operand."""
-        definition = definition_of(reader.kind)
         if reader.kind == "output_layer":
             return EVERYTHING
         source = _softmax_source(self.network, reader, self._readers)
         if source is not None:
             top = self.statistics.row_tops.get(source)
             return EVERYTHING if top is None else Interval(low=top - NEVER)
-        if definition.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
+        if reader.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
             return self.intervals[reader.name]
         if reader.kind not in ("activation", "batch_norm", "ew_add", "ew_sub"):
             return EVERYTHING
@@ -112,13 +111,13 @@ class Reach:
         if inside == EVERYTHING or reader.kind == "activation":
             return inside
         if reader.kind == "batch_norm":
-            return _of_channels(inside, *definition_of(reader.kind).scale_offset(self.network.params_of(reader)))  # pyright: ignore[reportAttributeAccessIssue]
+            return _of_channels(inside, *reader.operation.scale_offset(self.network.params_of(reader)))  # pyright: ignore[reportAttributeAccessIssue]
         return self._of_operand(inside, reader, position)
 
     def _before_activation(self, layer: Layer) -> Interval:
         """What lies in front of a layer's activation, by what is told apart of its result."""
-        attributes: Any = definition_of(layer.kind).read(layer)
-        assert isinstance(attributes, ActivationAttributes)
+        attributes: Any = layer.operation
+        assert isinstance(attributes, Activated)
         seen = self.intervals[layer.name]
         if attributes.clamp is not None:
             low, high = attributes.clamp
@@ -179,13 +178,15 @@ def _softmax_source(network: Network, reader: Layer, readers: dict[str, list[Lay
 
 
 def _is_exponential(layer: Layer, source: str, top: str) -> bool:
-    return layer.kind == "ew_sub" and layer.inputs == [source, top] and layer.attributes.get("activation") == "exp"
+    return (
+        isinstance(layer.operation, Subtract) and layer.inputs == [source, top] and layer.operation.activation == "exp"
+    )
 
 
 def softmax_sources(network: Network) -> list[str]:
     """Tensors of which ``exp(x - max x)`` is computed, in network order."""
-    readers = {layer.name: network.users(layer.name) for layer in network.of_kind("reduce_max")}
-    found = [_softmax_source(network, layer, readers) for layer in network.of_kind("reduce_max")]
+    readers = {layer.name: network.users(layer.name) for layer in network.of(ReduceMax)}
+    found = [_softmax_source(network, layer, readers) for layer in network.of(ReduceMax)]
     return list(dict.fromkeys(name for name in found if name is not None))
 
 
@@ -206,7 +207,7 @@ def shift_masks(network: Network, statistics: Statistics) -> list[dict[str, Any]
     records: list[dict[str, Any]] = []
     for name in softmax_sources(network):
         total, top = network[name], statistics.row_tops.get(name)
-        if total.kind != "ew_add" or total.attributes.get("activation", "linear") != "linear" or top is None:
+        if not isinstance(total.operation, Add) or not total.operation.is_linear or top is None:
             continue
         lows = [statistics.ranges.output[operand][0] for operand in total.inputs]
         mask = network[total.inputs[int(lows[1] < lows[0])]]
@@ -215,9 +216,9 @@ def shift_masks(network: Network, statistics: Statistics) -> list[dict[str, Any]
             continue
         axis = len(mask.output_shape) - 2
         shape = (*mask.output_shape[:-1], 1)
-        largest = Layer(fresh_name(network, "reduce_max"), "reduce_max", [mask.name], {"axes": [axis]}, shape)
+        largest = Layer(fresh_name(network, ReduceMax), ReduceMax((axis,)), [mask.name], shape)
         network.insert_after(mask.name, largest)
-        shifted = Layer(fresh_name(network, "ew_sub"), "ew_sub", [mask.name, largest.name], {}, mask.output_shape)
+        shifted = Layer(fresh_name(network, Subtract), Subtract(), [mask.name, largest.name], mask.output_shape)
         network.insert_after(largest.name, shifted)
         network.redirect(mask.name, shifted.name, [total])
         records.append({"pass": "shift-mask", "layer": shifted.name, "mask": mask.name, "row_top": top})
@@ -236,7 +237,7 @@ def clamp(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
     reach = Reach(network, statistics)
     records: list[dict[str, Any]] = []
     for layer in network:
-        if definition_of(layer.kind).scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) and layer.inputs:
+        if layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) and layer.inputs:
             continue
         measured = statistics.ranges.output[layer.name]
         seen = reach.intervals[layer.name]
@@ -257,14 +258,13 @@ def _span(low: float, high: float) -> float:
 
 
 def _add_clamp(layer: Layer, low: float, high: float) -> bool:
-    attributes: Any = definition_of(layer.kind).read(layer)
-    if not isinstance(attributes, ActivationAttributes) or attributes.clamp is None:
+    attributes: Any = layer.operation
+    if not isinstance(attributes, Activated) or attributes.clamp is None:
         return False
     bottom, top = attributes.clamp
     least = min(max(low, -FLOAT_MAX if bottom is None else bottom), FLOAT_MAX if top is None else top)
     most = max(min(high, FLOAT_MAX if top is None else top), least)
-    layer.attributes["activation"] = "clip"
-    layer.attributes["activation_params"] = {"min": least, "max": most}
+    layer.operation = replace(attributes, activation="clip", activation_params={"min": least, "max": most})
     return True
 
 
@@ -273,7 +273,7 @@ def narrow(network: Network, statistics: Statistics) -> None:
     ranges = statistics.ranges
     for layer in network:
         hint = reach_of(layer)
-        if hint is None and layer.inputs and definition_of(layer.kind).scale_rule is ScaleRule.PASSES:
+        if hint is None and layer.inputs and layer.operation.scale_rule is ScaleRule.PASSES:
             hint = reach_of(network[layer.inputs[0]])
             if hint is not None and layer.kind != "output_layer":
                 set_hint(layer, reach=list(hint))
@@ -301,8 +301,8 @@ def logits(network: Network) -> Iterator[str]:
         layer = network[name]
         if name in found or layer.kind == "input_layer":
             return
-        rule = definition_of(layer.kind).scale_rule
-        attributes: Any = definition_of(layer.kind).read(layer)
+        rule = layer.operation.scale_rule
+        attributes: Any = layer.operation
         if rule is ScaleRule.OWN:
             found.add(name)
         sums = layer.kind in ("ew_add", "ew_sub") and attributes.clamp is not None

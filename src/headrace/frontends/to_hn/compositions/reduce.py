@@ -29,7 +29,7 @@ def spatial_mean(builder: Builder, layer: str, axes: set[int]) -> str:
     if not axes & {HEIGHT, WIDTH}:
         return layer
     if set(spatial) <= axes:
-        return builder.emit("global_avgpool", [layer]).name
+        return builder.emit("avgpool", [layer], {"kernel_shape": list(builder.extent(layer)[:2])}).name
     window = [extent[axis] if axis in axes else 1 for axis in (HEIGHT, WIDTH)]
     return builder.emit("avgpool", [layer], {"kernel_shape": window}).name
 

@@ -74,7 +74,7 @@ def global_pool(builder: Builder, node: SourceNode) -> list[Result]:
     layer = builder.image(line_as_image(source))
     height, width, _ = builder.extent(layer)
     if node.op_type == "GlobalAveragePool":
-        made = builder.emit("global_avgpool", [layer])
+        made = builder.emit("avgpool", [layer], {"kernel_shape": list(builder.extent(layer)[:2])})
     else:
         made = builder.emit("maxpool", [layer], {"kernel_shape": [height, width]})
     return [narrowed(builder.output(made, IMAGE), source.rank)]

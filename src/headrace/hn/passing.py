@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.hn import Array, Layer
-from headrace.layers.base import QuantizedLayer, definition_of
-from headrace.layers.move import OutputAttributes
+from headrace.hn.network import Array, Layer
+from headrace.layers.move import OutputLayer
+from headrace.layers.operation import QuantizedLayer
 from headrace.numerics.quantization import MAX_SCALES, MAX_ZERO_POINT, TensorQuantization, per_channel
 from headrace.numerics.reference import ReferenceOps
 
@@ -27,10 +27,9 @@ def copied_labels(layer: Layer, labels: Sequence[Array]) -> Array:
         layer: of a kind that copies codes.
         labels: int32 ``[1, …]`` of each input's shape.
     """
-    definition = definition_of(layer.kind, layer.name)
     plain = TensorQuantization(1.0, 0, 16)
-    view = QuantizedLayer(layer, [plain for _ in labels], plain, None, {})
-    return definition.forward_integer(ReferenceOps(), view, definition.read(layer), list(labels))
+    view = QuantizedLayer(layer.name, layer.output_shape, [plain for _ in labels], plain, None, {})
+    return layer.operation.forward_integer(ReferenceOps(), view, list(labels))
 
 
 def along_one_axis(labels: Array) -> tuple[int, Array] | None:
@@ -84,14 +83,14 @@ def _labels(shape: tuple[int, ...], quantization: TensorQuantization, numbers: d
 
 def _with_offset(layer: Layer, quantization: TensorQuantization) -> TensorQuantization | None:
     """The zero points that add an output layer's offset to the values."""
-    attributes = definition_of(layer.kind, layer.name).read(layer)
-    if not isinstance(attributes, OutputAttributes) or not attributes.offset:
+    operation = layer.operation
+    if not isinstance(operation, OutputLayer) or not operation.offset:
         return quantization
     channels = layer.output_shape[-1]
     if quantization.axis != -1:
         return None
     pairs = quantization.pairs * (channels if quantization.uniform else 1)
-    offsets = list(attributes.offset) * (channels if len(attributes.offset) == 1 else 1)
+    offsets = list(operation.offset) * (channels if len(operation.offset) == 1 else 1)
     zeros = [zero - round(offset / scale) for (scale, zero), offset in zip(pairs, offsets, strict=True)]
     if any(abs(zero) > MAX_ZERO_POINT for zero in zeros):
         return None

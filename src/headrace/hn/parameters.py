@@ -7,25 +7,19 @@ values, frozen integers their dtype, shape and range, tensors that share codes o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, InternalError
-from headrace.hn import Array, Layer, Network
 from headrace.hn.archive import Archive
-from headrace.layers.base import (
-    Frozen,
-    Parameter,
-    QuantizedLayer,
-    ScaleRule,
-    check_network,
-    definition_of,
-    output_quantization,
-    quantized_view,
-)
-from headrace.layers.passing import passed_quantization
+from headrace.hn.check import check_network
+from headrace.hn.network import Array, Layer, Network
+from headrace.hn.passing import passed_quantization
+from headrace.hn.quantized import output_quantization, quantized_view
+from headrace.layers.move import OutputLayer
+from headrace.layers.operation import Frozen, Parameter, QuantizedLayer, ScaleRule
 
 _FLOAT_LIMIT = float(np.finfo(np.float32).max)
 _INT32 = 1 << 31
@@ -48,7 +42,7 @@ def check_parameters(network: Network, quantized: bool) -> None:
     """The parameters of a network whose layers and shapes are right.
 
     Args:
-        network: see :func:`headrace.layers.check_network`.
+        network: see :func:`headrace.hn.check_network`.
         quantized: it holds frozen integers, else floats.
 
     Raises:
@@ -68,12 +62,11 @@ def check_parameters(network: Network, quantized: bool) -> None:
 
 
 def _float(network: Network, layer: Layer) -> list[Diagnostic]:
-    definition = definition_of(layer.kind, layer.name)
-    needed = definition.parameters(definition.read(layer), network.input_shapes(layer), layer.output_shape)
+    needed = layer.operation.parameters(network.input_shapes(layer), layer.output_shape)
     return [*_arrays(layer, network.params_of(layer), needed), *_precision(layer)]
 
 
-def _arrays(layer: Layer, given: dict[str, Array], needed: dict[str, Parameter]) -> list[Diagnostic]:
+def _arrays(layer: Layer, given: Mapping[str, Array], needed: dict[str, Parameter]) -> list[Diagnostic]:
     problems: list[Diagnostic] = []
     for key, want in needed.items():
         value = given.get(key)
@@ -113,22 +106,21 @@ def _precision(layer: Layer) -> list[Diagnostic]:
 
 
 def _frozen(network: Network, layer: Layer) -> list[Diagnostic]:
-    definition = definition_of(layer.kind, layer.name)
-    if layer.kind == "output_layer" and "output" not in (layer.quantization or {}):
+    operation = layer.operation
+    if isinstance(operation, OutputLayer) and "output" not in (layer.quantization or {}):
         return []  # it is what it reads
     output = output_quantization(layer)
-    if definition.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
+    if operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
         inputs = [output_quantization(network[name]) for name in layer.inputs]
         want = inputs[0] if len(set(inputs)) == 1 else None
-        if definition.copies_codes:
+        if operation.copies_codes:
             want = passed_quantization(layer, network.input_shapes(layer), inputs)
         if want != output:
             got = [q.as_dict() for q in inputs[:4]]
             return [_quantization(layer, "codes pass, but an input has another scale", got, output.as_dict())]
-    if not definition.has_integer_form:
+    if not operation.has_integer_form:
         return [_quantization(layer, f"{layer.kind} has no integer form", layer.kind, "a network that optimize froze")]
-    attributes = definition.read(layer)
-    frozen = definition.frozen(attributes, network.input_shapes(layer), layer.output_shape)
+    frozen = operation.frozen(network.input_shapes(layer), layer.output_shape)
     raw = (layer.quantization or {}).get("requantize")
     if raw is None:
         return [_quantization(layer, "the requantisation is absent", "nothing", "integers")] if frozen else []
