@@ -13,9 +13,7 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, i64, kinds, model, run_network  # noqa: E402
 from headrace.errors import InputFileError, UnsupportedModelError  # noqa: E402
-from headrace.hn import (
-    infer_shape,
-)
+from headrace.hn import infer_shape  # noqa: E402
 from headrace.passes import run_passes  # noqa: E402
 from headrace.passes.preparation import PREPARATION  # noqa: E402
 from layer_maker import make_layer  # noqa: E402

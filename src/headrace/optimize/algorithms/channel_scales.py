@@ -166,7 +166,7 @@ class Absorbed:
 #: Kinds that carry values unchanged, at places that do not depend on them.
 _MOVES = ("slice", "concat", "reshape", "transpose", "resize_nearest", "depth_to_space", "space_to_depth")
 #: Kinds that work channel by channel and let a positive factor pass.
-_CHANNELWISE = ("maxpool", "avgpool", "global_avgpool", "resize_bilinear", "activation")
+_CHANNELWISE = ("maxpool", "avgpool", "resize_bilinear", "activation")
 
 
 def absorb(network: Network, layer: Layer, gain: Array) -> Absorbed | None:

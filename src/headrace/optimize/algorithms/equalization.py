@@ -29,7 +29,7 @@ from headrace.passes.base import sole_user
 NAME = "equalization"
 WEIGHTED = (Convolving, Dense)
 #: Layers between two weighted ones that keep channels apart and let a positive factor through.
-TRANSPARENT = ("maxpool", "avgpool", "global_avgpool")
+TRANSPARENT = ("maxpool", "avgpool")
 CLIP = (0.01, 100.0)
 #: A chain is taken when at least this part of its error goes away; less is chance.
 LEAST_GAIN = 0.02

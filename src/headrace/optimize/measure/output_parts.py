@@ -38,7 +38,7 @@ MOVES = (
 #: One operand, each value of the result depends on the value at its place alone.
 _VALUEWISE = ("activation", "batch_norm", "normalization")
 #: Each channel of the result depends on that channel alone.
-_CHANNELWISE = ("maxpool", "avgpool", "global_avgpool", "resize_bilinear")
+_CHANNELWISE = ("maxpool", "avgpool", "resize_bilinear")
 _PAIRWISE = ("ew_add", "ew_sub", "ew_mult")
 #: Channels belong to one group where their spread is within this factor of the group's largest.
 LIKE = 8.0

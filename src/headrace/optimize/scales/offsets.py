@@ -28,7 +28,7 @@ FAR = 4.0
 #: At most so many times: a step of 8 bits is then one that float32 tells apart at that distance.
 FARTHEST = 2.0**15
 #: Each channel of the result depends on that channel alone, and a constant stays what it is.
-_KEEP_CONSTANTS = ("maxpool", "avgpool", "global_avgpool", "resize_bilinear")
+_KEEP_CONSTANTS = ("maxpool", "avgpool", "resize_bilinear")
 #: Layer kind → parameter that is added to its result.
 _ADDED = {"conv": "bias", "dw": "bias", "dense": "bias", "batch_norm": "offset"}
 #: Least part of an offset that a step is: float32 has 24 bits, codes may have 16.
