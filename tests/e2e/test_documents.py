@@ -143,7 +143,7 @@ def names_for(document: str, folder: Path) -> dict[str, Any]:
     images = np.load(folder / "images.npy")
     names: dict[str, Any] = {"images": images, "calibration_images": images, "frames": images[:2], "frame": images[0]}
     names["data"] = (folder / "net.hef").read_bytes()
-    if document in ("docs/guide/optimisation.md", "docs/guide/calibration.md"):
+    if document in ("docs/guide/optimization.md", "docs/guide/calibration.md"):
         names["runner"] = ClientRunner(hw_arch="hailo8")
         names["runner"].translate_onnx_model(folder / "model.onnx", "net")
     return names

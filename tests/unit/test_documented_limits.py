@@ -118,7 +118,7 @@ STATED: list[tuple[str, str]] = [
     (NUMERICS, f"brought to ±{int(tables.EXP_LIMIT)} first"),
     (NUMERICS, f"k = {tables.RECIPROCAL_BITS};"),
     (NUMERICS, f"max|x − zx| · Σ|w|) < {power(exact.FLOAT32_EXACT)}"),
-    ("guide/optimisation.md", f"and {exact.CHECKED_POSITIONS} positions of the first batch"),
+    ("guide/optimization.md", f"and {exact.CHECKED_POSITIONS} positions of the first batch"),
     (COMPILATION, f"at most {MAX_SLICES}\nslices), 1 to {MAX_SUBCLUSTERS} sub-clusters per slice"),
     (COMPILATION, f"({ROUNDS} rounds)"),
     (COMPILATION, f"up to {ALL_CUTS} layers"),

@@ -33,7 +33,7 @@ def part(document: Path, start: str, end: str) -> str:
 
 
 def test_onnx_operators() -> None:
-    supported = part(GUIDE / "parsing.md", "## What is supported", "Many of these are put together")
+    supported = part(GUIDE / "parsing.md", "## What is supported", "Many of these are composed")
     translated = names(first_cells(supported))
     assert sorted(translated) == sorted(HANDLERS)
     folded = names(supported.split("Operators that are computed", 1)[1])

@@ -80,7 +80,7 @@ def stack_frames(
         where: the network, for errors.
         resize: for pictures.
         limit: stop after so many frames.
-        notes: told what was left aside.
+        notes: collects remarks on what was ignored.
 
     Raises:
         DataError: naming the step: nothing came, names, shapes or types do not fit, the iterable itself failed, more
@@ -166,7 +166,7 @@ def _first(item: Sequence[Any], notes: Notes) -> Any:
 
 
 def _by_name(item: Mapping[Any, Any], where: str, specs: Sequence[InputSpec], notes: Notes) -> dict[str, Any]:
-    """The entries for the inputs. Loaders put labels beside them: those are left aside, and that is said."""
+    """The entries for the inputs. Labels that loaders put beside them are ignored, with a remark."""
     found: dict[str, Any] = {}
     others: list[str] = []
     for name, value in item.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saying a thing once: remarks and problems about many files, counted."""
+"""Remarks and problems about many files, one line per kind with a count."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Notes:
             self._plain.append(text)
 
     def count(self, kind: str, where: str, what: str = "picture") -> None:
-        """One more file or frame of a kind: ``"what: kind"`` is what is said, with the number and the first."""
+        """One more file or frame of a kind: The line is ``"what: kind"``, with the number and the first."""
         key = f"{what}\0{kind}"
         number, first = self._kinds.get(key, (0, printable(where)))
         self._kinds[key] = (number + 1, first)

@@ -106,7 +106,7 @@ class HefDescription:
         streams: inputs, then outputs, each in the order users see (sorted so on construction).
         contexts: number of contexts, at least 1.
         bottleneck_fps: frames per second the allocator expects (closed form), 0 when unknown.
-        latency_ms: milliseconds of one frame, simulated, 0 when unknown.
+        latency_ms: milliseconds of one frame that is alone, by the closed form of the compiler; 0 when unknown.
         sdk_version: who wrote the file.
         random_calibration: frames of random noise that the network was calibrated with: its accuracy means nothing.
             0 where it was calibrated with data.
