@@ -9,18 +9,21 @@ import re
 from pathlib import Path
 
 from headrace.hn import Network
-from headrace.script import Script
+from headrace.script import Script, Statement
+from headrace.script.forms import Form
 from headrace.script.naming import Finder
-from headrace.script.vocabulary import METHODS, RULES, Rule
+from headrace.script.vocabulary import FORMS, METHODS
 from layer_maker import make_layer
 
 CHANNELS = 3
 
 
-def _rule(command_name: str, feature: object, method_of: str) -> Rule:
-    if method_of:
-        return METHODS[command_name]
-    return RULES.get(command_name) or RULES[f"{command_name}({feature})"]
+def form_of(statement: Statement) -> Form:
+    """What the command of a statement is; it must have one."""
+    if statement.method_of:
+        return METHODS[statement.name]
+    first = statement.positional[0] if statement.positional else None
+    return FORMS.get(statement.name) or FORMS[f"{statement.name}({first})"]
 
 
 def network_for(script: Script, name: str = "made") -> Network:
@@ -28,10 +31,9 @@ def network_for(script: Script, name: str = "made") -> Network:
     made: set[str] = set()
     words: dict[str, None] = {"input_layer1": None, "output_layer1": None}
     inputs: dict[str, None] = {}
-    finder = Finder(None, script, lambda problem: None)
-    for command in script.commands:
-        first = command.positional[0] if command.positional else None
-        found = finder.find(command, _rule(command.name, first, command.method_of), "")
+    finder = Finder(None, script, [])
+    for command in script.statements:
+        found = finder.find(command, form_of(command))
         named = [n for names in found.values() for n in names]
         words.update(dict.fromkeys(n for n in named if not any(_fits(m, n) for m in made)))
         if command.name == "normalization" and len(command.positional) == 3:
@@ -39,8 +41,8 @@ def network_for(script: Script, name: str = "made") -> Network:
         elif command.name == "normalization":
             words.update(dict.fromkeys(f"input_layer{i + 1}" for i in range(len(command.targets))))
         made.update(command.targets)
-    if any(c.name == "network_group" for c in script.commands):
-        name = next(str(c.positional[0][0]) for c in script.commands if c.name == "network_group")  # type: ignore[index]
+    if any(c.name == "network_group" for c in script.statements):
+        name = next(str(c.positional[0][0]) for c in script.statements if c.name == "network_group")  # type: ignore[index]
     scopes = collections.Counter(word.rpartition("/")[0] for word in [*words, *made] if "/" in word)
     name = scopes.most_common(1)[0][0] if scopes else name
     network = Network(name)

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ from headrace.errors import (
     unknown_name,
 )
 from headrace.hn import Array, Network, archive, json_format
-from headrace.hn.archive import Archive, State
+from headrace.hn.archive import Archive
+from headrace.hn.stages import COMPILE, OPTIMIZE, OPTIMIZE_FULL_PRECISION, PARSE, Stage, State
 from headrace.script import Change, Script, ScriptPlan, load_script, merge, parse_script, plan, resolve
 from headrace.targets import Target, archived_target, is_built_in, list_targets, load_target
 
@@ -53,10 +55,10 @@ class InferenceContext(str, Enum):
     SDK_HAILO_HW = "sdk_hailo_hw"
 
 
-def _need(state: str, got: str, lever: str) -> UsageError:
-    return UsageError(
-        Diagnostic("E-RUNNER-STATE", "ClientRunner", f"this needs a {state} network", got, state, (lever,))
-    )
+def _need(stage: Stage, got: str) -> UsageError:
+    """The error for what a stage before this one produces and is not there."""
+    rule, lever = f"this needs a {stage.adjective} network", f"call {stage.call} first"
+    return UsageError(Diagnostic("E-RUNNER-STATE", "ClientRunner", rule, got, stage.adjective, (lever,)))
 
 
 class ClientRunner:
@@ -73,6 +75,7 @@ class ClientRunner:
     def __init__(self, hw_arch: str | None = None, har: str | os.PathLike[str] | None = None) -> None:
         self._archive: Archive | None = None
         self._script: Script | None = None
+        self._plan: ScriptPlan | None = None
         self._target: Target | None = None if hw_arch is None else load_target(hw_arch, "hw_arch")
         self._quantized_executor: Any = None
         if har is not None:
@@ -83,7 +86,7 @@ class ClientRunner:
     @property
     def archive(self) -> Archive:
         if self._archive is None:
-            raise _need("parsed", "no network", "call translate_onnx_model(...) or load_har(...) first")
+            raise _need(PARSE, "no network")
         return self._archive
 
     @property
@@ -116,20 +119,29 @@ class ClientRunner:
     def hef(self) -> bytes | None:
         return self.archive.hef
 
-    def _network(self, which: str) -> Network:
-        network: Network | None = getattr(self.archive, which)
-        if network is None:
-            lever = {"fp_optimized": "optimize_full_precision()", "quantized": "optimize(calib_data)"}.get(
-                which, "translate_onnx_model(...)"
-            )
-            raise _need(
-                which.replace("_", " "), f"a network in state {self.archive.state.value}", f"call {lever} first"
-            )
-        return network
+    def _network(self, after: Stage) -> Network:
+        """The network as a stage left it.
 
-    def _log(self, stage: str, **facts: Any) -> None:
-        self.archive.history = [h for h in self.archive.history if h.get("stage") != stage]
-        self.archive.history.append({"stage": stage, "headrace": __version__, **facts})
+        Raises:
+            UsageError: that stage has not run.
+        """
+        product = archive.product(self.archive, after)
+        if not isinstance(product, Network):
+            raise _need(after, f"a network in state {self.archive.state.value}")
+        return product
+
+    def _begin(self, stage: Stage) -> None:
+        """Drop what a stage and those after it made, because it runs again or something before it changed."""
+        archive.forget(self.archive, stage)
+        self._quantized_executor = None
+
+    def _finish(self, stage: Stage, **facts: Any) -> None:
+        """Note that a stage has run, and the script that it was run with."""
+        if self._script is not None:
+            self.archive.resolved_script = resolve(self._script)
+        self.archive.state = stage.state
+        self.archive.history = [h for h in self.archive.history if h.get("stage") != stage.name]
+        self.archive.history.append({"stage": stage.name, "headrace": __version__, **facts})
 
     # --- parse ---------------------------------------------------------------------------------------------------
 
@@ -203,13 +215,13 @@ class ClientRunner:
             net_name, start_node_names or (), end_node_names or (), input_shapes, framework, progress=told
         )
         result = parse(model, options)
-        self._script = None
+        self._script = self._plan = None
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self.archive.reports["parse"] = result.report
         self._note_target()
         self._quantized_executor = None
-        self._log(
-            "parse",
+        self._finish(
+            PARSE,
             start_node_names=list(options.start_node_names),
             end_node_names=list(options.end_node_names),
             input_shapes=options.named_shapes or options.only_shape,
@@ -236,13 +248,14 @@ class ClientRunner:
         """
         source = load_script(script if isinstance(script, str) else Path(script))
         frozen = self.archive.quantized is not None
-        change = merge(self._current_script(), source, self._network("native"), append=append, frozen=frozen)
+        change = merge(self._current_script(), source, self._network(PARSE), append=append, frozen=frozen)
         change.news.check()
         change.plan.check()
         self.archive.model_script, self._script = change.script.source.text, change.script
+        self._plan = change.plan
         self.archive.reports["script"] = change.plan.as_dict()
         if change.redo is not None:
-            self._forget(change.redo)
+            self._begin(change.redo)
         if frozen and self.archive.quantized is None:
             text = f"{source.source.name} changes the numbers of the network: the quantised network is dropped"
             warnings.warn(text, stacklevel=2)
@@ -252,22 +265,20 @@ class ClientRunner:
         """The script that counts, with the places of the files that its lines came from where these are known."""
         if self._script is None or self._script.source.text != self.archive.model_script:
             self._script = parse_script(self.archive.model_script, f"model script of {self.archive.name}")
+            self._plan = None
         return self._script
 
     def _planned(self) -> ScriptPlan:
-        """What the script asks of the network, everything checked.
+        """What the script asks of the network, everything checked; made once for a script.
 
         Raises:
             ScriptError, NotBuiltYetError: as :meth:`load_model_script`.
         """
-        planned = plan(self._current_script(), self._network("native"))
-        planned.check()
-        return planned
-
-    def _forget(self, from_stage: str) -> None:
-        """Drop what later stages made, because an earlier one changed."""
-        archive.forget(self.archive, from_stage)
-        self._quantized_executor = None
+        script = self._current_script()
+        if self._plan is None:
+            self._plan = plan(script, self._network(PARSE))
+            self._plan.check()
+        return self._plan
 
     # --- optimise ------------------------------------------------------------------------------------------------
 
@@ -276,15 +287,11 @@ class ClientRunner:
         from headrace.optimize import optimize_full_precision
 
         planned = self._planned()
-        self._forget("fp_optimized")
-        network, records = optimize_full_precision(self._network("native"), planned.normalizations)
+        self._begin(OPTIMIZE_FULL_PRECISION)
+        network, records = optimize_full_precision(self._network(PARSE), planned.passes)
         self.archive.fp_optimized = network
-        self.archive.state = State.FP_OPTIMIZED_MODEL
-        self.archive.resolved_script = (
-            resolve(parse_script(self.archive.model_script)) if self.archive.model_script else ""
-        )
         self.archive.reports["script"] = planned.as_dict()
-        self._log("optimize_full_precision", changes=records)
+        self._finish(OPTIMIZE_FULL_PRECISION, changes=records)
 
     def optimize(
         self,
@@ -314,24 +321,20 @@ class ClientRunner:
         Raises:
             DataError: unusable data; AccuracyError: an output is below ``min_snr`` (the result is kept in the runner).
         """
-        from headrace.optimize import Clipping, OptimizeOptions, OutputBits, optimize
+        from headrace.optimize import OptimizeOptions, optimize
 
         if self.archive.fp_optimized is None:
             self.optimize_full_precision()
-        network = self._network("fp_optimized")
-        asked = self._planned().optimization
-        given: dict[str, Any] = {"calibration_size": calibration_size, "batch": batch_size}
-        options = OptimizeOptions(
-            min_snr=min_snr,
-            threads=threads,
-            clippings=tuple(Clipping(c.layers, c.mode, c.values) for c in asked.clippings),
-            bits=tuple(OutputBits(b.layers, b.bits, b.where) for b in asked.bits),
-            **(asked.options() | {key: value for key, value in given.items() if value is not None}),
-        )
+        network = self._network(OPTIMIZE_FULL_PRECISION)
+        options = self._planned().optimize_options(OptimizeOptions(min_snr=min_snr, threads=threads))
+        if calibration_size is not None:
+            options = replace(options, calibration_size=calibration_size)
+        if batch_size is not None:
+            options = replace(options, batch=batch_size)
         options.check()
         notes = Notes()
         data = load_calibration(calib_data, network, resize=resize, limit=options.calibration_size, notes=notes)
-        self._forget("quantized")
+        self._begin(OPTIMIZE)
         failure: AccuracyError | None = None
         try:
             result = optimize(network, data, options, progress)
@@ -342,9 +345,8 @@ class ClientRunner:
             _mark_random(result.network, result.report)
         self.archive.quantized = result.network
         self.archive.reports["optimize"] = result.report
-        self.archive.state = State.QUANTIZED_MODEL
-        self._log(
-            "optimize",
+        self._finish(
+            OPTIMIZE,
             min_snr=min_snr,
             calibration_frames=int(result.report["calibration"]["frames"]),
             **({"calibration": "random noise"} if random else {}),
@@ -371,22 +373,18 @@ class ClientRunner:
         """
         from headrace.compiler import CompileOptions, compile_network
 
-        network, target = self._network("quantized"), self.target
-        asked: dict[str, Any] = self._planned().compilation.options()
+        network, target = self._network(OPTIMIZE), self.target
+        options = self._planned().compile_options(CompileOptions())
         if batch is not None:
-            asked["batch"] = batch
-        options = CompileOptions(**asked)
+            options = replace(options, batch=batch)
         result = compile_network(network, target, options, progress)
-        self._forget("compiled")
-        if self.archive.model_script:
-            self.archive.resolved_script = resolve(parse_script(self.archive.model_script))
+        self._begin(COMPILE)
         self._note_target()
         self.archive.hef = result.hef
         self.archive.reports["schedule"] = result.schedule
         self.archive.reports["compile"] = result.report
         self.archive.reports["timing"] = simulate(result.hef)
-        self.archive.state = State.COMPILED_MODEL
-        self._log("compile", hw_arch=target.name)
+        self._finish(COMPILE, hw_arch=target.name)
         return result.hef
 
     # --- infer ---------------------------------------------------------------------------------------------------
@@ -432,7 +430,7 @@ class ClientRunner:
         """
         outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
         if source_layout:
-            layers = self._network("native").output_layers
+            layers = self._network(PARSE).output_layers
             arranged = zip(outputs, outputs.values(), layers, strict=True)
             outputs = {name: layer.boundary.to_source(value, layer.output_shape) for name, value, layer in arranged}
         values = list(outputs.values())
@@ -451,28 +449,25 @@ class ClientRunner:
         context = InferenceContext(context)
         if context is InferenceContext.SDK_HAILO_HW:
             return self._infer_device(dataset, layers, data_count, quantized_io)
-        which = {InferenceContext.SDK_NATIVE: "native", InferenceContext.SDK_FP_OPTIMIZED: "fp_optimized"}.get(
-            context, "quantized"
-        )
         from headrace.emulator import Executor
 
-        network = self._network(which)
+        floating = {InferenceContext.SDK_NATIVE: PARSE, InferenceContext.SDK_FP_OPTIMIZED: OPTIMIZE_FULL_PRECISION}
+        stage = floating.get(context, OPTIMIZE)
+        network = self._network(stage)
         data = load_frames(dataset, network, data_count)
-        if which == "quantized":
-            if self._quantized_executor is None:
-                self._quantized_executor = Executor(network, "quantized")
-            executor = self._quantized_executor
-        else:
-            executor = Executor(network, "native" if which == "native" else "fp_optimized")
         names = None if layers is None else [network.find(name).name for name in layers]
-        options: dict[str, Any] = {"dequantize": not quantized_io} if which == "quantized" else {}
-        return executor.run(data, names, batch_size=batch_size, **options)
+        if stage is not OPTIMIZE:
+            executor = Executor(network, "native" if stage is PARSE else "fp_optimized")
+            return executor.run(data, names, batch_size=batch_size)
+        if self._quantized_executor is None:
+            self._quantized_executor = Executor(network, "quantized")
+        return self._quantized_executor.run(data, names, batch_size=batch_size, dequantize=not quantized_io)
 
     def _infer_device(
         self, dataset: Any, layers: Sequence[str] | None, data_count: int | None, quantized_io: bool
     ) -> dict[str, Array]:
         if self.archive.hef is None:
-            raise _need("compiled", f"a network in state {self.state}", "call compile() first")
+            raise _need(COMPILE, f"a network in state {self.archive.state.value}")
         if layers is not None:
             raise UsageError(
                 Diagnostic(
@@ -487,7 +482,7 @@ class ClientRunner:
         from headrace import runtime
         from headrace.compiler.graph import output_tensors
 
-        network = self._network("quantized")
+        network = self._network(OPTIMIZE)
         data = load_frames(dataset, network, data_count)
         kind = runtime.FormatType.AUTO if quantized_io else runtime.FormatType.FLOAT32
         # A target of the user's own stands in the program; the device takes it from there.
@@ -513,24 +508,24 @@ class ClientRunner:
         return self._latest()
 
     def get_native_hn_model(self) -> Network:
-        return self._network("native")
+        return self._network(PARSE)
 
     def get_params(self) -> dict[str, Array]:
         """Parameters of the native network."""
-        return dict(self._network("native").params)
+        return dict(self._network(PARSE).params)
 
     def get_params_translated(self) -> dict[str, Array]:
         """Integer parameters of the quantised network."""
-        return dict(self._network("quantized").params)
+        return dict(self._network(OPTIMIZE).params)
 
     def get_params_fp_optimized(self) -> dict[str, Array]:
-        return dict(self._network("fp_optimized").params)
+        return dict(self._network(OPTIMIZE_FULL_PRECISION).params)
 
     def _latest(self) -> Network:
         a = self.archive
         network = a.quantized or a.fp_optimized or a.native
         if network is None:
-            raise _need("parsed", "an archive without networks", "parse the model again")
+            raise _need(PARSE, "an archive without networks")
         return network
 
     def dump_har(self) -> bytes:
@@ -553,7 +548,7 @@ class ClientRunner:
         check_archive(loaded)
         own = loaded.reports.get("target")
         target = self._target or archived_target(loaded.hw_arch, own, f"{har}: target of the HAR")
-        self._archive, self._target, self._script = loaded, target, None
+        self._archive, self._target, self._script, self._plan = loaded, target, None, None
         if loaded.hef is None:
             self._note_target()
         self._quantized_executor = None

@@ -111,10 +111,8 @@ def test_normalization_is_inserted_for_one_or_every_input() -> None:
     first, second = b.input((4, 4, 3)), b.input((4, 4, 3))
     b.output(b.add("ew_add", [first, second], {}))
 
-    class Command:
-        mean, std, input_layer = [1.0, 2.0, 3.0], [2.0, 4.0, 8.0], None
-
-    changed, records = optimize_full_precision(b.net, [Command()])
+    mean, std = (1.0, 2.0, 3.0), (2.0, 4.0, 8.0)
+    changed, records = optimize_full_precision(b.net, [InsertNormalization(mean, std, x) for x in (first, second)])
     assert [r["input"] for r in records] == [first, second]
     assert len(b.net.of_kind("normalization")) == 0
     check_network(changed)

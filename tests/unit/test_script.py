@@ -6,22 +6,27 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.compiler import CompileOptions
 from headrace.errors import HeadraceError, InputFileError, NotBuiltYetError, ScriptError
-from headrace.script import Command, Name, Patterns, Script, load_script, parse_script, plan, resolve
+from headrace.optimize import OptimizeOptions
+from headrace.passes.insert_normalization import InsertNormalization
+from headrace.script import Name, Patterns, Script, Statement, load_script, parse_script, plan, resolve
+from headrace.script.commands.modification import Normalization
 from headrace.script.parser import MAX_PROBLEMS
 from headrace.script.plan import ScriptPlan
 from headrace.script.tokens import MAX_SCRIPT_BYTES, SourceText
-from headrace.script.vocabulary import COMMANDS, FAMILIES, RULES
+from headrace.script.vocabulary import COMMANDS, FAMILIES, FORMS
 
 
-def only(text: str) -> Command:
-    (command,) = parse_script(text).commands
-    return command
+def only(text: str) -> Statement:
+    (statement,) = parse_script(text).statements
+    return statement
 
 
 # --- grammar -----------------------------------------------------------------------------------------------------
@@ -37,11 +42,11 @@ def test_every_real_script_parses_and_resolves(reference: Path) -> None:
         lines = [line for line in text.splitlines() if re.match(r"\s*[^#\s]", line)]
         joined = sum(line.count("(") - line.count(")") for line in lines)
         assert joined == 0
-        assert 0 < len(script.commands) <= len(lines)
+        assert 0 < len(script.statements) <= len(lines)
         if all(line.count("(") == 1 for line in lines):
-            assert len(script.commands) == len(lines), file.name
+            assert len(script.statements) == len(lines), file.name
         canonical = resolve(script)
-        assert parse_script(canonical).commands == script.commands
+        assert parse_script(canonical).statements == script.statements
         assert resolve(parse_script(canonical)) == canonical
 
 
@@ -51,17 +56,17 @@ def test_every_real_script_has_a_plan(reference: Path) -> None:
         fate = plan(script)
         # Nothing vanishes: each command is acted on, refused, warned about or listed as ignored.
         told = sum(map(len, (fate.supported, fate.anyway, fate.refused, fate.warnings, fate.ignored)))
-        assert told == len(script.commands)
+        assert told == len(script.statements)
         calls = len(re.findall(r"^[^#\n]*=\s*normalization\(", file.read_text(), re.MULTILINE))
-        assert len(fate.normalizations) == calls
+        assert sum(isinstance(one, Normalization) for one in fate.commands) == calls
 
 
 def test_forms_of_a_statement() -> None:
-    assert only("a(1, x, y=2.5e-1)  # comment") == Command("a", "", (), (1, Name("x")), {"y": 0.25})
+    assert only("a(1, x, y=2.5e-1)  # comment") == Statement("a", "", (), (1, Name("x")), {"y": 0.25})
     assert only("n/c1, n/c2 = defuse(n/c, 2)").targets == ("n/c1", "n/c2")
     assert only("{} = f()").targets == ()
     assert only("{a, b} = f()").targets == ("a", "b")
-    assert only("ctx.place(c, [l1,l2,])") == Command("place", "ctx", (), (Name("c"), (Name("l1"), Name("l2"))))
+    assert only("ctx.place(c, [l1,l2,])") == Statement("place", "ctx", (), (Name("c"), (Name("l1"), Name("l2"))))
     assert only("a(\n 1, # one\n [2,\n3]\n)").positional == (1, (2, 3))
     assert only("a({conv[0-9]*, {*}"[:-4] + "dw?})").positional == (Patterns(("conv[0-9]*", "dw?")),)
     assert only("a({conv[1,2]})").positional == (Patterns(("conv[1,2]",)),)
@@ -69,8 +74,8 @@ def test_forms_of_a_statement() -> None:
     assert only("a(x_1.6gf/conv79, -3, .5, 1., +2)").positional == (Name("x_1.6gf/conv79"), -3, 0.5, 1.0, 2)
     assert only(r"""a("C:\data\x", 'it\'s')""").positional == (r"C:\data\x", "it's")
     assert not isinstance(only('a("x")').positional[0], Name)
-    assert parse_script("").commands == () == parse_script("\n# only this\n\n").commands
-    assert [c.line for c in parse_script("\ufeffa()\r\n\r\n b()\r\n").commands] == [1, 3]
+    assert parse_script("").statements == () == parse_script("\n# only this\n\n").statements
+    assert [c.line for c in parse_script("\ufeffa()\r\n\r\n b()\r\n").statements] == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,7 @@ def test_any_text_parses_or_is_a_script_error(text: str) -> None:
         script = parse_script(text)
     except ScriptError:
         return
-    assert parse_script(resolve(script)).commands == script.commands
+    assert parse_script(resolve(script)).statements == script.statements
     try:
         plan(script)
     except ScriptError as error:
@@ -194,8 +199,8 @@ _scalars = st.one_of(
     _texts,
 )
 _values = st.recursive(_scalars, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=6)
-_commands = st.builds(
-    Command,
+_statements = st.builds(
+    Statement,
     name=_keys,
     method_of=st.one_of(st.just(""), _keys),
     targets=st.lists(_names, max_size=3).map(tuple),
@@ -204,14 +209,16 @@ _commands = st.builds(
 )
 
 
-@given(st.lists(_commands, max_size=4))
+@given(st.lists(_statements, max_size=4))
 @settings(max_examples=60, deadline=None)
-def test_resolve_and_parse_are_inverse(commands: list[Command]) -> None:
-    script = Script(SourceText("", ""), tuple(commands))
+def test_resolve_and_parse_are_inverse(statements: list[Statement]) -> None:
+    script = Script(SourceText("", ""), tuple(statements))
     text = resolve(script)
     again = parse_script(text)
-    assert again.commands == script.commands
-    assert [type(v) for c in again.commands for v in c.positional] == [type(v) for c in commands for v in c.positional]
+    assert again.statements == script.statements
+    assert [type(v) for c in again.statements for v in c.positional] == [
+        type(v) for c in statements for v in c.positional
+    ]
     assert resolve(again) == text
 
 
@@ -220,9 +227,10 @@ def test_resolve_and_parse_are_inverse(commands: list[Command]) -> None:
 
 def test_normalization_is_acted_on() -> None:
     fate = plan(parse_script("\nnet/n1 = normalization([1, 2.5], [3, 4], net/input_layer1)\n"))
-    (norm,) = fate.normalizations
-    assert (norm.names, norm.mean, norm.std) == (("net/n1",), (1.0, 2.5), (3.0, 4.0))
-    assert (norm.input_layer, norm.line) == ("net/input_layer1", 2)
+    (norm,) = fate.commands
+    assert isinstance(norm, Normalization)
+    assert (norm.mean, norm.std, norm.input_layer) == ((1.0, 2.5), (3.0, 4.0), "net/input_layer1")
+    assert fate.passes == (InsertNormalization((1.0, 2.5), (3.0, 4.0), "net/input_layer1", "net/n1"),)
     fate.check()
 
 
@@ -236,7 +244,7 @@ def test_unusable_normalization_is_refused(arguments: str) -> None:
     assert caught.value.diagnostics[0].where.startswith("model script:1:5")
 
 
-def test_commands_that_change_numerics_are_refused_together() -> None:
+def test_statements_that_change_numerics_are_refused_together() -> None:
     text = (
         "change_output_activation(conv1, sigmoid)\nquantization_param(conv1, precision_mode=a16_w16)\nset_seed(seed=1)"
     )
@@ -292,7 +300,7 @@ def test_unknown_names_get_suggestions(text: str, code: str, suggestion: str) ->
     assert suggestion in diagnostic.levers[0]
 
 
-def test_unknown_commands_are_reported_together() -> None:
+def test_unknown_statements_are_reported_together() -> None:
     with pytest.raises(ScriptError) as caught:
         plan(parse_script("foo(1)\nbar(2)\n"))
     assert len(caught.value.diagnostics) == 2
@@ -310,9 +318,9 @@ def test_every_command_of_the_reference_is_known(reference: Path) -> None:
 def test_every_argument_of_the_reference_is_known(reference: Path) -> None:
     text = (reference / "model-script.md").read_text().split("### Frequency: every keyword")[1]
     for heading, body in re.findall(r"^\*\*`([a-z0-9_()]+)`\*\*\n((?:- .*\n)+)", text, re.MULTILINE):
-        rule = RULES[heading]
+        form = FORMS[heading]
         for key in re.findall(r"^- `([a-z0-9_]+)`", body, re.MULTILINE):
-            assert rule.keys is None or key in rule.keys, f"{heading}: {key}"
+            assert form.keys is None or key in form.keys, f"{heading}: {key}"
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -321,8 +329,8 @@ def test_every_argument_of_the_reference_is_known(reference: Path) -> None:
 def test_load_from_text_and_files(tmp_path: Path) -> None:
     file = tmp_path / "s.alls"
     file.write_bytes("a()\r\n".encode("utf-8-sig"))
-    assert load_script(file).commands == load_script(str(file)).commands == load_script("a()").commands
-    assert load_script("").commands == ()
+    assert load_script(file).statements == load_script(str(file)).statements == load_script("a()").statements
+    assert load_script("").statements == ()
 
 
 def test_unreadable_files_are_coded_errors(tmp_path: Path) -> None:
@@ -372,9 +380,9 @@ def test_unreadable_files_are_coded_errors(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_optimization_commands_become_options(text: str, options: dict[str, object]) -> None:
+def test_optimization_commands_become_options(text: str, options: dict[str, Any]) -> None:
     fate = plan(parse_script(text))
-    assert fate.optimization.options() == options
+    assert fate.optimize_options(OptimizeOptions()) == OptimizeOptions(**options)
     assert not fate.warnings
     fate.check()
 
@@ -388,7 +396,7 @@ def test_activation_clipping_is_read() -> None:
             "pre_quantization_optimization(activation_clipping, layers={*}, mode=disabled)\n"
         )
     )
-    found = [(c.layers, c.mode, c.values) for c in fate.optimization.clippings]
+    found = [(c.layers, c.mode, c.values) for c in fate.optimize_options(OptimizeOptions()).clippings]
     assert found[:2] == [(("conv1", "dw*"), "percentile", (0.01, 99.7)), (("conv2",), "manual", (-1.0, 6.0))]
     assert found[2][:2] == (("*",), "disabled")
     assert len(fate.supported) == 3
@@ -410,7 +418,7 @@ def test_activation_clipping_is_read() -> None:
         ("pre_quantization_optimization(activation_clipping, layers={*}, clipping_values=[1])", "per cent"),
     ],
 )
-def test_unusable_optimization_commands_are_explained(text: str, need: str) -> None:
+def test_unusable_optimization_statements_are_explained(text: str, need: str) -> None:
     with pytest.raises(ScriptError) as caught:
         plan(parse_script(text))
     (diagnostic,) = caught.value.diagnostics
@@ -430,7 +438,7 @@ def test_parts_that_are_not_built_are_warned_about_once_per_command() -> None:
         "model_optimization_flavor: optimization_level=4, compression_level=2",
         "performance_param: compiler_optimization_level=max, fps=3",
     ]
-    assert fate.optimization.options() == {"equalization": True, "bias_correction": True, "weight_rounding": True}
+    assert fate.optimize_options(OptimizeOptions()) == OptimizeOptions()
 
 
 def plan_text(text: str) -> ScriptPlan:
@@ -438,13 +446,13 @@ def plan_text(text: str) -> ScriptPlan:
 
 
 def test_batch_is_read_and_checked() -> None:
-    assert plan_text("performance_param(fps=3)").compilation.options() == {}
+    assert plan_text("performance_param(fps=3)").compile_options(CompileOptions()) == CompileOptions()
     fate = plan_text("performance_param(optimize_for_batch=8)\nperformance_param(optimize_for_batch=16, fps=3)")
-    assert fate.compilation.options() == {"batch": 16}
+    assert fate.compile_options(CompileOptions()) == CompileOptions(batch=16)
     assert len(fate.supported) == 1
     assert [d.rule.partition(";")[0] for d in fate.warnings] == [
         "performance_param: fps=3 is not built yet and is left out"
     ]
     for bad in ("0", "-1", "65537", "1.5", "True", "max", "[8]"):
-        with pytest.raises(ScriptError, match="optimize_for_batch is out of range"):
+        with pytest.raises(ScriptError, match="optimize_for_batch is not a whole number in its range"):
             plan_text(f"performance_param(optimize_for_batch={bad})")

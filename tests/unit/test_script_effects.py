@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command and every value of the vocabulary: what acts is shown to act, and what does not to change nothing.
 
-The table of the vocabulary (`headrace.script.vocabulary.table`) decides what has to be shown: a row that acts needs a
-proof below, every other row is tried as it is.
+The table of the vocabulary (`headrace.script.vocabulary.fate_table`) decides what has to be shown: a row that acts
+needs a proof below, every other row is tried as it is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import numpy as np
 import pytest
 
 from headrace.errors import CapacityError, NotBuiltYetError
+from headrace.optimize import OptimizeOptions
 from headrace.runner import ClientRunner, InferenceContext
 from headrace.script import parse_script, plan
+from headrace.script.fates import SEVERITY, Fate
 from headrace.script.plan import ScriptPlan
-from headrace.script.vocabulary import ASK_BY_KEYS, FAMILIES, RULES, SEVERITY, Fate, table
+from headrace.script.vocabulary import FAMILIES, FORMS, fate_table
 from headrace.targets import load_target
 
 pytest.importorskip("headrace.runtime._native")
@@ -117,8 +120,8 @@ def scale(text: str, layer: str) -> float:
     return report(text)["layers"][f"tiny/{layer}"]["scale"]
 
 
-def options(text: str) -> dict[str, Any]:
-    return plan(parse_script(text), network().get_native_hn_model()).optimization.options()
+def options(text: str) -> OptimizeOptions:
+    return plan(parse_script(text), network().get_native_hn_model()).optimize_options(OptimizeOptions())
 
 
 @functools.cache
@@ -280,8 +283,8 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 @shows(f"{_CONFIG}(calibration)", "batch_size")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     # Frames in flight bound memory; results never depend on them.
-    assert options("model_optimization_flavor(batch_size=3)") == {"batch": 3}
-    assert options(f"{_CONFIG}(calibration, batch_size=5)") == {"batch": 5}
+    assert options("model_optimization_flavor(batch_size=3)") == OptimizeOptions(batch=3)
+    assert options(f"{_CONFIG}(calibration, batch_size=5)") == OptimizeOptions(batch=5)
 
 
 @shows(f"{_CONFIG}(calibration)", "calibset_size")
@@ -324,7 +327,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_row_that_acts_has_a_proof() -> None:
-    acting = {(row, what) for row, what, fate in table() if fate is Fate.ACTS}
+    acting = {(row, what) for row, what, fate in fate_table() if fate is Fate.ACTS}
     # Keys that only say where or how much belong to the proof of their command.
     parameters = {(row, what) for row, what in acting if what in ("layers", "clipping_values", "policy", "mode")}
     assert acting - parameters == {key for key in PROOFS if key in acting}
@@ -372,33 +375,32 @@ def line(row: str, what: str) -> str:
     """A statement for one row of the table."""
     name, _, feature = row.partition("(")
     feature = feature.rstrip(")")
-    low = RULES[row].positional[0]
+    low = FORMS[row].positional[0]
     values = feature or VALUES.get(row, "conv1" if low else "")
     key, equals, value = what.partition("=")
     if key and not equals:
         sample = SAMPLES.get(key, "enabled")
         value = sample.get(feature or row, "enabled") if isinstance(sample, dict) else sample
-    layers = ", layers=[conv1]" if key != "layers" and "layers" in (RULES[row].keys or {}) else ""
+    layers = ", layers=[conv1]" if key != "layers" and "layers" in (FORMS[row].keys or {}) else ""
     argument = f"{key}={'[conv1]' if key == 'layers' else value}" if key else ""
     return f"{name}({', '.join(filter(None, (values, argument)))}{layers if feature else ''})"
 
 
-OTHERS = [(row, what, fate) for row, what, fate in table() if fate is not Fate.ACTS]
+OTHERS = [(row, what, fate) for row, what, fate in fate_table() if fate is not Fate.ACTS]
 
 
 def asks_for_nothing(fate: ScriptPlan) -> bool:
-    asked = fate.optimization
-    empty = not (asked.bits or asked.clippings or fate.normalizations or fate.compilation.options())
     # Enabling what is on anyway is no request that changes anything.
-    return empty and all(value is True for value in asked.options().values())
+    settled = fate.optimize_options(OptimizeOptions()) == OptimizeOptions()
+    return settled and not (fate.passes or fate.compile_effects)
 
 
 @pytest.mark.parametrize(("row", "what", "fate"), OTHERS, ids=[f"{row}:{what}" for row, what, _ in OTHERS])
 def test_what_does_not_act_is_told_as_it_is(row: str, what: str, fate: Fate) -> None:
     text = line(row, what)
-    base = RULES[row].fate
+    base = FORMS[row].fate
     whole = min(
-        fate, fate if row in ASK_BY_KEYS or what in ("policy=disabled", "mode=disabled") else base, key=SEVERITY.index
+        fate, fate if FORMS[row].by_keys or what in ("policy=disabled", "mode=disabled") else base, key=SEVERITY.index
     )
     found = plan(parse_script(text), network().get_native_hn_model())
     told = {
@@ -413,7 +415,7 @@ def test_what_does_not_act_is_told_as_it_is(row: str, what: str, fate: Fate) -> 
     if fate is Fate.REFUSED:
         with pytest.raises(NotBuiltYetError, match="model script:1:"):
             found.check()
-    elif base is not Fate.ACTS or row in ASK_BY_KEYS:
+    elif base is not Fate.ACTS or FORMS[row].by_keys:
         assert asks_for_nothing(found), text
     if whole in (Fate.ANYWAY, Fate.HINT):
         assert ": " in str(lines[0]).partition(": ")[2], "no reason is given"
@@ -434,28 +436,23 @@ def test_lines_that_do_not_act_change_no_byte() -> None:
 
 
 def test_every_feature_is_in_the_table() -> None:
-    rows = {row for row, _, _ in table()}
-    assert rows == set(RULES)
+    rows = {row for row, _, _ in fate_table()}
+    assert rows == set(FORMS)
     assert {name for name, features in FAMILIES.items() if features} == {_PRE, _POST, _CONFIG}
 
 
 # --- the documentation -----------------------------------------------------------------------------------------------
 
 
-def documented() -> str:
-    """The table of docs/guide/model-scripts.md, as the vocabulary has it."""
-    short = {Fate.ACTS: "acts", Fate.ANYWAY: "anyway", Fate.HINT: "hint", Fate.LEFT_OUT: "left out"}
-    lines = ["| command | " + " | ".join([*short.values(), "refused"]) + " |", "|---" * 6 + "|"]
-    rows = list(table())
-    for row in RULES:
-        cells = []
-        for fate in (*short, Fate.REFUSED):
-            whats = [what for name, what, one in rows if name == row and one is fate]
-            cells.append(", ".join(f"`{what}`" if what else "yes" for what in whats))
-        lines.append(f"| `{row}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def test_the_documentation_shows_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    import script_tables
+
+    text = script_tables.PAGE.read_text(encoding="utf-8")
+    assert text == script_tables.page(text), "run tools/script_tables.py"
 
 
-def test_the_documentation_shows_the_table() -> None:
-    guide = Path(__file__).parents[2] / "docs" / "guide" / "model-scripts.md"
-    assert documented() in guide.read_text(encoding="utf-8")
+def test_every_argument_that_is_read_is_documented() -> None:
+    for form in FORMS.values():
+        for key, one in (form.arguments or {}).items():
+            assert bool(one.doc) == (form.reads is not None and key in {f.name for f in fields(form.reads)}), key

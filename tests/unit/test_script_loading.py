@@ -8,16 +8,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from headrace.cli.app import run
 from headrace.errors import HeadraceError, NotBuiltYetError, ScriptError
 from headrace.hn import Network, archive
+from headrace.hn.stages import COMPILE, OPTIMIZE_FULL_PRECISION
 from headrace.runner import ClientRunner
 from headrace.script import load_script, merge, parse_script, plan
+from headrace.script.arguments import LAYER_KEYS
+from headrace.script.effects import Bits
+from headrace.script.fates import HINT
 from headrace.script.naming import Finder
-from headrace.script.vocabulary import HINT, LAYER_KEYS, RULES
+from headrace.script.vocabulary import FORMS
 from layer_maker import make_layer
 from made_network import network_for, real_scripts
 from small_onnx import write_small
@@ -47,7 +50,7 @@ def quantized(folder: Path) -> ClientRunner:
 # --- names are looked up ---------------------------------------------------------------------------------------------
 
 #: One statement per command that takes layers, with a name in each place for them.
-FORMS = {
+STATEMENTS = {
     "normalization": ["normalization([1], [2], NAME)"],
     "input_conversion": ["input_conversion(NAME, bgr_to_rgb)"],
     "resize_input": ["resize_input([8, 8], NAME)"],
@@ -65,14 +68,14 @@ FORMS = {
 def statements() -> list[str]:
     """A statement with ``NAME`` for every command and every argument that holds layers."""
     found: list[str] = []
-    for row, rule in RULES.items():
+    for row, form in FORMS.items():
         name, _, feature = row.partition("(")
         feature = feature.rstrip(")")
-        if rule.layers and row not in FORMS:
-            found.append(f"{name}(NAME)" if rule.positional[1] != 0 else "")
-        for key in sorted(LAYER_KEYS & set(rule.keys or {})):
+        if form.layers_at and row not in STATEMENTS:
+            found.append(f"{name}(NAME)" if form.positional[1] != 0 else "")
+        for key in sorted(LAYER_KEYS & set(form.keys or {})):
             found += [f"{name}({feature}, {key}=[conv1, NAME])", f"{name}({feature}, policy=disabled, {key}=NAME)"]
-    found += [form for forms in FORMS.values() for form in forms]
+    found += [text for texts in STATEMENTS.values() for text in texts]
     return [text for text in found if text and "negative_exponent, policy" not in text]
 
 
@@ -99,15 +102,14 @@ def test_right_names_are_found_however_they_are_written(folder: Path) -> None:
     network = parsed(folder).get_native_hn_model()
     for name in ("conv1", "net/conv1", "{conv1}", "{net/conv[1]}", "[conv1]", "/conv1"[1:], '"conv1"'):
         text = f"quantization_param({name}, precision_mode=a8_w8)"
-        (request,) = plan(parse_script(text), network).optimization.bits
-        assert request.layers == ("net/conv1",)
+        (asked,) = plan(parse_script(text), network).optimize_effects
+        assert asked == Bits(("net/conv1",), 8, "")
     # Names of the source model, where no HN layer is called so.
     assert network["net/fc1"].original_names
     for original in network["net/fc1"].original_names:
-        (request,) = plan(
-            parse_script(f'quantization_param("{original}", precision_mode=a8_w8)'), network
-        ).optimization.bits
-        assert request.layers[0].startswith("net/")
+        text = f'quantization_param("{original}", precision_mode=a8_w8)'
+        (asked,) = plan(parse_script(text), network).optimize_effects
+        assert isinstance(asked, Bits) and asked.layers[0].startswith("net/")
 
 
 def test_suggestions_name_hn_layers_before_those_of_the_source() -> None:
@@ -236,6 +238,63 @@ def test_names_that_cannot_be_given(text: str, said: str, folder: Path) -> None:
     assert all(re.match(r"model script:\d+:\d+$", d.where) for d in caught.value.diagnostics)
 
 
+def test_names_that_a_script_gives_are_found_by_scripts_that_are_added(folder: Path, tmp_path: Path) -> None:
+    clip = "pre_quantization_optimization(activation_clipping, layers=[scaled], mode=manual, clipping_values=[-3, 4])\n"
+    runner = parsed(folder)
+    runner.load_model_script("scaled = normalization([1, 2, 3], [4, 5, 6])\n")
+    runner.load_model_script(clip, append=True)
+    runner.optimize_full_precision()
+    runner.save_har(tmp_path / "fp.har")
+    # From the HAR, where the name stands in the script and in the network.
+    again = ClientRunner(har=tmp_path / "fp.har")
+    again.load_model_script("quantization_param({scal*}, precision_mode=a8_w8)\n", append=True)
+    again.optimize(folder / "calibration.npy", min_snr=0)
+    assert again.archive.reports["optimize"]["layers"]["net/scaled"]["scale"] == pytest.approx(7 / 255)
+    # A quantised network keeps the layer, so a script without the line finds it too, and one more may be added.
+    again.save_har(tmp_path / "q.har")
+    for append in (False, True):
+        last = ClientRunner(har=tmp_path / "q.har")
+        last.load_model_script("compilation_param(scaled, fps=3)\n", append=append)
+        assert last.archive.quantized is not None
+        assert "net/scaled" in {layer.name for layer in last.archive.quantized}
+    # Elsewhere the line is gone with the script it stood in.
+    with pytest.raises(ScriptError, match="there is no layer of this name"):
+        ClientRunner(har=tmp_path / "fp.har").load_model_script(clip)
+
+
+def test_a_script_is_planned_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headrace import runner as module
+
+    planned: list[object] = []
+
+    def counting(script: Any, network: Any) -> Any:
+        planned.append(script)
+        return plan(script, network)
+
+    monkeypatch.setattr(module, "plan", counting)
+    runner = parsed(folder)
+    runner.load_model_script("norm1 = normalization([0.1], [2])\n")
+    runner.optimize(folder / "calibration.npy", min_snr=0)
+    runner.compile()
+    assert planned == []  # loading it made the plan
+    runner.save_har(tmp_path / "compiled.har")
+    again = ClientRunner(har=tmp_path / "compiled.har")
+    again.compile()
+    again.compile()
+    assert len(planned) == 1
+
+
+def test_the_archive_says_what_was_carried_out(folder: Path) -> None:
+    runner = parsed(folder)
+    runner.load_model_script("set_seed(seed=1)\n")
+    runner.optimize_full_precision()
+    assert runner.archive.resolved_script == "set_seed(seed=1)\n"
+    more = "model_optimization_config(calibration, calibset_size=8)  # by hand\n"
+    runner.load_model_script(more)
+    runner.optimize(folder / "calibration.npy", min_snr=0)
+    assert runner.archive.resolved_script == "model_optimization_config(calibration, calibset_size=8)\n"
+
+
 # --- what a new script drops -----------------------------------------------------------------------------------------
 
 NORMALIZATION = "norm1 = normalization([0.1], [2])\n"
@@ -270,14 +329,14 @@ def test_what_changes_no_number_keeps_the_quantised_network(text: str, append: b
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         change = runner.load_model_script(text or "\n", append=append)
-    assert change.redo in (None, "compiled")
+    assert change.redo in (None, COMPILE)
     assert runner.state.value == "quantized_model"  # type: ignore[union-attr]
     assert archive.members(runner.archive)["net.quantized.npz"] == before
     # What the network was quantised with still stands in the script, once.
     assert runner.model_script.count("normalization(") == 1
     again = ClientRunner()
     again._archive = runner.archive
-    assert again._planned().normalizations[0].names == ("norm1",)
+    assert [step.layer_name for step in again._planned().passes] == ["norm1"]
 
 
 @pytest.mark.parametrize(("text", "state"), DROPS)
@@ -336,14 +395,12 @@ def test_real_scripts_on_a_network_with_their_names(reference: Path) -> None:
         network = network_for(script)
         found = plan(script, network)
         told = [*found.supported, *found.anyway, *found.warnings, *found.refused, *found.ignored]
-        assert len(told) == len(script.commands), file.name
+        assert len(told) == len(script.statements), file.name
         for line in found.supported:
             number = int(line.split(":")[0].removeprefix("line "))
-            (command,) = [c for c in script.commands if c.line == number]
+            (command,) = [c for c in script.statements if c.line == number]
             alone = plan(parse_script(_with_names(script, command)), network)
-            asked = alone.optimization
-            acts = alone.normalizations or asked.options() or asked.bits or asked.clippings
-            assert acts or alone.compilation.options(), f"{file.name}: {line}"
+            assert alone.passes or alone.optimize_effects or alone.compile_effects, f"{file.name}: {line}"
         wrong = _with_a_wrong_name(script)
         if wrong is not None:
             with pytest.raises(ScriptError, match="E-SCRIPT-LAYER"):
@@ -352,21 +409,21 @@ def test_real_scripts_on_a_network_with_their_names(reference: Path) -> None:
 
 def _with_names(script: Any, command: Any) -> str:
     """One line of a script, after the lines that make layers."""
-    from headrace.script.resolve import command_text
+    from headrace.script.resolve import statement_text
 
-    made = [c for c in script.commands if c.name == "normalization" and c.line < command.line and c is not command]
-    return "\n".join(command_text(c) for c in (*made, command))
+    made = [c for c in script.statements if c.name == "normalization" and c.line < command.line and c is not command]
+    return "\n".join(statement_text(c) for c in (*made, command))
 
 
 def _with_a_wrong_name(script: Any) -> str | None:
     """The script with a line whose layer does not exist; None where no line that is no hint names one."""
-    finder = Finder(None, script, lambda problem: None)
-    for command in script.commands:
-        rule = RULES.get(command.name)
-        if rule is not None and rule.fate is not HINT and finder.find(command, rule, ""):
+    finder = Finder(None, script, [])
+    for command in script.statements:
+        form = FORMS.get(command.name)
+        if form is not None and form.fate is not HINT and finder.find(command, form):
             return (
                 f"{script.source.text}\n{command.name}(zz_no_such_layer, x)\n"
-                if rule.positional[1] > 1
+                if form.positional[1] > 1
                 else (f"{script.source.text}\n{command.name}(zz_no_such_layer)\n")
             )
     return None
@@ -376,7 +433,7 @@ def test_merging_is_the_same_for_text_and_files(folder: Path) -> None:
     network = quantized(folder).get_native_hn_model()
     old, new = parse_script(NORMALIZATION), parse_script("performance_param(optimize_for_batch=4)\n")
     change = merge(old, new, network, append=False, frozen=True)
-    assert change.redo == "compiled"
+    assert change.redo is COMPILE
     assert change.script.source.text == f"{NORMALIZATION}performance_param(optimize_for_batch=4)\n"
-    assert merge(old, new, network, append=False, frozen=False).redo == "fp_optimized"
-    assert np.isclose(change.plan.normalizations[0].mean[0], 0.1)
+    assert merge(old, new, network, append=False, frozen=False).redo is OPTIMIZE_FULL_PRECISION
+    assert change.plan.passes[0].mean == (0.1,)

@@ -15,7 +15,6 @@ import os
 import re
 import tarfile
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,25 +25,13 @@ from headrace.hn.content import HEAD_BYTES, wrong_kind
 from headrace.hn.files import MAX_FILE_BYTES, open_regular
 from headrace.hn.network import Network
 from headrace.hn.outputs import FileKind, Outputs
+from headrace.hn.stages import PARSE, STAGES, Stage, State
 from headrace.hn.unpack import bad
 from headrace.typeguards import is_list, is_object
 
 FORMAT_VERSION = 1
 MAX_JSON_VALUES = 4_000_000  # in all members together
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,63}\Z")
-
-
-class State(str, Enum):
-    """How far a network has come; the order is that of the stages."""
-
-    HAILO_MODEL = "hailo_model"
-    FP_OPTIMIZED_MODEL = "fp_optimized_model"
-    QUANTIZED_MODEL = "quantized_model"
-    COMPILED_MODEL = "compiled_model"
-
-    @property
-    def rank(self) -> int:
-        return list(State).index(self)
 
 
 @dataclass
@@ -75,28 +62,28 @@ class Archive:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def forget(archive: Archive, from_stage: str) -> None:
-    """Drop what a stage and those after it made, because an earlier one changed.
+def product(archive: Archive, stage: Stage) -> Network | bytes | None:
+    """What a stage made; None: it has not run, or its result was dropped."""
+    made: Network | bytes | None = getattr(archive, stage.product)
+    return made
+
+
+def forget(archive: Archive, stage: Stage) -> None:
+    """Drop what a stage and those after it made, because it runs again or something before it changed.
 
     Args:
         archive: changed in place.
-        from_stage: ``"fp_optimized"``, ``"quantized"`` or ``"compiled"``.
+        stage: the earliest whose result is dropped; not the first, without which there is no archive.
     """
-    if from_stage == "fp_optimized":
-        archive.fp_optimized, archive.state = None, State.HAILO_MODEL
-    if from_stage in ("fp_optimized", "quantized"):
-        archive.quantized = None
-        archive.state = State.FP_OPTIMIZED_MODEL if archive.fp_optimized is not None else State.HAILO_MODEL
-        archive.reports.pop("optimize", None)
-    archive.hef = None
-    for report in ("compile", "schedule", "timing"):
-        archive.reports.pop(report, None)
-    if archive.state == State.COMPILED_MODEL:
-        archive.state = State.QUANTIZED_MODEL
-    keep = {"fp_optimized": ("parse",), "quantized": ("parse", "optimize_full_precision")}.get(
-        from_stage, ("parse", "optimize_full_precision", "optimize")
-    )
-    archive.history = [h for h in archive.history if h.get("stage") in keep]
+    for dropped in stage.drops:
+        setattr(archive, dropped.product, None)
+        for report in dropped.reports:
+            archive.reports.pop(report, None)
+    kept = [one for one in STAGES if one not in stage.drops]
+    if stage.before is PARSE:
+        archive.resolved_script = ""  # nothing is left that was made by it
+    archive.state = [one.state for one in kept if product(archive, one) is not None or one is PARSE][-1]
+    archive.history = [h for h in archive.history if h.get("stage") in {one.name for one in kept}]
 
 
 def _json(value: Any) -> bytes:
@@ -323,13 +310,8 @@ def from_members(parts: dict[str, bytes], where: str) -> Archive:
 
 
 def _check_state(archive: Archive, where: str) -> None:
-    need = {
-        State.HAILO_MODEL: archive.native,
-        State.FP_OPTIMIZED_MODEL: archive.fp_optimized,
-        State.QUANTIZED_MODEL: archive.quantized,
-        State.COMPILED_MODEL: archive.hef,
-    }[archive.state]
-    if need is None:
+    (stage,) = (one for one in STAGES if one.state is archive.state)
+    if product(archive, stage) is None:
         raise bad(
             where, "the archive lacks what its state promises", archive.state.value, "the network or HEF of that state"
         )

@@ -25,7 +25,6 @@ from headrace.optimize.search import Search, check_same_meaning
 from headrace.optimize.statistics.collect import Ranges, Request, Statistics, collect, evenly_spread
 from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
-from headrace.passes.insert_normalization import InsertNormalization
 from headrace.passes.preparation import preparation
 
 CHECK_FRAMES = 4
@@ -101,27 +100,17 @@ def optimize(
     return result
 
 
-def optimize_full_precision(network: Network, commands: Sequence[Any] = ()) -> tuple[Network, list[dict[str, Any]]]:
+def optimize_full_precision(network: Network, passes: Sequence[Pass] = ()) -> tuple[Network, list[dict[str, Any]]]:
     """Carry out model modifications on a copy of a float network.
 
     Args:
         network: float network; unchanged.
-        commands: objects with ``mean``, ``std``, ``input_layer`` (``None``: every input) and, where the new layers have
-            names of their own, ``names``; e.g. the ``normalizations`` of :class:`headrace.script.plan.ScriptPlan`.
+        passes: the modifications, in order; those of a script are ``ScriptPlan.passes``.
 
     Returns:
         The new network and one record per change.
     """
     changed = network.clone()
-    passes: list[Pass] = []
-    for command in commands:
-        inputs = [command.input_layer] if command.input_layer is not None else [x.name for x in network.input_layers]
-        names: list[str | None] = list(getattr(command, "names", ())) or [None] * len(inputs)
-        if len(names) != len(inputs):
-            rule, need = "normalization has another number of names than of inputs", f"{len(inputs)} names, or none"
-            raise UsageError(Diagnostic("E-NORMALIZATION", network.name, rule, f"{len(names)} names", need))
-        mean, std = tuple(command.mean), tuple(command.std)
-        passes += [InsertNormalization(mean, std, x, name) for x, name in zip(inputs, names, strict=True)]
     records = run_passes(changed, passes)
     changed.net_params["stage"] = "fp_optimized"
     return changed, records

@@ -7,16 +7,22 @@ as it is: its other lines are added to the script that the network was quantised
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headrace.errors import ScriptError
 from headrace.hn import Network
-from headrace.script.optimization import OptimizationRequest
-from headrace.script.parser import Command, Script
+from headrace.hn.stages import COMPILE, OPTIMIZE, OPTIMIZE_FULL_PRECISION, Stage
+from headrace.script.effects import OptimizeEffect
+from headrace.script.parser import Script, Statement
 from headrace.script.plan import ScriptPlan, plan
-from headrace.script.resolve import command_text
+from headrace.script.resolve import statement_text
 from headrace.script.tokens import SourceText
-from headrace.script.vocabulary import NUMBERS
+from headrace.script.vocabulary import MAKERS, NUMBERS
+
+if TYPE_CHECKING:
+    from headrace.passes import Pass
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,13 @@ class Change:
         script: what counts from now on.
         plan: of that.
         news: what becomes of the lines of the new script alone.
-        redo: the earliest stage whose result is dropped: ``"fp_optimized"``, ``"quantized"``, ``"compiled"``, or None.
+        redo: the earliest stage whose result is dropped, or None.
     """
 
     script: Script
     plan: ScriptPlan
     news: ScriptPlan
-    redo: str | None
+    redo: Stage | None
 
 
 def merge(old: Script, new: Script, network: Network, *, append: bool, frozen: bool) -> Change:
@@ -54,13 +60,13 @@ def merge(old: Script, new: Script, network: Network, *, append: bool, frozen: b
         script = old.followed_by(new)
         planned = plan(script, network)
         return Change(script, planned, planned, _redo(before, planned))
-    normalizes = any(command.name == "normalization" for command in new.commands)
+    makes = any(statement.name in MAKERS for statement in new.statements)
     # Layers that the script before made are still there while the numbers are kept.
-    made = tuple(c for c in old.commands if c.name == "normalization") if frozen and not normalizes else ()
-    news = plan(Script(new.source, (*made, *new.commands)), network)
+    made = tuple(one for one in old.statements if one.name in MAKERS) if frozen and not makes else ()
+    news = plan(Script(new.source, (*made, *new.statements)), network)
     if frozen and _says_nothing_else(news, before):
         if made or _numbers(news) != _numbers(before) or not any(_numbers(news)):
-            fresh = [c for c in new.commands if c.name not in NUMBERS and c not in old.commands]
+            fresh = [one for one in new.statements if one.name not in NUMBERS and one not in old.statements]
             script = _added(old, fresh) if fresh else old
         else:
             script = new
@@ -70,16 +76,14 @@ def merge(old: Script, new: Script, network: Network, *, append: bool, frozen: b
     return Change(new, news, news, _redo(before, news))
 
 
-def _numbers(planned: ScriptPlan) -> tuple[object, object]:
+def _numbers(planned: ScriptPlan) -> tuple[tuple[Pass, ...], tuple[OptimizeEffect, ...]]:
     """What of a plan decides numbers; both empty when nothing does."""
-    return planned.normalizations, None if planned.optimization.empty else planned.optimization
+    return planned.passes, planned.optimize_effects
 
 
 def _says_nothing_else(news: ScriptPlan, before: ScriptPlan) -> bool:
     """Whether a script says nothing about numbers, or the same."""
-    return news.normalizations in ((), before.normalizations) and (
-        news.optimization in (OptimizationRequest(), before.optimization)
-    )
+    return news.passes in ((), before.passes) and news.optimize_effects in ((), before.optimize_effects)
 
 
 def _known_plan(script: Script, network: Network) -> ScriptPlan:
@@ -92,17 +96,17 @@ def _known_plan(script: Script, network: Network) -> ScriptPlan:
     return ScriptPlan()
 
 
-def _added(old: Script, commands: list[Command]) -> Script:
-    """A script with more commands, in canonical text."""
-    lines = "".join(f"{command_text(command)}\n" for command in commands)
+def _added(old: Script, statements: Sequence[Statement]) -> Script:
+    """A script with more statements, in canonical text."""
+    lines = "".join(f"{statement_text(one)}\n" for one in statements)
     text = f"{old.source.text.rstrip()}\n{lines}" if old.source.text.strip() else lines
-    name = commands[0].source.name if commands and commands[0].source else old.source.name
-    return Script(SourceText(text, name), (*old.commands, *commands))
+    name = statements[0].source.name if statements and statements[0].source else old.source.name
+    return Script(SourceText(text, name), (*old.statements, *statements))
 
 
-def _redo(before: ScriptPlan, after: ScriptPlan) -> str | None:
-    if before.normalizations != after.normalizations:
-        return "fp_optimized"
-    if before.optimization != after.optimization:
-        return "quantized"
-    return "compiled" if before.compilation != after.compilation else None
+def _redo(before: ScriptPlan, after: ScriptPlan) -> Stage | None:
+    if before.passes != after.passes:
+        return OPTIMIZE_FULL_PRECISION
+    if before.optimize_effects != after.optimize_effects:
+        return OPTIMIZE
+    return COMPILE if before.compile_effects != after.compile_effects else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model-script language: commands as data.
+"""The model-script language: text into statements.
 
 ::
 
@@ -10,7 +10,7 @@
     argument  := value | key "=" value          (values first, then keys)
     value     := number | True | False | None | name | "text" | "[" [ value { "," value } ] "]" | "{" patterns "}"
 
-The parser knows no command: what a command means, and which arguments it has, is in :mod:`headrace.script.vocabulary`.
+The parser knows no command: what a command means, and which arguments it has, is in :mod:`headrace.script.commands`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Value: TypeAlias = "int | float | bool | str | Name | Patterns | tuple[Value, ..
 
 
 @dataclass(frozen=True)
-class Command:
+class Statement:
     """One statement of a script.
 
     Attributes:
@@ -107,15 +107,15 @@ class Command:
 
 @dataclass(frozen=True)
 class Script:
-    """A parsed script: its commands in order and its source, for messages."""
+    """A parsed script: its statements in order and its source, for messages."""
 
     source: SourceText = field(compare=False, repr=False)
-    commands: tuple[Command, ...] = ()
+    statements: tuple[Statement, ...] = ()
 
     def followed_by(self, other: Script) -> Script:
-        """Both scripts as one; commands keep the places they have in their own files."""
-        text = f"{self.source.text.rstrip()}\n{other.source.text}" if self.commands else other.source.text
-        return Script(SourceText(text, other.source.name), self.commands + other.commands)
+        """Both scripts as one; statements keep the places they have in their own files."""
+        text = f"{self.source.text.rstrip()}\n{other.source.text}" if self.statements else other.source.text
+        return Script(SourceText(text, other.source.name), self.statements + other.statements)
 
 
 def parse_script(text: str, name: str = "model script") -> Script:
@@ -134,28 +134,28 @@ def parse_script(text: str, name: str = "model script") -> Script:
             Diagnostic("E-SCRIPT-SIZE", name, "the model script is too large", got, f"at most {MAX_SCRIPT_BYTES} bytes")
         )
     source = SourceText(text, name)
-    commands: list[Command] = []
+    statements: list[Statement] = []
     problems: list[Diagnostic] = []
     tokenizer = Tokenizer(source)
     while True:
         try:
-            command = _Statement(source, tokenizer).parse()
-            if command is None:
+            statement = _StatementParser(source, tokenizer).parse()
+            if statement is None:
                 break
-            if len(commands) >= MAX_COMMANDS:
-                raise source.problem(command.line, 1, "the script has too many commands", f"at most {MAX_COMMANDS}")
-            commands.append(command)
+            if len(statements) >= MAX_COMMANDS:
+                raise source.problem(statement.line, 1, "the script has too many commands", f"at most {MAX_COMMANDS}")
+            statements.append(statement)
         except ScriptSyntaxError as problem:
             problems.append(problem.diagnostic)
             tokenizer.skip_statement()
-            if len(problems) >= MAX_PROBLEMS or len(commands) >= MAX_COMMANDS:
+            if len(problems) >= MAX_PROBLEMS or len(statements) >= MAX_COMMANDS:
                 break
     if problems:
         raise ScriptError(problems)
-    return Script(source, tuple(commands))
+    return Script(source, tuple(statements))
 
 
-class _Statement:
+class _StatementParser:
     """Parses one statement, consuming tokens up to and including its line end."""
 
     def __init__(self, source: SourceText, tokenizer: Tokenizer) -> None:
@@ -163,16 +163,16 @@ class _Statement:
         self._tokenizer = tokenizer
         self._token = tokenizer.next_token()
 
-    def parse(self) -> Command | None:
+    def parse(self) -> Statement | None:
         while (start := self._token).kind == "newline":
             self._advance()
         if start.kind == "end":
             return None
         targets, called = self._targets()
-        command = self._command(start.line, targets, called)
+        statement = self._command(start.line, targets, called)
         if self._token.kind != "newline":
             raise self._problem("the statement goes on after its closing ')'", "one statement per line")
-        return command
+        return statement
 
     def _advance(self) -> Token:
         token, self._token = self._token, self._tokenizer.next_token()
@@ -218,7 +218,7 @@ class _Statement:
             raise self._problem("a command is missing here", "command(arguments), or name = command(arguments)")
         return self._advance()
 
-    def _command(self, line: int, targets: tuple[str, ...], called: Token) -> Command:
+    def _command(self, line: int, targets: tuple[str, ...], called: Token) -> Statement:
         handle, _, name = called.text.rpartition(".")
         if not _KEY.fullmatch(name):
             raise self._problem("this is not the name of a command", "letters, digits and '_'", at=called)
@@ -239,7 +239,7 @@ class _Statement:
         # Values without a key stand first.
         values = tuple(columns[: len(positional)])
         source = self._source
-        return Command(name, handle, targets, tuple(positional), keyword, line, column, places, values, source)
+        return Statement(name, handle, targets, tuple(positional), keyword, line, column, places, values, source)
 
     def _argument(self, positional: list[Value], keyword: dict[str, Value], places: dict[str, tuple[int, int]]) -> None:
         token = self._token

@@ -1,69 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the commands of a script to what the stages do, with everything that is not done said out loud.
+"""From the statements of a script to what the stages do, with everything that is not done said out loud.
 
-Each command has one of the fates of :class:`~headrace.script.vocabulary.Fate`. Where the network is known, every layer
-name is looked up at once, in the script's order, so that a line can name what an earlier line makes.
+Each statement has one of the fates of :class:`~headrace.script.fates.Fate`; one that acts is read as a command. Where
+the network is known, every layer name is looked up at once, in the script's order, so that a line can name what an
+earlier line makes.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError, ScriptError, unknown_name
 from headrace.hn import Network
 from headrace.hn.files import read_bytes
-from headrace.script.compilation import CompilationReader, CompilationRequest
+from headrace.script.arguments import Argument, Misfit, declared
+from headrace.script.effects import CompileEffect, OptimizeEffect, settled
+from headrace.script.fates import ACTS, ANYWAY, HINT, LEFT_OUT, POLICIES, REFUSED, SEVERITY, Fate, word_of
+from headrace.script.forms import ActingCommand, CompileCommand, Form, ModificationCommand, Named, OptimizeCommand
 from headrace.script.naming import Finder
-from headrace.script.optimization import Named, OptimizationReader, OptimizationRequest, word_of
-from headrace.script.parser import MAX_PROBLEMS, Command, Script, Value, parse_script
-from headrace.script.resolve import command_text, value_text
+from headrace.script.parser import MAX_PROBLEMS, Script, Statement, Value, parse_script
+from headrace.script.resolve import statement_text, value_text
 from headrace.script.tokens import MAX_SCRIPT_BYTES
-from headrace.script.vocabulary import (
-    ACTS,
-    ANYWAY,
-    ASK_BY_KEYS,
-    COMMANDS,
-    FAMILIES,
-    HINT,
-    INSTEAD,
-    LEFT_OUT,
-    METHODS,
-    POLICIES,
-    REFUSED,
-    RULES,
-    SEVERITY,
-    Fate,
-    Rule,
-)
+from headrace.script.vocabulary import COMMANDS, FAMILIES, FORMS, METHODS
 
-MAX_CHANNELS = 65536
+if TYPE_CHECKING:
+    from headrace.compiler import CompileOptions
+    from headrace.optimize.options import OptimizeOptions
+    from headrace.passes import Pass
+
 _SHOWN = 100
-#: Precisions with 16-bit activations: built for outputs, where there are no weights and nothing is computed.
-_OUTPUTS_ONLY = frozenset({"a16_w16", "a16_w8", "a16_w8_a16"})
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """``name = normalization(mean, std[, input_layer])``: the device computes ``(x − mean) / std`` per channel.
-
-    Attributes:
-        names: names given to the new layers; empty for default names.
-        mean: one per channel, in the units of the input.
-        std: as long as ``mean``, none of them 0.
-        input_layer: the input it follows, or None for every input.
-        line: line in the script.
-        where: place in the script, for errors.
-    """
-
-    names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    input_layer: str | None
-    line: int = field(compare=False)
-    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -71,22 +40,49 @@ class ScriptPlan:
     """What a script asks for, sorted by what happens with it. Order is the script's order.
 
     Attributes:
-        normalizations, optimization: what changes the numbers of the network.
-        compilation: what steers only the compiler.
+        commands: the lines that act, read.
+        layers: every layer of the network, in its order; empty where no network is known.
         refused, warnings: what is not built, as diagnostics.
         supported: lines that act.
         anyway: lines that ask for what is done without them, and why.
         ignored: lines without effect on this device, and why.
     """
 
-    normalizations: tuple[Normalization, ...] = ()
-    optimization: OptimizationRequest = field(default_factory=OptimizationRequest)
-    compilation: CompilationRequest = field(default_factory=CompilationRequest)
+    commands: tuple[ActingCommand, ...] = ()
+    layers: tuple[str, ...] = ()
     refused: tuple[Diagnostic, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     ignored: tuple[str, ...] = ()
     supported: tuple[str, ...] = ()
     anyway: tuple[str, ...] = ()
+
+    @cached_property
+    def passes(self) -> tuple[Pass, ...]:
+        """What changes the float network, in order."""
+        changes = (one for one in self.commands if isinstance(one, ModificationCommand))
+        return tuple(step for one in changes for step in one.passes())
+
+    @cached_property
+    def optimize_effects(self) -> tuple[OptimizeEffect, ...]:
+        """What counts of what the script decides about ``optimize``."""
+        return settled(e for one in self.commands if isinstance(one, OptimizeCommand) for e in one.effects())
+
+    @cached_property
+    def compile_effects(self) -> tuple[CompileEffect, ...]:
+        """What counts of what the script decides about ``compile``."""
+        return settled(e for one in self.commands if isinstance(one, CompileCommand) for e in one.effects())
+
+    def optimize_options(self, options: OptimizeOptions) -> OptimizeOptions:
+        """The options with what the script decides."""
+        for effect in self.optimize_effects:
+            options = effect.apply(options, self.layers)
+        return options
+
+    def compile_options(self, options: CompileOptions) -> CompileOptions:
+        """The options with what the script decides."""
+        for effect in self.compile_effects:
+            options = effect.apply(options)
+        return options
 
     def check(self) -> None:
         """Raises NotBuiltYetError, naming all of them, when a command that changes numerics cannot be carried out."""
@@ -127,10 +123,10 @@ def load_script(path_or_text: str | Path) -> Script:
 
 
 def plan(script: Script, network: Network | None = None) -> ScriptPlan:
-    """Checks every command against the vocabulary and the network, and sorts it.
+    """Checks every statement against the vocabulary and the network, and sorts it.
 
     Args:
-        script: the commands.
+        script: the statements.
         network: as it was parsed; without it layer names are taken as they are, and stay patterns.
 
     Raises:
@@ -140,33 +136,71 @@ def plan(script: Script, network: Network | None = None) -> ScriptPlan:
     return _Planner(script, network).run()
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """One statement being read (:class:`headrace.script.forms.Resolving`)."""
+
+    statement: Statement
+    finder: Finder
+    problems: list[Diagnostic]
+
+    def bad(self, rule: str, need: str = "", key: str = "") -> None:
+        """A problem of the statement, or of one of its keys."""
+        self.problems.append(self.statement.diagnostic(rule, need, at=self.statement.argument_columns.get(key)))
+
+    def command(self, reads: type[ActingCommand], named: Named) -> ActingCommand | None:
+        """The statement as a command; None, with problems noted, where a value is not what its argument takes."""
+        before = len(self.problems)
+        values: dict[str, Any] = {}
+        for one in fields(reads):
+            known = declared(one.metadata, one.name)
+            given = None if known is None else self._given(known)
+            if known is not None and given is not None:
+                values[one.name] = self._read(known, *given, named)
+        return None if len(self.problems) > before else reads(statement=self.statement, **values).resolved(self)
+
+    def _given(self, known: Argument) -> tuple[str | int, Value] | None:
+        """Key or number of an argument that is given, and its value."""
+        if known.position is None:
+            return (known.key, self.statement.keyword[known.key]) if known.key in self.statement.keyword else None
+        values = self.statement.positional
+        return (known.position, values[known.position]) if known.position < len(values) else None
+
+    def _read(self, known: Argument, at: str | int, value: Value, named: Named) -> Any:
+        if known.type.names_layers:
+            return named.get(at, ())
+        try:
+            return known.type.read(value, known.key)
+        except Misfit as misfit:
+            if misfit.known:
+                what, where = f"value of {known.key}", self.statement.where(known.key)
+                self.problems.append(unknown_name("E-SCRIPT-VALUE", what, misfit.word, misfit.known, where))
+            else:
+                self.bad(misfit.rule, misfit.need, known.key)
+            return None
+
+
 class _Planner:
     def __init__(self, script: Script, network: Network | None) -> None:
         self._script = script
         self._problems: list[Diagnostic] = []
-        self._normalizations: list[Normalization] = []
+        self._commands: list[ActingCommand] = []
         self._refused: list[Diagnostic] = []
         self._warnings: list[Diagnostic] = []
         self._told: dict[Fate, list[str]] = {ACTS: [], ANYWAY: [], HINT: []}
         self._contexts: set[str] = set()
-        self._optimization = OptimizationRequest()
-        self._compilation = CompilationRequest()
-        self._finder = Finder(network, script, self._problems.append)
-        self._optimizing = OptimizationReader(self._problems.append)
-        self._compiling = CompilationReader(self._problems.append)
+        self._finder = Finder(network, script, self._problems)
 
     def run(self) -> ScriptPlan:
-        for command in self._script.commands:
-            self._take(command)
+        for statement in self._script.statements:
+            self._take(statement)
             if len(self._problems) >= MAX_PROBLEMS:
                 break
         if self._problems:
             raise ScriptError(self._problems[:MAX_PROBLEMS])
-        known = () if self._finder.names is None else tuple(self._finder.names.all)
         return ScriptPlan(
-            tuple(self._normalizations),
-            replace(self._optimization, known=known),
-            self._compilation,
+            tuple(self._commands),
+            () if self._finder.names is None else tuple(self._finder.names.all),
             tuple(self._refused),
             tuple(self._warnings),
             tuple(self._told[HINT]),
@@ -174,164 +208,127 @@ class _Planner:
             tuple(self._told[ANYWAY]),
         )
 
-    def _take(self, command: Command) -> None:
-        row, rule = self._row(command)
-        if rule is None or not self._arguments_fit(command, row, rule):
+    def _take(self, statement: Statement) -> None:
+        form = self._form(statement)
+        if form is None or not self._arguments_fit(statement, form):
             return
-        if command.name == "context":
-            self._contexts.update(command.targets)
+        if form.name == "context":
+            self._contexts.update(statement.targets)
         before = len(self._problems)
-        named = self._finder.find(command, rule, row)
-        if row == "normalization":
-            self._take_normalization(command)
+        named = self._finder.find(statement, form)
         if len(self._problems) > before:
             return
-        by_keys = row in ASK_BY_KEYS and not (row == "performance_param" and command.positional)
-        fate, parts = self._fate(command, rule, named, by_keys)
-        if fate is not REFUSED:
-            self._optimization = self._optimizing.take(row, command, named, self._optimization)
-            self._compilation = self._compiling.take(row, command, self._compilation)
-        self._tell(command, row, rule, fate, parts)
+        fate, parts = self._fate(statement, form, named)
+        if fate is not REFUSED and form.reads is not None:
+            command = _Reading(statement, self._finder, self._problems).command(form.reads, named)
+            if command is None:
+                return
+            self._commands.append(command)
+        self._tell(statement, form, fate, parts)
 
-    def _row(self, command: Command) -> tuple[str, Rule | None]:
-        """The command's row in the vocabulary; none, with a problem noted, when it has none."""
-        name = command.name
-        if command.method_of:
-            if command.method_of not in self._contexts:
+    def _form(self, statement: Statement) -> Form | None:
+        """What the statement's command is; None, with a problem noted, where there is none of its name."""
+        name = statement.name
+        if statement.method_of:
+            if statement.method_of not in self._contexts:
                 what = "context (made by 'name = context([...])' on an earlier line)"
-                where = f"{command.where().rpartition(':')[0]}:1"
-                self._problems.append(unknown_name("E-SCRIPT-HANDLE", what, command.method_of, self._contexts, where))
-            elif name not in METHODS:
-                self._unknown("E-SCRIPT-COMMAND", "command of a context", name, METHODS, command)
-            else:
-                return name, METHODS[name]
-            return name, None
+                where = f"{statement.where().rpartition(':')[0]}:1"
+                self._problems.append(unknown_name("E-SCRIPT-HANDLE", what, statement.method_of, self._contexts, where))
+                return None
+            return METHODS.get(name) or self._unknown("E-SCRIPT-COMMAND", "command of a context", METHODS, statement)
         if name not in COMMANDS:
-            self._unknown("E-SCRIPT-COMMAND", "command", name, COMMANDS, command)
-            return name, None
+            return self._unknown("E-SCRIPT-COMMAND", "command", COMMANDS, statement)
         if name not in FAMILIES:
-            return name, RULES[name]
-        first = command.positional[0] if command.positional else None
+            return FORMS[name]
+        first = statement.positional[0] if statement.positional else None
         feature = str(first).lower() if isinstance(first, str) else ""
         if feature not in FAMILIES[name]:
             what = f"feature of {name} (its first value)"
-            self._unknown("E-SCRIPT-FEATURE", what, feature, FAMILIES[name], command)
-            return name, None
-        row = f"{name}({feature})"
-        return row, RULES[row]
+            return self._unknown("E-SCRIPT-FEATURE", what, FAMILIES[name], statement, feature)
+        return FORMS[f"{name}({feature})"]
 
-    def _arguments_fit(self, command: Command, row: str, rule: Rule) -> bool:
+    def _unknown(
+        self, code: str, what: str, known: Iterable[str], statement: Statement, name: str | None = None
+    ) -> Form | None:
+        """Notes that there is no such name; always None."""
+        shown = statement.name if name is None else name
+        self._problems.append(unknown_name(code, what, shown, known, statement.where()))
+        return None
+
+    def _arguments_fit(self, statement: Statement, form: Form) -> bool:
         before = len(self._problems)
-        low, high = rule.positional
-        if not low <= len(command.positional) <= high:
+        low, high = form.positional
+        if not low <= len(statement.positional) <= high:
             need = f"{low}" if low == high else f"{low} to {high}"
-            text = f"{row} has another number of values without a key"
-            self._problems.append(command.diagnostic(text, f"{need} of them", code="E-SCRIPT-ARGUMENT"))
-        for key in command.keyword if rule.keys is not None else ():
-            if key not in rule.keys:  # type: ignore[operator]
-                what, where = f"argument of {row}", command.where(key)
-                self._problems.append(unknown_name("E-SCRIPT-ARGUMENT", what, key, rule.keys or (), where))
-        word = word_of(command.keyword.get("policy", True))
-        if rule.off is not None and "policy" in rule.off_keys and word not in POLICIES:
-            what, where = "value of policy", command.where("policy")
+            text = f"{form.row} has another number of values without a key"
+            self._problems.append(statement.diagnostic(text, f"{need} of them", code="E-SCRIPT-ARGUMENT"))
+        known = form.keys
+        for key in statement.keyword if known is not None else ():
+            if known is not None and key not in known:
+                what, where = f"argument of {form.row}", statement.where(key)
+                self._problems.append(unknown_name("E-SCRIPT-ARGUMENT", what, key, known, where))
+        word = word_of(statement.keyword.get("policy", True))
+        if form.off is not None and "policy" in form.off_keys and word not in POLICIES:
+            what, where = "value of policy", statement.where("policy")
             self._problems.append(unknown_name("E-SCRIPT-VALUE", what, word, POLICIES, where))
         return len(self._problems) == before
 
     # --- what becomes of it --------------------------------------------------------------------------------------
 
-    def _fate(self, command: Command, rule: Rule, named: Named, asks_by_keys: bool) -> tuple[Fate, dict[str, Fate]]:
-        """The command's fate, and that of each of its keys (``""`` is the command itself)."""
-        words = {key: word_of(value) for key, value in command.keyword.items()}
-        if not words and asks_by_keys:
+    def _fate(self, statement: Statement, form: Form, named: Named) -> tuple[Fate, dict[str, Fate]]:
+        """The statement's fate, and that of each of its keys (``""`` is the command itself)."""
+        # A value without a key that need not be there asks for something by itself.
+        by_keys = form.by_keys and len(statement.positional) <= form.positional[0]
+        words = {key: word_of(value) for key, value in statement.keyword.items()}
+        if not words and by_keys:
             return ANYWAY, {}
-        off = [key for key in rule.off_keys if words.get(key) == "disabled" and rule.off is not None]
+        off = [key for key in form.off_keys if words.get(key) == "disabled" and form.off is not None]
         if off:
-            return rule.off or rule.fate, {off[0]: rule.off or rule.fate}
-        fates = {key: rule.fate_of(key, word) for key, word in words.items()}
-        if words.get("precision_mode") in _OUTPUTS_ONLY and not self._outputs_alone(named.get(0, ())):
-            fates["precision_mode"] = REFUSED
-        if not asks_by_keys:
-            fates[""] = rule.fate
+            return form.off or form.fate, {off[0]: form.off or form.fate}
+        fates = {key: form.fate_of(key, word) for key, word in words.items()}
+        if form.reads is not None:
+            fates |= form.reads.special_fates(statement, named, self._finder)
+        if not by_keys:
+            fates[""] = form.fate
         return min(fates.values(), key=SEVERITY.index), fates
 
-    def _outputs_alone(self, names: tuple[str, ...]) -> bool:
-        if self._finder.names is None:
-            return all(name.rsplit("/", 1)[-1].startswith("output_layer") for name in names) and bool(names)
-        layers = self._finder.names.network.layers
-        return bool(names) and all(name in layers and layers[name].kind == "output_layer" for name in names)
-
-    def _tell(self, command: Command, row: str, rule: Rule, fate: Fate, parts: dict[str, Fate]) -> None:
+    def _tell(self, statement: Statement, form: Form, fate: Fate, parts: dict[str, Fate]) -> None:
         if fate in self._told:
-            self._told[fate].append(self._shown(command) + self._why(command, rule, fate, parts))
+            self._told[fate].append(_shown(statement) + _why(statement, form, fate, parts))
             return
-        shown = [self._part(command, key) for key, one in parts.items() if one is fate and key]
-        what = row if parts.get("") is fate or not shown else f"{row}: {', '.join(shown)}"
-        at = next((command.argument_columns.get(key) for key, one in parts.items() if one is fate and key), None)
-        at = None if parts.get("") is fate else at
+        whole = parts.get("") is fate
+        decisive = [key for key, one in parts.items() if one is fate and key]
+        shown = [_part(statement, key) for key in decisive]
+        what = form.row if whole or not shown else f"{form.row}: {', '.join(shown)}"
+        at = None if whole or not decisive else statement.argument_columns.get(decisive[0])
         if fate is LEFT_OUT:
-            instead = INSTEAD.get(row, "the result is valid without it")
-            rule_text = f"{what} is not built yet and is left out; {instead}"
-            self._warnings.append(command.diagnostic(rule_text, code="W-SCRIPT-NOT-BUILT", at=at))
+            rule = f"{what} is not built yet and is left out; {form.instead}"
+            self._warnings.append(statement.diagnostic(rule, code="W-SCRIPT-NOT-BUILT", at=at))
             return
-        need, levers = "", ("remove the line if the network is right without it",)
-        if row == "quantization_param" and "precision_mode" in parts:
-            need = (
-                "a8_w8, or a8_w8_a16 where a layer's readers can take 16 bits, or any a16 mode for output layers alone"
-            )
-        rule_text = f"{what} is not built yet, and leaving it out would change what the network computes"
-        self._refused.append(command.diagnostic(rule_text, need, levers, "E-SCRIPT-NOT-BUILT", at))
+        known = form.keys or {}
+        need = next((known[key].need for key in decisive if key in known and known[key].need), "")
+        levers = ("remove the line if the network is right without it",)
+        rule = f"{what} is not built yet, and leaving it out would change what the network computes"
+        self._refused.append(statement.diagnostic(rule, need, levers, "E-SCRIPT-NOT-BUILT", at))
 
-    def _why(self, command: Command, rule: Rule, fate: Fate, parts: dict[str, Fate]) -> str:
-        """Why a line, or a part of it, does not act."""
-        if not parts:
-            return ": it asks for nothing" if fate is ANYWAY else f": {rule.note}"
-        if fate is not ACTS:
-            return f": {rule.note}" if rule.note else ""
-        idle = [self._part(command, key) for key, one in parts.items() if one is not ACTS and key]
-        return f" (without {', '.join(idle)}: no effect here)" if idle else ""
 
-    @staticmethod
-    def _part(command: Command, key: str) -> str:
-        text = value_text(command.keyword[key])
-        return f"{key}={text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
+def _why(statement: Statement, form: Form, fate: Fate, parts: dict[str, Fate]) -> str:
+    """Why a line, or a part of it, does not act."""
+    if not parts:
+        return ": it asks for nothing" if fate is ANYWAY else f": {form.note}"
+    if fate is not ACTS:
+        return f": {form.note}" if form.note else ""
+    inert = [_part(statement, key) for key, one in parts.items() if one is not ACTS and key]
+    return f" (without {', '.join(inert)}: no effect here)" if inert else ""
 
-    # --- normalization -------------------------------------------------------------------------------------------
 
-    def _take_normalization(self, command: Command) -> None:
-        before = len(self._problems)
-        mean = self._numbers(command, "mean", command.positional[0])
-        std = self._numbers(command, "std", command.positional[1])
-        third = command.positional[2] if len(command.positional) == 3 else None
-        if third is not None and not isinstance(third, str):
-            self._problem(command, "the third value of normalization is the name of an input layer", "a layer name")
-        if len(self._problems) == before and len(mean) != len(std):
-            rule = f"normalization has {len(mean)} means and {len(std)} standard deviations"
-            self._problem(command, rule, "one of each per channel")
-        if any(value == 0 for value in std):
-            self._problem(command, "a standard deviation is 0, and it divides", "numbers other than 0")
-        if len(self._problems) > before:
-            return
-        name = str(third) if third is not None else None
-        self._finder.normalize(command, name, len(mean))
-        self._normalizations.append(Normalization(command.targets, mean, std, name, command.line, command.where()))
+def _part(statement: Statement, key: str) -> str:
+    return f"{key}={_cut(value_text(statement.keyword[key]))}"
 
-    def _numbers(self, command: Command, what: str, value: Value) -> tuple[float, ...]:
-        items = value if isinstance(value, tuple) else ()
-        numbers = [float(v) for v in items if isinstance(v, int | float) and not isinstance(v, bool)]
-        fits = 0 < len(items) <= MAX_CHANNELS and len(numbers) == len(items) and all(map(math.isfinite, numbers))
-        if not fits:
-            need = f"a list of 1 to {MAX_CHANNELS} numbers, one per channel: [123.675, 116.28, 103.53]"
-            self._problem(command, f"the {what} of normalization is not a list of numbers", need)
-        return tuple(numbers)
 
-    # --- text ----------------------------------------------------------------------------------------------------
+def _shown(statement: Statement) -> str:
+    return f"line {statement.line}: {_cut(statement_text(statement))}"
 
-    def _shown(self, command: Command) -> str:
-        text = command_text(command)
-        return f"line {command.line}: {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}"
 
-    def _problem(self, command: Command, rule: str, need: str = "") -> None:
-        self._problems.append(command.diagnostic(rule, need))
-
-    def _unknown(self, code: str, what: str, name: str, known: Any, command: Command) -> None:
-        self._problems.append(unknown_name(code, what, name, known, command.where()))
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

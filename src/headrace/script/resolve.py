@@ -3,24 +3,24 @@
 
 from __future__ import annotations
 
-from headrace.script.parser import Command, Name, Patterns, Script, Value
+from headrace.script.parser import Name, Patterns, Script, Statement, Value
 
 
 def resolve(script: Script) -> str:
-    """The script as canonical text: one command a line, no comments, one spelling for each value.
+    """The script as canonical text: one statement a line, no comments, one spelling for each value.
 
-    ``parse_script(resolve(script))`` gives equal commands, and resolving twice changes nothing.
+    ``parse_script(resolve(script))`` gives equal statements, and resolving twice changes nothing.
     """
-    return "".join(command_text(command) + "\n" for command in script.commands)
+    return "".join(statement_text(statement) + "\n" for statement in script.statements)
 
 
-def command_text(command: Command) -> str:
-    """One command in canonical spelling, without a line end."""
-    arguments = [value_text(value) for value in command.positional]
-    arguments += [f"{key}={value_text(value)}" for key, value in command.keyword.items()]
-    name = f"{command.method_of}.{command.name}" if command.method_of else command.name
+def statement_text(statement: Statement) -> str:
+    """One statement in canonical spelling, without a line end."""
+    arguments = [value_text(value) for value in statement.positional]
+    arguments += [f"{key}={value_text(value)}" for key, value in statement.keyword.items()]
+    name = f"{statement.method_of}.{statement.name}" if statement.method_of else statement.name
     call = f"{name}({', '.join(arguments)})"
-    return f"{', '.join(command.targets)} = {call}" if command.targets else call
+    return f"{', '.join(statement.targets)} = {call}" if statement.targets else call
 
 
 def value_text(value: Value) -> str:
