@@ -381,8 +381,8 @@ class ClientRunner:
         self._begin(COMPILE)
         self._note_target()
         self.archive.hef = result.hef
-        self.archive.reports["schedule"] = result.schedule
-        self.archive.reports["compile"] = result.report
+        self.archive.reports["schedule"] = result.schedule.as_dict()
+        self.archive.reports["compile"] = result.report.as_dict()
         self.archive.reports["timing"] = simulate(result.hef)
         self._finish(COMPILE, hw_arch=target.name)
         return result.hef

@@ -90,14 +90,15 @@ def test_light_models(quantized: Any, arch: str) -> None:
     assert not any(different.values())
     assert any(len(np.unique(v)) > 16 for v in want.values())
     played = loaded.timing()
-    for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
-        assert layer["cycles"] == pytest.approx(stage["busy_cycles"], rel=0.1)
-    report = result.report
+    for layer, stage in zip(result.schedule.layers, played["stages"], strict=True):
+        assert layer.cycles == pytest.approx(stage["busy_cycles"], rel=0.1)
+    figures = result.report.figures
+    whole = figures.whole
     print(
-        f"{name} on {arch}: {report['contexts']} contexts, compiled in {took:.1f} s, closed form {report['fps']} fps, "
-        f"simulated {played['fps']:.3f} fps, {report['gap_percent']} % above the lower bound"
+        f"{name} on {arch}: {figures.contexts} contexts, compiled in {took:.1f} s, closed form {whole.fps} fps, "
+        f"simulated {played['fps']:.3f} fps, {whole.gap_percent} % above the lower bound"
     )
     assert took < 10
-    assert report["fps"] == pytest.approx(played["fps"], rel=0.05)
-    assert report["latency_ms"] == pytest.approx(played["latency_ms"], rel=0.05)
-    assert report["contexts"] == CONTEXTS[name, arch]
+    assert whole.fps == pytest.approx(played["fps"], rel=0.05)
+    assert whole.latency_ms == pytest.approx(played["latency_ms"], rel=0.05)
+    assert figures.contexts == CONTEXTS[name, arch]

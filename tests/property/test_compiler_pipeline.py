@@ -15,6 +15,7 @@ from context_networks import context_program
 from headrace.compiler import CompileOptions, compile_network
 from headrace.errors import CapacityError
 from headrace.hef.microcode import Program, decode
+from headrace.reports.schedule import SeveralContexts
 from headrace.targets import load_target
 from headrace.timing import flow_of, row_windows
 from interpreters import layer_codes, program_codes
@@ -42,8 +43,8 @@ def test_no_deadlock_and_full_speed(seed: int, layers: int) -> None:
     result = compile_network(random_network(seed, layers), TARGETS[seed % 2])
     program = decode(result.microcode)
     ends = RowSimulator(program).run(8)
-    assert max(np.diff(ends)[3:]) <= result.report["cycles_per_frame"]
-    assert result.report["fps"] <= result.report["bounds_fps"]["proven"]
+    assert max(np.diff(ends)[3:]) <= result.report.figures.whole.cycles_per_frame
+    assert result.report.figures.whole.fps <= result.report.figures.bounds.bounds_fps["proven"]
 
 
 @FAST
@@ -83,7 +84,7 @@ def test_global_reductions_get_whole_frames(seed: int, gates: int) -> None:
     result = compile_network(network, TARGETS[0])  # type: ignore[arg-type]
     program = decode(result.microcode)
     ends = RowSimulator(program).run(10)
-    assert max(np.diff(ends)[4:]) <= result.report["cycles_per_frame"]
+    assert max(np.diff(ends)[4:]) <= result.report.figures.whole.cycles_per_frame
     # One row less than a frame on the long way round: the pipeline stands still, and the simulator says so.
     edge = max(program.buffers, key=lambda b: b.capacity_rows / program.tensors[b.tensor].height)
     edge.capacity_rows = program.tensors[edge.tensor].height - 1
@@ -120,15 +121,16 @@ def test_scarce_targets_end_in_a_pipeline_or_a_report(
         assert any(r["resources"] for r in layers) or any(cause in str(error) for cause in causes)
         return
     program = decode(result.microcode)
-    for cluster in result.schedule["clusters"]:
-        assert all(cluster[k]["used"] <= cluster[k]["of"] for k in ("control", "compute", "memory"))
-    parts = result.report.get("parts", [result.report])
+    for cluster in result.schedule.clusters:
+        assert all(share.used <= share.of for share in (cluster.control, cluster.compute, cluster.memory))
+    figures = result.report.figures
+    parts = figures.parts if isinstance(figures, SeveralContexts) else [figures]
     for number, part in enumerate(parts):
         alone = context_program(program, number)
         held = sum(b.capacity_rows * _row_bytes(alone, b.tensor) for b in alone.buffers)
         assert held <= clusters * units * unit_bytes
         ends = RowSimulator(alone).run(8)
-        assert max(np.diff(ends)[3:]) <= part["cycles_per_frame"]
+        assert max(np.diff(ends)[3:]) <= part.pipeline.cycles_per_frame
 
 
 def _row_bytes(program: Program, tensor: int) -> int:
@@ -148,12 +150,12 @@ def test_contexts_keep_codes_and_time(seed: int, layers: int, controllers: int, 
     result = compile_network(network, target, CompileOptions(batch=batch))
     loaded = native.Device(None, threads=1).load(result.hef)
     played = loaded.timing()
-    assert played["cycles_per_frame"] == pytest.approx(result.report["cycles_per_frame"], rel=0.05)
+    assert played["cycles_per_frame"] == pytest.approx(result.report.figures.whole.cycles_per_frame, rel=0.05)
     # Nothing beats what is proven, shared controllers and all.
-    assert result.report["fps"] <= result.report["bounds_fps"]["proven"]
-    assert played["latency_cycles"] == pytest.approx(result.report["latency_cycles"], rel=0.05)
-    for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
-        assert stage["busy_cycles"] == pytest.approx(layer["cycles"], rel=0.1)
+    assert result.report.figures.whole.fps <= result.report.figures.bounds.bounds_fps["proven"]
+    assert played["latency_cycles"] == pytest.approx(result.report.figures.whole.latency_cycles, rel=0.05)
+    for layer, stage in zip(result.schedule.layers, played["stages"], strict=True):
+        assert stage["busy_cycles"] == pytest.approx(layer.cycles, rel=0.1)
     frames = random_codes(network, 2, seed)
     want, got = layer_codes(network, frames), loaded.infer_all(frames)
     for name, value in got.items():
@@ -169,9 +171,9 @@ def test_device_agrees_with_the_closed_form(seed: int, layers: int) -> None:
     result = compile_network(network, TARGETS[seed % 2])
     loaded = native.Device(None, threads=1).load(result.hef)
     timing = loaded.timing()
-    assert timing["fps"] == pytest.approx(result.report["fps"], rel=0.02)
+    assert timing["fps"] == pytest.approx(result.report.figures.whole.fps, rel=0.02)
     # The closed form knows nothing of rows that meet on the link: some cycles for networks of a few hundred.
-    assert timing["latency_ms"] == pytest.approx(result.report["latency_ms"], rel=0.05, abs=2e-4)
+    assert timing["latency_ms"] == pytest.approx(result.report.figures.whole.latency_ms, rel=0.05, abs=2e-4)
     frames = random_codes(network, 2, seed)
     want, got = layer_codes(network, frames), loaded.infer_all(frames)
     for name, value in got.items():

@@ -74,8 +74,8 @@ def test_resnet20_end_to_end_on_the_interpreter(target: object) -> None:
 def test_throughput_of_the_row_simulator_is_the_closed_form() -> None:
     result = compile_network(resnet(), HAILO8)
     ends = RowSimulator(decode(result.microcode)).run(6)
-    assert set(np.diff(ends)[1:]) == {result.report["cycles_per_frame"]}
-    assert ends[0] <= result.report["latency_cycles"]
+    assert set(np.diff(ends)[1:]) == {result.report.figures.whole.cycles_per_frame}
+    assert ends[0] <= result.report.figures.whole.latency_cycles
 
 
 def test_hef_says_what_the_program_is() -> None:
@@ -86,7 +86,7 @@ def test_hef_says_what_the_program_is() -> None:
     assert [s.name for s in hef.description.inputs] == ["resnet/input_layer1"]
     assert [s.name for s in hef.description.outputs] == ["resnet/ew_mult1"]
     assert hef.description.outputs[0].order == "NC"
-    assert hef.description.bottleneck_fps == pytest.approx(result.report["fps"], rel=1e-6)
+    assert hef.description.bottleneck_fps == pytest.approx(result.report.figures.whole.fps, rel=1e-6)
 
 
 def test_same_bytes_whatever_the_hash_seed() -> None:
@@ -109,7 +109,7 @@ def test_same_bytes_whatever_the_hash_seed() -> None:
 
 def test_schedule_is_data_and_adds_up() -> None:
     result = compile_network(resnet(), HAILO8)
-    schedule = json.loads(json.dumps(result.schedule, allow_nan=False))
+    schedule = json.loads(json.dumps(result.schedule.as_dict(), allow_nan=False))
     layers = schedule["layers"]
     for key, name in (("controllers", "control"), ("subclusters", "compute"), ("memory_units", "memory")):
         total = sum(x[key] for x in layers)
@@ -128,7 +128,7 @@ def test_stage_fields_are_the_closed_form() -> None:
     result = compile_network(resnet(), HAILO8)
     program = decode(result.microcode)
     t = program.target
-    for stage, layer in zip(program.stages, result.schedule["layers"], strict=True):
+    for stage, layer in zip(program.stages, result.schedule.layers, strict=True):
 
         def port(size: int, rows: int = stage.rows) -> int:
             return -(-size * t.busy_denominator // (t.port_bytes_per_cycle * t.busy_numerator * rows))
@@ -138,7 +138,7 @@ def test_stage_fields_are_the_closed_form() -> None:
             port(stage.input_bytes_per_frame),
             port(max(stage.output_bytes_per_frame, stage.join_bytes_per_frame)),
         )  # fmt: skip
-        assert layer["cycles"] == stage.rows * (row + t.row_overhead_cycles)
+        assert layer.cycles == stage.rows * (row + t.row_overhead_cycles)
 
 
 def test_several_outputs_on_one_tensor_get_copies() -> None:
@@ -222,8 +222,8 @@ def test_rows_wider_than_all_line_memory_are_a_report() -> None:
 def test_ceilings_are_kept_and_checked() -> None:
     network = resnet()
     half = compile_network(network, HAILO8, CompileOptions(max_control_utilization=0.5))
-    assert half.report["totals"]["controllers"] <= 63
-    assert half.report["cycles_per_frame"] > compile_network(network, HAILO8).report["cycles_per_frame"]
+    assert half.report.figures.whole.totals["controllers"] <= 63
+    assert half.report.figures.whole.cycles_per_frame > compile_network(network, HAILO8).report.figures.whole.cycles_per_frame
     with pytest.raises(UsageError, match="max_compute_utilization"):
         compile_network(network, HAILO8, CompileOptions(max_compute_utilization=1.5))
 

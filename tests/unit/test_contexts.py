@@ -44,17 +44,17 @@ def timed(result: CompileResult) -> dict[str, Any]:
 def check_time(result: CompileResult) -> None:
     """Closed form against event simulation: the network, every context, every layer."""
     played = timed(result)
-    assert result.report["fps"] == pytest.approx(played["fps"], rel=0.05)
-    assert result.report["latency_ms"] == pytest.approx(played["latency_ms"], rel=0.05)
-    for part, context in zip(result.report["parts"], played["contexts"], strict=True):
-        assert part["reload_cycles"] == context["reload_cycles"]
-        assert part["loaded_ahead_cycles"] == context["ahead_cycles"]
-        assert part["run_cycles"] == pytest.approx(context["run_cycles"], rel=0.05)
-        near = pytest.approx(context["overrun_cycles"], rel=0.05, abs=0.05 * part["run_cycles"])
-        assert part["overrun_cycles"] == near
-    for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
-        assert layer["name"] == stage["name"]
-        assert layer["cycles"] == pytest.approx(stage["busy_cycles"], rel=0.1)
+    assert result.report.figures.whole.fps == pytest.approx(played["fps"], rel=0.05)
+    assert result.report.figures.whole.latency_ms == pytest.approx(played["latency_ms"], rel=0.05)
+    for part, context in zip(result.report.figures.parts, played["contexts"], strict=True):
+        assert part.reload_cycles == context["reload_cycles"]
+        assert part.loaded_ahead_cycles == context["ahead_cycles"]
+        assert part.run_cycles == pytest.approx(context["run_cycles"], rel=0.05)
+        near = pytest.approx(context["overrun_cycles"], rel=0.05, abs=0.05 * part.run_cycles)
+        assert part.overrun_cycles == near
+    for layer, stage in zip(result.schedule.layers, played["stages"], strict=True):
+        assert layer.name == stage["name"]
+        assert layer.cycles == pytest.approx(stage["busy_cycles"], rel=0.1)
 
 
 @pytest.mark.parametrize("batch", [1, 8])
@@ -63,9 +63,9 @@ def test_a_large_residual_network_runs_in_contexts(batch: int) -> None:
     assert sum(layer.kind == "conv" for layer in network) >= 30
     assert sum(a.size for k, a in network.params.items() if k.endswith("kernel_q")) > 40e6
     result = compile_network(network, HAILO8L, CompileOptions(batch=batch))
-    assert result.report["contexts"] >= 3
-    assert read_hef(result.hef).description.contexts == result.report["contexts"]
-    assert read_hef(result.hef).description.latency_ms == pytest.approx(result.report["latency_ms"])
+    assert result.report.figures.contexts >= 3
+    assert read_hef(result.hef).description.contexts == result.report.figures.contexts
+    assert read_hef(result.hef).description.latency_ms == pytest.approx(result.report.figures.whole.latency_ms)
     crossing = [c.cut_output_bytes for c in decode(result.microcode).contexts]
     assert all(crossing[:-1]) and not crossing[-1]
     check_time(result)
@@ -77,7 +77,7 @@ def test_the_device_runs_what_the_layers_mean() -> None:
     native = pytest.importorskip("headrace.runtime._native")
     network = resnet(blocks=4)
     result = compile_network(network, SMALL, CompileOptions(batch=4))
-    assert result.report["contexts"] > 1
+    assert result.report.figures.contexts > 1
     check_codes(network, result)
     check_time(result)
     frames = random_codes(network, 2)
@@ -90,14 +90,14 @@ def test_every_context_is_a_pipeline_that_keeps_its_promise() -> None:
     """Another simulator, on each context as a program of its own: no deadlock, and the period that was promised."""
     result = compile_network(resnet(blocks=4), SMALL)
     program = decode(result.microcode)
-    for number, part in enumerate(result.report["parts"]):
+    for number, part in enumerate(result.report.figures.parts):
         ends = RowSimulator(context_program(program, number)).run(8)
-        assert max(np.diff(ends)[3:]) <= part["cycles_per_frame"]
+        assert max(np.diff(ends)[3:]) <= part.pipeline.cycles_per_frame
 
 
 def test_more_frames_per_switch_are_faster_per_frame() -> None:
     network = resnet(blocks=4)
-    rates = [compile_network(network, SMALL, CompileOptions(batch=b)).report["fps"] for b in (1, 4, 16)]
+    rates = [compile_network(network, SMALL, CompileOptions(batch=b)).report.figures.whole.fps for b in (1, 4, 16)]
     assert rates == sorted(rates)
     assert rates[2] > 3 * rates[0]
     for bad in (0, -1, 1 << 17, 2.0, True):
@@ -192,10 +192,10 @@ def test_a_layer_larger_than_a_context_is_split_exactly(residual: bool) -> None:
     network = oversized(residual)
     target = replace(SMALL, memory_unit_bytes=128, memory_units_per_cluster=160)
     result = compile_network(network, target)
-    split = {d["layer"]: d for d in result.report["decisions"]}
+    split = {d.layer: d for d in result.report.decisions}
     assert {"net/conv2", "net/fc1"} <= set(split)
-    assert sum(split["net/fc1"]["channels"]) == 67
-    assert split["net/fc1"]["parts"] == len(split["net/fc1"]["channels"])
+    assert sum(split["net/fc1"].channels) == 67
+    assert split["net/fc1"].parts == len(split["net/fc1"].channels)
     check_codes(network, result)
     check_time(result)
     frames = random_codes(network, 2)
@@ -222,9 +222,9 @@ def test_a_grouped_layer_larger_than_a_context_is_split_by_groups(kind: str) -> 
     target = replace(SMALL, memory_unit_bytes=128, memory_units_per_cluster=units)
     name = next(layer.name for layer in network if layer.attributes.get("groups", 1) > 1)
     result = compile_network(network, target)
-    split = {d["layer"]: d for d in result.report["decisions"]}
-    assert split[name]["axis"] == "groups"
-    assert split[name]["parts"] > 1 and sum(split[name]["channels"]) == 96
+    split = {d.layer: d for d in result.report.decisions}
+    assert split[name].axis == "groups"
+    assert split[name].parts > 1 and sum(split[name].channels) == 96
     check_codes(network, result)
     check_time(result)
     frames = random_codes(network, 2)
@@ -240,8 +240,8 @@ def test_the_large_network_gives_the_emulators_bytes() -> None:
 
     network = large_residual(56)
     result = compile_network(network, HAILO8L)
-    assert result.report["contexts"] >= 3
-    assert result.report["bound_by"] == "weights" and result.report["efficiency_percent"] > 90
+    assert result.report.figures.contexts >= 3
+    assert result.report.figures.bounds.bound_by == "weights" and result.report.figures.bounds.efficiency_percent > 90
     codes = random_codes(network, 1)
     names = [layer.name for layer in network if layer.kind not in ("input_layer", "output_layer")]
     want = Executor(network, "quantized").run(codes, names, batch_size=1, dequantize=False)
@@ -264,7 +264,7 @@ def test_inputs_and_outputs_may_lie_in_any_context() -> None:
     b.output(x)
     network = freeze(b.net)
     result = compile_network(network, replace(SMALL, controllers_per_cluster=9))
-    assert result.report["contexts"] > 1
+    assert result.report.figures.contexts > 1
     check_codes(network, result)
     check_time(result)
 

@@ -54,7 +54,7 @@ def test_profile(name: str, network: Network, target: Target, request: pytest.Fi
     result = compile_network(network, target, CompileOptions(batch=4))
     timing = native.Device(None, threads=1).load(result.hef).timing()
     archive = Archive(network.name, hw_arch="hailo8l", quantized=network)
-    archive.reports |= {"schedule": result.schedule, "compile": result.report, "timing": timing}
+    archive.reports |= {"schedule": result.schedule.as_dict(), "compile": result.report.as_dict(), "timing": timing}
     report = profile(archive)
     check(f"profile_{name}.txt", render_text(report), request)
     # The rows of layers are many; their text is compared above, their data for the first and the last.

@@ -38,7 +38,7 @@ def compiled() -> Archive:
     network = resnet(blocks=1)
     result = compile_network(network, load_target("hailo8"))
     archive = Archive("resnet", State.COMPILED_MODEL, quantized=network, native=network)
-    archive.reports["schedule"] = result.schedule
+    archive.reports["schedule"] = result.schedule.as_dict()
     archive.reports["optimize"] = {
         "layers": {"resnet/conv1": {"snr_db": 31.25, "range": [0.0, 6.0], "scale": 0.125, "zero_point": 0, "bits": 8}},
         "outputs": {"resnet/output_layer1": {"snr_db": 28.5, "distinct_codes": 77}},

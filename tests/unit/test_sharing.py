@@ -56,28 +56,28 @@ def test_a_network_with_too_many_stages_stays_in_one_context(seed: int) -> None:
     limits = limits_of(SMALL, flow)
     assert isinstance(allocate(flow, SMALL, limits), Shortage)
     result = compiled(network)
-    assert result.report["contexts"] == 1
+    assert result.report.figures.contexts == 1
     program = decode(result.microcode)
     roots = roots_of(program)
     assert any(root != i for i, root in enumerate(roots))
     assert sum(s.controllers for s in program.stages) <= limits.controllers
     # A controller's time is all of its stages'.
     loads = [0] * len(roots)
-    for i, row in enumerate(result.schedule["layers"]):
-        loads[roots[i]] += row["cycles"]
-    assert result.report["cycles_per_frame"] >= max(loads)
-    owners = [row.get("shares_controller_of") for row in result.schedule["layers"]]
-    assert owners == [None if r == i else result.schedule["layers"][r]["name"] for i, r in enumerate(roots)]
+    for i, row in enumerate(result.schedule.layers):
+        loads[roots[i]] += row.cycles
+    assert result.report.figures.whole.cycles_per_frame >= max(loads)
+    owners = [row.shares_controller_of for row in result.schedule.layers]
+    assert owners == [None if r == i else result.schedule.layers[r].name for i, r in enumerate(roots)]
     frames = random_codes(network, 2)
     want, got = layer_codes(network, frames), program_codes(program, frames)
     for layer in network:
         if layer.kind != "output_layer":
             np.testing.assert_array_equal(got[layer.name], want[layer.name], err_msg=layer.name)
     played = native.Device(None, threads=1).load(result.hef).timing()
-    assert result.report["fps"] == pytest.approx(played["fps"], rel=0.05)
-    assert result.report["latency_ms"] == pytest.approx(played["latency_ms"], rel=0.1)
-    for layer, stage in zip(result.schedule["layers"], played["stages"], strict=True):
-        assert layer["cycles"] == pytest.approx(stage["busy_cycles"], rel=0.1)
+    assert result.report.figures.whole.fps == pytest.approx(played["fps"], rel=0.05)
+    assert result.report.figures.whole.latency_ms == pytest.approx(played["latency_ms"], rel=0.1)
+    for layer, stage in zip(result.schedule.layers, played["stages"], strict=True):
+        assert layer.cycles == pytest.approx(stage["busy_cycles"], rel=0.1)
     assert compiled(network).hef == result.hef
 
 
@@ -183,5 +183,5 @@ def test_random_graphs_keep_their_promise(seed: int) -> None:
     roomy = replace(roomy, subclusters_per_cluster=512, memory_units_per_cluster=1024, input_aligners_per_cluster=128)
     result = compiled(network, roomy)
     played = native.Device(None, threads=1).load(result.hef).timing()
-    assert result.report["fps"] == pytest.approx(played["fps"], rel=0.05)
-    assert result.report["latency_ms"] == pytest.approx(played["latency_ms"], rel=0.05)
+    assert result.report.figures.whole.fps == pytest.approx(played["fps"], rel=0.05)
+    assert result.report.figures.whole.latency_ms == pytest.approx(played["latency_ms"], rel=0.05)

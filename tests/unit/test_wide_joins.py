@@ -66,7 +66,7 @@ def check(net: Network, target: Any = HAILO8, options: CompileOptions | None = N
     native = pytest.importorskip("headrace.runtime._native")
     result = compile_network(net, target, options)
     loaded = native.Device(None, threads=1).load(result.hef)
-    assert loaded.timing()["cycles_per_frame"] == pytest.approx(result.report["cycles_per_frame"], rel=0.05)
+    assert loaded.timing()["cycles_per_frame"] == pytest.approx(result.report.figures.whole.cycles_per_frame, rel=0.05)
     frames = random_codes(net, 2, 1)
     want, got = layer_codes(net, frames), loaded.infer_all(frames)
     for layer in net:
@@ -80,8 +80,8 @@ def check(net: Network, target: Any = HAILO8, options: CompileOptions | None = N
 @pytest.mark.parametrize("n", [32, 33, 34, 65])
 def test_concatenations_of_any_count(n: int, axis: int) -> None:
     result = check(network("convolutions", n, axis))
-    (decision,) = result.report["decisions"] if n > 32 else [None]
-    assert decision is None or (decision["inputs"], decision["decision"]) == (n, "join in steps")
+    (decision,) = result.report.decisions if n > 32 else [None]
+    assert decision is None or (decision.inputs, decision.decision) == (n, "join in steps")
 
 
 @pytest.mark.parametrize(("kind", "n"), [("slices", 45), ("dense", 33), ("inputs", 39), ("adds", 64), ("outputs", 39)])
@@ -142,8 +142,8 @@ def test_a_layer_in_more_parts_than_a_concatenation_takes() -> None:
     b.output(weighted(b, b.input((1, 1, 256)), 2000, 1))
     target = replace(HAILO8, clusters=1, memory_unit_bytes=128, memory_units_per_cluster=100)
     result = check(bare(b), target)
-    assert [d["decision"] for d in result.report["decisions"]] == ["split", "join in steps"]
-    assert result.report["decisions"][0]["parts"] > 32
+    assert [d.decision for d in result.report.decisions] == ["split", "join in steps"]
+    assert result.report.decisions[0].parts > 32
 
 
 def test_too_many_streams_are_refused_before_anything_is_searched() -> None:

@@ -64,12 +64,6 @@ def figures_of(plan: Partition, target: Target) -> NetworkFigures:
     )
 
 
-def speed_of(figures: NetworkFigures) -> tuple[float, float]:
-    """Frames per second and latency in milliseconds."""
-    whole = figures.pipeline if isinstance(figures, OneContext) else figures
-    return whole.fps, whole.latency_ms
-
-
 def _bounds(plan: Partition, target: Target, fps: float) -> BoundFigures:
     """What each thing alone would allow, and how near to the hardest of them the network comes."""
     bounds = bounds_of(plan, target, sum(c.weight_bytes for c in plan.contexts))

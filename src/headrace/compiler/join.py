@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from headrace.compiler.graph import Lowered
 from headrace.compiler.lower import Kernel
 from headrace.hef.microcode import Opcode
 from headrace.numerics.quantization import TensorQuantization
+from headrace.reports.schedule import CompileDecision, JoinDecision
 from headrace.targets import Target
 from headrace.timing import Flow, Plane, RowKind, RowRule, Work
 
@@ -40,8 +40,8 @@ def _limits(target: Target) -> tuple[int, int]:
     return max(2, limit), max(2, limit // 2)
 
 
-def narrow_joins(lowered: Lowered, target: Target) -> tuple[Lowered, list[dict[str, Any]]]:
-    """The network with every concatenation that exceeds a cluster's aligners as a tree, and a record of each.
+def narrow_joins(lowered: Lowered, target: Target) -> tuple[Lowered, list[CompileDecision]]:
+    """The network with every concatenation that exceeds a cluster's aligners as a tree, and the decision on each.
 
     The last concatenation of a tree keeps the layer's name; tensors keep theirs, so every layer's codes stay readable.
     """
@@ -50,7 +50,7 @@ def narrow_joins(lowered: Lowered, target: Target) -> tuple[Lowered, list[dict[s
     last: list[Work] = list(lowered.flow.works)
     kernels = list(lowered.kernels)
     early: list[_Join] = []
-    decisions: list[dict[str, Any]] = []
+    decisions: list[CompileDecision] = []
     for i, (kernel, work) in enumerate(zip(lowered.kernels, lowered.flow.works, strict=True)):
         if kernel.opcode is not Opcode.CONCATENATE:
             continue
@@ -60,8 +60,15 @@ def narrow_joins(lowered: Lowered, target: Target) -> tuple[Lowered, list[dict[s
         joins, kernels[i], last[i] = trees.split(kernel, work)
         early += joins
         reason = f"{len(kernel.inputs)} tensors are joined, a concatenation on {target.name} takes {limit} at most"
-        record = {"decision": "join in steps", "layer": kernel.name, "inputs": len(kernel.inputs)}
-        decisions.append(record | {"concatenations": len(joins) + 1, "reason": reason})
+        decisions.append(
+            JoinDecision(
+                decision="join in steps",
+                layer=kernel.name,
+                inputs=len(kernel.inputs),
+                concatenations=len(joins) + 1,
+                reason=reason,
+            )
+        )
     if not decisions:
         return lowered, []
     early.sort(key=lambda join: join.after)  # stable: those of one place keep their order

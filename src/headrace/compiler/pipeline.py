@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from headrace.compiler.capacity import RESOURCE_NAMES, capacity_error, shortage_report
 from headrace.compiler.codegen import constant_bytes, describe, generate
 from headrace.compiler.graph import Lowered, lower_network
 from headrace.compiler.join import narrow_joins
-from headrace.compiler.report import RESOURCE_NAMES, capacity_error, schedule_of, summary_of
+from headrace.compiler.schedule import schedule_of
 from headrace.compiler.split import split_oversized
 from headrace.compiler.verify import verify
 from headrace.errors import CapacityError, Diagnostic, UsageError
@@ -30,6 +30,7 @@ from headrace.mapping import (
 from headrace.mapping.allocate import OptionTable, Placer
 from headrace.mapping.partition import FlowPlacer
 from headrace.mapping.place import place
+from headrace.reports.schedule import CompileDecision, CompileReport, ScheduleReport
 from headrace.targets import Target, list_targets, load_target
 from headrace.timing import Flow
 
@@ -101,8 +102,8 @@ class CompileResult:
 
     hef: bytes
     microcode: bytes
-    schedule: dict[str, Any]
-    report: dict[str, Any]
+    schedule: ScheduleReport
+    report: CompileReport
 
 
 def compile_network(
@@ -134,24 +135,25 @@ def compile_network(
     program = generate(lowered, plan, target)
     microcode = verify(program)
     tell(3, 4, "write")
-    summary = summary_of(plan, target)
+    schedule = schedule_of(plan, target, decisions)
+    whole = schedule.figures.whole
     noise = network.net_params.get("random_calibration") or 0
-    described = describe(lowered, len(plan.contexts), summary["fps"], summary["latency_ms"], noise)
+    described = describe(lowered, len(plan.contexts), whole.fps, whole.latency_ms, noise)
     hef = write_hef(described, microcode)
-    schedule = schedule_of(plan, target) | {"decisions": decisions}
-    report = summary | {
-        "network": network.name,
-        "kernels": len(program.kernels),
-        "hef_bytes": len(hef),
-        "microcode_bytes": len(microcode),
-        "constant_bytes": len(program.constants),
-        "decisions": decisions,
-    }
+    report = CompileReport(
+        figures=schedule.figures,
+        network=network.name,
+        kernels=len(program.kernels),
+        hef_bytes=len(hef),
+        microcode_bytes=len(microcode),
+        constant_bytes=len(program.constants),
+        decisions=schedule.decisions,
+    )
     tell(4, 4, "done")
     return CompileResult(hef, microcode, schedule, report)
 
 
-def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowered, Partition, list[dict[str, Any]]]:
+def fit(lowered: Lowered, target: Target, options: CompileOptions) -> tuple[Lowered, Partition, list[CompileDecision]]:
     """Allocate and place in as few contexts as it takes, or raise the capacity report.
 
     Returns:
@@ -219,8 +221,8 @@ def _several(
     options: CompileOptions,
     placer: FlowPlacer,
     table: OptionTable,
-    decisions: list[dict[str, Any]],
-) -> tuple[Lowered, Partition, list[dict[str, Any]]]:
+    decisions: list[CompileDecision],
+) -> tuple[Lowered, Partition, list[CompileDecision]]:
     """The fastest sequence of two contexts or more, whether or not one would do."""
     lowered, splits = split_oversized(lowered, target, options.shares, table)
     lowered, joins = narrow_joins(lowered, target)
@@ -246,7 +248,7 @@ def _one_alone(
     whole: Shortage, flow: Flow, target: Target, name: str, options: CompileOptions, needed: int
 ) -> CapacityError:
     """The capacity report of a network that may have one context, and has ``needed`` where that is left open."""
-    report = capacity_error(whole, {}, flow, target, name, options.shares).report
+    report = shortage_report(whole, flow, target, name)
     levers = (f"leave that out, or write mode=allowed: the network is then cut into {needed} contexts",)
     larger = [other for other in map(load_target, list_targets()) if other.clusters > target.clusters]
     levers += tuple(f"--hw-arch {t.name}: there it fits one context" for t in larger if _fits_one(flow, t, options))
@@ -255,19 +257,19 @@ def _one_alone(
         Diagnostic(
             "E-COMPILE-CAPACITY",
             f"{name} on {target.name}",
-            f"{rule} {RESOURCE_NAMES[row['resource']]} than one has",
-            str(row["need"]),
-            f"at most {row['have']}",
+            f"{rule} {RESOURCE_NAMES[row.resource]} than one has",
+            str(row.need),
+            f"at most {row.have}",
             levers,
         )
-        for row in report["resources"]
-        if row["exceeded"]
+        for row in report.resources
+        if row.exceeded
     ]
     if not lacking:
         rule = f"one context is asked for ({options.contexts_where}); all sums fit, but the layers do not divide"
         where, need = f"{name} on {target.name}", "resources side by side in each cluster"
         lacking = [Diagnostic("E-COMPILE-PLACE", where, rule, f"{len(flow.works)} layers", need, levers)]
-    return CapacityError(lacking, report | {"levers": list(levers)})
+    return CapacityError(lacking, replace(report, levers=levers).as_dict())
 
 
 def _fits_one(flow: Flow, target: Target, options: CompileOptions) -> bool:

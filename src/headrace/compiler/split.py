@@ -22,6 +22,7 @@ from headrace.mapping import Shortage, allocate_alone
 from headrace.mapping.allocate import OptionTable
 from headrace.mapping.resources import MEMORY
 from headrace.numerics.quantization import TensorQuantization
+from headrace.reports.schedule import CompileDecision, SplitDecision
 from headrace.targets import Target
 from headrace.timing import Family, Flow, Plane, RowRule, Work
 from headrace.timing.rates import ceil_div
@@ -42,14 +43,14 @@ class _Piece:
 
 def split_oversized(
     lowered: Lowered, target: Target, shares: Shares, table: OptionTable | None = None
-) -> tuple[Lowered, list[dict[str, Any]]]:
-    """The network with every layer that exceeds a context split, and a record of each decision.
+) -> tuple[Lowered, list[CompileDecision]]:
+    """The network with every layer that exceeds a context split, and each decision.
 
     Layers that no split helps are left as they are. ``table`` has the options of all works, where they are known.
     """
     kernels: list[Kernel] = []
     works: list[Work] = []
-    decisions: list[dict[str, Any]] = []
+    decisions: list[CompileDecision] = []
     scales = {s.tensor: s.quantization for s in lowered.inputs} | {k.name: k.output for k in lowered.kernels}
     for i, (kernel, work) in enumerate(zip(lowered.kernels, lowered.flow.works, strict=True)):
         found = _split(
@@ -59,10 +60,10 @@ def split_oversized(
             kernels.append(kernel)
             works.append(work)
             continue
-        pieces, record = found
+        pieces, decision = found
         kernels += [p.kernel for p in pieces]
         works += [p.work for p in pieces]
-        decisions.append(record)
+        decisions.append(decision)
     if not decisions:
         return lowered, []
     flow = Flow(tuple(works), lowered.flow.inputs, lowered.flow.outputs)
@@ -71,7 +72,7 @@ def split_oversized(
 
 def _split(
     kernel: Kernel, work: Work, result: Any, target: Target, shares: Shares, scales: Scales
-) -> tuple[list[_Piece], dict[str, Any]] | None:
+) -> tuple[list[_Piece], CompileDecision] | None:
     if not isinstance(result, Shortage) or result.need[MEMORY] <= result.have[MEMORY]:
         return None
     units = _units(kernel, work)
@@ -85,15 +86,15 @@ def _split(
         if isinstance(_alone(widest.work, target, shares), Shortage):
             parts += ceil_div(parts, 4)
             continue
-        record = {
-            "decision": "split",
-            "layer": work.name,
-            "parts": parts,
-            "axis": "output channels" if work.family is Family.DENSE else "groups",
-            "channels": [p.work.output.channels for p in pieces if p.work.kind == work.kind],
-            "reason": f"{result.need[MEMORY]} memory units are needed, a context has {result.have[MEMORY]}",
-        }
-        return pieces, record
+        decision = SplitDecision(
+            decision="split",
+            layer=work.name,
+            parts=parts,
+            axis="output channels" if work.family is Family.DENSE else "groups",
+            channels=tuple(p.work.output.channels for p in pieces if p.work.kind == work.kind),
+            reason=f"{result.need[MEMORY]} memory units are needed, a context has {result.have[MEMORY]}",
+        )
+        return pieces, decision
     return None  # it is not the weights
 
 

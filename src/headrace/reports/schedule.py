@@ -7,7 +7,7 @@ Every figure of time is the closed form's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from headrace.reports.record import INLINE, Record, Report, record
 
@@ -18,7 +18,7 @@ from headrace.reports.record import INLINE, Record, Report, record
 class SplitDecision(Record):
     """A layer whose weights exceed a context became several."""
 
-    decision: Annotated[str, '`"split"`']
+    decision: Annotated[Literal["split"], "what was decided"]
     layer: Annotated[str, "the layer"]
     parts: Annotated[int, "how many there are now"]
     axis: Annotated[str, "what was divided: `output channels` or `groups`"]
@@ -30,7 +30,7 @@ class SplitDecision(Record):
 class JoinDecision(Record):
     """A concatenation of more tensors than a cluster has input aligners became a tree of them."""
 
-    decision: Annotated[str, '`"join in steps"`']
+    decision: Annotated[Literal["join in steps"], "what was decided"]
     layer: Annotated[str, "the concatenation"]
     inputs: Annotated[int, "tensors that it joins"]
     concatenations: Annotated[int, "how many there are now"]
@@ -79,6 +79,11 @@ class OneContext(Record):
     contexts: Annotated[int, "1"]
     pipeline: Annotated[PipelineFigures, "of its pipeline", INLINE]
     bounds: Annotated[BoundFigures, "what bounds it", INLINE]
+
+    @property
+    def whole(self) -> PipelineFigures:
+        """Where the speed of the whole network stands."""
+        return self.pipeline
 
 
 @record
@@ -137,6 +142,11 @@ class SeveralContexts(Record):
     limits: Annotated[Mapping[str, int], "what there is, by resource"]
     utilization: Annotated[Mapping[str, float], "per cent used at most, by resource"]
     parts: Annotated[tuple[ContextFigures, ...], "the contexts"]
+
+    @property
+    def whole(self) -> SeveralContexts:
+        """Where the speed of the whole network stands."""
+        return self
 
 
 NetworkFigures: TypeAlias = OneContext | SeveralContexts
