@@ -223,7 +223,10 @@ def test_ceilings_are_kept_and_checked() -> None:
     network = resnet()
     half = compile_network(network, HAILO8, CompileOptions(max_control_utilization=0.5))
     assert half.report.figures.whole.totals["controllers"] <= 63
-    assert half.report.figures.whole.cycles_per_frame > compile_network(network, HAILO8).report.figures.whole.cycles_per_frame
+    assert (
+        half.report.figures.whole.cycles_per_frame
+        > compile_network(network, HAILO8).report.figures.whole.cycles_per_frame
+    )
     with pytest.raises(UsageError, match="max_compute_utilization"):
         compile_network(network, HAILO8, CompileOptions(max_compute_utilization=1.5))
 
