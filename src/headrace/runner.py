@@ -496,7 +496,7 @@ class ClientRunner:
         """Per-layer and whole-network figures for the state the network is in, as data."""
         from headrace.profiler import profile
 
-        return profile(self.archive, self.target)
+        return profile(self.archive, self.target).as_dict()
 
     def get_hn(self) -> dict[str, Any]:
         """The HN of the latest stage as a dict."""

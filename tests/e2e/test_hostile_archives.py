@@ -96,13 +96,13 @@ def changed_arrays(rng: random.Random, data: bytes) -> bytes:
 
 def use(path: Path, name: str) -> None:
     """What the commands do with an archive; the steps that read the changed member."""
-    from headrace.profiler import render_text
+    from headrace.profiler import profile, render_text
     from headrace.runner import ClientRunner, InferenceContext
 
     runner = ClientRunner(har=path)
     archive.info(archive.open_members(path), runner.archive)
     runner.dump_har()
-    render_text(runner.profile())
+    render_text(profile(runner.archive))
     frames = {layer.name: np.zeros((2, *layer.output_shape[1:]), np.float32) for layer in inputs_of(runner)}
     steps = []
     if ".native." in name:

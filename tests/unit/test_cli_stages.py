@@ -39,6 +39,7 @@ class FakeRunner:
     fail: dict[str, Exception] = {}
     model_name = "net"
     model_script = ""
+    target = "the target"
     parse_report = {"nodes": 3, "warnings": ["input 'z' is not used"]}
     archive = SimpleNamespace(reports={"timing": {"fps": 123.4, "latency_ms": 5.0, "stages": []}})
 
@@ -84,9 +85,6 @@ class FakeRunner:
         self._note("compile")
         self.state = "compiled_model"
         return SMALL_HEF
-
-    def profile(self) -> dict[str, Any]:
-        return {"name": "net", "state": self.state}
 
     def get_hn(self) -> dict[str, Any]:
         return HN
@@ -241,7 +239,12 @@ def test_model_scripts_are_reported_and_loaded(tmp_path: Path, capsys: pytest.Ca
 def test_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import headrace.profiler
 
-    monkeypatch.setattr(headrace.profiler, "render_text", lambda report: f"text of {report['state']}", raising=False)
+    def report(archive: Any, target: Any) -> Any:
+        assert (archive, target) == (FakeRunner.archive, "the target")
+        return SimpleNamespace(as_dict=lambda: {"name": "net", "state": "quantized_model"})
+
+    monkeypatch.setattr(headrace.profiler, "profile", report)
+    monkeypatch.setattr(headrace.profiler, "render_text", lambda report: f"text of {report.as_dict()['state']}")
     assert run(["profile", "quantized_model.har"]) == 0
     assert capsys.readouterr().out == "text of quantized_model\n"
     assert run(["profiler", "quantized_model.har", "--json", "--no-browser", "--out-path", "r.txt"]) == 0

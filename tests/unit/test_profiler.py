@@ -5,17 +5,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compiler_support import resnet
 from headrace.compiler import compile_network
-from headrace.errors import UsageError
+from headrace.errors import InputFileError, UsageError
 from headrace.hn import Network
 from headrace.hn.archive import Archive, State
 from headrace.mapping import estimate
+from headrace.optimize.options import OptimizeOptions
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.profiler import profile, render_text
+from headrace.reports.optimize import (
+    CalibrationFacts,
+    LayerAccuracy,
+    OptimizeReport,
+    OptionChoices,
+    OutputAccuracy,
+    TensorScale,
+)
+from headrace.reports.profile import ProfileReport, TargetEstimate
+from headrace.reports.timing import SimulatedStage, TimingReport
 from headrace.targets import list_targets, load_target
 from headrace.timing import flow_of
 from random_graphs import GraphBuilder
@@ -39,18 +51,53 @@ def compiled() -> Archive:
     result = compile_network(network, load_target("hailo8"))
     archive = Archive("resnet", State.COMPILED_MODEL, quantized=network, native=network)
     archive.reports["schedule"] = result.schedule.as_dict()
-    archive.reports["optimize"] = {
-        "layers": {"resnet/conv1": {"snr_db": 31.25, "range": [0.0, 6.0], "scale": 0.125, "zero_point": 0, "bits": 8}},
-        "outputs": {"resnet/output_layer1": {"snr_db": 28.5, "distinct_codes": 77}},
-        "warnings": ["odd data"],
-    }
-    stages = [{"name": "resnet/conv1", "cycles_per_frame": 9999, "stall_input_cycles": 3}]
-    archive.reports["timing"] = {"fps": 1234.5, "latency_ms": 0.5, "bottleneck": "resnet/conv2", "stages": stages}
+    archive.reports["optimize"] = optimized().as_dict()
+    archive.reports["timing"] = timing().as_dict()
     return archive
 
 
+def optimized() -> OptimizeReport:
+    calibration = CalibrationFacts(frames=64, snr_frames=64, trial_frames=16, raw_uint8_inputs=())
+    scale = TensorScale(scale=0.125, zero_point=0, bits=8)
+    conv = LayerAccuracy(
+        kind="conv", snr_db=31.25, distinct_codes=200, saturated_percent=0.0, range=(0.0, 6.0), scale=scale
+    )
+    output = OutputAccuracy(snr_db=28.5, distinct_codes=77, worst="softmax1", worst_snr_db=28.5, parts=())
+    return OptimizeReport(
+        calibration=calibration,
+        options=OptionChoices.from_dict(OptimizeOptions().as_dict(), "options"),
+        passes=(),
+        algorithms=(),
+        warnings=("odd data",),
+        layers={"resnet/conv1": conv},
+        outputs={"resnet/output_layer1": output},
+        dead_layers={},
+    )
+
+
+def timing() -> TimingReport:
+    times = {"busy_cycles": 1, "engine_cycles": 1, "input_port_cycles": 1, "output_port_cycles": 1}
+    stage = SimulatedStage(
+        name="resnet/conv1", rows=4, cycles_per_frame=9999, stall_input_cycles=3, stall_output_cycles=0, **times
+    )
+    return TimingReport(
+        fps=1234.5,
+        latency_ms=0.5,
+        cycles_per_frame=324000,
+        latency_cycles=200000,
+        clock_hz=400_000_000,
+        link_busy_cycles=1,
+        frames_simulated=8,
+        steady=True,
+        batch=1,
+        contexts=(),
+        bottleneck="resnet/conv2",
+        stages=(stage,),
+    )
+
+
 def test_native_report_estimates_every_target() -> None:
-    report = json.loads(json.dumps(profile(native()), allow_nan=False))
+    report = json.loads(json.dumps(profile(native()).as_dict(), allow_nan=False))
     assert report["state"] == "hailo_model"
     assert [e["target"] for e in report["estimates"]] == list_targets()
     assert all(e["basis"] == "closed form" and e["devices_needed"] >= 1 for e in report["estimates"])
@@ -67,22 +114,24 @@ def test_estimates_know_the_fusions_of_optimize() -> None:
     b.output(x)
     for key in ("native", "fp_optimized"):
         report = profile(Archive("net", **{key: b.net}))
-        assert report["network"]["layers"] == 6
+        assert report.network.layers == 6
         fused = estimate(flow_of(freeze_like_optimize(b.net)), load_target("hailo8"))
-        assert next(e for e in report["estimates"] if e["target"] == "hailo8") == fused.as_dict()
+        found = next(e for e in report.estimates if e.target == "hailo8")
+        assert isinstance(found, TargetEstimate)
+        assert (found.fps, found.need, found.have) == (round(fused.fps, 2), fused.need, fused.have)
     assert len(b.net.layers) == 8  # the caller's network is as it was
 
 
 def test_totals_are_the_sum_of_layers() -> None:
     report = profile(compiled())
     for key in ("macs", "weights", "operations"):
-        assert report["network"][key] == sum(x[key] for x in report["layers"])
-    conv = next(x for x in report["layers"] if x["name"] == "resnet/conv2")
-    assert conv["macs"] == 9 * 16 * 16 * 32 * 32
+        assert getattr(report.network, key) == sum(getattr(x, key) for x in report.layers)
+    conv = next(x for x in report.layers if x.name == "resnet/conv2")
+    assert conv.macs == 9 * 16 * 16 * 32 * 32
 
 
 def test_compiled_report_carries_every_group() -> None:
-    report = json.loads(json.dumps(profile(compiled()), allow_nan=False))
+    report = json.loads(json.dumps(profile(compiled()).as_dict(), allow_nan=False))
     assert report["compiled"]["basis"] == "closed form"
     assert report["simulation"]["basis"] == "event simulation"
     assert report["accuracy"]["outputs"]["resnet/output_layer1"]["snr_db"] == 28.5
@@ -102,8 +151,9 @@ def test_text_shows_what_each_figure_is() -> None:
 
 def test_estimate_of_the_compiled_target_is_the_schedule() -> None:
     report = profile(compiled())
-    estimate = next(e for e in report["estimates"] if e["target"] == "hailo8")
-    assert estimate["fps"] == pytest.approx(report["compiled"]["fps"], rel=0.05)
+    estimate = next(e for e in report.estimates if e.target == "hailo8")
+    assert isinstance(estimate, TargetEstimate) and report.compiled is not None
+    assert estimate.fps == pytest.approx(report.compiled.figures.whole.fps, rel=0.05)
 
 
 def test_a_target_file_of_the_user(tmp_path: Path) -> None:
@@ -112,21 +162,37 @@ def test_a_target_file_of_the_user(tmp_path: Path) -> None:
     source = Path(headrace.targets.__file__).parent / "hailo8l.toml"
     mine = tmp_path / "mine.toml"
     mine.write_text(source.read_text().replace('name = "hailo8l"', 'name = "mine"'))
-    assert profile(native(), str(mine))["estimates"][0]["target"] == "mine"
+    assert profile(native(), str(mine)).estimates[0].target == "mine"
 
 
-def test_damaged_reports_do_not_break_it() -> None:
+@pytest.mark.parametrize("name", ["schedule", "optimize", "timing"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        3,
+        "x",
+        [],
+        {},
+        {"layers": 7, "stages": [1, {"name": 5}], "outputs": [1], "clusters": {}, "fps": "fast"},
+        {"version": "2"},
+        [[[[[[[[]]]]]]]],
+        {"warnings": ["x"] * 100_000},
+    ],
+)
+def test_damaged_reports_are_an_error_with_a_place(name: str, damage: Any) -> None:
     archive = compiled()
-    for name in ("schedule", "optimize", "timing"):
-        for damage in (
-            None,
-            3,
-            "x",
-            [],
-            {"layers": 7, "stages": [1, {"name": 5}], "outputs": [1], "clusters": {}, "fps": "fast"},
-        ):
-            archive.reports[name] = damage
-            assert render_text(profile(archive))
+    archive.reports[name] = damage
+    with pytest.raises(InputFileError, match=f"resnet, report '{name}'") as caught:
+        profile(archive)
+    assert caught.value.code.startswith("E-REPORT-") and caught.value.diagnostics[0].levers
+
+
+def test_a_value_of_another_type_is_found_wherever_it_stands() -> None:
+    archive = compiled()
+    archive.reports["schedule"]["layers"][3]["row_cycles"]["engine"] = "9"
+    with pytest.raises(InputFileError, match=r"report 'schedule', layers\[3\].row_cycles.engine"):
+        profile(archive)
 
 
 def test_terminal_codes_in_names_are_shown_as_text() -> None:
@@ -143,8 +209,8 @@ def test_empty_archive() -> None:
 def test_no_line_is_wider_than_a_terminal_of_100_columns() -> None:
     report = profile(compiled())
     assert max(map(len, render_text(report).splitlines())) <= 100
-    long = json.loads(json.dumps(report).replace(f"{report['name']}/", f"{report['name']}/" + "block_of_many/" * 4))
-    lines = render_text(long).splitlines()
+    data = json.dumps(report.as_dict()).replace(f"{report.name}/", f"{report.name}/" + "block_of_many/" * 4)
+    lines = render_text(ProfileReport.from_dict(json.loads(data), "long")).splitlines()
     # Names of inputs and outputs stand whole, to be copied.
     assert [
         line for line in lines if len(line) > 100 and "output_layer1" not in line and "input_layer1" not in line

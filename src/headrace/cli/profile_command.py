@@ -10,7 +10,7 @@ import click
 
 from headrace.cli.options import force_option, hw_arch_option, json_option
 from headrace.cli.output import emit, plain
-from headrace.cli.stages import open_model, profile_text
+from headrace.cli.stages import open_model
 from headrace.errors import Diagnostic, NotBuiltYetError
 
 
@@ -30,6 +30,7 @@ def profile(
     bottlenecks. Every figure says whether it is a closed form, a simulation or a measurement.
     """
     from headrace.hn.outputs import TEXT_REPORT, Outputs
+    from headrace.profiler import profile, render_text
 
     del no_browser
     if out_path is not None and out_path.suffix.lower() in (".html", ".htm", ".csv"):
@@ -42,9 +43,10 @@ def profile(
         outputs.add("--out-path", out_path, TEXT_REPORT)
         outputs.check()
     runner = open_model(har, hw_arch, as_json)
-    report = runner.profile()
-    text = "" if as_json and out_path is None else profile_text(report)
+    report = profile(runner.archive, runner.target)
+    data = report.as_dict()
+    text = "" if as_json and out_path is None else render_text(report)
     if out_path is not None:
-        body = json.dumps(plain(report), indent=1, ensure_ascii=False) if out_path.suffix.lower() == ".json" else text
+        body = json.dumps(plain(data), indent=1, ensure_ascii=False) if out_path.suffix.lower() == ".json" else text
         outputs.write({out_path: (body.rstrip("\n") + "\n").encode()})
-    emit(report, text, as_json)
+    emit(data, text, as_json)

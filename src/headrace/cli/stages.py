@@ -391,10 +391,3 @@ def resolved_script(runner: ClientRunner) -> str:
     from headrace.script import parse_script, resolve
 
     return resolve(parse_script(runner.model_script or ""))
-
-
-def profile_text(report: Mapping[str, Any]) -> str:
-    """The report of ``ClientRunner.profile`` for people."""
-    from headrace.profiler import render_text
-
-    return render_text(dict(report))

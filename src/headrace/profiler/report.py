@@ -1,44 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of a network, as data: from the members of a HAR alone, in any state.
-
-Every group of figures says what it is: ``counts`` (exact), ``calibration`` (measured on calibration data),
-``closed form`` (the allocator's formula) or ``event simulation`` (the virtual device's clock).
-"""
+"""What is known of a network: from the members of a HAR alone, in any state."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
+from headrace import reports
 from headrace.errors import Diagnostic, HeadraceError, UsageError
 from headrace.hn import Layer, Network
 from headrace.hn.archive import Archive
-from headrace.mapping import estimate
+from headrace.mapping import Estimate, estimate
+from headrace.mapping.estimate import BASIS
 from headrace.passes.base import run_passes
 from headrace.passes.preparation import PREPARATION
+from headrace.reports.optimize import OptimizeReport
+from headrace.reports.profile import (
+    NamedStream,
+    NetworkAccuracy,
+    NetworkTotals,
+    NoEstimate,
+    ProfiledLayer,
+    ProfileReport,
+    Simulation,
+    TargetEstimate,
+)
+from headrace.reports.schedule import ScheduleReport
+from headrace.reports.timing import TimingReport
 from headrace.targets import Target, list_targets, load_target
 from headrace.timing import flow_of
 from headrace.timing.work import is_quantized
 
-FORMAT = 1
-CLOSED_FORM, SIMULATION, CALIBRATION, COUNTS = "closed form", "event simulation", "calibration", "counts"
-_ACCURACY = ("snr_db", "range", "scale", "zero_point", "bits", "distinct_codes", "saturated_percent")
-_HIDDEN = ("name", "kind", "macs", "weight_bytes")
+SIMULATION, CALIBRATION, COUNTS = "event simulation", "calibration", "counts"
 
 
-def profile(archive: Archive, hw_arch: str | Target | None = None) -> dict[str, Any]:
+def profile(archive: Archive, hw_arch: str | Target | None = None) -> ProfileReport:
     """The report of a HAR.
 
     Args:
         archive: any state.
         hw_arch: target of interest, or its name; the archive's own by default. It need not be what was compiled for.
 
-    Returns:
-        JSON values: ``name, state, hw_arch, network, layers, estimates`` and, where the state has them, ``accuracy``,
-        ``compiled`` and ``simulation``.
-
     Raises:
         UsageError: the archive holds no network, or there is no such target.
+        InputFileError: a report in the archive breaks a rule of its form.
     """
     network = archive.quantized or archive.fp_optimized or archive.native
     if network is None:
@@ -46,54 +50,50 @@ def profile(archive: Archive, hw_arch: str | Target | None = None) -> dict[str, 
             Diagnostic("E-PROFILE-EMPTY", archive.name, "the archive holds no network", "none", "a parsed network")
         )
     target = hw_arch if isinstance(hw_arch, Target) else load_target(hw_arch or archive.hw_arch, archive.name)
-    optimized, schedule, timing = (_section(archive.reports, n) for n in ("optimize", "schedule", "timing"))
-    report: dict[str, Any] = {
-        "format": FORMAT,
-        "name": archive.name,
-        "state": archive.state.value,
-        "hw_arch": target.name,
-        "network": _totals(network),
-        "layers": _layers(network, optimized, schedule, timing),
-        "estimates": _estimates(network, target),
-    }
-    if optimized:
-        report["accuracy"] = {"basis": CALIBRATION} | {
-            key: optimized[key]
-            for key in ("calibration", "options", "outputs", "dead_layers", "warnings")
-            if key in optimized
-        }
-    if schedule:
-        report["compiled"] = {"basis": CLOSED_FORM} | {k: v for k, v in schedule.items() if k != "layers"}
-    if timing:
-        report["simulation"] = {"basis": SIMULATION} | {k: v for k, v in timing.items() if k != "stages"}
-    return report
+    known = reports.of(archive)
+    optimized, schedule, timing = known.optimize, known.schedule, known.timing
+    return ProfileReport(
+        name=archive.name,
+        state=archive.state.value,
+        hw_arch=target.name,
+        network=_totals(network),
+        layers=_layers(network, optimized, schedule, timing),
+        estimates=_estimates(network, target),
+        accuracy=None if optimized is None else _accuracy(optimized),
+        compiled=None if schedule is None else replace(schedule, layers=()),
+        simulation=None if timing is None else Simulation(basis=SIMULATION, timing=replace(timing, stages=())),
+    )
 
 
-def _section(reports: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A report of the archive; an archive from elsewhere may hold anything there."""
-    value = reports.get(name)
-    return value if isinstance(value, dict) else {}
+def _accuracy(optimized: OptimizeReport) -> NetworkAccuracy:
+    return NetworkAccuracy(
+        basis=CALIBRATION,
+        calibration=optimized.calibration,
+        options=optimized.options,
+        outputs=optimized.outputs,
+        dead_layers=optimized.dead_layers,
+        warnings=optimized.warnings,
+    )
 
 
-def _by_name(rows: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(rows, list):
-        return {}
-    return {r["name"]: r for r in rows if isinstance(r, dict) and isinstance(r.get("name"), str)}
+def _totals(network: Network) -> NetworkTotals:
+    def streams(layers: list[Layer]) -> tuple[NamedStream, ...]:
+        return tuple(
+            NamedStream(name=x.name, shape=tuple(x.output_shape), original_names=tuple(x.original_names))
+            for x in layers
+        )
 
-
-def _totals(network: Network) -> dict[str, Any]:
-    counts = [_counts(network, layer) for layer in network]
-
-    def streams(layers: list[Layer]) -> list[dict[str, Any]]:
-        return [{"name": x.name, "shape": list(x.output_shape), "original_names": x.original_names} for x in layers]
-
-    return {
-        "basis": COUNTS,
-        "layers": sum(1 for layer in network if not layer.operation.is_boundary),
-        "inputs": streams(network.input_layers),
-        "outputs": streams(network.output_layers),
-        **{key: sum(c[key] for c in counts) for key in ("macs", "weights", "operations")},
-    }
+    totals = {"macs": 0, "weights": 0, "operations": 0}
+    for layer in network:
+        for key, count in _counts(network, layer).items():
+            totals[key] += count
+    return NetworkTotals(
+        basis=COUNTS,
+        layers=sum(1 for layer in network if not layer.operation.is_boundary),
+        inputs=streams(network.input_layers),
+        outputs=streams(network.output_layers),
+        **totals,
+    )
 
 
 def _counts(network: Network, layer: Layer) -> dict[str, int]:
@@ -102,30 +102,26 @@ def _counts(network: Network, layer: Layer) -> dict[str, int]:
 
 
 def _layers(
-    network: Network, optimized: dict[str, Any], schedule: dict[str, Any], timing: dict[str, Any]
-) -> list[dict[str, Any]]:
-    accuracy = optimized.get("layers")
-    planned, played = _by_name(schedule.get("layers")), _by_name(timing.get("stages"))
-    rows: list[dict[str, Any]] = []
-    for layer in network:
-        row: dict[str, Any] = {
-            "name": layer.name,
-            "kind": layer.kind,
-            "inputs": layer.inputs,
-            "input_shapes": [list(s) for s in network.input_shapes(layer)],
-            "output_shape": list(layer.output_shape),
-            "original_names": layer.original_names,
+    network: Network, optimized: OptimizeReport | None, schedule: ScheduleReport | None, timing: TimingReport | None
+) -> tuple[ProfiledLayer, ...]:
+    accuracy = {} if optimized is None else optimized.layers
+    planned = {} if schedule is None else {layer.name: layer for layer in schedule.layers}
+    played = {} if timing is None else {stage.name: stage for stage in timing.stages}
+    return tuple(
+        ProfiledLayer(
+            name=layer.name,
+            kind=layer.kind,
+            inputs=tuple(layer.inputs),
+            input_shapes=tuple(tuple(shape) for shape in network.input_shapes(layer)),
+            output_shape=tuple(layer.output_shape),
+            original_names=tuple(layer.original_names),
             **_counts(network, layer),
-        }
-        noted = accuracy.get(layer.name) if isinstance(accuracy, dict) else None
-        if isinstance(noted, dict):
-            row["accuracy"] = {key: noted[key] for key in _ACCURACY if key in noted}
-        if layer.name in planned:
-            row["schedule"] = {k: v for k, v in planned[layer.name].items() if k not in _HIDDEN}
-        if layer.name in played:
-            row["simulation"] = {k: v for k, v in played[layer.name].items() if k != "name"}
-        rows.append(row)
-    return rows
+            accuracy=accuracy.get(layer.name),
+            schedule=planned.get(layer.name),
+            simulation=played.get(layer.name),
+        )
+        for layer in network
+    )
 
 
 def _prepared(network: Network) -> Network:
@@ -137,16 +133,31 @@ def _prepared(network: Network) -> Network:
     return prepared
 
 
-def _estimates(network: Network, own: Target) -> list[dict[str, Any]]:
+def _estimates(network: Network, own: Target) -> tuple[TargetEstimate | NoEstimate, ...]:
     """Closed-form size and speed on every built-in target, and on ``own`` when it is a file of the user's."""
     targets = [load_target(name) for name in list_targets()]
     if own not in targets:
         targets = [own, *targets]
     flow = flow_of(_prepared(network))
-    rows: list[dict[str, Any]] = []
+    rows: list[TargetEstimate | NoEstimate] = []
     for target in targets:
         try:
-            rows.append(estimate(flow, target).as_dict())
+            rows.append(_estimated(estimate(flow, target)))
         except HeadraceError as error:
-            rows.append({"basis": CLOSED_FORM, "target": target.name, "error": str(error)})
-    return rows
+            rows.append(NoEstimate(basis=BASIS, target=target.name, error=str(error)))
+    return tuple(rows)
+
+
+def _estimated(found: Estimate) -> TargetEstimate:
+    return TargetEstimate(
+        basis=BASIS,
+        target=found.target,
+        fits_one_context=found.fits,
+        fps=round(found.fps, 2),
+        latency_ms=round(found.latency_ms, 4),
+        bottleneck=found.bottleneck,
+        clusters_needed=found.clusters,
+        devices_needed=found.devices,
+        need=found.need,
+        have=found.have,
+    )
