@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -139,3 +141,11 @@ def test_a_field_without_a_meaning_is_refused() -> None:
 
     with pytest.raises(TypeError, match="does not say what it means"):
         field_rules(Silent)
+
+
+def test_the_page_of_reports_is_current() -> None:
+    root = Path(__file__).resolve().parents[2]
+    sys.path.insert(0, str(root / "tools"))
+    from reports_page import page
+
+    assert (root / "docs" / "formats" / "reports.md").read_text(encoding="utf-8") == page(), "run tools/reports_page.py"
