@@ -11,7 +11,7 @@ import pytest
 
 from headrace.cli.run_command import device_options
 from headrace.compiler import pipeline
-from headrace.compiler.report import MOST_TRIED
+from headrace.compiler.capacity import MOST_TRIED
 from headrace.data import iterables, pictures
 from headrace.emulator import exact
 from headrace.frontends import fold, graph, layout, opset
