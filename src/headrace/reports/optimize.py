@@ -60,7 +60,7 @@ class OptionChoices(Record):
     addition_fusing: Annotated[bool, "sums join the convolution in front of them"]
     equalization: Annotated[bool, "scale moves between neighbouring layers, channels get gains and copies"]
     weight_rounding: Annotated[bool, "weights are rounded for the sums they make"]
-    bias_correction: Annotated[bool, "the mean shift of quantisation is taken off the biases"]
+    bias_correction: Annotated[bool, "the mean shift of quantization is taken off the biases"]
     left_alone: Annotated[Mapping[str, tuple[str, ...]], "layers that each of these algorithms leaves alone"]
 
 
