@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repository rules that no linter knows: licence lines, module length, no registry host names, no large files."""
+"""Repository rules that no linter knows: licence lines, module length, portable C++, no registry host names, no large
+files.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,18 @@ MAX_FILE_BYTES = 512 * 1024
 REGISTRY_HOSTS = re.compile(
     "|".join(("py" r"pi\.org", "python" r"hosted\.org", "np" r"mjs\.org", "download\\.pytorch"))
 )
+# Words of one compiler or one system. compiler.hpp and the two that ask for the processor say them for the rest; the C header, which
+# stands alone in other people's builds, and the drivers in native/fuzz, built where sanitizers are, may too.
+COMPILER_WORDS = re.compile(
+    r"__builtin_|__attribute__|__typeof|\btypeof\b|__int128|\basm\b|__asm|#pragma (?!once)|_Pragma|__declspec|"
+    r"__extension__|(?<![\w>\])])\(\{|<(?:unistd|pthread|dlfcn|sched|intrin|cpuid|x86intrin)\.h>|<sys/|<asm/"
+)
+COMPILER_FILES = {
+    "native/src/compiler.hpp",
+    "native/src/cpu.cpp",
+    "native/src/kernels/cpu_features.hpp",
+    "native/include/headrace/headrace.h",
+}
 
 
 def tracked_files() -> list[Path]:
@@ -47,9 +61,12 @@ def check(path: Path) -> list[str]:
         if len(lines) > MAX_MODULE_LINES:
             problems.append(f"{name}: {len(lines)} lines, more than {MAX_MODULE_LINES}: a concept is missing its name")
         problems += long_functions(name, text)
+    portable = name.startswith("native/") and path.suffix in {".cpp", ".hpp", ".h"} and name not in COMPILER_FILES
     for number, line in enumerate(lines, 1):
         if REGISTRY_HOSTS.search(line):
             problems.append(f"{name}:{number}: names a registry host")
+        if portable and (word := COMPILER_WORDS.search(line.partition("//")[0])):
+            problems.append(f"{name}:{number}: {word[0]} is one compiler's or system's: native/src/compiler.hpp")
     return problems
 
 

@@ -254,7 +254,7 @@ void headrace_device_close(headrace_device* device) noexcept { delete device; }
 const char* headrace_device_arch(const headrace_device* device) noexcept {
   returned_text[0] = '\0';
   if (device == nullptr) return returned_text;
-  guarded([&] { std::snprintf(returned_text, sizeof returned_text, "%s", device->device->arch().c_str()); });
+  guarded([&] { std::snprintf(returned_text, sizeof returned_text, "%s", device->device->targets().arch().c_str()); });
   return returned_text;
 }
 

@@ -82,6 +82,36 @@ enum class AxisMask : uint32_t {
   kChannels = 4,
 };
 
+// X(Name) for every opcode, in the order of their numbers, which leave no gap.
+#define HEADRACE_OPCODES(X) \
+  X(Convolution) \
+  X(Depthwise) \
+  X(ElementwiseAdd) \
+  X(ElementwiseMultiply) \
+  X(Rescale) \
+  X(PoolMax) \
+  X(PoolSum) \
+  X(ReduceMax) \
+  X(ReduceSumReciprocal) \
+  X(Concatenate) \
+  X(Slice) \
+  X(Pad) \
+  X(Transpose) \
+  X(Reshape) \
+  X(DepthToSpace) \
+  X(SpaceToDepth) \
+  X(ResizeNearest) \
+  X(ResizeBilinear) \
+
+constexpr uint32_t kBatchLimit = 65536;
+constexpr uint32_t kTablesLimit = 256;
+constexpr uint32_t kCoefficientOne = 2048;
+constexpr uint32_t kShiftLimit = 62;
+constexpr int64_t kMultiplierLimit = 2147483647;
+constexpr uint64_t kRequantisedSumLimit = 4611686018427387904;
+constexpr int32_t kZeroPointLimit = 16711680;
+constexpr size_t kNameLimit = 127;
+
 struct ProgramHeader {
   static constexpr size_t kSize = 56;
   uint32_t magic{};  // bytes 'HRMC'

@@ -12,7 +12,7 @@ using microcode::SectionEntry;
 using microcode::SectionKind;
 
 constexpr size_t kSectionKinds = 9;
-constexpr size_t kNameLimit = 127;
+using microcode::kNameLimit;
 constexpr size_t kRunsLimit = 64 * (kNameLimit + 1);
 
 struct Sections {

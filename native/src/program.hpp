@@ -30,8 +30,8 @@ struct Program {
   std::vector<uint32_t> operands;
   std::vector<microcode::StageRecord> stages;
   std::vector<microcode::BufferRecord> buffers;
-  // RESIZE_* kernels: (first, last) input row of each output row, kept for the simulation of time; empty for others.
-  std::vector<std::vector<std::pair<uint32_t, uint32_t>>> resize_rows;
+  // By kernel: (first, last) input row of each output row where a table says it, kept for the simulation of time.
+  std::vector<std::vector<std::pair<uint32_t, uint32_t>>> row_tables;
   ByteView constants;  // points into the program's bytes: valid while they are
 
   uint32_t operand(const microcode::KernelRecord& kernel, uint32_t index) const {

@@ -5,8 +5,8 @@
 #include <chrono>
 #include <system_error>
 
+#include "device.hpp"
 #include "errors.hpp"
-#include "network.hpp"
 
 namespace headrace {
 namespace {
@@ -56,7 +56,7 @@ Queue::~Queue() {
     thread_.join();
 }
 
-Queue::Line* Queue::find(Shared& shared, const Network& network) {
+Queue::Line* Queue::find(Shared& shared, const Runnable& network) {
   for (const auto& line : shared.lines) {
     if (line->network == &network) return line.get();
   }
@@ -94,7 +94,7 @@ void Queue::submit(const std::shared_ptr<Job>& job, size_t capacity) {
   s.work.notify_one();
 }
 
-bool Queue::wait_for_room(const Network& network, size_t frames, size_t capacity, int64_t timeout_ms) {
+bool Queue::wait_for_room(const Runnable& network, size_t frames, size_t capacity, int64_t timeout_ms) {
   std::unique_lock<std::mutex> lock(state_->mutex);
   return wait_until(state_->changed, lock, timeout_ms, [&] {
     const Line* line = find(*state_, network);
@@ -123,7 +123,7 @@ bool Queue::cancel(const std::shared_ptr<Job>& job) {
   return false;
 }
 
-void Queue::close(const Network& network) {
+void Queue::close(const Runnable& network) {
   std::unique_lock<std::mutex> lock(state_->mutex);
   std::shared_ptr<Line> line;
   for (const auto& l : state_->lines) line = l->network == &network ? l : line;

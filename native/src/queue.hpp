@@ -16,12 +16,12 @@
 namespace headrace {
 
 class Device;
-class Network;
+class Runnable;
 struct Request;
 
 // A submitted batch. Its status is written once, before `done`; the fields below the line belong to the queue's lock.
 struct Job {
-  Network* network = nullptr;  // open until the job is done: closing a network waits for its jobs
+  Runnable* network = nullptr;  // open until the job is done: closing a network waits for its jobs
   std::unique_ptr<Request> request;
   headrace_job_callback callback = nullptr;
   void* user = nullptr;
@@ -43,18 +43,18 @@ class Queue {
   // Throws Failure 6 when the network's queue holds more than `capacity` frames with these.
   void submit(const std::shared_ptr<Job>& job, size_t capacity);
   // Waits until the network's queue has room for `frames`; false after `timeout_ms` (negative: never gives up).
-  bool wait_for_room(const Network& network, size_t frames, size_t capacity, int64_t timeout_ms);
+  bool wait_for_room(const Runnable& network, size_t frames, size_t capacity, int64_t timeout_ms);
   // Waits until the job is over and its callback has returned.
   bool wait(const Job& job, int64_t timeout_ms);
   // Ends a job that has not begun; false where it has.
   bool cancel(const std::shared_ptr<Job>& job);
   // Ends the network's waiting jobs and waits for the one that runs. From inside a callback it does not wait for that
   // callback.
-  void close(const Network& network);
+  void close(const Runnable& network);
 
  private:
   struct Line {  // the jobs of one network, first come first served
-    const Network* network;
+    const Runnable* network;
     std::deque<std::shared_ptr<Job>> jobs;
     size_t frames = 0;     // of jobs that are not over
     size_t callbacks = 0;  // of jobs that are over, still to return
@@ -68,7 +68,7 @@ class Queue {
   };
   struct Picked;
 
-  static Line* find(Shared& shared, const Network& network);
+  static Line* find(Shared& shared, const Runnable& network);
   static void dispatch(const std::shared_ptr<Shared>& shared, Device& device);
   static std::vector<Picked> pick(Shared& shared, size_t most);
   static void finish(std::unique_lock<std::mutex>& lock, Shared& shared, const std::shared_ptr<Line>& line,

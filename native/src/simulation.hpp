@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "errors.hpp"
-#include "row_geometry.hpp"
+#include "row_rule.hpp"
 #include "timing.hpp"
+#include "wide.hpp"
 
 namespace headrace::simulation {
 
 using namespace microcode;
-using Wide = unsigned __int128;
 
 constexpr uint64_t kUnlimited = UINT64_MAX;
 constexpr uint64_t kTokenLimit = uint64_t{1} << 25;  // rows of a simulation

@@ -37,21 +37,21 @@ void dequantise_channels(const T* from, float* to, int64_t n, const ChannelScale
 
 }  // namespace
 
-void quantise(const float* from, const Place& to, float scale) {
+void quantise(const float* from, uint8_t* codes, const Place& to, float scale) {
   if (to.bytes == 1)
-    quantise_to(from, to.data, to.elements(), scale, to.zero);
+    quantise_to(from, codes, to.elements(), scale, to.zero);
   else
-    quantise_to(from, reinterpret_cast<uint16_t*>(to.data), to.elements(), scale, to.zero);
+    quantise_to(from, reinterpret_cast<uint16_t*>(codes), to.elements(), scale, to.zero);
 }
 
-void dequantise(const Place& from, float* to, float scale, const ChannelScales& own) {
-  const auto* wide = reinterpret_cast<const uint16_t*>(from.data);
+void dequantise(const uint8_t* codes, const Place& from, float* to, float scale, const ChannelScales& own) {
+  const auto* wide = reinterpret_cast<const uint16_t*>(codes);
   if (!own.scale.empty() && from.bytes == 1)
-    dequantise_channels(from.data, to, from.elements(), own);
+    dequantise_channels(codes, to, from.elements(), own);
   else if (!own.scale.empty())
     dequantise_channels(wide, to, from.elements(), own);
   else if (from.bytes == 1)
-    dequantise_from(from.data, to, from.elements(), scale, from.zero);
+    dequantise_from(codes, to, from.elements(), scale, from.zero);
   else
     dequantise_from(wide, to, from.elements(), scale, from.zero);
 }

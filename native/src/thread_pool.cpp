@@ -4,11 +4,8 @@
 #include <algorithm>
 #include <system_error>
 
+#include "compiler.hpp"
 #include "errors.hpp"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace headrace {
 namespace {
@@ -21,12 +18,6 @@ constexpr auto kLongWait = std::chrono::microseconds(50);
 // Then no workers for this many times what was lost: trying again costs an eighth at most.
 constexpr int kAvoid = 8;
 constexpr auto kAvoidAtMost = std::chrono::milliseconds(100);
-
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
 
 uint32_t generation_of(uint64_t ticket) { return static_cast<uint32_t>(ticket >> 32); }
 
@@ -72,7 +63,7 @@ void ThreadPool::work(uint32_t worker) {
     int spins = 0;
     while (generation_of(ticket_.load(std::memory_order_acquire)) == seen && !stop_.load(std::memory_order_relaxed)) {
       if (++spins < kSpins) {
-        pause();
+        pause_processor();
         continue;
       }
       std::unique_lock<std::mutex> lock(mutex_);
@@ -93,7 +84,7 @@ void ThreadPool::wait(int64_t tiles, Clock::time_point started) {
   int spins = 0;
   while (done_.load(std::memory_order_acquire) != tiles) {
     if (++spins < kSpins)
-      pause();
+      pause_processor();
     else
       std::this_thread::yield();
   }

@@ -5,15 +5,16 @@
 #include <cmath>
 #include <set>
 
+#include "arithmetic.hpp"
 #include "errors.hpp"
-#include "verify_kernel.hpp"
+#include "primitives/primitive.hpp"
 
 namespace headrace {
 namespace {
 
 using namespace microcode;
 
-constexpr uint32_t kBatchLimit = 1u << 16;
+constexpr uint32_t kDimensionLimit = 1u << 24;
 
 [[noreturn]] void invalid(const std::string& where, const std::string& rule, const std::string& got,
                           const std::string& need) {
@@ -110,18 +111,8 @@ void check_tensors(const Program& p, uint64_t memory_limit) {
 // Only what the host alone turns into reals, or copies of it, may have scales per channel or a zero point that is no
 // code.
 void check_copied(const Program& p, const KernelRecord& k, const std::string& where) {
-  switch (static_cast<Opcode>(k.opcode)) {
-    case Opcode::kConcatenate:
-    case Opcode::kSlice:
-    case Opcode::kTranspose:
-    case Opcode::kReshape:
-    case Opcode::kDepthToSpace:
-    case Opcode::kSpaceToDepth:
-    case Opcode::kResizeNearest:
-      return;
-    default:
-      break;
-  }
+  const Primitive* primitive = find_primitive(k.opcode);
+  if (primitive != nullptr && primitive->copies_codes) return;
   for (uint32_t j = 0; j < k.operand_count; ++j) {
     const TensorRecord& t = p.tensors[p.operand(k, j)];
     if (t.scales_offset != kNone || t.zero_point < 0 || t.zero_point > top_code(t)) {
@@ -330,6 +321,18 @@ std::vector<ChannelScales> read_channel_scales(const Program& program) {
   }
   return all;
 }
+
+namespace {
+
+uint64_t verify_kernel(const Program& program, size_t index) {
+  const uint32_t opcode = program.kernels[index].opcode;
+  const Check check(program, index);
+  const Primitive* primitive = find_primitive(opcode);
+  if (primitive == nullptr) check.invalid("the opcode is unknown", str(opcode), "1 to " + str(primitive_count()));
+  return primitive->verify(check);
+}
+
+}  // namespace
 
 void verify_program(const Program& program, uint64_t memory_limit) {
   check_target(program);

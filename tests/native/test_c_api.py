@@ -12,6 +12,7 @@ import pytest
 
 from headrace.hef.microcode import Opcode, TensorRole
 from headrace.targets import load_target
+from native.conftest import ROOT
 from native.programs import Builder, add_pipeline, hef_of
 
 C_SOURCE = r"""
@@ -214,11 +215,17 @@ def test_a_forced_kernel_set_is_named_or_refused(monkeypatch: pytest.MonkeyPatch
     for name in native.kernel_sets():
         monkeypatch.setenv("HEADRACE_KERNELS", name)
         assert native.Device().kernels == name
-    monkeypatch.setenv("HEADRACE_KERNELS", "neon")
-    with pytest.raises(native.NativeError) as error:
-        native.Device()
-    assert error.value.status == 2
-    assert "generic" in error.value.problems[0].need
+    known = {path.stem for path in (ROOT / "native" / "src" / "kernels" / "sets").glob("*.cpp")}
+    missing = known - set(native.kernel_sets())
+    assert set(native.kernel_sets()) < known  # no processor has the sets of two architectures
+    for name in (*sorted(missing), "no such set"):
+        monkeypatch.setenv("HEADRACE_KERNELS", name)
+        with pytest.raises(native.NativeError) as error:
+            native.Device()
+        (problem,) = error.value.problems
+        assert (error.value.status, problem.where, problem.got) == (2, "HEADRACE_KERNELS", name)
+        assert ("this CPU does not have" in problem.rule) == (name in known)
+        assert problem.need.endswith(": " + ", ".join(native.kernel_sets()))
     with pytest.raises(native.NativeError):
         native.Device(None, 100000, None)
 

@@ -34,6 +34,7 @@ from headrace.targets import description as targets
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ROOT / "native" / "src"
+GENERATED = "microcode_generated.hpp"
 
 
 def power(number: int) -> str:
@@ -99,11 +100,11 @@ STATED: list[tuple[str, str]] = [
     (HEF, f"`cfg_channels_count` {container.CFG_CHANNELS_COUNT}"),
     (HEF, f"wider than {container.MAX_BUFFER_FIELD} bytes"),
     (MICROCODE, f"on a multiple of {microcode.SECTION_ALIGNMENT} bytes"),
-    (MICROCODE, f"1 to {native('program.cpp', 'kNameLimit')} bytes, no control characters"),
-    (MICROCODE, f"each dimension 1 to {power(native('verifier.hpp', 'kDimensionLimit'))}"),
-    (MICROCODE, f"stride and dilation 1 to {power(native('verifier.hpp', 'kWindowLimit'))}"),
+    (MICROCODE, f"1 to {native(GENERATED, 'kNameLimit')} bytes, no control characters"),
+    (MICROCODE, f"each dimension 1 to {power(native('verifier.cpp', 'kDimensionLimit'))}"),
+    (MICROCODE, f"stride and dilation 1 to {power(native('primitives/check.hpp', 'kWindowLimit'))}"),
     (MICROCODE, f"memory limit ({size(native('verifier.hpp', 'kDefaultMemoryLimit'))} unless set)"),
-    (MICROCODE, f"`batch` is 1 to {native('verifier.cpp', 'kBatchLimit')}"),
+    (MICROCODE, f"`batch` is 1 to {native(GENERATED, 'kBatchLimit')}"),
     (MICROCODE, f"1 ≤ s ≤ {requantize.MAX_SHIFT}; |M| ≤ {power(requantize.MAX_MULTIPLIER + 1)} − 1"),
     (MICROCODE, f"< {power(requantize.INT64_LIMIT)} per channel"),
     (MICROCODE, f"`table_count` ≤ {requantize.MAX_TABLES}"),
@@ -152,11 +153,11 @@ def test_target_files() -> None:
 
 def test_one_limit_in_several_places() -> None:
     """What two packages that may not import each other both check."""
-    batch = native("verifier.cpp", "kBatchLimit")
+    batch = native(GENERATED, "kBatchLimit")
     assert pipeline.MAX_BATCH == compilation.MAX_BATCH == infer_model.MAX_BATCH == batch
-    assert native("network.cpp", "kThreadLimit") == vdevice.MAX_THREADS
+    assert native("device.cpp", "kThreadLimit") == vdevice.MAX_THREADS
     assert native("capi.cpp", "kFileLimit") == container.MAX_FILE_BYTES
-    assert native("program.cpp", "kNameLimit") == description.MAX_NAME_BYTES
+    assert native(GENERATED, "kNameLimit") == description.MAX_NAME_BYTES
     assert tflite_read.MAX_RANK == layout.MAX_RANK
     (threads,) = (p for p in device_options(lambda: None).__click_params__ if p.name == "threads")
     assert threads.type.max == vdevice.MAX_THREADS

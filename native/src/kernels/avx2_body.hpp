@@ -31,6 +31,8 @@ inline __m256i add_products(__m256i sum, __m256i codes, __m256i weights) {
 constexpr int kMaxBlocks = 1;
 constexpr int kHalfBlock = 0;
 constexpr int kMaxPixels(int) { return 6; }
+constexpr bool kRowGroups = false, kLineTables = false;
+constexpr int kInputOffset = 0;
 
 template <class T>
 inline __m256i load(const T* p) {

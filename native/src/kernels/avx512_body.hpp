@@ -21,6 +21,12 @@ constexpr int kStep = 4;
 constexpr int kMaxBlocks = 4;
 constexpr int kHalfBlock = kColumns / 2;  // so many channels take half the time of a block
 constexpr int kMaxPixels(int blocks) { return blocks == 4 ? 6 : blocks == 2 ? 12 : 16; }
+#if defined(HEADRACE_VBMI)
+constexpr bool kRowGroups = true, kLineTables = true;
+#else
+constexpr bool kRowGroups = false, kLineTables = false;
+#endif
+constexpr int kInputOffset = 0;
 
 inline int32_t load_four(const uint8_t* p) {
   int32_t value;
@@ -71,7 +77,7 @@ HEADRACE_INLINE inline void inner_product(const WindowOp& op, const BandElement*
       });
       repeat<kBases>([&](auto g) HEADRACE_INLINE {
         bases[g] += kStep;
-        asm("" : "+r"(bases[g]));  // else the addresses are computed anew in more registers than there are
+        HEADRACE_HOLD_REGISTER(bases[g]);  // else the addresses are computed anew in more registers than there are
       });
     }
   }
@@ -210,13 +216,13 @@ HEADRACE_INLINE inline void finish_run(const Sums<kBlocks, kPixels>& sums, const
 
 // Not inlined: where its sums and those of a whole block meet, both would be copied from register to register.
 template <int kPixels>
-__attribute__((noinline)) void convolve_half_block(const WindowOp& op, const BandElement* a, const WeightElement* w,
-                                                   const int32_t* bias, const Scaling* scalings, const Target& to) {
+HEADRACE_NOINLINE void convolve_half_block(const WindowOp& op, const BandElement* a, const WeightElement* w,
+                                           const int32_t* bias, const Scaling* scalings, const Target& to) {
   Sums<1, kPixels, HalfBlock> half;
   inner_product(op, a, w, bias, half);
   Sums<1, kPixels> sums;
   repeat<kPixels>([&](auto p) HEADRACE_INLINE {
-    asm("" : "+v"(half.at[p][0]));  // else they are copied from register to register in every step
+    HEADRACE_HOLD_VECTOR(half.at[p][0]);  // else they are copied from register to register in every step
     sums.at[p][0] = _mm512_castsi256_si512(half.at[p][0]);
   });
   finish_run(sums, scalings, to);
@@ -259,7 +265,7 @@ void elementwise_run(const ElementwiseOp& op, const Scaling& scaling, const uint
 }
 
 inline ElementwiseRun elementwise_in_registers(const ElementwiseOp& op, const Scaling& scaling) {
-  if (op.x_channel != 1 || (op.y && op.y_channel != 1)) return nullptr;
+  if (op.x_channel != 1 || (op.two_inputs && op.y_channel != 1)) return nullptr;
   if (scaling.in_registers == Scaling::InRegisters::kAdds) return elementwise_run<kResidual, false>;
   if (scaling.in_registers != Scaling::InRegisters::kPlain) return nullptr;
   return op.multiply ? elementwise_run<kNone, true> : elementwise_run<kNone, false>;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of a kernel set that do not depend on the instruction set, included once by each kernel file after it has
-// defined, in an unnamed namespace: kStep, BandElement, WeightElement, kMaxBlocks, kHalfBlock, kMaxPixels(blocks),
-// depthwise_pixels, requantise_block, and inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling,
-// requantise_rows, convolve_run<blocks, pixels> and elementwise_in_registers. Internal linkage throughout (see
-// kernels.hpp).
+// defined, in an unnamed namespace, its traits (kStep, BandElement, WeightElement, kMaxBlocks, kHalfBlock,
+// kMaxPixels(blocks), kRowGroups, kLineTables, kInputOffset) and depthwise_pixels, requantise_block, and
+// inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling, requantise_rows, convolve_run<blocks, pixels> and
+// elementwise_in_registers. Ends with HEADRACE_KERNEL_SET, which makes of it all one KernelSet. Internal linkage
+// throughout (see kernels.hpp).
 
 #if !defined(HEADRACE_OWN_RUNS)
 namespace headrace {
@@ -25,6 +26,7 @@ inline void requantise_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t 
 }  // namespace
 }  // namespace headrace
 #endif
+#include "compiler.hpp"
 #include "requantise_run.hpp"
 
 namespace headrace {
@@ -48,7 +50,7 @@ void fill_elements(To* to, int32_t value, int64_t n) {
 
 // Copies the input rows that output rows [first, last) need, with columns and rows of padding at code in_zero.
 template <class To>
-void make_band(const WindowOp& op, int64_t first, int64_t last, To* band) {
+void make_band(const WindowOp& op, const uint8_t* x, int64_t first, int64_t last, To* band) {
   const int64_t extent = (op.kernel_height - 1) * op.dilation_height + 1;
   const int64_t top = first * op.stride_height - op.pad_top;
   const int64_t rows = (last - 1 - first) * op.stride_height + extent;
@@ -63,7 +65,7 @@ void make_band(const WindowOp& op, int64_t first, int64_t last, To* band) {
       continue;
     }
     fill_elements(row, op.in_zero, left);
-    copy_elements(row + left, op.x + source * op.in_width * op.in_channels, used);
+    copy_elements(row + left, x + source * op.in_width * op.in_channels, used);
     fill_elements(row + left + used, op.in_zero, pitch - left - used);
   }
   fill_elements(band + rows * pitch, 0, kSlack / static_cast<int64_t>(sizeof(To)));
@@ -109,13 +111,13 @@ struct RunTable<kBlocks, 0> {
 
 // Output rows of `kBlocks` blocks, the first of which is `block` with first channel `channel`.
 template <int kBlocks>
-void convolution_rows(const WindowOp& op, const BandElement* base, int64_t pitch, int64_t block, int64_t channel,
-                      int64_t first, int64_t last) {
+void convolution_rows(const WindowOp& op, const WindowTensors& tensors, const BandElement* base, int64_t pitch,
+                      int64_t block, int64_t channel, int64_t first, int64_t last) {
   constexpr int kMost = kMaxPixels(kBlocks);
   Run runs[kMost + 1] = {};
   RunTable<kBlocks, kMost>::fill(runs);
   Scaling scalings[kBlocks];
-  for (int b = 0; b < kBlocks; ++b) scalings[b].prepare(block_of(op.q, block + b), op.residual != nullptr);
+  for (int b = 0; b < kBlocks; ++b) scalings[b].prepare(block_of(op.q, block + b), tensors.residual != nullptr);
   const auto* weights = static_cast<const WeightElement*>(op.weights) + block * op.block_elements;
   const int32_t* bias = op.bias + block * kColumns;
   const int64_t group = channel / op.group_out;
@@ -128,25 +130,26 @@ void convolution_rows(const WindowOp& op, const BandElement* base, int64_t pitch
     for (int64_t part = 0; part < parts; ++part) {  // runs of nearly equal length
       const int64_t n = (op.out_width - x + (parts - part) - 1) / (parts - part);
       const int64_t at = (y * op.out_width + x) * op.out_channels + channel;
-      const Target to = {op.residual ? op.residual + at : nullptr, op.y + at * op.q.out_bytes, op.out_channels,
-                         last_columns, op.q.out_bytes};
+      const Target to = {tensors.residual ? tensors.residual + at : nullptr, tensors.y + at * op.q.out_bytes,
+                         op.out_channels, last_columns, op.q.out_bytes};
       runs[n](op, row + x * op.pixel_stride, weights, bias, scalings, to);
       x += n;
     }
   }
 }
 
-void convolution_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch) {
+void convolution_tile(const WindowOp& op, const WindowTensors& tensors, int64_t row_tile, int64_t column_tile,
+                      uint8_t* scratch) {
   const int64_t first = row_tile * op.tile_rows;
   const int64_t last = smaller(first + op.tile_rows, op.out_height);
   const BandElement* base = nullptr;
   int64_t pitch = 0;
   if (op.direct && sizeof(BandElement) == 1) {
-    base = reinterpret_cast<const BandElement*>(op.x) + first * op.stride_height * op.in_width * op.in_channels;
+    base = reinterpret_cast<const BandElement*>(tensors.x) + first * op.stride_height * op.in_width * op.in_channels;
     pitch = op.in_width * op.in_channels;
   } else {
     auto* band = reinterpret_cast<BandElement*>(scratch);
-    make_band(op, first, last, band);
+    make_band(op, tensors.x, first, last, band);
     base = band;
     pitch = op.band_width * op.in_channels;
   }
@@ -164,21 +167,22 @@ void convolution_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile,
     const auto rows = together == kMaxBlocks ? convolution_rows<kMaxBlocks>
                       : together == 2        ? convolution_rows<(kMaxBlocks >= 2 ? 2 : 1)>
                                              : convolution_rows<1>;
-    rows(op, base, pitch, block, channel, first, last);
+    rows(op, tensors, base, pitch, block, channel, first, last);
     block += together;
   }
 }
 
-void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch) {
+void depthwise_tile(const WindowOp& op, const WindowTensors& tensors, int64_t row_tile, int64_t column_tile,
+                    uint8_t* scratch) {
   const int64_t first = row_tile * op.tile_rows;
   const int64_t last = smaller(first + op.tile_rows, op.out_height);
   const uint8_t* base = nullptr;
   int64_t pitch = op.in_width * op.in_channels;
   if (op.direct) {
-    base = op.x + first * op.stride_height * pitch;
+    base = tensors.x + first * op.stride_height * pitch;
   } else {
     pitch = op.band_width * op.in_channels;
-    make_band(op, first, last, scratch);
+    make_band(op, tensors.x, first, last, scratch);
     base = scratch;
   }
   const int64_t blocks = (op.out_channels + kColumns - 1) / kColumns;
@@ -187,7 +191,7 @@ void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, u
   for (int64_t block = column_tile * op.tile_blocks; block < stop; ++block) {
     const int64_t c = block * kColumns;
     Scaling scaling;
-    scaling.prepare(block_of(op.q, block), op.residual != nullptr);
+    scaling.prepare(block_of(op.q, block), tensors.residual != nullptr);
     const int columns = static_cast<int>(smaller(kColumns, op.out_channels - c));
     for (int64_t y = first; y < last; ++y) {
       const uint8_t* row = base + (y - first) * op.stride_height * pitch + c;
@@ -195,8 +199,8 @@ void depthwise_tile(const WindowOp& op, int64_t row_tile, int64_t column_tile, u
         const int n = static_cast<int>(smaller(kBlockPixels, op.out_width - x));
         depthwise_pixels(op, block, row + x * op.pixel_stride, n, sums);
         const int64_t at = (y * op.out_width + x) * op.out_channels + c;
-        requantise_rows(scaling, sums, kColumns, op.residual ? op.residual + at : nullptr, op.out_channels,
-                        op.y + at * op.q.out_bytes, op.out_channels, n, columns);
+        requantise_rows(scaling, sums, kColumns, tensors.residual ? tensors.residual + at : nullptr, op.out_channels,
+                        tensors.y + at * op.q.out_bytes, op.out_channels, n, columns);
       }
     }
   }
@@ -211,24 +215,24 @@ void elementwise_sums(const ElementwiseOp& op, const uint8_t* x, int64_t x_pixel
   const int32_t x_zero = op.x_zero, y_zero = op.y_zero;
   const bool multiply = op.multiply;
   for (int p = 0; p < pixels; ++p) {
-    const uint8_t* __restrict xp = x + p * x_pixel;
-    int32_t* __restrict s = sums + p * kColumns;
+    const uint8_t* HEADRACE_RESTRICT xp = x + p * x_pixel;
+    int32_t* HEADRACE_RESTRICT s = sums + p * kColumns;
     if (multiply) {
-      const uint8_t* __restrict yp = y + p * y_pixel;
-#pragma GCC unroll 1  // else the loop is unrolled before it can be vectorised
-      for (int c = 0; c < kColumns; ++c) s[c] = (xp[c * kChannelX] - x_zero) * (yp[c * kChannelY] - y_zero);
+      const uint8_t* HEADRACE_RESTRICT yp = y + p * y_pixel;
+      HEADRACE_NO_UNROLL  // else the loop is unrolled before it can be vectorised
+          for (int c = 0; c < kColumns; ++c) s[c] = (xp[c * kChannelX] - x_zero) * (yp[c * kChannelY] - y_zero);
     } else {
-#pragma GCC unroll 1  // else the loop is unrolled before it can be vectorised
-      for (int c = 0; c < kColumns; ++c) s[c] = xp[c * kChannelX] - x_zero;
+      HEADRACE_NO_UNROLL  // else the loop is unrolled before it can be vectorised
+          for (int c = 0; c < kColumns; ++c) s[c] = xp[c * kChannelX] - x_zero;
     }
   }
 }
 
-void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
+void elementwise_row(const ElementwiseOp& op, const ElementwiseTensors& tensors, int64_t row, uint8_t* scratch) {
   alignas(64) int32_t sums[kBlockPixels * kColumns];
-  const uint8_t* x = op.x + row * op.x_row;
-  const uint8_t* y = op.y ? op.y + row * op.y_row : nullptr;
-  uint8_t* out = op.out + row * op.width * op.channels;
+  const uint8_t* x = tensors.x + row * op.x_row;
+  const uint8_t* y = op.two_inputs ? tensors.y + row * op.y_row : nullptr;
+  uint8_t* out = tensors.out + row * op.width * op.channels;
   const bool second = y != nullptr && !op.multiply;
   const bool flat = !op.per_channel && op.x_channel == 1 && op.x_pixel == op.channels &&
                     (!y || (op.y_channel == 1 && op.y_pixel == op.channels));
@@ -269,3 +273,11 @@ void elementwise_row(const ElementwiseOp& op, int64_t row, uint8_t* scratch) {
 
 }  // namespace
 }  // namespace headrace
+
+#define HEADRACE_KERNEL_SET(name, needs)                                                          \
+  namespace headrace {                                                                            \
+  const KernelSet kernel_set_##name = {                                                           \
+      #name,           needs,           kStep,        sizeof(BandElement), sizeof(WeightElement), \
+      kRowGroups,      kLineTables,     kInputOffset, convolution_tile,    depthwise_tile,        \
+      elementwise_row, requantise_block};                                                         \
+  }

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu_features.hpp"
+
 namespace headrace {
 
 constexpr int kColumns = 16;      // output channels of one packed block
@@ -55,9 +57,6 @@ struct Target {
 
 // A window kernel over rows of the output (convolution, depthwise).
 struct WindowOp {
-  const uint8_t* x;
-  const uint8_t* residual;  // null: none
-  uint8_t* y;
   int64_t in_height, in_width, in_channels;
   int64_t out_height, out_width, out_channels;
   int64_t kernel_height, kernel_width, stride_height, stride_width, dilation_height, dilation_width;
@@ -87,21 +86,35 @@ struct WindowOp {
   Requantise q;
 };
 
-struct ElementwiseOp {  // 8-bit add, multiply, rescale
+// Its tensors, in the memory of one frame.
+struct WindowTensors {
   const uint8_t* x;
-  const uint8_t* y;  // null for rescale
-  uint8_t* out;
+  const uint8_t* residual;  // null: none
+  uint8_t* y;
+};
+
+struct ElementwiseOp {  // 8-bit add, multiply, rescale
   int64_t height, width, channels;
   int64_t x_row, x_pixel, x_channel;  // strides; 0 where broadcast
   int64_t y_row, y_pixel, y_channel;
   int32_t x_zero, y_zero;
+  bool two_inputs;  // false for rescale
   bool multiply;
   bool per_channel;
   Requantise q;
 };
 
+struct ElementwiseTensors {
+  const uint8_t* x;
+  const uint8_t* y;  // null where there is one input
+  uint8_t* out;
+};
+
+// One way to compute, for processors that have what it needs: its traits and its functions. Each is one file of the
+// folder sets, and one line of the list in CMakeLists.txt.
 struct KernelSet {
   const char* name;
+  uint32_t needs;    // of cpu_features.hpp, all of them
   int k_step;        // elements of k that one step of the inner product takes
   int band_bytes;    // element size of a band (1: uint8, 2: int16)
   int weight_bytes;  // element size of a packed weight
@@ -109,18 +122,17 @@ struct KernelSet {
   bool line_tables;  // tables are looked up as lines (Requantise::lines)
   int input_offset;  // what the inner product takes off each code; the packed bias gives it back
   // One tile: output rows row_tile * tile_rows .., blocks column_tile * tile_blocks ..
-  void (*convolution)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
-  void (*depthwise)(const WindowOp& op, int64_t row_tile, int64_t column_tile, uint8_t* scratch);
-  void (*elementwise_row)(const ElementwiseOp& op, int64_t row, uint8_t* scratch);
+  void (*convolution)(const WindowOp& op, const WindowTensors& tensors, int64_t row_tile, int64_t column_tile,
+                      uint8_t* scratch);
+  void (*depthwise)(const WindowOp& op, const WindowTensors& tensors, int64_t row_tile, int64_t column_tile,
+                    uint8_t* scratch);
+  void (*elementwise_row)(const ElementwiseOp& op, const ElementwiseTensors& tensors, int64_t row, uint8_t* scratch);
   RequantiseBlock requantise;
 };
 
-extern const KernelSet kGenericKernels;
-extern const KernelSet kAvx2Kernels;
-extern const KernelSet kAvxVnniKernels;
-extern const KernelSet kNeonKernels;
-extern const KernelSet kDotprodKernels;
-extern const KernelSet kAvx512VnniKernels;
-extern const KernelSet kAvx512VbmiKernels;
+// kernel_set_NAME of every set that is built; CMake lists them, slowest first.
+#define HEADRACE_SET(name) extern const KernelSet kernel_set_##name;
+#include "kernel_sets_built.inc"
+#undef HEADRACE_SET
 
 }  // namespace headrace

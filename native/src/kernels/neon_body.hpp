@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// AArch64: what the NEON and the dotprod kernels share. The including file defines, before it, nothing; after it,
-// BandElement, WeightElement, kStep and inner_product, and then includes body.hpp. Internal linkage, see kernels.hpp.
+// AArch64. NEON: products of 16-bit values added to 32-bit lanes. With HEADRACE_DOTPROD: sdot adds four s8 x s8
+// products to a 32-bit lane; codes are unsigned, so 128 is taken off by flipping their top bit, and the packed bias
+// gives it back (KernelSet::input_offset). Internal linkage, see kernels.hpp.
 #include <arm_neon.h>
 #include <string.h>
 
@@ -14,6 +15,44 @@ namespace {
 constexpr int kMaxBlocks = 1;
 constexpr int kHalfBlock = 0;
 constexpr int kMaxPixels(int) { return 6; }
+constexpr bool kRowGroups = false, kLineTables = false;
+
+// The weights of one step, and their products with the codes of one pixel, added to its four vectors of sums.
+#if defined(HEADRACE_DOTPROD)
+using BandElement = uint8_t;
+using WeightElement = int8_t;
+constexpr int kStep = 4;
+constexpr int kInputOffset = 128;
+struct StepWeights {
+  int8x16_t at[4];
+
+  HEADRACE_INLINE explicit StepWeights(const WeightElement* w)
+      : at{vld1q_s8(w), vld1q_s8(w + 16), vld1q_s8(w + 32), vld1q_s8(w + 48)} {}
+  HEADRACE_INLINE void add_products(int32x4_t* sums, const BandElement* codes) const {
+    uint32_t value;
+    memcpy(&value, codes, sizeof value);
+    const int8x16_t x = vreinterpretq_s8_u32(vdupq_n_u32(value ^ 0x80808080u));
+    repeat<4>([&](auto i) HEADRACE_INLINE { sums[i] = vdotq_s32(sums[i], at[i], x); });
+  }
+};
+#else
+using BandElement = int16_t;
+using WeightElement = int16_t;
+constexpr int kStep = 1;
+constexpr int kInputOffset = 0;
+struct StepWeights {
+  int16x8_t first, second;
+
+  HEADRACE_INLINE explicit StepWeights(const WeightElement* w) : first(vld1q_s16(w)), second(vld1q_s16(w + 8)) {}
+  HEADRACE_INLINE void add_products(int32x4_t* sums, const BandElement* codes) const {
+    const int16_t x = *codes;
+    sums[0] = vmlal_n_s16(sums[0], vget_low_s16(first), x);
+    sums[1] = vmlal_n_s16(sums[1], vget_high_s16(first), x);
+    sums[2] = vmlal_n_s16(sums[2], vget_low_s16(second), x);
+    sums[3] = vmlal_n_s16(sums[3], vget_high_s16(second), x);
+  }
+};
+#endif
 
 template <int kPixels>
 struct Sums {
@@ -31,6 +70,21 @@ struct Sums {
     });
   }
 };
+
+template <int kBlocks, int kPixels>
+void inner_product(const BandElement* a, int64_t pixel_stride, const int64_t* offsets, int64_t segments, int64_t length,
+                   const WeightElement* w, int64_t /*block_elements*/, const int32_t* bias, int32_t* sums) {
+  static_assert(kBlocks == 1, "one block fills the registers");
+  Sums<kPixels> acc(bias);
+  for (int64_t s = 0; s < segments; ++s) {
+    const BandElement* from = a + offsets[s];
+    for (int64_t k = 0; k < length; k += kStep, w += kStep * kColumns) {
+      const StepWeights weights(w);
+      repeat<kPixels>([&](auto p) HEADRACE_INLINE { weights.add_products(acc.at[p], from + p * pixel_stride + k); });
+    }
+  }
+  acc.store(sums);
+}
 
 void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int pixels, int32_t* sums) {
   const auto* w = static_cast<const int32_t*>(op.weights) + block * op.block_elements;
@@ -110,3 +164,5 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
 
 }  // namespace
 }  // namespace headrace
+
+#include "body.hpp"

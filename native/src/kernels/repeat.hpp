@@ -2,8 +2,7 @@
 // Internal linkage, see kernels.hpp.
 #pragma once
 
-// For the bodies of repeat and for functions whose arguments must become registers.
-#define HEADRACE_INLINE __attribute__((always_inline))
+#include "compiler.hpp"
 
 namespace headrace {
 namespace {

@@ -15,6 +15,7 @@ from headrace.compiler.split import split_oversized
 from headrace.compiler.verify import verify
 from headrace.errors import CapacityError, Diagnostic, UsageError
 from headrace.hef.container import write_hef
+from headrace.hef.microcode import MAX_BATCH
 from headrace.hn import Network
 from headrace.mapping import (
     Allocation,
@@ -35,7 +36,6 @@ from headrace.targets import Target, list_targets, load_target
 from headrace.timing import Flow
 
 Progress = Callable[[int, int, str], None]  # done, total, what
-MAX_BATCH = 1 << 16
 CONTEXTS = (None, "one", "several")
 CROWDED = 2  # times its lower bound: a context so slow is compared with several
 

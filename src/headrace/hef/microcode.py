@@ -33,6 +33,7 @@ VERSION_MINOR = 2
 RESOURCE_NAME = "headrace.microcode"
 SECTION_ALIGNMENT = 64
 TARGET_TEXT_BYTES = 16  # of a TargetRecord, before its numbers: where its texts are stored
+MAX_BATCH = 1 << 16  # frames between two switches of context
 NONE = 0xFFFFFFFF  # "no such index or offset"
 
 

@@ -12,6 +12,10 @@ from enum import IntEnum, IntFlag
 from pathlib import Path
 
 from headrace.hef import microcode as mc
+from headrace.hef.description import MAX_NAME_BYTES
+from headrace.numerics import requantize
+from headrace.numerics.forms import BILINEAR_BITS
+from headrace.numerics.quantization import MAX_ZERO_POINT
 from headrace.targets import list_targets, load_target
 
 _CPP_TYPES = {
@@ -79,6 +83,21 @@ inline float load_f32(const uint8_t* p) {
 """
 
 
+def _limits() -> list[str]:
+    """The limits of the device that the Python side keeps to as well: each is defined once, there."""
+    limits = {
+        "kBatchLimit": ("uint32_t", mc.MAX_BATCH),
+        "kTablesLimit": ("uint32_t", requantize.MAX_TABLES),
+        "kCoefficientOne": ("uint32_t", 1 << BILINEAR_BITS),
+        "kShiftLimit": ("uint32_t", requantize.MAX_SHIFT),
+        "kMultiplierLimit": ("int64_t", requantize.MAX_MULTIPLIER),
+        "kRequantisedSumLimit": ("uint64_t", requantize.INT64_LIMIT),
+        "kZeroPointLimit": ("int32_t", MAX_ZERO_POINT),
+        "kNameLimit": ("size_t", MAX_NAME_BYTES),
+    }
+    return [*(f"constexpr {kind} {name} = {value};" for name, (kind, value) in limits.items()), ""]
+
+
 def generate() -> str:
     """The text of the header; the same instruction set always gives the same text."""
     lines = [
@@ -107,6 +126,13 @@ def generate() -> str:
     ]
     for kind in (mc.Opcode, mc.TensorRole, mc.SectionKind, mc.AxisMask):
         lines += _enum(kind)
+    lines += [
+        "// X(Name) for every opcode, in the order of their numbers, which leave no gap.",
+        "#define HEADRACE_OPCODES(X) \\",
+        *(f"  X({_camel(opcode.name)[1:]}) \\" for opcode in mc.Opcode),
+        "",
+        *_limits(),
+    ]
     for record in mc.RECORDS:
         lines += _record(record)
     lines += [
