@@ -21,8 +21,8 @@ MAX_FILE_BYTES = 512 * 1024
 REGISTRY_HOSTS = re.compile(
     "|".join(("py" r"pi\.org", "python" r"hosted\.org", "np" r"mjs\.org", "download\\.pytorch"))
 )
-# Words of one compiler or one system. compiler.hpp and the two that ask for the processor say them for the rest; the C header, which
-# stands alone in other people's builds, and the drivers in native/fuzz, built where sanitizers are, may too.
+# Words of one compiler or one system. compiler.hpp and the two files that ask for the processor say them for the rest;
+# the C header stands alone in other people's builds.
 COMPILER_WORDS = re.compile(
     r"__builtin_|__attribute__|__typeof|\btypeof\b|__int128|\basm\b|__asm|#pragma (?!once)|_Pragma|__declspec|"
     r"__extension__|(?<![\w>\])])\(\{|<(?:unistd|pthread|dlfcn|sched|intrin|cpuid|x86intrin)\.h>|<sys/|<asm/"
