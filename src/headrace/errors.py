@@ -117,7 +117,13 @@ class DataError(HeadraceError):
 
 
 class AccuracyError(HeadraceError):
+    """The quantised network is not accurate enough; ``result`` is what came out all the same."""
+
     exit_code = 7
+
+    def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic], result: object = None) -> None:
+        super().__init__(diagnostics)
+        self.result = result
 
 
 class CapacityError(HeadraceError):

@@ -6,59 +6,39 @@ Heavy packages are imported inside the methods that need them, so that importing
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headrace import __version__
-from headrace.data.calibration import load_calibration, load_frames
+from headrace.data.calibration import load_calibration
 from headrace.data.notes import Notes
 from headrace.data.pictures import resize_facts
 from headrace.errors import (
     AccuracyError,
-    Diagnostic,
     HeadraceError,
-    UsageError,
-    unknown_name,
 )
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive
 from headrace.hn.stages import COMPILE, OPTIMIZE, OPTIMIZE_FULL_PRECISION, PARSE, Stage, State
+from headrace.inference import Inference, InferenceContext
+from headrace.known_arguments import check_arguments
 from headrace.script import Change, Script, ScriptPlan, load_script, merge, parse_script, plan, resolve
-from headrace.targets import Target, archived_target, is_built_in, list_targets, load_target
+from headrace.targets import Target, archived_target, is_built_in, load_target
+from headrace.typeguards import is_mapping
 
 if TYPE_CHECKING:
     from headrace.frontends.options import Framework
 
 Progress = Callable[[int, int, str], None]
 States = State
-
-
-class InferenceContext(str, Enum):
-    """What ``infer`` executes.
-
-    SDK_NATIVE: the parsed float network. SDK_FP_OPTIMIZED: float, after the model script. SDK_QUANTIZED and
-    SDK_BIT_EXACT: the integer emulator (here both are exact). SDK_HAILO_HW: the HEF on the virtual device.
-    """
-
-    SDK_NATIVE = "sdk_native"
-    SDK_FP_OPTIMIZED = "sdk_fp_optimized"
-    SDK_QUANTIZED = "sdk_quantized"
-    SDK_BIT_EXACT = "sdk_bit_exact"
-    SDK_HAILO_HW = "sdk_hailo_hw"
-
-
-def _need(stage: Stage, got: str) -> UsageError:
-    """The error for what a stage before this one produces and is not there."""
-    rule, lever = f"this needs a {stage.adjective} network", f"call {stage.call} first"
-    return UsageError(Diagnostic("E-RUNNER-STATE", "ClientRunner", rule, got, stage.adjective, (lever,)))
 
 
 class ClientRunner:
@@ -77,7 +57,8 @@ class ClientRunner:
         self._script: Script | None = None
         self._plan: ScriptPlan | None = None
         self._target: Target | None = None if hw_arch is None else load_target(hw_arch, "hw_arch")
-        self._quantized_executor: Any = None
+        self._inference: Inference | None = None
+        self._device_ids: Sequence[str] | None = None
         if har is not None:
             self.load_har(har)
 
@@ -86,7 +67,7 @@ class ClientRunner:
     @property
     def archive(self) -> Archive:
         if self._archive is None:
-            raise _need(PARSE, "no network")
+            raise archive.need(None, PARSE)
         return self._archive
 
     @property
@@ -120,20 +101,12 @@ class ClientRunner:
         return self.archive.hef
 
     def _network(self, after: Stage) -> Network:
-        """The network as a stage left it.
-
-        Raises:
-            UsageError: that stage has not run.
-        """
-        product = archive.product(self.archive, after)
-        if not isinstance(product, Network):
-            raise _need(after, f"a network in state {self.archive.state.value}")
-        return product
+        return archive.network_after(self.archive, after)
 
     def _begin(self, stage: Stage) -> None:
         """Drop what a stage and those after it made, because it runs again or something before it changed."""
         archive.forget(self.archive, stage)
-        self._quantized_executor = None
+        self._inference = None
 
     def _finish(self, stage: Stage, **facts: Any) -> None:
         """Note that a stage has run, and the script that it was run with."""
@@ -153,6 +126,7 @@ class ClientRunner:
         end_node_names: Sequence[str] | None = None,
         net_input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
         progress: Progress | None = None,
+        **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Parse an ONNX model.
 
@@ -161,13 +135,17 @@ class ClientRunner:
             net_name: network name; the file's name by default.
             start_node_names, end_node_names: cut the graph at these nodes.
             net_input_shapes: shapes of inputs with open sizes, by input name, or one shape for a single input.
+            others: known from another toolchain. ``disable_rt_metadata_extraction=True`` asks for what happens anyway;
+                what is not done is refused by name (:mod:`headrace.known_arguments`).
 
         Returns:
             The HN as a dict and the parameters.
 
         Raises:
             InputFileError, UnsupportedModelError: with all problems at once.
+            UsageError, NotBuiltYetError: an argument is not known, or asks for what is not done.
         """
+        check_arguments(self.translate_onnx_model, others)
         return self._translate("onnx", model, net_name, start_node_names, end_node_names, net_input_shapes, progress)
 
     def translate_tf_model(
@@ -178,6 +156,7 @@ class ClientRunner:
         end_node_names: Sequence[str] | None = None,
         tensor_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
         progress: Progress | None = None,
+        **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Parse a float TFLite model (float32, or float16 weights).
 
@@ -186,14 +165,16 @@ class ClientRunner:
             net_name: network name; the file's name by default.
             start_node_names, end_node_names: cut the graph at these operators, named by the tensors that they make.
             tensor_shapes: shapes (N, H, W, C) of inputs with open sizes, by input name, or one for a single input.
+            others: as for :meth:`translate_onnx_model`.
 
         Returns:
             The HN as a dict and the parameters.
 
         Raises:
             InputFileError, UnsupportedModelError: with all problems at once.
-            NotBuiltYetError: another TensorFlow format.
+            NotBuiltYetError: another TensorFlow format, or an argument that asks for what is not done.
         """
+        check_arguments(self.translate_tf_model, others)
         return self._translate(
             "tensorflow", model_path, net_name, start_node_names, end_node_names, tensor_shapes, progress
         )
@@ -210,7 +191,9 @@ class ClientRunner:
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         from headrace.frontends import ParseOptions, parse
 
-        told = None if progress is None else lambda done, total: progress(done, total, "translating")
+        told: Callable[[int, int], None] | None = None
+        if progress is not None:
+            told = functools.partial(_told_translating, progress)
         options = ParseOptions(
             net_name, start_node_names or (), end_node_names or (), input_shapes, framework, progress=told
         )
@@ -219,7 +202,7 @@ class ClientRunner:
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self.archive.reports["parse"] = result.report
         self._note_target()
-        self._quantized_executor = None
+        self._inference = None
         self._finish(
             PARSE,
             start_node_names=list(options.start_node_names),
@@ -282,9 +265,20 @@ class ClientRunner:
 
     # --- optimise ------------------------------------------------------------------------------------------------
 
-    def optimize_full_precision(self, calib_data: Any = None) -> None:
-        """Carry out the model-modification commands of the script on the float network."""
+    def optimize_full_precision(self, calib_data: object = None, **others: object) -> None:
+        """Carry out the model-modification commands of the script on the float network.
+
+        Args:
+            calib_data: not looked at: what these commands do follows from the script alone.
+            others: ``work_dir``: no scratch files are written.
+
+        Raises:
+            ScriptError, NotBuiltYetError: as :meth:`load_model_script`.
+        """
         from headrace.optimize import optimize_full_precision
+
+        del calib_data
+        check_arguments(self.optimize_full_precision, others)
 
         planned = self._planned()
         self._begin(OPTIMIZE_FULL_PRECISION)
@@ -303,6 +297,7 @@ class ClientRunner:
         progress: Progress | None = None,
         resize: str | None = None,
         random: bool = False,
+        **others: object,
     ) -> dict[str, Any]:
         """Quantise to int8 and freeze the arithmetic.
 
@@ -314,6 +309,7 @@ class ClientRunner:
             batch_size: most frames in flight; wins over the script's.
             resize: ``"letterbox"``, ``"crop"`` or ``"stretch"``: how pictures get the input's size.
             random: the data are noise, for trying the flow: report, HAR and HEF say so from then on.
+            others: ``work_dir``: no scratch files are written. ``data_type="auto"``: what data are is seen from them.
 
         Returns:
             The report (also in the HAR).
@@ -321,8 +317,9 @@ class ClientRunner:
         Raises:
             DataError: unusable data; AccuracyError: an output is below ``min_snr`` (the result is kept in the runner).
         """
-        from headrace.optimize import OptimizeOptions, optimize
+        from headrace.optimize import OptimizeOptions, OptimizeResult, optimize
 
+        check_arguments(self.optimize, others)
         if self.archive.fp_optimized is None:
             self.optimize_full_precision()
         network = self._network(OPTIMIZE_FULL_PRECISION)
@@ -339,7 +336,10 @@ class ClientRunner:
         try:
             result = optimize(network, data, options, progress)
         except AccuracyError as error:
-            failure, result = error, error.result  # pyright: ignore[reportAttributeAccessIssue]
+            failure, kept = error, error.result
+            if not isinstance(kept, OptimizeResult):
+                raise
+            result = kept
         result.report["warnings"] = notes.lines() + result.report["warnings"]
         if random:
             _mark_random(result.network, result.report)
@@ -390,22 +390,32 @@ class ClientRunner:
     # --- infer ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def infer_context(self, context: InferenceContext, **unused: Any) -> Iterator[InferenceContext]:
-        """``with runner.infer_context(InferenceContext.SDK_QUANTIZED) as ctx: runner.infer(ctx, data)``."""
-        if unused:
-            known = ["device_ids"]
-            bad = [name for name in unused if name not in known]
-            if bad:
-                raise UsageError(
-                    [unknown_name("E-RUNNER-ARGUMENT", "argument", name, known, "infer_context") for name in bad]
-                )
-        yield InferenceContext(context)
+    def infer_context(
+        self, context: InferenceContext, device_ids: Sequence[str] | None = None, **others: object
+    ) -> Generator[InferenceContext]:
+        """``with runner.infer_context(InferenceContext.SDK_QUANTIZED) as ctx: runner.infer(ctx, data)``.
+
+        Args:
+            context: what to execute.
+            device_ids: of :func:`headrace.runtime.scan`, one: the device that runs the HEF, for SDK_HAILO_HW only.
+                Without it there is a device for the target of the HEF.
+            others: known from another toolchain; what is not done is refused by name.
+
+        Raises:
+            UsageError, NotBuiltYetError: an argument is not known, or asks for what is not done.
+        """
+        check_arguments(self.infer_context, others)
+        before, self._device_ids = self._device_ids, device_ids
+        try:
+            yield InferenceContext(context)
+        finally:
+            self._device_ids = before
 
     def infer(
         self,
         context: InferenceContext,
         dataset: Any,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         data_count: int | None = None,
         quantized_io: bool = False,
         source_layout: bool = False,
@@ -415,6 +425,7 @@ class ClientRunner:
         Args:
             context: what to execute.
             dataset: as for :meth:`optimize`; numbers of any type are real values, never codes.
+            batch_size: frames at a time; no result depends on it. Without it the emulator takes 8, the device chooses.
             data_count: only the first frames; an iterable may be endless then.
             quantized_io: give codes instead of float32 (quantised and device contexts). Inputs are values all the same.
             source_layout: give outputs in the source file's layout and shape (NCHW, say) instead of HN's (NHWC).
@@ -424,6 +435,7 @@ class ClientRunner:
 
         Raises:
             DataError: unusable data, NaN and infinity among them.
+            UsageError: codes of a float context, or layers of the device that are no outputs.
 
         Warns:
             DataWarning: the values cannot be what the network was calibrated for; remarks about pictures.
@@ -441,61 +453,32 @@ class ClientRunner:
         context: InferenceContext,
         dataset: Any,
         layers: Sequence[str] | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         data_count: int | None = None,
         quantized_io: bool = False,
     ) -> dict[str, Array]:
         """As :meth:`infer`, with the result of any layers by HN or original name; all outputs by default."""
-        context = InferenceContext(context)
-        if context is InferenceContext.SDK_HAILO_HW:
-            return self._infer_device(dataset, layers, data_count, quantized_io)
-        from headrace.emulator import Executor
-
-        floating = {InferenceContext.SDK_NATIVE: PARSE, InferenceContext.SDK_FP_OPTIMIZED: OPTIMIZE_FULL_PRECISION}
-        stage = floating.get(context, OPTIMIZE)
-        network = self._network(stage)
-        data = load_frames(dataset, network, data_count)
-        names = None if layers is None else [network.find(name).name for name in layers]
-        if stage is not OPTIMIZE:
-            executor = Executor(network, "native" if stage is PARSE else "fp_optimized")
-            return executor.run(data, names, batch_size=batch_size)
-        if self._quantized_executor is None:
-            self._quantized_executor = Executor(network, "quantized")
-        return self._quantized_executor.run(data, names, batch_size=batch_size, dequantize=not quantized_io)
-
-    def _infer_device(
-        self, dataset: Any, layers: Sequence[str] | None, data_count: int | None, quantized_io: bool
-    ) -> dict[str, Array]:
-        if self.archive.hef is None:
-            raise _need(COMPILE, f"a network in state {self.archive.state.value}")
-        if layers is not None:
-            raise UsageError(
-                Diagnostic(
-                    "E-RUNNER-LAYERS",
-                    "infer_layers",
-                    "the device gives network outputs only",
-                    str(list(layers)),
-                    "layers=None",
-                    ("use SDK_QUANTIZED: it is byte for byte the same",),
-                )
-            )
-        from headrace import runtime
-        from headrace.compiler.graph import output_tensors
-
-        network = self._network(OPTIMIZE)
-        data = load_frames(dataset, network, data_count)
-        kind = runtime.FormatType.AUTO if quantized_io else runtime.FormatType.FLOAT32
-        # A target of the user's own stands in the program; the device takes it from there.
-        arch = self.archive.hw_arch if self.archive.hw_arch in list_targets() else None
-        results = runtime.run(self.archive.hef, data, output_type=kind, arch=arch, check_range=False)
-        return {layer.name: results[tensor] for layer, tensor in output_tensors(network)}
+        if self._inference is None:
+            self._inference = Inference(self.archive)
+        return self._inference.run(
+            InferenceContext(context), dataset, layers, batch_size, data_count, quantized_io, self._device_ids
+        )
 
     # --- look, save, load ----------------------------------------------------------------------------------------
 
-    def profile(self, runtime_data: Any = None, hef_filename: str | None = None) -> dict[str, Any]:
-        """Per-layer and whole-network figures for the state the network is in, as data."""
+    def profile(self, runtime_data: object = None, hef_filename: object = None, **others: object) -> dict[str, Any]:
+        """Per-layer and whole-network figures for the state the network is in, as data.
+
+        Args:
+            runtime_data, hef_filename: not built yet, and refused.
+            others: known from another toolchain; ``should_use_logical_layers=True`` asks for what happens anyway.
+
+        Raises:
+            UsageError, NotBuiltYetError: an argument is not known, or asks for what is not done.
+        """
         from headrace.profiler import profile
 
+        check_arguments(self.profile, {"runtime_data": runtime_data, "hef_filename": hef_filename, **others})
         return profile(self.archive, self.target).as_dict()
 
     def get_hn(self) -> dict[str, Any]:
@@ -525,7 +508,7 @@ class ClientRunner:
         a = self.archive
         network = a.quantized or a.fp_optimized or a.native
         if network is None:
-            raise _need(PARSE, "an archive without networks")
+            raise archive.need(a, PARSE)
         return network
 
     def dump_har(self) -> bytes:
@@ -551,7 +534,7 @@ class ClientRunner:
         self._archive, self._target, self._script, self._plan = loaded, target, None, None
         if loaded.hef is None:
             self._note_target()
-        self._quantized_executor = None
+        self._inference = None
 
     def _note_target(self) -> None:
         """The archive says what it is for; a target that is not built in goes along, so that the HAR needs no other."""
@@ -559,6 +542,10 @@ class ClientRunner:
         self.archive.reports.pop("target", None)
         if not is_built_in(self.target):
             self.archive.reports["target"] = self.target.as_dict()
+
+
+def _told_translating(progress: Progress, done: int, total: int) -> None:
+    progress(done, total, "translating")
 
 
 def _mark_random(network: Network, report: dict[str, Any]) -> None:
@@ -577,8 +564,7 @@ def simulate(hef: bytes) -> dict[str, Any]:
 
 def predictions(outputs: Mapping[str, Array] | Iterable[Array]) -> Array:
     """Arg-max over the last axis of the first output: classes of a classifier, int64 ``[N]``."""
-    values = list(outputs.values()) if isinstance(outputs, Mapping) else list(outputs)
-    first = np.asarray(values[0])
+    first: Array = np.asarray(next(iter(outputs.values() if is_mapping(outputs) else outputs)))
     return first.reshape(first.shape[0], -1).argmax(axis=1)
 
 

@@ -68,6 +68,25 @@ def product(archive: Archive, stage: Stage) -> Network | bytes | None:
     return made
 
 
+def network_after(archive: Archive, stage: Stage) -> Network:
+    """The network as a stage left it.
+
+    Raises:
+        UsageError: that stage has not run.
+    """
+    made = product(archive, stage)
+    if not isinstance(made, Network):
+        raise need(archive, stage)
+    return made
+
+
+def need(archive: Archive | None, stage: Stage) -> UsageError:
+    """The error for what a stage makes and is not there."""
+    got = "no network" if archive is None else f"a network in state {archive.state.value}"
+    rule, lever = f"this needs a {stage.adjective} network", f"call {stage.call} first"
+    return UsageError(Diagnostic("E-RUNNER-STATE", "ClientRunner", rule, got, stage.adjective, (lever,)))
+
+
 def forget(archive: Archive, stage: Stage) -> None:
     """Drop what a stage and those after it made, because it runs again or something before it changed.
 

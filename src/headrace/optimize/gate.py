@@ -207,9 +207,7 @@ def check(gate: Gate, result: OptimizeResult, min_snr: float, dead_layers: Mappi
     if min_snr <= 0:
         result.report["warnings"] += [f"{p.where}: {p.rule} ({p.got})" for p in problems]
     elif problems:
-        error = AccuracyError(problems)
-        error.result = result  # pyright: ignore[reportAttributeAccessIssue]
-        raise error
+        raise AccuracyError(problems, result)
 
 
 __all__ = ["Gate", "check", "dead"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ def run(
     *,
     output_type: FormatType = FormatType.FLOAT32,
     arch: str | os.PathLike[str] | None = None,
+    device_ids: Sequence[str] | None = None,
     threads: int = 0,
     kernels: str | None = None,
     batch_size: int = 0,
@@ -46,7 +47,7 @@ def run(
             with channels first are recognised when only that fits. Arrays of the stream's code type (uint8 or uint16)
             are codes; arrays of floating type are real values and are quantised.
         output_type: FLOAT32 gives real values, AUTO gives codes.
-        arch, threads, kernels: see :class:`VDevice`.
+        arch, device_ids, threads, kernels: see :class:`VDevice`.
         batch_size: frames per call of the device; 0 chooses. Results never depend on it.
         check_range: warn when real values cannot be what the network was calibrated for.
 
@@ -64,7 +65,7 @@ def run(
     arrays, single = _arrays(loaded, inputs)
     if check_range:
         _warn_about_range(loaded, arrays)
-    with VDevice(arch=arch, threads=threads, kernels=kernels) as device:
+    with VDevice(arch=arch, device_ids=device_ids, threads=threads, kernels=kernels) as device:
         model = device.create_infer_model(loaded)
         model.set_batch_size(batch_size)
         for name, array in arrays.items():
