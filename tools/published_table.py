@@ -21,13 +21,21 @@ from typing import Any
 
 from headrace.hn import Layer, Network, infer_shape
 from headrace.layers import InputLayer, read_operation
-from headrace.mapping import Allocation, ContextPlan, Partition, allocate_one_context, cut_into_contexts, limits_of
+from headrace.mapping import (
+    Allocation,
+    ContextPlan,
+    Partition,
+    StageGraph,
+    allocate_one_context,
+    cut_into_contexts,
+    limits_of,
+    stages_of,
+)
 from headrace.passes import fresh_name
 from headrace.passes.base import run_passes
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing import Flow, flow_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results-throughput.md"
 
@@ -263,11 +271,11 @@ What is known of the outliers; nothing was fitted to them.
 """
 
 
-def predict(flow: Flow, target: Target) -> Partition | None:
+def predict(flow: StageGraph, target: Target) -> Partition | None:
     """The closed form's contexts for single frames; one context where the network fits."""
     found = allocate_one_context(flow, target, limits_of(target, flow))
     if isinstance(found, Allocation):
-        only = ContextPlan(0, len(flow.works), found, 0, 0, 0, 0, 0)
+        only = ContextPlan(0, len(flow.stages), found, 0, 0, 0, 0, 0)
         return Partition((only,), 1, found.lower_bound, 0, 1, True)
     return cut_into_contexts(flow, target)
 
@@ -276,7 +284,7 @@ def rows_of(published: list[dict[str, str]]) -> list[Row]:
     """(model, target, batch, contexts, predicted, published, contexts agree) for every published figure at hand."""
     rows: list[Row] = []
     for model, make in NETWORKS.items():
-        flow = flow_of(make())
+        flow = stages_of(make())
         size = "x".join(str(v) for v in (flow.inputs[0].height, flow.inputs[0].width, 3))
         for arch in list_targets():
             target = load_target(arch)

@@ -23,20 +23,22 @@ from headrace.mapping import (
     ContextPlan,
     Option,
     Partition,
+    Stage,
+    StageGraph,
     allocate_one_context,
     cut_into_contexts,
     limits_of,
+    stages_of,
 )
-from headrace.mapping.allocate import OptionTable, stage_uses
+from headrace.mapping.allocate import stage_uses
 from headrace.mapping.bounds import least_cycles
 from headrace.mapping.contexts import load_cycles, switch_cycles
 from headrace.mapping.memory import buffer_units
+from headrace.mapping.option_table import OptionTable
 from headrace.mapping.options import options_of
-from headrace.mapping.partition import segment
 from headrace.mapping.resources import total
 from headrace.targets import Target, load_target
-from headrace.timing import Flow, flow_of
-from headrace.timing.rows import latency_of, least_latencies, link_frame_cycles, schedule
+from headrace.timing.rows import latency_of, least_latencies, line_buffers, link_frame_cycles
 
 BASE = load_target("hailo8l")
 LOOSE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -50,7 +52,7 @@ SLOWER = (9, 10, 11, 12, 14, 16, 20, 24, 32, 48, 64, 128, 512, 2048)
 class Case:
     """A flow with a few options per work on a small target."""
 
-    flow: Flow
+    flow: StageGraph
     target: Target
     batch: int
     weights: tuple[int, ...]
@@ -60,10 +62,10 @@ class Case:
 def random_case(seed: int) -> Case | None:
     """Up to five works of a random network (branches, gates, pools, sums of frames) with up to three options each."""
     rng = random.Random(seed)
-    flow = flow_of(random_network(rng.randrange(1 << 30), rng.randint(1, 4)))
+    flow = stages_of(random_network(rng.randrange(1 << 30), rng.randint(1, 4)))
     last = min(len(flow.works), rng.randint(2, 5))
     first = rng.randint(0, len(flow.works) - last)
-    flow = replace(segment(flow, first, first + last), cuts=())
+    flow = replace(flow.part(first, first + last), cuts=())
     target = replace(
         BASE,
         clusters=1,
@@ -81,7 +83,9 @@ def random_case(seed: int) -> Case | None:
         return None
     few = tuple(tuple(row[i] for i in sorted(rng.sample(range(len(row)), min(len(row), 3)))) for row in rows)
     weights = tuple(w.weight_bytes * rng.choice((1, 1, 30)) + rng.choice((0, 2000)) for w in flow.works)
-    return Case(flow, target, rng.choice((1, 1, 2, 5)), weights, few)
+    # What is loaded with a stage need not be what its options were made for.
+    loaded = (Stage(replace(w, weight_bytes=size)) for w, size in zip(flow.works, weights, strict=True))
+    return Case(replace(flow, stages=tuple(loaded)), target, rng.choice((1, 1, 2, 5)), weights, few)
 
 
 @dataclass(frozen=True)
@@ -97,19 +101,19 @@ class Cost:
 
 def ways(case: Case, first: int, last: int) -> list[Cost]:
     """Every choice of options that fits, at its own speed and at slower ones; those that another betters left out."""
-    part = segment(case.flow, first, last)
+    part = case.flow.part(first, last)
     limits = limits_of(case.target, part).values
-    link = link_frame_cycles(part, case.target)
+    link = link_frame_cycles(part.flow, case.target)
     reload = load_cycles(sum(case.weights[first:last]), case.target)
     units = case.target.clusters * case.target.memory_units_per_cluster
     slowest = max(o.cycles for row in case.options[first:last] for o in row)
     found: set[Cost] = set()
     for options in product(*case.options[first:last]):
         quickest = max(link, 1, *(o.cycles for o in options))
-        latency = latency_of(part, options, case.target)
+        latency = latency_of(part.flow, options, case.target)
         slower = {p for p in (slowest * factor // 8 for factor in SLOWER) if p > quickest}
         for period in (quickest, *sorted(slower)):
-            buffers = buffer_units(part, schedule(part, options, period, case.target), case.target)
+            buffers = buffer_units(part.flow, line_buffers(part.flow, options, period, case.target), case.target)
             need = total(stage_uses(options, buffers))
             if any(n > have for n, have in zip(need, limits, strict=True)):
                 continue
@@ -153,9 +157,7 @@ def compare(seed: int) -> tuple[int, int, int] | None:
     if case is None:
         return None
     best = cheapest(case)
-    found = cut_into_contexts(
-        case.flow, case.target, batch=case.batch, weights=case.weights, table=OptionTable(case.options)
-    )
+    found = cut_into_contexts(case.flow, case.target, batch=case.batch, table=OptionTable(case.options))
     if best is None or found is None:
         assert found is None, "contexts that no choice gives"
         return None
@@ -197,7 +199,7 @@ def test_nothing_betters_the_bounds_and_most_searches_find_the_best() -> None:
 def test_no_frame_is_through_before_the_least_latency(seed: int) -> None:
     """Whatever option each work takes; all of them, so that stages that sum up a frame vary most."""
     rng = random.Random(seed)
-    flow = flow_of(random_network(rng.randrange(1 << 30), rng.randint(1, 8)))
+    flow = stages_of(random_network(rng.randrange(1 << 30), rng.randint(1, 8)))
     target = replace(BASE, row_overhead_cycles=rng.choice((0, 64)), port_bytes_per_cycle=rng.choice((1, 8, 64)))
     rows = [options_of(w, target) for w in flow.works]
     if not all(rows):
@@ -205,7 +207,7 @@ def test_no_frame_is_through_before_the_least_latency(seed: int) -> None:
     least = least_latencies(flow.works, rows)
     for _ in range(12):
         options = [rng.choice(row) for row in rows]
-        assert latency_of(flow, options, target) >= least[-1]
+        assert latency_of(flow.flow, options, target) >= least[-1]
         assert all(a <= b for a, b in zip(least, least_latencies(flow.works, [[o] for o in options]), strict=True))
 
 
@@ -216,7 +218,7 @@ def test_no_buffers_are_below_the_least(seed: int) -> None:
     from headrace.mapping.memory import least_buffer_units
 
     rng = random.Random(seed)
-    flow = flow_of(random_network(rng.randrange(1 << 30), rng.randint(1, 8)))
+    flow = stages_of(random_network(rng.randrange(1 << 30), rng.randint(1, 8)))
     target = replace(BASE, memory_unit_bytes=rng.choice((1, 16, 256)))
     rows = [options_of(w, target) for w in flow.works]
     if not all(rows):
@@ -225,5 +227,5 @@ def test_no_buffers_are_below_the_least(seed: int) -> None:
     for _ in range(6):
         options = [rng.choice(row) for row in rows]
         period = max(o.cycles for o in options) * rng.choice((1, 1, 3, 50))
-        found = buffer_units(flow, schedule(flow, options, period, target), target)
+        found = buffer_units(flow.flow, line_buffers(flow.flow, options, period, target), target)
         assert (least <= np.array(found)).all()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.mapping import Option, options_of
-from headrace.mapping.allocate import OptionTable
+from headrace.mapping.option_table import OptionTable
 from headrace.mapping.resources import RESOURCES
 from headrace.targets import load_target
 from headrace.timing import Family, Plane, RowKind, RowRule, Work

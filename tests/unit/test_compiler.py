@@ -15,7 +15,7 @@ import pytest
 
 from compiler_support import RowSimulator, freeze, random_codes, resnet, softmax_tail
 from headrace.compiler import CompileOptions, compile_network
-from headrace.compiler.lower import lowered_kinds
+from headrace.compiler.lower import lowered_operations
 from headrace.compiler.verify import verify
 from headrace.errors import (
     CapacityError,
@@ -30,7 +30,7 @@ from headrace.hef.container import read_hef
 from headrace.hef.microcode import Opcode, TensorRole, decode
 from headrace.hn import Network
 from headrace.layers import all_operations
-from headrace.mapping.place import cluster_totals, place
+from headrace.mapping.place import cluster_totals, place_stages
 from headrace.targets import load_target
 from headrace.timing import Family, Flow, Plane, RowRule, Work, flow_of
 from headrace.timing.work import known_kinds
@@ -53,7 +53,7 @@ def small(outputs: int = 1) -> Network:
 def test_every_integer_kind_has_a_kernel_and_a_cost() -> None:
     streams = {"input_layer", "output_layer"}
     integer = {d.kind for d in all_operations() if d.has_integer_form} - streams
-    assert set(lowered_kinds()) == integer
+    assert {operation.kind for operation in lowered_operations()} == integer
     assert set(known_kinds()) == {d.kind for d in all_operations()} - streams
 
 
@@ -361,7 +361,7 @@ def test_placement_keeps_every_cluster_within_its_limits() -> None:
     for _ in range(30):
         uses = [tuple(int(rng.integers(1, most)) for most in (9, 40, 70, 12, 18)) for _ in works]
         flow = Flow(works, (works[0].operands[0],), ())
-        clusters = place(uses, flow, HAILO8)
+        clusters = place_stages(uses, flow, HAILO8)
         if clusters is None:
             continue
         for c in range(HAILO8.clusters):
@@ -384,7 +384,7 @@ def test_nearly_full_devices_are_placed() -> None:
         uses = [uses[i] for i in order]
         plane = Plane("x", 1, 1, 1)
         works = [Work(f"w{i}", "x", Family.MOVE, (plane,), (RowRule(),), plane) for i in range(len(uses))]
-        clusters = place(uses, Flow(tuple(works), (), ()), HAILO8)
+        clusters = place_stages(uses, Flow(tuple(works), (), ()), HAILO8)
         if clusters is not None:
             found += 1
             for c in range(HAILO8.clusters):
@@ -396,8 +396,8 @@ def test_nearly_full_devices_are_placed() -> None:
 def test_memory_larger_than_a_cluster_spills() -> None:
     works = flow_of(small()).works
     flow = Flow(works, (works[0].operands[0],), ())
-    assert place([(1, 1, 500, 1, 1)], flow, HAILO8) == [0]
+    assert place_stages([(1, 1, 500, 1, 1)], flow, HAILO8) == [0]
     totals = cluster_totals([(1, 1, 500, 1, 1)], [0], 1, HAILO8)
     assert sum(t[2] for t in totals) == 500
     assert max(t[2] for t in totals) == 128
-    assert place([(1, 1, 1025, 1, 1)], flow, HAILO8) is None
+    assert place_stages([(1, 1, 1025, 1, 1)], flow, HAILO8) is None

@@ -17,9 +17,8 @@ from headrace.errors import UsageError
 from headrace.hef.container import read_hef
 from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
-from headrace.mapping import Allocation, Shortage, allocate, cut_into_contexts, limits_of, segment
+from headrace.mapping import Allocation, Shortage, allocate, cut_into_contexts, limits_of, stages_of
 from headrace.targets import Target, load_target
-from headrace.timing import flow_of
 from interpreters import layer_codes, program_codes
 from random_graphs import GraphBuilder
 
@@ -107,7 +106,7 @@ def test_more_frames_per_switch_are_faster_per_frame() -> None:
 
 def brute_force(network: Network, target: Target, batch: int) -> int:
     """Cycles per batch of the best of all sequences of contexts, each turn worked out anew."""
-    flow = flow_of(network)
+    flow = stages_of(network)
     n = len(flow.works)
     memory: dict[tuple[int, int], Any] = {}
     switch = -(-target.context_switch_ns * target.clock_hz // 10**9)
@@ -118,20 +117,20 @@ def brute_force(network: Network, target: Target, batch: int) -> int:
     def part_of(first: int, last: int) -> Any:
         """(run, streams, weights, bytes left free), or None."""
         if (first, last) not in memory:
-            part = segment(flow, first, last)
+            part = flow.part(first, last)
             others = load(sum(w.weight_bytes for w in (*flow.works[:first], *flow.works[last:])))
 
             def cost(a: Allocation) -> int:
                 room = target.clusters * target.memory_units_per_cluster - a.totals[2]
                 late = max(0, others - load(room * target.memory_unit_bytes))
-                return a.rows.latency + (batch - 1) * a.period + late
+                return a.latency + (batch - 1) * a.period + late
 
             found = allocate(part, target, limits_of(target, part), cost=cost)
             memory[first, last] = None
             if not isinstance(found, Shortage):
-                units = target.clusters * target.memory_units_per_cluster - sum(u[2] for u in found.uses)
+                units = target.clusters * target.memory_units_per_cluster - found.totals[2]
                 memory[first, last] = (
-                    found.rows.latency + (batch - 1) * found.period,
+                    found.latency + (batch - 1) * found.period,
                     batch * found.link_cycles,
                     load(sum(w.weight_bytes for w in part.works)),
                     load(units * target.memory_unit_bytes),
@@ -171,7 +170,7 @@ def test_no_sequence_of_contexts_is_cheaper(seed: int) -> None:
         memory_unit_bytes=int(rng.choice([256, 32768])),
     )
     batch = int(rng.integers(1, 20))
-    found = cut_into_contexts(flow_of(network), target, batch=batch)
+    found = cut_into_contexts(stages_of(network), target, batch=batch)
     assert found is not None and found.optimal
     assert found.cycles == brute_force(network, target, batch)
     assert found.lower_bound <= found.cycles

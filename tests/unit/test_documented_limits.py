@@ -24,12 +24,13 @@ from headrace.frontends.to_hn.handlers import arithmetic, transposed_convolution
 from headrace.hef import container, description, microcode
 from headrace.hn import files, strict_json, unpack
 from headrace.layers import matmul
-from headrace.mapping.allocate import ROUNDS
+from headrace.mapping.option_table import ROUNDS
 from headrace.mapping.options import MAX_SLICES, MAX_SUBCLUSTERS
 from headrace.mapping.partition import ALL_CUTS
 from headrace.numerics import forms, quantization, requantize, tables
 from headrace.runtime import infer_model, vdevice
-from headrace.script import compilation, parser
+from headrace.script import parser
+from headrace.script.commands import compilation
 from headrace.targets import description as targets
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,9 +15,8 @@ import pytest
 
 from compiler_support import random_network, resnet
 from headrace.errors import InternalError
-from headrace.mapping import Allocation, allocate, limits_of
+from headrace.mapping import Allocation, StageGraph, allocate, limits_of, stages_of
 from headrace.targets import load_target
-from headrace.timing import Flow, flow_of
 from headrace.timing.rows import latency_of, least_latencies
 
 HAILO8L = load_target("hailo8l")
@@ -25,16 +24,16 @@ SMALL = replace(HAILO8L, name="small", clusters=1, memory_unit_bytes=1024)
 search: Any = import_module("headrace.mapping.partition")
 
 
-def partitioner(flow: Flow, batch: int) -> Any:
-    return search._Partitioner(flow, SMALL, (1.0, 1.0, 1.0), batch, [w.weight_bytes for w in flow.works], None, None)
+def partitioner(flow: StageGraph, batch: int) -> Any:
+    return search._Partitioner(flow, SMALL, batch=batch)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_no_run_betters_its_bound(seed: int) -> None:
     """Every run of works of random networks: time, streams, weights and free memory."""
-    work = partitioner(flow_of(random_network(seed, 10)), 1 + 3 * (seed % 2))
+    work = partitioner(stages_of(random_network(seed, 10)), 1 + 3 * (seed % 2))
     ratios: list[float] = []
-    for run in combinations(range(len(work.flow.works) + 1), 2):
+    for run in combinations(range(len(work.graph.works) + 1), 2):
         plan, bound = work.plan(*run), work.bound(*run)
         if plan is None:
             continue
@@ -50,27 +49,27 @@ def test_no_run_betters_its_bound(seed: int) -> None:
 
 
 def test_slower_options_never_bring_a_frame_through_earlier() -> None:
-    flow = flow_of(resnet(2, 8, 16))
+    flow = stages_of(resnet(2, 8, 16))
     table = [list(row) for row in partitioner(flow, 1).table.options]
     rng = np.random.default_rng(0)
     least = least_latencies(flow.works, table)
     assert least == sorted(least)
     for _ in range(20):
         options = [row[int(rng.integers(len(row)))] for row in table]
-        assert latency_of(flow, options, HAILO8L) >= least[-1]
+        assert latency_of(flow.flow, options, HAILO8L) >= least[-1]
         assert all(a <= b for a, b in zip(least, least_latencies(flow.works, [[o] for o in options]), strict=True))
 
 
 def test_what_is_left_over_brings_frames_through_earlier() -> None:
     """The frame time stays what it is; the latency falls; everything still fits; without a cost nothing changes."""
-    flow = flow_of(resnet(1))
+    flow = stages_of(resnet(1))
     hailo8 = load_target("hailo8")
     limits = limits_of(hailo8, flow)
     frugal = allocate(flow, hailo8, limits)
-    quick = allocate(flow, hailo8, limits, cost=lambda a: a.rows.latency)
+    quick = allocate(flow, hailo8, limits, cost=lambda a: a.latency)
     assert isinstance(frugal, Allocation) and isinstance(quick, Allocation)
     assert quick.period == frugal.period
-    assert quick.rows.latency < 0.95 * frugal.rows.latency
+    assert quick.latency < 0.95 * frugal.latency
     assert all(need <= have for need, have in zip(quick.totals, limits.values, strict=True))
     # A cost that counts memory only finds nothing better than the frugal choice.
     same = allocate(flow, hailo8, limits, cost=lambda a: a.totals[2])
@@ -79,7 +78,7 @@ def test_what_is_left_over_brings_frames_through_earlier() -> None:
 
 def test_where_the_cheapest_runs_never_fit_the_search_settles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that take every run for possible and long runs for cheap: the search ends, with runs that fit."""
-    flow = flow_of(resnet(3, 16, 16))
+    flow = stages_of(resnet(3, 16, 16))
     work = partitioner(flow, 1)
     monkeypatch.setattr(work, "bound", lambda first, last: search.Bound(100 - (last - first), 0, 0, 0, 1))
     monkeypatch.setattr(work, "estimate", lambda first, last: work.estimates.setdefault((first, last), 1))
@@ -91,7 +90,7 @@ def test_where_the_cheapest_runs_never_fit_the_search_settles(monkeypatch: pytes
 
 
 def test_a_part_without_cuts_that_does_not_fit_gets_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    flow = flow_of(resnet(3, 16, 16))
+    flow = stages_of(resnet(3, 16, 16))
     n = len(flow.works)
     monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, 1, n])
     found = search.cut_into_contexts(flow, SMALL)
@@ -101,7 +100,7 @@ def test_a_part_without_cuts_that_does_not_fit_gets_cuts(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("batch", [1, 3])
 def test_what_fits_one_context_is_bounded_by_its_frame_time(batch: int) -> None:
     """It stays loaded, so neither its latency nor its weights count (EfficientNet-Lite4 on hailo8 ended here)."""
-    flow = flow_of(resnet(1))
+    flow = stages_of(resnet(1))
     found = search.cut_into_contexts(flow, load_target("hailo8"), batch=batch)
     assert found is not None and len(found.contexts) == 1 and found.optimal
     (only,) = found.contexts
@@ -109,7 +108,7 @@ def test_what_fits_one_context_is_bounded_by_its_frame_time(batch: int) -> None:
 
 
 def test_a_bound_above_a_sequence_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    flow = flow_of(resnet(3, 16, 16))
+    flow = stages_of(resnet(3, 16, 16))
     real = search._Partitioner.bound
     bound = lambda self, *run: (b := real(self, *run)) and b._replace(run=b.run * 100, resident=b.resident * 100)  # noqa: E731
     monkeypatch.setattr(search._Partitioner, "bound", bound)

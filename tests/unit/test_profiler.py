@@ -14,7 +14,7 @@ from headrace.compiler import compile_network
 from headrace.errors import InputFileError, UsageError
 from headrace.hn import Network
 from headrace.hn.archive import Archive, State
-from headrace.mapping import estimate
+from headrace.mapping import estimate, stages_of
 from headrace.optimize.options import OptimizeOptions
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.profiler import profile, render_text
@@ -29,7 +29,6 @@ from headrace.reports.optimize import (
 from headrace.reports.profile import ProfileReport, TargetEstimate
 from headrace.reports.timing import SimulatedStage, TimingReport
 from headrace.targets import list_targets, load_target
-from headrace.timing import flow_of
 from random_graphs import GraphBuilder
 
 
@@ -115,7 +114,7 @@ def test_estimates_know_the_fusions_of_optimize() -> None:
     for key in ("native", "fp_optimized"):
         report = profile(Archive("net", **{key: b.net}))
         assert report.network.layers == 6
-        fused = estimate(flow_of(freeze_like_optimize(b.net)), load_target("hailo8"))
+        fused = estimate(stages_of(freeze_like_optimize(b.net)), load_target("hailo8"))
         found = next(e for e in report.estimates if e.target == "hailo8")
         assert isinstance(found, TargetEstimate)
         assert (found.fps, found.need, found.have) == (round(fused.fps, 2), fused.need, fused.have)

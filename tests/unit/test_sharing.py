@@ -14,10 +14,10 @@ from headrace.compiler import CompileOptions, CompileResult, compile_network
 from headrace.errors import InternalError
 from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
-from headrace.mapping import Allocation, Shortage, allocate, allocate_one_context, limits_of
-from headrace.mapping.sharing import share
+from headrace.mapping import Allocation, Shortage, allocate, allocate_one_context, limits_of, stages_of
+from headrace.mapping.sharing import share_controllers
 from headrace.targets import load_target
-from headrace.timing import Family, Plane, RowKind, RowRule, Work, flow_of
+from headrace.timing import Family, Plane, RowKind, RowRule, Work
 from headrace.timing.turns import order_of
 from interpreters import layer_codes, program_codes
 from random_graphs import GraphBuilder
@@ -52,7 +52,7 @@ def test_a_network_with_too_many_stages_stays_in_one_context(seed: int) -> None:
     """The codes are the layers', and the closed form is what the event simulation plays."""
     native = pytest.importorskip("headrace.runtime._native")
     network = gates(6 + seed % 2, seed, 16 + 4 * seed)
-    flow = flow_of(network)
+    flow = stages_of(network)
     limits = limits_of(SMALL, flow)
     assert isinstance(allocate(flow, SMALL, limits), Shortage)
     result = compiled(network)
@@ -82,23 +82,23 @@ def test_a_network_with_too_many_stages_stays_in_one_context(seed: int) -> None:
 
 
 def test_controllers_are_shared_only_where_they_lack() -> None:
-    flow = flow_of(gates(2))
+    flow = stages_of(gates(2))
     found = allocate_one_context(flow, HAILO8L, limits_of(HAILO8L, flow))
-    assert isinstance(found, Allocation) and not found.roots
+    assert isinstance(found, Allocation) and found.roots == list(range(len(found.stages)))
 
 
 def test_who_may_share() -> None:
     """Neighbours of one row in any number; else pairs of related convolutions, one for twelve stages; never beyond the
     frame time."""
-    flow = flow_of(gates(7))
+    flow = stages_of(gates(7))
     generous = allocate(flow, HAILO8L, limits_of(HAILO8L, flow))
     assert isinstance(generous, Allocation)
     works, n = flow.works, len(flow.works)
-    options = [row[-1] for row in generous.alternatives]  # the slowest, which are one slice
+    options = [s.alternatives[-1] for s in generous.stages]  # the slowest, which are one slice
     period = 16 * max(o.cycles for o in options)
 
     def shared(controllers: int, frame_time: int = period) -> list[int] | None:
-        return share(works, options, frame_time, HAILO8L, (controllers, 1 << 20, 1 << 20, 1 << 20, 1 << 20))
+        return share_controllers(works, options, frame_time, HAILO8L, (controllers, 1 << 20, 1 << 20, 1 << 20, 1 << 20))
 
     least = next(c for c in range(1, n) if shared(c) is not None)
     roots = shared(least)
@@ -177,7 +177,7 @@ def test_random_graphs_keep_their_promise(seed: int) -> None:
     """The rows of shared controllers have a fixed order, so the rate is the closed form's, and nothing locks."""
     native = pytest.importorskip("headrace.runtime._native")
     network = random_network(seed, layers=10) if seed % 3 else gates(3 + seed % 7, seed, 12 + seed)
-    flow = flow_of(network)
+    flow = stages_of(network)
     controllers = max(3, len(flow.works) - 1 - seed % 4) + len(flow.inputs)
     roomy = replace(HAILO8L, name="roomy", clusters=1, controllers_per_cluster=controllers)
     roomy = replace(roomy, subclusters_per_cluster=512, memory_units_per_cluster=1024, input_aligners_per_cluster=128)

@@ -12,10 +12,11 @@ import pytest
 from compiler_support import resnet
 from headrace.errors import InputFileError
 from headrace.hn import Network
-from headrace.mapping import Allocation, Shortage, allocate, estimate, limits_of, options_of
-from headrace.mapping.allocate import Limits, OptionTable, most_frugal
+from headrace.mapping import Allocation, Limits, Shortage, allocate, estimate, limits_of, options_of, stages_of
+from headrace.mapping.allocate import shortage_of
+from headrace.mapping.option_table import OptionTable
 from headrace.targets import load_target
-from headrace.timing import Family, Flow, Plane, RowKind, RowRule, Work, flow_of, row_window, row_windows
+from headrace.timing import Family, Flow, Plane, RowKind, RowRule, Work, row_window, row_windows
 from layer_maker import make_layer
 
 TARGET = load_target("hailo8")
@@ -202,7 +203,7 @@ def test_choice_keeps_the_limits() -> None:
 
 
 def test_more_resources_are_never_slower() -> None:
-    flow = flow_of(resnet(blocks=2))
+    flow = stages_of(resnet(blocks=2))
     times = []
     for share in (0.3, 0.5, 0.8, 1.0):
         result = allocate(flow, TARGET, limits_of(TARGET, flow, (share, share, share)))
@@ -218,17 +219,17 @@ def test_shares_use_the_written_decimal() -> None:
 
 
 def test_impossible_says_what_is_short() -> None:
-    flow = flow_of(resnet())
+    flow = stages_of(resnet())
     result = allocate(flow, TARGET, Limits(10, 460, 1024))
     assert isinstance(result, Shortage)
     assert result.need[0] == len(flow.works)
     assert result.have[0] == 10
-    assert most_frugal(flow, TARGET, Limits(10, 460, 1024)).need == result.need
+    assert shortage_of(flow, TARGET, Limits(10, 460, 1024)).need == result.need
 
 
 def test_estimate_counts_devices() -> None:
     network = resnet(blocks=12)  # 90 stages: more controllers than a half-size device has
-    flow = flow_of(network)
+    flow = stages_of(network)
     small = estimate(flow, load_target("hailo8l"))
     assert not small.fits
     assert small.devices == -(-small.clusters // 4) == 2
@@ -240,11 +241,11 @@ def test_estimate_counts_devices() -> None:
 
 
 def test_residual_adds_no_stage() -> None:
-    assert len(flow_of(resnet(blocks=1)).works) == 17  # 2 + 6 + 2 projections + 3 + softmax in 4
+    assert len(stages_of(resnet(blocks=1)).stages) == 17  # 2 + 6 + 2 projections + 3 + softmax in 4
 
 
 def test_huge_shapes_are_refused() -> None:
     network = Network("n")
     network.add(make_layer("n/input_layer1", "input_layer", [], {"shape": [-1, 1 << 20, 4, 4]}, (-1, 1 << 20, 4, 4)))
     with pytest.raises(InputFileError, match="too large to schedule"):
-        flow_of(network)
+        stages_of(network)

@@ -12,10 +12,10 @@ import pytest
 from compiler_support import freeze, random_codes
 from headrace.compiler import CompileOptions, compile_network
 from headrace.compiler.graph import lower_network
-from headrace.compiler.join import narrow_joins
 from headrace.errors import CapacityError, UsageError
 from headrace.hef.microcode import Opcode
 from headrace.hn import Network
+from headrace.mapping.join import narrow_joins
 from headrace.targets import load_target
 from interpreters import layer_codes
 from random_graphs import GraphBuilder, weighted
@@ -115,24 +115,26 @@ def test_trees_keep_the_order_and_the_limit(aligners: int) -> None:
     target = replace(HAILO8, input_aligners_per_cluster=aligners)
     for n in [*range(2, 41), 64, 65, 100, 127, 200]:
         net = network("slices", n, size=1)
-        lowered, _ = narrow_joins(lower_network(net), target)
-        kernels = {k.name: k for k in lowered.kernels}
+        lowered = lower_network(net)
+        graph, _ = narrow_joins(lowered.graph, target)
+        kernels = {s.name: s.lowered for s in graph.stages}
         (joined,) = (layer for layer in net if layer.kind == "concat")
-        assert leaves(kernels, joined.name, max(2, aligners)) == joined.inputs
+        assert leaves(kernels, joined.name, max(2, aligners)) == list(joined.inputs)
         there = {s.tensor for s in lowered.inputs}
-        for kernel, work in zip(lowered.kernels, lowered.flow.works, strict=True):
+        for stage in graph.stages:
+            kernel, work = stage.lowered, stage.work
             assert there.issuperset(kernel.inputs)
             there.add(kernel.name)
-            assert [p.tensor for p in work.operands] == kernel.inputs
+            assert tuple(p.tensor for p in work.operands) == kernel.inputs
             assert (work.output.height, work.output.width, work.output.channels) == kernel.shape
 
 
 def test_a_dense_block_joins_what_is_joined_already() -> None:
     """Beyond the limit each further concatenation takes the one before it and the new tensor."""
-    lowered, decisions = narrow_joins(lower_network(network("dense", 60)), HAILO8)
+    graph, decisions = narrow_joins(lower_network(network("dense", 60)).graph, HAILO8)
     assert len(decisions) == 60 - 32
-    assert len(lowered.kernels) == 60 + 59  # no concatenation more than there are layers
-    wide = [k for k in lowered.kernels if k.opcode is Opcode.CONCATENATE][31:]
+    assert len(graph.stages) == 60 + 59  # no concatenation more than there are layers
+    wide = [s.lowered for s in graph.stages if s.lowered.opcode is Opcode.CONCATENATE][31:]
     assert all(len(k.inputs) == 2 for k in wide)
 
 

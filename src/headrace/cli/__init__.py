@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from headrace.errors import INTERRUPTED
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main(argv: Sequence[str] | None = None) -> None:

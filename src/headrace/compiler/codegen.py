@@ -8,12 +8,11 @@ from dataclasses import fields
 import numpy as np
 
 from headrace.compiler.graph import Lowered, Stream
-from headrace.compiler.lower import Kernel
 from headrace.data.plausible import calibrated_range
 from headrace.hef.description import HefDescription, StreamDescription
+from headrace.hef.kernel import Kernel, write_address
 from headrace.hef.microcode import (
     NONE,
-    SECTION_ALIGNMENT,
     BufferRecord,
     ContextRecord,
     KernelRecord,
@@ -23,32 +22,35 @@ from headrace.hef.microcode import (
     TensorRecord,
     TensorRole,
 )
-from headrace.mapping import ContextPlan, Partition
+from headrace.mapping import AllocatedStage, Partition
 from headrace.mapping.resources import MEMORY
 from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import Target
 
 
-def constant_bytes(kernel: Kernel) -> int:
-    """Bytes of a kernel's constants, each on its boundary: what is loaded with its context."""
-    return sum(-(-a.nbytes // SECTION_ALIGNMENT) * SECTION_ALIGNMENT for a in kernel.constants.values())
-
-
 def generate(lowered: Lowered, plan: Partition, target: Target) -> Program:
-    """The program of one or several contexts."""
+    """The program of one or several contexts.
+
+    Args:
+        lowered: the host's side of the network.
+        plan: its stages, as they run.
+        target: the device.
+    """
     program = Program(target=TargetRecord())
     _target(program, target)
     index: dict[str, int] = {}
     outputs = {s.tensor: s.quantization for s in lowered.outputs}
     for stream in lowered.inputs:
         _tensor(program, index, stream.tensor, stream.shape, stream.quantization, TensorRole.INPUT)
-    for kernel in lowered.kernels:
+    stages = [stage for context in plan.contexts for stage in context.allocation.stages]
+    for stage in stages:
+        kernel = stage.stage.lowered
         role = TensorRole.OUTPUT if kernel.name in outputs else TensorRole.INTERNAL
         _tensor(program, index, kernel.name, kernel.shape, outputs.get(kernel.name, kernel.output), role)
-    position = {k.name: i for i, k in enumerate(lowered.kernels)}
+    position = {stage.name: i for i, stage in enumerate(stages)}
     for number, context in enumerate(plan.contexts):
-        for kernel in lowered.kernels[context.first : context.last]:
-            program.kernels.append(_kernel(program, index, kernel, number))
+        for stage in context.allocation.stages:
+            program.kernels.append(_kernel(program, index, stage.stage.lowered, number))
         program.contexts.append(
             ContextRecord(
                 first_kernel=context.first,
@@ -59,8 +61,8 @@ def generate(lowered: Lowered, plan: Partition, target: Target) -> Program:
                 batch=plan.batch,
             )
         )
-        program.stages += _stages(context)
-        for buffer in context.allocation.rows.buffers:
+        program.stages += [_stage(stage, context.first, i) for i, stage in enumerate(context.allocation.stages)]
+        for buffer in context.allocation.buffers:
             consumer = NONE if buffer.consumer is None else position[buffer.consumer]
             program.buffers.append(BufferRecord(index[buffer.tensor], consumer, buffer.operand, buffer.rows))
     return program
@@ -107,38 +109,31 @@ def _kernel(program: Program, index: dict[str, int], kernel: Kernel, context: in
         offset, length, int(kernel.opcode), context, len(program.operands), len(kernel.inputs), index[kernel.name]
     )
     program.operands += [index[name] for name in kernel.inputs]
-    for key, value in kernel.fields.items():
-        setattr(record, key, int(value))
-    for key, array in kernel.constants.items():
-        setattr(record, key, program.add_constant(array))
+    kernel.write(record)
+    for constant in kernel.constants:
+        write_address(record, constant.role, program.add_constant(constant.array))
     return record
 
 
-def _stages(context: ContextPlan) -> list[StageRecord]:
-    rows: list[StageRecord] = []
-    allocation = context.allocation
-    for i, (option, use, cluster) in enumerate(
-        zip(allocation.options, allocation.uses, allocation.clusters, strict=True)
-    ):
-        rows.append(
-            StageRecord(
-                kernel=context.first + i,
-                cluster=cluster,
-                controllers=use[0],
-                shares=i - allocation.roots[i] if allocation.roots else 0,
-                subclusters=use[1],
-                memory_units=use[MEMORY],
-                column_slices=option.column_slices,
-                feature_slices=option.feature_slices,
-                subclusters_per_slice=option.subclusters_per_slice,
-                rows=option.rows,
-                engine_cycles_per_row=option.engine,
-                input_bytes_per_frame=option.input_bytes,
-                output_bytes_per_frame=option.output_bytes,
-                join_bytes_per_frame=option.join_bytes,
-            )
-        )
-    return rows
+def _stage(stage: AllocatedStage, first: int, place: int) -> StageRecord:
+    """The record of the stage at a place of a context that begins at stage ``first``."""
+    option, use = stage.option, stage.use
+    return StageRecord(
+        kernel=first + place,
+        cluster=stage.placed_on,
+        controllers=use[0],
+        shares=place - stage.root,
+        subclusters=use[1],
+        memory_units=use[MEMORY],
+        column_slices=option.column_slices,
+        feature_slices=option.feature_slices,
+        subclusters_per_slice=option.subclusters_per_slice,
+        rows=option.rows,
+        engine_cycles_per_row=option.engine,
+        input_bytes_per_frame=option.input_bytes,
+        output_bytes_per_frame=option.output_bytes,
+        join_bytes_per_frame=option.join_bytes,
+    )
 
 
 def describe(

@@ -52,7 +52,7 @@ def figures_of(plan: Partition, target: Target) -> NetworkFigures:
         latency_cycles=plan.latency,
         bottleneck="host link" if loading + streams > sum(t.run for t in turns) else bottleneck_of(slowest),
         loading_cycles_per_batch=loading,
-        link_bytes_per_frame=sum(c.allocation.flow.link_bytes for c in plan.contexts),
+        link_bytes_per_frame=sum(c.allocation.graph.flow.link_bytes for c in plan.contexts),
         weight_bytes=sum(c.weight_bytes for c in plan.contexts),
         lower_bound_cycles=ceil_div(bound, batch),
         gap_percent=round(100.0 * (cycles - bound) / bound, 2),
@@ -78,12 +78,12 @@ def _bounds(plan: Partition, target: Target, fps: float) -> BoundFigures:
 
 def _context(index: int, context: ContextPlan, turn: Turn, target: Target) -> ContextFigures:
     """One of several contexts."""
-    works = context.allocation.flow.works
+    stages = context.allocation.stages
     return ContextFigures(
         context=index,
-        layers=len(works),
-        first=works[0].name,
-        last=works[-1].name,
+        layers=len(stages),
+        first=stages[0].name,
+        last=stages[-1].name,
         cycles_per_batch=turn.cycles,
         reload_cycles=context.reload_cycles,
         loaded_ahead_cycles=turn.loaded_ahead,
@@ -106,14 +106,14 @@ def _pipeline(allocation: Allocation, target: Target) -> PipelineFigures:
     return PipelineFigures(
         cycles_per_frame=period,
         fps=round(target.clock_hz / period, 3),
-        latency_ms=round(1e3 * allocation.rows.latency / target.clock_hz, 6),
-        latency_cycles=allocation.rows.latency,
+        latency_ms=round(1e3 * allocation.latency / target.clock_hz, 6),
+        latency_cycles=allocation.latency,
         bottleneck=bottleneck_of(allocation),
         link_cycles_per_frame=allocation.link_cycles,
-        link_bytes_per_frame=allocation.flow.link_bytes,
+        link_bytes_per_frame=allocation.graph.flow.link_bytes,
         lower_bound_cycles=bound,
         gap_percent=round(100.0 * (period - bound) / bound, 2),
-        totals=totals | {"input_controllers": len(allocation.flow.inputs)},
+        totals=totals | {"input_controllers": len(allocation.graph.inputs)},
         limits=limits,
         utilization={name: percent(totals[name], limit) for name, limit in limits.items()},
     )

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from headrace.compiler.bounds import check_bounds
-from headrace.compiler.lower import Kernel, lower_layer
+from headrace.compiler.lower import lower_layer
 from headrace.errors import (
     Diagnostic,
     HeadraceError,
@@ -17,11 +16,13 @@ from headrace.errors import (
     UsageError,
 )
 from headrace.hef.description import MAX_STREAMS
+from headrace.hef.kernel import Kernel
 from headrace.hef.microcode import Opcode
 from headrace.hn import Layer, Network, check_network, output_quantization, passed_quantization
 from headrace.layers import OutputLayer, ScaleRule
+from headrace.mapping import Stage, StageGraph
 from headrace.numerics.quantization import TensorQuantization
-from headrace.timing import Family, Flow, Plane, RowRule, Work, work_of_layer
+from headrace.timing import Family, RowRule, Work, work_of_layer
 from headrace.timing.work import is_quantized, plane_of
 
 
@@ -37,13 +38,22 @@ class Stream:
 
 @dataclass(frozen=True)
 class Lowered:
-    """Kernels and works are parallel lists in execution order."""
+    """A network as stages in execution order.
+
+    Attributes:
+        name: of the network.
+        graph: every layer's kernel and work.
+        inputs, outputs: the host's side of it.
+    """
 
     name: str
-    kernels: tuple[Kernel, ...]
-    flow: Flow
+    graph: StageGraph
     inputs: tuple[Stream, ...]
     outputs: tuple[Stream, ...]
+
+    @property
+    def input_scales(self) -> dict[str, TensorQuantization]:
+        return {stream.tensor: stream.quantization for stream in self.inputs}
 
 
 def lower_network(network: Network) -> Lowered:
@@ -58,17 +68,12 @@ def lower_network(network: Network) -> Lowered:
     _check_stage(network)
     check_network(network)
     problems: list[HeadraceError] = [InputFileError(d) for d in _changed_meanings(network)]
-    kernels: list[Kernel] = []
-    works: list[Work] = []
+    stages: list[Stage] = []
     for layer in network:
         if layer.operation.is_boundary:
             continue
         try:
-            works.append(work_of_layer(network, layer))
-            kernels.append(lower_layer(network, layer))
-            overflows = check_bounds(kernels[-1], {n: _tensor(network[n]) for n in layer.inputs})
-            if overflows:
-                problems.append(InputFileError(overflows))
+            stages.append(Stage(work_of_layer(network, layer), lower_layer(network, layer)))
         except HeadraceError as error:
             problems.append(error)
     if problems:
@@ -81,12 +86,13 @@ def lower_network(network: Network) -> Lowered:
     for layer, tensor in output_tensors(network):
         source = network[layer.inputs[0]]
         if tensor != source.name:
-            kernels.append(_copy_kernel(layer, source))
-            works.append(_copy_work(layer, source))
+            stages.append(_copy(layer, source))
         outputs.append(Stream(layer, tensor, source.frame_shape, _host_side(layer, source)))
-    planes = {w.output.tensor: w.output for w in works}
-    flow = Flow(tuple(works), tuple(plane_of(s.layer) for s in inputs), tuple(planes[s.tensor] for s in outputs))
-    return Lowered(network.name, tuple(kernels), flow, inputs, tuple(outputs))
+    planes = {stage.name: stage.work.output for stage in stages}
+    graph = StageGraph(
+        tuple(stages), tuple(plane_of(s.layer) for s in inputs), tuple(planes[s.tensor] for s in outputs)
+    )
+    return Lowered(network.name, graph, inputs, tuple(outputs))
 
 
 def output_tensors(network: Network) -> list[tuple[Layer, str]]:
@@ -141,10 +147,6 @@ def _check_stage(network: Network) -> None:
         )
 
 
-def _tensor(layer: Layer) -> tuple[tuple[int, int, int], TensorQuantization]:
-    return layer.frame_shape, output_quantization(layer)
-
-
 def _input(layer: Layer) -> TensorQuantization:
     """How the host makes codes of an input's values; they have one scale."""
     found = output_quantization(layer)
@@ -185,11 +187,9 @@ def _short(quantization: TensorQuantization) -> str:
     return f"{quantization.bits} bits, scale {quantization.scale:.9g}, zero {quantization.zero_point}{several}"
 
 
-def _copy_kernel(layer: Layer, source: Layer) -> Kernel:
-    return Kernel(layer.name, Opcode.RESHAPE, [source.name], source.frame_shape, output_quantization(source))
-
-
-def _copy_work(layer: Layer, source: Layer) -> Work:
+def _copy(layer: Layer, source: Layer) -> Stage:
+    """An output that is carried by a tensor of its own."""
+    kernel = Kernel(layer.name, Opcode.RESHAPE, (source.name,), source.frame_shape, output_quantization(source))
     read = plane_of(source)
-    written = Plane(layer.name, read.height, read.width, read.channels, read.element_bytes)
-    return Work(layer.name, "copy", Family.MOVE, (read,), (RowRule(),), written)
+    work = Work(layer.name, "copy", Family.MOVE, (read,), (RowRule(),), replace(read, tensor=layer.name))
+    return Stage(work, kernel)

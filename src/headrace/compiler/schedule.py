@@ -36,7 +36,7 @@ def schedule_of(plan: Partition, target: Target, decisions: Sequence[CompileDeci
     )
 
 
-def next_better(option: Option, alternatives: list[Option]) -> NextBetter | None:
+def next_better(option: Option, alternatives: Sequence[Option]) -> NextBetter | None:
     """The slowest option that is faster, and what it costs more; ``None`` at the layer's floor."""
     faster = [o for o in alternatives if o.cycles < option.cycles]
     if not faster:
@@ -55,40 +55,40 @@ def _option(option: Option) -> OptionFigures:
 
 
 def _layers(allocation: Allocation, context: int | None) -> list[ScheduledLayer]:
-    uses, roots, works = allocation.uses, allocation.roots, allocation.flow.works
+    stages = allocation.stages
     return [
         ScheduledLayer(
             context=context,
-            name=work.name,
-            kind=work.kind,
-            cluster=allocation.clusters[i],
-            option=_option(option),
-            **dict(zip(RESOURCES, uses[i], strict=True)),
-            weight_units=option.weight_units,
-            buffer_units=allocation.buffer_units[i],
-            cycles=option.cycles,
-            utilization=percent(option.cycles, allocation.period),
-            bound=option.bound,
-            rows=option.rows,
+            name=stage.name,
+            kind=stage.work.kind,
+            cluster=stage.placed_on,
+            option=_option(stage.option),
+            **dict(zip(RESOURCES, stage.use, strict=True)),
+            weight_units=stage.option.weight_units,
+            buffer_units=stage.buffer_units,
+            cycles=stage.option.cycles,
+            utilization=percent(stage.option.cycles, allocation.period),
+            bound=stage.option.bound,
+            rows=stage.option.rows,
             row_cycles=RowCycles(
-                engine=option.engine_row,
-                input_port=option.input_row,
-                output_port=option.output_row,
-                overhead=option.overhead,
+                engine=stage.option.engine_row,
+                input_port=stage.option.input_row,
+                output_port=stage.option.output_row,
+                overhead=stage.option.overhead,
             ),
-            macs=work.macs,
-            weight_bytes=work.weight_bytes,
-            next_better=next_better(option, allocation.alternatives[i]),
-            buffers=_buffers(allocation, work.name),
-            shares_controller_of=works[roots[i]].name if roots and roots[i] != i else None,
+            macs=stage.work.macs,
+            weight_bytes=stage.work.weight_bytes,
+            next_better=next_better(stage.option, stage.alternatives),
+            buffers=_buffers(allocation, stage.name),
+            shares_controller_of=stages[stage.root].name if stage.root != i else None,
         )
-        for i, (work, option) in enumerate(zip(works, allocation.options, strict=True))
+        for i, stage in enumerate(stages)
     ]
 
 
 def _buffers(allocation: Allocation, name: str) -> tuple[BufferFigures, ...]:
     """Line buffers of one stage: its operands', and the host's of what it produces."""
-    heights = {p.tensor: p.height for w in allocation.flow.works for p in (*w.operands, w.output)}
+    heights = {p.tensor: p.height for w in allocation.graph.works for p in (*w.operands, w.output)}
     return tuple(
         BufferFigures(
             tensor=b.tensor,
@@ -98,7 +98,7 @@ def _buffers(allocation: Allocation, name: str) -> tuple[BufferFigures, ...]:
             bytes=b.size,
             frames=round(b.rows / heights[b.tensor], 3),
         )
-        for b in allocation.rows.buffers
+        for b in allocation.buffers
         if b.consumer == name or (b.consumer is None and b.tensor == name)
     )
 
@@ -106,7 +106,8 @@ def _buffers(allocation: Allocation, name: str) -> tuple[BufferFigures, ...]:
 def _clusters(allocation: Allocation, target: Target, context: int | None) -> list[ClusterFigures]:
     full = per_cluster(target)
     names = ("control", "compute", "memory", "activation_units", "input_aligners")
-    totals = cluster_totals(allocation.uses, allocation.clusters, len(allocation.flow.inputs), target)
+    uses, clusters = [s.use for s in allocation.stages], [s.placed_on for s in allocation.stages]
+    totals = cluster_totals(uses, clusters, len(allocation.graph.inputs), target)
     rows: list[ClusterFigures] = []
     for i, used in enumerate(totals):
         shares = {

@@ -96,9 +96,9 @@ def _f(kind: str, doc: str, default: Any = 0) -> Any:
 R = TypeVar("R", bound="Record")
 
 
-@dataclass
+@dataclass(slots=True)
 class Record:
-    """Base of all records: the dataclass fields, in order, are the byte layout."""
+    """Base of all records: the dataclass fields, in order, are the byte layout; there are no others."""
 
     @classmethod
     def layout(cls) -> list[tuple[str, str, str]]:
@@ -117,7 +117,7 @@ class Record:
         return cls(*cls.struct().unpack(data))
 
 
-@dataclass
+@dataclass(slots=True)
 class ProgramHeader(Record):
     magic: int = _f("u32", "bytes 'HRMC'", int.from_bytes(MAGIC, "little"))
     version_major: int = _f("u16", "instruction-set version; a device refuses any other", VERSION_MAJOR)
@@ -130,7 +130,7 @@ class ProgramHeader(Record):
     target_hash: bytes = _f("bytes32", "see target_digest(): SHA-256 of the target record and its texts", b"\0" * 32)
 
 
-@dataclass
+@dataclass(slots=True)
 class SectionEntry(Record):
     kind: int = _f("u32", "SectionKind")
     record_size: int = _f("u32", "bytes of one record; 1 for CONSTANTS and STRINGS, 4 for OPERANDS")
@@ -138,7 +138,7 @@ class SectionEntry(Record):
     size: int = _f("u64", "bytes, without the gap to the next section")
 
 
-@dataclass
+@dataclass(slots=True)
 class TargetRecord(Record):
     """The full description of the target the program was compiled for (docs/formats/target.md)."""
 
@@ -164,7 +164,7 @@ class TargetRecord(Record):
     cut_bytes_per_second: int = _f("u64", "rate of tensors that cross contexts")
 
 
-@dataclass
+@dataclass(slots=True)
 class TensorRecord(Record):
     name_offset: int = _f("u32", "in STRINGS")
     name_length: int = _f("u32", "bytes")
@@ -180,7 +180,7 @@ class TensorRecord(Record):
     zeros_offset: int = _f("u32", "outputs: i32[channels], each channel's own zero point, in CONSTANTS, or NONE", NONE)
 
 
-@dataclass
+@dataclass(slots=True)
 class ContextRecord(Record):
     first_kernel: int = _f("u32", "index in KERNELS")
     kernel_count: int = _f("u32", "kernels of this context, in execution order")
@@ -191,7 +191,7 @@ class ContextRecord(Record):
     reserved: int = _f("u32", "0")
 
 
-@dataclass
+@dataclass(slots=True)
 class KernelRecord(Record):
     name_offset: int = _f("u32", "HN layer name, in STRINGS")
     name_length: int = _f("u32", "bytes")
@@ -238,7 +238,7 @@ class KernelRecord(Record):
     channel_table_offset: int = _f("u32", "u8[output channels]: each channel's table, in CONSTANTS, or NONE", NONE)
 
 
-@dataclass
+@dataclass(slots=True)
 class StageRecord(Record):
     """One pipeline stage: the resources and rates of one kernel (docs/formats/microcode.md, 'Time')."""
 
@@ -259,7 +259,7 @@ class StageRecord(Record):
     join_bytes_per_frame: int = _f("u64", "bytes through the joining controller; 0 when the stage is one slice")
 
 
-@dataclass
+@dataclass(slots=True)
 class BufferRecord(Record):
     """A line buffer on one edge of the graph."""
 

@@ -1,20 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stages onto a device: options, allocation, sharing, placement, contexts, estimates and bounds."""
+"""Stages onto a device: options, allocation, sharing, placement, splitting, contexts, estimates and bounds."""
 
-from headrace.mapping.allocate import Allocation, Limits, Shortage, allocate, allocate_one_context, limits_of
+from headrace.mapping.allocate import allocate, allocate_alone, allocate_one_context
 from headrace.mapping.contexts import ContextPlan, Partition, Turn
 from headrace.mapping.estimate import Estimate, bottleneck_of, clusters_needed, estimate
 from headrace.mapping.options import Option, options_of
-from headrace.mapping.partition import allocate_alone, cut_into_contexts, segment
+from headrace.mapping.partition import cut_into_contexts
+from headrace.mapping.stages import (
+    AllocatedStage,
+    Allocation,
+    Limits,
+    Shares,
+    Shortage,
+    Stage,
+    StageGraph,
+    limits_of,
+    stages_of,
+)
 
 __all__ = [
+    "AllocatedStage",
     "Allocation",
     "ContextPlan",
     "Estimate",
     "Limits",
     "Option",
     "Partition",
+    "Shares",
     "Shortage",
+    "Stage",
+    "StageGraph",
     "Turn",
     "allocate",
     "allocate_alone",
@@ -25,5 +40,5 @@ __all__ = [
     "estimate",
     "limits_of",
     "options_of",
-    "segment",
+    "stages_of",
 ]

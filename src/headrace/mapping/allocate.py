@@ -9,221 +9,60 @@ by a weighted sum whose weights follow the fullest resource.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import floor
 
 import numpy as np
 
 from headrace.hn import Array
 from headrace.mapping.memory import buffer_units, least_buffer_units
-from headrace.mapping.options import Option, options_of
-from headrace.mapping.resources import MEMORY, RESOURCES, Use, per_cluster, total, usable
-from headrace.mapping.sharing import IN_TURN, controller_loads, share, shared_uses
+from headrace.mapping.option_table import OptionTable
+from headrace.mapping.options import Option
+from headrace.mapping.place import place_stages
+from headrace.mapping.resources import MEMORY, RESOURCES, Use, total
+from headrace.mapping.sharing import IN_TURN, controller_loads, share_controllers, shared_uses
+from headrace.mapping.stages import (
+    UNLIMITED,
+    AllocatedStage,
+    Allocation,
+    Limits,
+    Shares,
+    Shortage,
+    StageGraph,
+    limits_of,
+)
 from headrace.targets import Target
-from headrace.timing.rows import RowSchedule, latency_of, link_frame_cycles, schedule
-from headrace.timing.work import Flow
+from headrace.timing.rows import Buffer, latency_of, line_buffers, link_frame_cycles
 
-ROUNDS = 24
-PRICE_SCALE = 2.0**34
-MOST_PRICED = 1 << 23
-BOUND_SCALE = 1 << 20
-# Each resource alone, and equally weighted sums of several.
-MIXES = np.array([*np.eye(5), *([*m, 0, 0] for m in ((1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))), [1] * 5], np.int64)
-UNLIMITED = 1 << 40  # more than all stages together can need
 JUMPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)  # frame times tried below the best so far
 OVERDRAFTS = (125, 150, 200, 400)  # % of the controllers that there are, before sharing
 # Eighths of the slowest option: longer periods, which only make buffers smaller (or leave more time to share).
 SLOWER = (9, 10, 11, 12, 14, 16, 20, 24, 32, 48, 64, 128, 512, 2048)
 
-Placer = Callable[[Sequence[Use], Sequence[int]], list[int] | None]  # uses, and whose controller each runs on
-
-
-Cost = Callable[["Allocation"], int]
+Cost = Callable[[Allocation], int]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a context may use of the whole device; the host's side already taken off."""
-
-    controllers: int
-    subclusters: int
-    memory_units: int
-    activation_units: int = UNLIMITED
-    input_aligners: int = UNLIMITED
-
-    @property
-    def values(self) -> Use:
-        return self.controllers, self.subclusters, self.memory_units, self.activation_units, self.input_aligners
-
-
-def limits_of(target: Target, flow: Flow, shares: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Limits:
-    """Limits of a device; each network input takes one controller.
-
-    ``shares`` lower the ceilings of control, compute and memory.
-    """
-    totals = [target.clusters * n for n in per_cluster(target)]
-    # The decimal that was written counts, so that 0.9 of 10 is 9.
-    ceilings = [floor(t * Fraction(str(s))) for t, s in zip(totals, (*shares, 1, 1), strict=True)]
-    allowed = [min(pair) for pair in zip(usable(target), ceilings, strict=True)]
-    return Limits(allowed[0] - len(flow.inputs), *allowed[1:])
-
-
-class OptionTable:
-    """All options of all stages as arrays, for many quick choices.
+class _Draft:
+    """A pipeline that fits, without its latency.
 
     Attributes:
-        options: per stage, fastest first.
-        cycles: int64 ``[stages, most options]``, padded with a value no limit reaches.
-        use: int64 ``[stages, most options, resources]``.
+        options: per stage.
+        roots: per stage, the stage whose controller it runs on; empty: each has its own.
+        period: cycles per frame.
+        buffers: line buffers.
+        buffer_units: per stage.
+        uses: per stage, buffers included; a shared controller counts with the first of its stages.
+        clusters: per stage, where it was placed; None: nothing was.
     """
 
-    NEVER = np.int64(1) << 60
-
-    def __init__(self, options: Sequence[Sequence[Option]]) -> None:
-        self.options = [list(o) for o in options]
-        width = max((len(o) for o in self.options), default=0)
-        self.cycles = np.full((len(self.options), width), self.NEVER, np.int64)
-        self.use = np.zeros((len(self.options), width, len(RESOURCES)), np.int64)
-        for i, row in enumerate(self.options):
-            for j, option in enumerate(row):
-                self.cycles[i, j] = option.cycles
-                self.use[i, j] = option.use
-        # What is larger than any device costs the same: prices times uses stay within 64 bits.
-        self.priced = np.minimum(self.use, MOST_PRICED)
-
-    def part(self, first: int, last: int) -> OptionTable:
-        """The table of works ``first`` … ``last - 1``, sharing this one's arrays."""
-        part = object.__new__(OptionTable)
-        part.options = self.options[first:last]
-        part.cycles, part.use, part.priced = (a[first:last] for a in (self.cycles, self.use, self.priced))
-        return part
-
-    @cached_property
-    def thresholds(self) -> tuple[int, ...]:
-        """Every frame time at which the set of usable options changes and all stages have one, ascending."""
-        if not self.options:
-            return (1,)
-        floor = int(self.cycles.min(axis=1).max())
-        return tuple(v for v in self.values if v >= floor)
-
-    @cached_property
-    def values(self) -> tuple[int, ...]:
-        """The cycles of all options, ascending."""
-        return tuple(np.unique(self.cycles[self.cycles < self.NEVER]).tolist())
-
-    def choose(self, period: int, limits: Sequence[int]) -> list[int] | None:
-        """An option index per stage whose sums stay within ``limits``, or ``None``.
-
-        Each has cycles ≤ ``period``; a stage that has no such option takes its fastest.
-        """
-        if not self.options:
-            return []
-        if min(limits) <= 0:
-            return None
-        usable = self.cycles <= np.maximum(period, self.cycles.min(axis=1))[:, None]
-        ceiling = np.array(limits, np.float64)
-        weights = np.ones(len(RESOURCES))
-        rows = np.arange(len(self.options))
-        for _ in range(ROUNDS):
-            # Whole numbers, so that every machine breaks ties alike: sums of floats depend on the order of adding.
-            price = np.rint(weights / ceiling * PRICE_SCALE).astype(np.int64)
-            cost = np.where(usable, (self.priced * price).sum(axis=2), self.NEVER)
-            chosen = cost.argmin(axis=1)
-            if (cost[rows, chosen] >= self.NEVER).any():
-                return None
-            share = self.use[rows, chosen].sum(axis=0) / ceiling
-            if share.max() <= 1:
-                return [int(c) for c in chosen]
-            squared = share * share
-            weights = weights * np.maximum(squared * squared, 1e-24)
-            weights = np.maximum(weights / weights.max(), 1e-9)
-        return None
-
-    def floor(self, limits: Sequence[int], buffers: Array | None = None, steps: Sequence[int] = ()) -> int | None:
-        """No choice has a smaller frame time, or ``None``: no choice exists.
-
-        Each resource alone, and every equally weighted sum of several, bounds the choices: if even the least sum of
-        the stages' weighted uses exceeds the weighted limits, none fits.
-
-        Args:
-            limits: of all resources.
-            buffers: int64 ``[stages]``, memory units that each stage needs whatever its option.
-            steps: frame times to look at, ascending; below its fastest option a stage takes that. By default, those
-                from which all stages have an option.
-        """
-        steps = steps or self.thresholds
-        if min(limits) < 0 or not steps:
-            return None
-        use = self.priced
-        if buffers is not None:
-            use = use.copy()
-            use[:, :, MEMORY] = np.clip(use[:, :, MEMORY] + buffers[:, None], 1, MOST_PRICED)
-        # Whole prices: a bound that depended on rounding would not be one.
-        unit = np.array([max(1, BOUND_SCALE // max(1, v)) for v in limits], np.int64)
-        prices = MIXES * unit
-        costs = use @ prices.T
-        ceilings = prices @ np.array(limits, np.int64)
-
-        fastest = self.cycles.min(axis=1)[:, None]
-
-        def possible(period: int) -> bool:
-            usable = (self.cycles <= np.maximum(period, fastest))[:, :, None]
-            return bool((np.where(usable, costs, self.NEVER // 4096).min(axis=1).sum(axis=0) <= ceilings).all())
-
-        low, high = 0, len(steps)
-        while low < high:
-            middle = (low + high) // 2
-            if possible(steps[middle]):
-                high = middle
-            else:
-                low = middle + 1
-        return steps[low] if low < len(steps) else None
-
-    def lower_bound(self, limits: Sequence[int]) -> int:
-        """No choice has a smaller frame time."""
-        found = self.floor(limits)
-        return self.thresholds[-1] if found is None else found
-
-
-@dataclass
-class Allocation:
-    """A pipeline that fits.
-
-    Attributes:
-        flow: the graph.
-        options: chosen per work.
-        alternatives: all Pareto options per work, fastest first.
-        period: cycles per frame the pipeline sustains (slowest stage, or the link).
-        rows: row schedule with buffers.
-        buffer_units: per work.
-        clusters: per work, where it was placed (empty when nobody placed).
-        lower_bound: no choice of these options has a smaller frame time.
-        limits: the device's.
-        roots: the work whose controller each work runs on; empty: each has its own.
-    """
-
-    flow: Flow
     options: list[Option]
-    alternatives: list[list[Option]]
+    roots: list[int]
     period: int
-    rows: RowSchedule
+    buffers: tuple[Buffer, ...]
     buffer_units: list[int]
-    clusters: list[int]
-    lower_bound: int
-    limits: Limits
-    link_cycles: int = 0
-    roots: list[int] = field(default_factory=list)
-
-    @property
-    def uses(self) -> list[Use]:
-        """What each work takes, buffers included; a shared controller counts with the first of its works."""
-        return shared_uses(stage_uses(self.options, self.buffer_units), self.roots)
-
-    @property
-    def totals(self) -> Use:
-        return total(self.uses)
+    uses: list[Use]
+    clusters: list[int] | None
 
 
 def stage_uses(options: Sequence[Option], buffers: Sequence[int]) -> list[Use]:
@@ -234,36 +73,27 @@ def stage_uses(options: Sequence[Option], buffers: Sequence[int]) -> list[Use]:
     ]
 
 
-@dataclass
-class Shortage:
-    """Why nothing fits: the most frugal choice and what it still needs.
+class _Search:
+    """Pipelines of one graph, tried one frame time after the other.
 
     Attributes:
-        need, have: per resource.
-        uses: per work, of the most frugal choice with the smallest buffers.
-        unplaceable: all sums fit, but the stages do not divide over the clusters.
+        placing: whether stages have to find places on clusters; else only sums count.
+        sharing: small stages may share a controller.
     """
 
-    need: Use
-    have: Use
-    uses: list[Use]
-    unplaceable: bool
-    impossible: list[str] = field(default_factory=list)
-
-
-class _Search:
     def __init__(
         self,
-        flow: Flow,
+        graph: StageGraph,
         target: Target,
         limits: Limits,
-        place: Placer | None,
         table: OptionTable | None = None,
+        *,
+        placing: bool = False,
         sharing: bool = False,
     ) -> None:
-        self.flow, self.target, self.limits, self.place, self.sharing = flow, target, limits, place, sharing
-        self.table = table or OptionTable([options_of(w, target) for w in flow.works])
-        self.link = link_frame_cycles(flow, target)
+        self.graph, self.target, self.limits, self.placing, self.sharing = graph, target, limits, placing, sharing
+        self.table = table or OptionTable.of(graph.works, target)
+        self.link = link_frame_cycles(graph.flow, target)
         self._bounds: dict[bool, int] = {}
 
     def pick(self, chosen: Sequence[int]) -> list[Option]:
@@ -283,8 +113,8 @@ class _Search:
 
     @cached_property
     def buffers(self) -> Array:
-        """Memory units that each work's buffers need at any speed, int64."""
-        return np.array([least_buffer_units(w, self.target) for w in self.flow.works], np.int64)
+        """Memory units that each stage's buffers need at any speed, int64."""
+        return np.array([least_buffer_units(w, self.target) for w in self.graph.works], np.int64)
 
     @cached_property
     def least(self) -> int:
@@ -293,7 +123,7 @@ class _Search:
         return self.table.thresholds[-1] + 1 if found is None else found
 
     def choose(self, threshold: int, limits: Sequence[int]) -> tuple[list[Option], list[int]] | None:
-        """Options within the limits and whose controllers they run on (empty: their own)."""
+        """Options within the limits, and the stage whose controller each runs on (empty: its own)."""
         chosen = self.table.choose(threshold, limits)
         if chosen is not None or not self.sharing:
             return None if chosen is None else (self.pick(chosen), [])
@@ -304,16 +134,16 @@ class _Search:
             if chosen is None:
                 continue
             options = self.pick(chosen)
-            roots = share(self.flow.works, options, threshold, self.target, limits)
+            roots = share_controllers(self.graph.works, options, threshold, self.target, limits)
             if roots is not None:
                 return options, roots
         return None
 
-    def attempt(self, threshold: int) -> Allocation | None:
+    def attempt(self, threshold: int) -> _Draft | None:
         """A pipeline with its buffers, every stage within ``threshold``, or ``None``."""
         return None if threshold < self.least else self.balance(threshold)
 
-    def balance(self, threshold: int) -> Allocation | None:
+    def balance(self, threshold: int) -> _Draft | None:
         """The same, but a stage that has no option within ``threshold`` takes its fastest."""
         reserve = memory = 0
         for _ in range(4):
@@ -328,75 +158,116 @@ class _Search:
             beyond = threshold > self.table.thresholds[-1]
             for period in ([slowest] if roots or not beyond else []) + ([threshold] if beyond else []):
                 made = self.complete(options, roots, max(period, self.link, 1))
-                memory = made.totals[MEMORY]
+                memory = total(made.uses)[MEMORY]
                 if memory <= self.limits.memory_units:
-                    clusters = self.place(made.uses, roots) if self.place else []
-                    return None if clusters is None else replace(made, clusters=clusters)
+                    return self.placed(made)
             reserve = max(reserve + 1, memory - sum(o.weight_units for o in options))
         return None
 
-    def complete(self, options: list[Option], roots: list[int], period: int) -> Allocation:
-        """The pipeline of these options with its buffers, not placed, its latency not known."""
-        rows = RowSchedule(schedule(self.flow, options, period, self.target, roots), 0)
-        buffers = buffer_units(self.flow, rows.buffers, self.target)
-        bound, alternatives = self.lower_bound(bool(roots)), self.table.options
-        return Allocation(
-            self.flow, options, alternatives, period, rows, buffers, [], bound, self.limits, self.link, roots
-        )
+    def complete(self, options: list[Option], roots: list[int], period: int) -> _Draft:
+        """The pipeline of these options with its buffers, not placed."""
+        buffers = line_buffers(self.graph.flow, options, period, self.target, roots)
+        units = buffer_units(self.graph.flow, buffers, self.target)
+        uses = shared_uses(stage_uses(options, units), roots)
+        return _Draft(options, roots, period, buffers, units, uses, None)
 
-    def finish(self, found: Allocation) -> Allocation:
+    def placed(self, made: _Draft) -> _Draft | None:
+        if not self.placing:
+            return made
+        clusters = place_stages(made.uses, self.graph.flow, self.target, made.roots)
+        return None if clusters is None else replace(made, clusters=clusters)
+
+    def finish(self, found: _Draft) -> Allocation:
         """With its latency, which no choice depends on."""
-        latency = latency_of(self.flow, found.options, self.target, found.roots)
-        return replace(found, rows=replace(found.rows, latency=latency))
+        count = len(found.options)
+        stages = tuple(
+            AllocatedStage(*row)
+            for row in zip(
+                self.graph.stages,
+                found.options,
+                self.table.options,
+                found.buffer_units,
+                found.uses,
+                found.roots or range(count),
+                found.clusters or [None] * count,
+                strict=True,
+            )
+        )
+        return Allocation(
+            self.graph,
+            stages,
+            found.period,
+            found.buffers,
+            latency_of(self.graph.flow, found.options, self.target, found.roots),
+            self.lower_bound(bool(found.roots)),
+            self.limits,
+            self.link,
+        )
 
     def shortage(self) -> Shortage:
         """What the most frugal choice lacks."""
-        impossible = [w.name for w, row in zip(self.flow.works, self.table.options, strict=True) if not row]
+        impossible = [s.name for s, row in zip(self.graph.stages, self.table.options, strict=True) if not row]
         if impossible:
             return Shortage((0,) * len(RESOURCES), self.limits.values, [], False, impossible)
         never = int(OptionTable.NEVER) - 1
         generous = [max(1, v) * 4096 for v in self.limits.values]
-        options = self.pick(self.table.choose(never, generous) or [0] * len(self.flow.works))
+        options = self.pick(self.table.choose(never, generous) or [0] * len(self.graph.stages))
         period = max((o.cycles for o in options), default=1) * SLOWER[-1] // 8
-        buffers = buffer_units(self.flow, schedule(self.flow, options, period, self.target), self.target)
-        uses = stage_uses(options, buffers)
+        flow = self.graph.flow
+        uses = stage_uses(options, buffer_units(flow, line_buffers(flow, options, period, self.target), self.target))
         need = total(uses)
         fits = all(n <= h for n, h in zip(need, self.limits.values, strict=True))
-        return Shortage(need, self.limits.values, uses, fits)
+        return Shortage(need, self.limits.values, uses, fits, [])
 
 
-def most_frugal(flow: Flow, target: Target, limits: Limits) -> Shortage:
+def shortage_of(graph: StageGraph, target: Target, limits: Limits) -> Shortage:
     """The choice that takes least, whatever its speed; its ``need`` is what staying in one context takes."""
-    return _Search(flow, target, limits, None).shortage()
+    return _Search(graph, target, limits).shortage()
 
 
 def allocate_one_context(
-    flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
+    graph: StageGraph, target: Target, limits: Limits, table: OptionTable | None = None, *, placing: bool = False
 ) -> Allocation | Shortage:
-    """The whole flow as one context; controllers are shared where that makes it fit, or faster."""
-    table = table or OptionTable([options_of(w, target) for w in flow.works])
-    result = allocate(flow, target, limits, place, table, thorough=True)
-    shared = allocate(flow, target, limits, place, table, sharing=True, thorough=True)
+    """The whole graph as one context; controllers are shared where that makes it fit, or faster."""
+    table = table or OptionTable.of(graph.works, target)
+    result = allocate(graph, target, limits, table, placing=placing, thorough=True)
+    shared = allocate(graph, target, limits, table, placing=placing, sharing=True, thorough=True)
     if isinstance(shared, Allocation) and (isinstance(result, Shortage) or shared.period < result.period):
         return shared
     return result
 
 
 def allocate_frugally(
-    flow: Flow, target: Target, limits: Limits, place: Placer | None = None, table: OptionTable | None = None
+    graph: StageGraph, target: Target, limits: Limits, table: OptionTable | None = None, *, placing: bool = False
 ) -> Allocation | Shortage:
     """Some pipeline that fits, or why there is none."""
-    search = _Search(flow, target, limits, place, table)
+    search = _Search(graph, target, limits, table, placing=placing)
     found = search.attempt(search.table.thresholds[-1]) if all(search.table.options) else None
-    return allocate(flow, target, limits, place, table) if found is None else search.finish(found)
+    return allocate(graph, target, limits, table, placing=placing) if found is None else search.finish(found)
+
+
+def allocate_alone(
+    graph: StageGraph,
+    index: int,
+    target: Target,
+    shares: Shares,
+    table: OptionTable | None = None,
+    *,
+    placing: bool = False,
+) -> Allocation | Shortage:
+    """Some pipeline of one stage as a context of its own, or why there is none; ``table`` is the whole graph's."""
+    part = graph.part(index, index + 1)
+    mine = table.part(index, index + 1) if table else None
+    return allocate_frugally(part, target, limits_of(target, part, shares), mine, placing=placing)
 
 
 def allocate(
-    flow: Flow,
+    graph: StageGraph,
     target: Target,
     limits: Limits,
-    place: Placer | None = None,
     table: OptionTable | None = None,
+    *,
+    placing: bool = False,
     sharing: bool = False,
     thorough: bool = False,
     cost: Cost | None = None,
@@ -404,21 +275,21 @@ def allocate(
     """The fastest pipeline that fits, or why there is none.
 
     Args:
-        flow: the graph.
+        graph: the stages.
         target: the device.
         limits: ceilings over the whole device.
-        place: puts stages with given uses on clusters, or says ``None``; without it, only sums are checked.
-        table: the options of the flow's works, where they are known already.
+        table: the options of the stages, where they are known already.
+        placing: every stage has to find a place on a cluster; else only sums are checked.
         sharing: small stages may share a controller where there are too few.
         thorough: look on below the frame time that halving finds.
         cost: of pipelines of one frame time, the one for which this is least; without it, the most frugal.
     """
-    search = _Search(flow, target, limits, place, table, sharing)
+    search = _Search(graph, target, limits, table, placing=placing, sharing=sharing)
     if any(not row for row in search.table.options):
         return search.shortage()
     steps = list(search.table.thresholds)
     steps += [steps[-1] * factor // 8 for factor in SLOWER]
-    best: Allocation | None = None
+    best: _Draft | None = None
     low, high = 0, len(steps)
     while low < high:
         middle = (low + high) // 2
@@ -429,11 +300,11 @@ def allocate(
             best, high = found, middle
     if best is None:
         return search.shortage()
-    best = search.finish(_faster(search, steps, high, best) if thorough else best)
-    return best if cost is None else _quicker(search, best, cost)
+    best = _shorten_period(search, steps, high, best) if thorough else best
+    return search.finish(best) if cost is None else _shorten_latency(search, search.finish(best), cost)
 
 
-def _quicker(search: _Search, best: Allocation, cost: Cost) -> Allocation:
+def _shorten_latency(search: _Search, best: Allocation, cost: Cost) -> Allocation:
     """What is left over spent on the stages beside the slowest: the frame time stays, a frame is through earlier.
 
     Halving over the cycles that all other stages may take; of what fits, the cheapest by ``cost``.
@@ -451,19 +322,19 @@ def _quicker(search: _Search, best: Allocation, cost: Cost) -> Allocation:
             low = middle + 1
             continue
         high = middle
-        found = search.finish(found)
-        if cost(found) < least:
-            best, least = found, cost(found)
+        made = search.finish(found)
+        if cost(made) < least:
+            best, least = made, cost(made)
     return best
 
 
-def _faster(search: _Search, steps: Sequence[int], index: int, best: Allocation) -> Allocation:
+def _shorten_period(search: _Search, steps: Sequence[int], index: int, best: _Draft) -> _Draft:
     """Frame times below the one that halving found: placing and buffers do not get easier with every longer one."""
     for jump in JUMPS:
         at = index - jump
-        if at < 0 or steps[at] < best.lower_bound:
+        if at < 0 or steps[at] < search.lower_bound(bool(best.roots)):
             break
         found = search.attempt(steps[at])
         if found is not None and found.period < best.period:
-            return _faster(search, steps, at, found)
+            return _shorten_period(search, steps, at, found)
     return best

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.mapping.allocate import UNLIMITED, OptionTable
 from headrace.mapping.contexts import Partition, load_cycles
 from headrace.mapping.memory import least_buffer_units
+from headrace.mapping.option_table import OptionTable
 from headrace.mapping.resources import RESOURCES, usable
 from headrace.mapping.sharing import IN_TURN, least_controllers
+from headrace.mapping.stages import UNLIMITED
 from headrace.targets import Target
 from headrace.timing.rates import ceil_div
 from headrace.timing.rows import least_latencies
@@ -30,13 +31,12 @@ def bounds_of(plan: Partition, target: Target, weight_bytes: int) -> dict[str, f
         candidate cuts. ``proven``: see :func:`least_cycles`.
     """
     allocations = [c.allocation for c in plan.contexts]
-    macs = sum(w.macs for a in allocations for w in a.flow.works)
-    boundary = {
-        p.tensor: p for a in allocations for p in (*a.flow.inputs, *a.flow.outputs) if p.tensor not in a.flow.cuts
-    }
+    macs = sum(s.work.macs for a in allocations for s in a.stages)
+    graphs = [a.graph for a in allocations]
+    boundary = {p.tensor: p for g in graphs for p in (*g.inputs, *g.outputs) if p.tensor not in g.cuts}
     moved = sum(p.frame_bytes for p in boundary.values())
     units = target.clusters * target.subclusters_per_cluster * target.macs_per_subcluster
-    slowest = max((row[0].cycles for a in allocations for row in a.alternatives), default=1)
+    slowest = max((s.alternatives[0].cycles for a in allocations for s in a.stages), default=1)
     several = len(plan.contexts) > 1
     bounds = {
         "macs": units * target.clock_hz / max(1, macs),
@@ -61,18 +61,18 @@ def least_cycles(plan: Partition, target: Target) -> int:
     cannot hold everything, only what binds one context too counts. Each term is proven in docs/decisions/0024.
     """
     allocations = [c.allocation for c in plan.contexts]
-    tables = [row for a in allocations for row in a.alternatives]
+    tables = [s.alternatives for a in allocations for s in a.stages]
     filled = max(
         ceil_div(sum(min(o.use[i] * o.cycles for o in row) for row in tables), have)
         for i, have in enumerate(usable(target))
         if RESOURCES[i] != "memory_units"  # weights stay from frame to frame
     )
-    boundary = {p.tensor: (p, a.flow) for a in allocations for p in (*a.flow.inputs, *a.flow.outputs)}
+    boundary = {p.tensor: (p, a.graph.flow) for a in allocations for p in (*a.graph.inputs, *a.graph.outputs)}
     link = sum(f.link_cycles(p, p.frame_bytes, target) for p, f in boundary.values() if p.tensor not in f.cuts)
     period = max(filled, link, max((row[0].cycles for row in tables), default=1))
     if len(plan.contexts) == 1:
         return period
-    works = [w for a in allocations for w in a.flow.works]
+    works = [s.work for a in allocations for s in a.stages]
     first = max(filled, link, least_latencies(works, tables)[-1])
     loads = load_cycles(sum(c.weight_bytes for c in plan.contexts), target) + plan.batch * link
     several = max(first + (plan.batch - 1) * period, loads) + 2 * plan.switch
@@ -82,13 +82,13 @@ def least_cycles(plan: Partition, target: Target) -> int:
 def _exceeds_one_context(plan: Partition, target: Target) -> bool:
     """Whether no choice of options, with controllers shared as far as rules allow, holds everything at once."""
     allocations = [c.allocation for c in plan.contexts]
-    works = [w for a in allocations for w in a.flow.works]
-    table = OptionTable([row for a in allocations for row in a.alternatives])
+    works = [s.work for a in allocations for s in a.stages]
+    table = OptionTable([s.alternatives for a in allocations for s in a.stages])
     first = allocations[0]
     limits = list(first.limits.values)
     # The limits of any context, less a controller for each input of the network.
-    limits[0] += len(first.flow.inputs)
-    limits[0] -= len({p.tensor for a in allocations for p in a.flow.inputs if p.tensor not in a.flow.cuts})
+    limits[0] += len(first.graph.inputs)
+    limits[0] -= len({p.tensor for a in allocations for p in a.graph.inputs if p.tensor not in a.graph.cuts})
     if least_controllers(works, table.options) > limits[0]:
         return True
     buffers = np.array([least_buffer_units(w, target) for w in works], np.int64)

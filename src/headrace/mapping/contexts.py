@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.mapping.allocate import Allocation
+from headrace.mapping.stages import Allocation
 from headrace.targets import Target
 from headrace.timing.rates import ceil_div
 
@@ -36,7 +36,7 @@ class ContextPlan:
     """One context.
 
     Attributes:
-        first, last: works ``first`` … ``last - 1`` of the whole flow.
+        first, last: stages ``first`` … ``last - 1`` of the whole graph.
         allocation: its pipeline.
         weight_bytes: what has to be there when it starts.
         reload_cycles: of the link, for all of them.
@@ -55,7 +55,7 @@ class ContextPlan:
 
     def run_cycles(self, batch: int) -> int:
         """Cycles from the batch's first row leaving the host to its last one being back."""
-        return self.allocation.rows.latency + (batch - 1) * self.allocation.period
+        return self.allocation.latency + (batch - 1) * self.allocation.period
 
     def stream_cycles(self, batch: int) -> int:
         """Cycles that the batch's inputs, outputs and cut tensors keep the link busy."""

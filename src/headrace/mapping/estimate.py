@@ -6,12 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.mapping.allocate import Allocation, Shortage, allocate_one_context, limits_of, most_frugal
+from headrace.mapping.allocate import allocate_one_context, shortage_of
 from headrace.mapping.resources import RESOURCES, Use, usable
 from headrace.mapping.sharing import controller_loads
+from headrace.mapping.stages import Allocation, Shortage, StageGraph, limits_of
 from headrace.targets import Target
 from headrace.timing.rates import ceil_div
-from headrace.timing.work import Flow
 
 BASIS = "closed form"
 
@@ -61,25 +61,27 @@ def clusters_needed(need: Use, target: Target, inputs: int) -> int:
 
 def bottleneck_of(allocation: Allocation) -> str:
     """The stage (or ``"host link"``) that decides the frame time."""
+    stages = allocation.stages
     loads = controller_loads(allocation.options, allocation.roots)
-    cycles = [option.cycles for option in allocation.options]
+    cycles = [stage.option.cycles for stage in stages]
     slowest = max(range(len(loads)), key=lambda i: (loads[i], cycles[i], -i), default=None)
     if slowest is None or allocation.link_cycles > loads[slowest]:
         return "host link"
-    return allocation.flow.works[slowest].name
+    return stages[slowest].name
 
 
-def estimate(flow: Flow, target: Target) -> Estimate:
+def estimate(graph: StageGraph, target: Target) -> Estimate:
     """Closed-form speed and size of a network on a target; sums only, nothing is placed."""
-    result = allocate_one_context(flow, target, limits_of(target, flow))
-    have = dict(zip(RESOURCES, limits_of(target, flow).values, strict=True))
+    limits = limits_of(target, graph)
+    result = allocate_one_context(graph, target, limits)
+    have = dict(zip(RESOURCES, limits.values, strict=True))
     if isinstance(result, Shortage):
-        clusters = clusters_needed(result.need, target, len(flow.inputs))
+        clusters = clusters_needed(result.need, target, len(graph.inputs))
         need = dict(zip(RESOURCES, result.need, strict=True))
         return Estimate(target.name, False, 0.0, 0.0, "", clusters, ceil_div(clusters, target.clusters), need, have)
-    from_sums = most_frugal(flow, target, limits_of(target, flow)).need
-    clusters = min(clusters_needed(from_sums, target, len(flow.inputs)), target.clusters)
-    latency = 1e3 * result.rows.latency / target.clock_hz
+    from_sums = shortage_of(graph, target, limits).need
+    clusters = min(clusters_needed(from_sums, target, len(graph.inputs)), target.clusters)
+    latency = 1e3 * result.latency / target.clock_hz
     need = dict(zip(RESOURCES, result.totals, strict=True))
     fps = target.clock_hz / result.period
     return Estimate(target.name, True, fps, latency, bottleneck_of(result), clusters, 1, need, have)

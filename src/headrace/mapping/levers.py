@@ -11,22 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from headrace.errors import HeadraceError
-from headrace.mapping import Allocation, allocate_alone
-from headrace.mapping.place import place
+from headrace.mapping.allocate import allocate_alone
+from headrace.mapping.stages import ALL, Allocation, Shares, Stage, StageGraph
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing import Family, Flow, Plane, RowKind, Work
-
-Shares = tuple[float, float, float]
-ALL: Shares = (1.0, 1.0, 1.0)
+from headrace.timing.work import Family, Plane, RowKind, Work
 
 
 def fits_alone(work: Work, target: Target, shares: Shares = ALL) -> bool:
     """Whether the work, by itself, makes a context of the target."""
-    flow = Flow((work,), tuple({p.tensor: p for p in work.operands}.values()), (work.output,))
+    graph = StageGraph((Stage(work),), tuple({p.tensor: p for p in work.operands}.values()), (work.output,))
     try:
-        found = allocate_alone(
-            flow, 0, target, shares, lambda part: lambda uses, roots: place(uses, part, target, roots)
-        )
+        found = allocate_alone(graph, 0, target, shares, placing=True)
     except HeadraceError:
         return False
     return isinstance(found, Allocation)

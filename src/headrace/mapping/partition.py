@@ -15,39 +15,19 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.errors import Diagnostic, InternalError
-from headrace.mapping.allocate import Allocation, OptionTable, Placer, Shortage, allocate, allocate_frugally, limits_of
+from headrace.mapping.allocate import allocate
 from headrace.mapping.contexts import ContextPlan, Partition, load_cycles, switch_cycles
 from headrace.mapping.memory import least_buffer_units
-from headrace.mapping.options import options_of
+from headrace.mapping.option_table import OptionTable
 from headrace.mapping.resources import MEMORY
 from headrace.mapping.sequence import MOST, Costs, cheapest_sequence
+from headrace.mapping.stages import ALL, Allocation, Shares, Shortage, StageGraph, limits_of
 from headrace.targets import Target
 from headrace.timing.rows import latency_of, least_latencies, link_frame_cycles
-from headrace.timing.work import Flow, Plane
 
 ALL_CUTS = 40  # works up to which every boundary is a candidate
 BINS, PER_BIN = 20, 2  # else the cheapest boundaries of each twentieth of the network's size
 MOST_EVALUATIONS, MOST_WORKS = 64, 6000
-
-FlowPlacer = Callable[[Flow], Placer | None]
-
-
-def segment(flow: Flow, first: int, last: int) -> Flow:
-    """The part of a flow with works ``first`` … ``last - 1``; tensors that cross its ends become inputs and outputs."""
-    works = flow.works[first:last]
-    written = {w.output.tensor for w in works}
-    later = {p.tensor for w in flow.works[last:] for p in w.operands}
-    ends = {p.tensor for p in flow.outputs}
-    host = {p.tensor for p in flow.inputs} | ends
-    inputs: dict[str, Plane] = {p.tensor: p for w in works for p in w.operands if p.tensor not in written}
-    if first == 0:
-        read = {p.tensor for w in flow.works for p in w.operands}
-        inputs |= {p.tensor: p for p in flow.inputs if p.tensor not in read}
-    outputs = [w.output for w in works if w.output.tensor in ends or w.output.tensor in later]
-    crossing = (*inputs.values(), *outputs)
-    return Flow(
-        works, tuple(inputs.values()), tuple(outputs), tuple(p.tensor for p in crossing if p.tensor not in host)
-    )
 
 
 class Bound(NamedTuple):
@@ -71,27 +51,27 @@ class Bound(NamedTuple):
 class _Partitioner:
     def __init__(
         self,
-        flow: Flow,
+        graph: StageGraph,
         target: Target,
-        shares: tuple[float, float, float],
-        batch: int,
-        weights: Sequence[int],
-        place: FlowPlacer | None,
-        table: OptionTable | None,
+        *,
+        batch: int = 1,
+        shares: Shares = ALL,
+        table: OptionTable | None = None,
+        placing: bool = False,
         least: int = 1,
     ) -> None:
         self.least = least
-        self.flow, self.target, self.shares, self.batch, self.place = flow, target, shares, batch, place
-        self.table = table or OptionTable([options_of(w, target) for w in flow.works])
+        self.graph, self.target, self.shares, self.batch, self.placing = graph, target, shares, batch, placing
+        self.table = table or OptionTable.of(graph.works, target)
         unusable = self.table.cycles >= OptionTable.NEVER
         units = np.where(unusable, OptionTable.NEVER, self.table.use[:, :, MEMORY])
         self.least_units = units.min(axis=1, initial=OptionTable.NEVER)
-        self.buffers = np.array([least_buffer_units(w, target) for w in flow.works], np.int64)
-        self.weights = np.concatenate([[0], np.cumsum(np.array(weights, np.int64))])
+        self.buffers = np.array([least_buffer_units(w, target) for w in graph.works], np.int64)
+        self.weights = np.concatenate([[0], np.cumsum(np.array([s.loaded_bytes for s in graph.stages], np.int64))])
         self.switch = switch_cycles(target)
         self.exact: dict[tuple[int, int], ContextPlan | None] = {}
         self.estimates: dict[tuple[int, int], int] = {}
-        self.fills: dict[int, list[int]] = {}
+        self.latencies: dict[int, list[int]] = {}
 
     def weight_bytes(self, first: int, last: int) -> int:
         return int(self.weights[last] - self.weights[first])
@@ -106,14 +86,14 @@ class _Partitioner:
 
     def bound(self, first: int, last: int) -> Bound | None:
         """What no allocation of a run betters, or ``None`` when none can exist; proof in docs/decisions/0024."""
-        part = segment(self.flow, first, last)
+        part = self.graph.part(first, last)
         values = limits_of(self.target, part, self.shares).values
         period = self.table.part(first, last).floor(values, self.buffers[first:last])
         if period is None:
             return None
-        link = link_frame_cycles(part, self.target)
+        link = link_frame_cycles(part.flow, self.target)
         used = int(np.maximum(1, self.least_units[first:last] + self.buffers[first:last]).sum())
-        latency = max(period, link, self.fill(first, last))
+        latency = max(period, link, self.least_latency(first, last))
         return Bound(
             (self.batch - 1) * max(period, link) + latency,
             self.batch * link,
@@ -122,57 +102,55 @@ class _Partitioner:
             self.batch * max(period, link),
         )
 
-    def hopeless(self, first: int, last: int) -> bool:
+    def exceeds_any_context(self, first: int, last: int) -> bool:
         """Whether the works alone, however their tensors come and go, exceed a context; then so does any longer run."""
-        limits = limits_of(self.target, Flow((), (), ()), self.shares).values
+        limits = limits_of(self.target, StageGraph((), (), ()), self.shares).values
         return self.table.part(first, last).floor(limits, self.buffers[first:last]) is None
 
-    def fill(self, first: int, last: int) -> int:
+    def least_latency(self, first: int, last: int) -> int:
         """Cycles in which no allocation of a run has a frame through."""
-        if first not in self.fills:
-            self.fills[first] = least_latencies(self.flow.works[first:], self.table.options[first:])
-        return self.fills[first][last - first - 1]
+        if first not in self.latencies:
+            self.latencies[first] = least_latencies(self.graph.works[first:], self.table.options[first:])
+        return self.latencies[first][last - first - 1]
 
     def estimate(self, first: int, last: int) -> int:
         """About how long a run will take, from sums alone: neither buffers' true sizes nor places are looked at."""
         key = (first, last)
         if key not in self.estimates:
-            part, table = segment(self.flow, first, last), self.table.part(first, last)
+            part, table = self.graph.part(first, last), self.table.part(first, last)
             limits = list(limits_of(self.target, part, self.shares).values)
             limits[MEMORY] -= int(self.buffers[first:last].sum())
-            chosen = _quickest(table, limits)
+            chosen = _choose_quickest(table, limits)
             self.estimates[key] = int(MOST)
             if chosen is not None:
                 options = [row[i] for row, i in zip(table.options, chosen, strict=True)]
-                period = max(*(o.cycles for o in options), link_frame_cycles(part, self.target))
-                self.estimates[key] = latency_of(part, options, self.target) + (self.batch - 1) * period
+                period = max(*(o.cycles for o in options), link_frame_cycles(part.flow, self.target))
+                self.estimates[key] = latency_of(part.flow, options, self.target) + (self.batch - 1) * period
         return self.estimates[key]
 
     def plan(self, first: int, last: int) -> ContextPlan | None:
         """The exact context of a run, or ``None`` when it does not fit."""
         key = (first, last)
         if key not in self.exact:
-            part = segment(self.flow, first, last)
+            part = self.graph.part(first, last)
             limits = limits_of(self.target, part, self.shares)
-            placer = self.place(part) if self.place else None
-            result = allocate(
-                part, self.target, limits, placer, self.table.part(first, last), cost=self.cost(first, last)
-            )
+            table, cost = self.table.part(first, last), self.cost(first, last)
+            result = allocate(part, self.target, limits, table, placing=self.placing, cost=cost)
             self.exact[key] = None if isinstance(result, Shortage) else self._context(first, last, result)
         return self.exact[key]
 
     def cost(self, first: int, last: int) -> Callable[[Allocation], int]:
         """What a pipeline of a run costs: its cycles, and the loading ahead that it takes the room from."""
-        others = self.reload(0, first) + self.reload(last, len(self.flow.works))
+        others = self.reload(0, first) + self.reload(last, len(self.graph.stages))
 
         def cycles(found: Allocation) -> int:
-            run = found.rows.latency + (self.batch - 1) * found.period
+            run = found.latency + (self.batch - 1) * found.period
             return run + max(0, others - self.free(found.totals[MEMORY]))
 
         return cycles
 
     def _context(self, first: int, last: int, allocation: Allocation) -> ContextPlan:
-        part = allocation.flow
+        part = allocation.graph
         entering = sum(p.frame_bytes for p in part.inputs if p.tensor in part.cuts)
         leaving = sum(p.frame_bytes for p in part.outputs if p.tensor in part.cuts)
         return ContextPlan(
@@ -193,7 +171,7 @@ class _Partitioner:
 
     def candidates(self) -> list[int]:
         """Boundaries to consider, ends included, ascending."""
-        n = len(self.flow.works)
+        n = len(self.graph.stages)
         if n <= ALL_CUTS:
             return list(range(n + 1))
         least = np.where((self.table.cycles < OptionTable.NEVER)[:, :, None], self.table.use, OptionTable.NEVER)
@@ -210,17 +188,17 @@ class _Partitioner:
 
     def _cut_bytes(self) -> list[int]:
         """Bytes that cross each boundary."""
-        n = len(self.flow.works)
-        last_read = {p.tensor: i for i, w in enumerate(self.flow.works) for p in w.operands}
+        n = len(self.graph.stages)
+        last_read = {p.tensor: i for i, w in enumerate(self.graph.works) for p in w.operands}
         delta: list[int] = [0] * (n + 2)
-        for i, w in enumerate(self.flow.works):
+        for i, w in enumerate(self.graph.works):
             until = last_read.get(w.output.tensor, i)
             delta[i + 1] += w.output.frame_bytes
             delta[until + 1] -= w.output.frame_bytes
         return [int(v) for v in np.cumsum(delta)]
 
 
-def _quickest(table: OptionTable, limits: Sequence[int]) -> list[int] | None:
+def _choose_quickest(table: OptionTable, limits: Sequence[int]) -> list[int] | None:
     """An option per work, all within about the fewest cycles for which the sums fit (or the fastest)."""
     steps = table.values
     least = table.floor(limits, None, steps) if min(limits) > 0 else None
@@ -262,7 +240,7 @@ class _Search:
                 if value is not None:
                     bounds[start, end] = value
                 # A longer run may have fewer inputs, which take controllers; all else only grows.
-                elif self.work.hopeless(start, end):
+                elif self.work.exceeds_any_context(start, end):
                     break
         return bounds
 
@@ -287,7 +265,7 @@ class _Search:
             costs.whole = self.bounds[whole].resident if plan is None else batch * plan.allocation.period
         return costs
 
-    def settle(self) -> None:
+    def find_some_sequence(self) -> None:
         """A sequence that fits, of runs as long as halving finds them; or why there is none (:attr:`blocked`)."""
         plans: list[ContextPlan] = []
         start, last = 0, len(self.points) - 1
@@ -309,7 +287,7 @@ class _Search:
             start = low
         self.best = self.work.sequence(plans).cycles, plans
 
-    def explore(self, anticipate: bool, most: int) -> bool:
+    def make_exact(self, anticipate: bool, most: int) -> bool:
         """Make the cheapest path exact, again and again; whether it ended by itself within ``most`` allocations.
 
         Costs and bounds know little of what fits: where the cheapest runs do not, again and again, it settles for some
@@ -329,7 +307,7 @@ class _Search:
                 continue
             if unknown and spent >= most:
                 if self.best is None:
-                    self.settle()
+                    self.find_some_sequence()
                 return False
             for run in unknown:
                 self.work.plan(*run)
@@ -349,73 +327,53 @@ def _search(work: _Partitioner, points: Sequence[int]) -> tuple[Partition | None
     search = _Search(work, points)
     least = cheapest_sequence(search.costs(False))
     # First towards a good answer, with bounds stretched to what costs turn out to be; then the proof.
-    most = max(16, min(MOST_EVALUATIONS, MOST_WORKS // len(work.flow.works)))
-    search.explore(True, most // 3)
-    optimal = search.blocked is None and search.explore(False, most)
+    most = max(16, min(MOST_EVALUATIONS, MOST_WORKS // len(work.graph.stages)))
+    search.make_exact(True, most // 3)
+    optimal = search.blocked is None and search.make_exact(False, most)
     if search.best is None or least is None:
         return None, search.blocked
     total, plans = search.best
     if total < least[0]:
         rule = "a sequence of contexts takes fewer cycles than its proven bound"
         runs = ", ".join(f"{p.first} … {p.last - 1}" for p in plans)
-        raise InternalError(Diagnostic("E-TIMING-BOUND", f"works {runs}", rule, str(total), f"at least {least[0]}"))
+        raise InternalError(Diagnostic("E-TIMING-BOUND", f"stages {runs}", rule, str(total), f"at least {least[0]}"))
     return work.sequence(plans, least[0], len(points) - 2, len(work.exact) - before, optimal), None
 
 
 def cut_into_contexts(
-    flow: Flow,
+    graph: StageGraph,
     target: Target,
     *,
     batch: int = 1,
-    shares: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    weights: Sequence[int] | None = None,
-    place: FlowPlacer | None = None,
+    shares: Shares = ALL,
     table: OptionTable | None = None,
+    placing: bool = False,
     least: int = 1,
 ) -> Partition | None:
-    """The cheapest sequence of contexts, or ``None`` when there is none (a single work does not fit).
+    """The cheapest sequence of contexts, or ``None`` when there is none (a single stage does not fit).
 
     Args:
-        flow: the whole graph, in the order in which the contexts will run it.
+        graph: the whole of it, in the order in which the contexts will run it.
         target: the device.
         batch: frames between two switches, at least 1.
         shares: ceilings of control, compute and memory of every context.
-        weights: bytes loaded with each work; by default its parameters.
-        place: gives the placer of a part of the flow.
-        table: the options of its works, where they are known already.
+        table: the options of its stages, where they are known already.
+        placing: every stage has to find a place on a cluster; else only sums are checked.
         least: fewest contexts, 1 or 2.
     """
-    if len(flow.works) < least:
+    if len(graph.stages) < least:
         return None
-    sizes = [w.weight_bytes for w in flow.works] if weights is None else weights
-    work = _Partitioner(flow, target, shares, batch, sizes, place, table, least)
+    work = _Partitioner(graph, target, batch=batch, shares=shares, table=table, placing=placing, least=least)
     if any(not options for options in work.table.options):
         return None
     points = work.candidates()
     while True:
         found, blocked = _search(work, points)
-        if found is not None or len(points) == len(flow.works) + 1:
+        if found is not None or len(points) == len(graph.stages) + 1:
             return found
         if blocked is None:
-            points = list(range(len(flow.works) + 1))
+            points = list(range(len(graph.stages) + 1))
         elif blocked[1] - blocked[0] > 1:
             points = sorted({*points, *range(*blocked)})
         else:
             return None
-
-
-def allocate_alone(
-    flow: Flow,
-    index: int,
-    target: Target,
-    shares: tuple[float, float, float],
-    place: FlowPlacer | None = None,
-    table: OptionTable | None = None,
-) -> Allocation | Shortage:
-    """Some pipeline of one work as a context of its own, or why there is none."""
-    part = segment(flow, index, index + 1)
-    mine = table.part(index, index + 1) if table else None
-    return allocate_frugally(part, target, limits_of(target, part, shares), place(part) if place else None, mine)
-
-
-__all__ = ["allocate_alone", "cut_into_contexts", "segment"]

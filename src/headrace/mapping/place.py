@@ -20,7 +20,7 @@ import numpy as np
 from headrace.hn import Array
 from headrace.mapping.resources import MEMORY, RESOURCES, Use, per_cluster, total
 from headrace.targets import Target
-from headrace.timing import Flow
+from headrace.timing.work import Flow
 
 EXCHANGES = 200  # moves and swaps of one attempt
 MOST_OF_A_STAGE = 65535  # what a stage record holds
@@ -67,7 +67,7 @@ def producers_of(flow: Flow) -> list[list[int]]:
     return [[owner[p.tensor] for p in w.operands if p.tensor in owner] for w in flow.works]
 
 
-def place(uses: Sequence[Use], flow: Flow, target: Target, roots: Sequence[int] = ()) -> list[int] | None:
+def place_stages(uses: Sequence[Use], flow: Flow, target: Target, roots: Sequence[int] = ()) -> list[int] | None:
     """A cluster for each stage, or ``None`` when the stages do not divide over the clusters.
 
     Args:

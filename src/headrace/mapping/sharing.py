@@ -41,7 +41,7 @@ class _Run:
     one_row: bool
 
 
-def share(
+def share_controllers(
     works: Sequence[Work], options: Sequence[Option], period: int, target: Target, limits: Sequence[int]
 ) -> list[int] | None:
     """The stage whose controller each stage runs on, so that all keep the limits; ``None``: it cannot be.
@@ -74,7 +74,7 @@ def share(
 
 
 def least_controllers(works: Sequence[Work], options: Sequence[Sequence[Option]]) -> int:
-    """Controllers that no choice of options goes below, however :func:`share` joins its stages.
+    """Controllers that no choice of options goes below, however :func:`share_controllers` joins its stages.
 
     Only stages with one controller are joined, so that each joining saves one: of stages with one output row fewer
     than there are, of others at most the number of pairs.

@@ -9,7 +9,7 @@ from headrace import reports
 from headrace.errors import Diagnostic, HeadraceError, UsageError
 from headrace.hn import Layer, Network
 from headrace.hn.archive import Archive
-from headrace.mapping import Estimate, estimate
+from headrace.mapping import Estimate, estimate, stages_of
 from headrace.mapping.estimate import BASIS
 from headrace.passes.base import run_passes
 from headrace.passes.preparation import PREPARATION
@@ -27,7 +27,6 @@ from headrace.reports.profile import (
 from headrace.reports.schedule import ScheduleReport
 from headrace.reports.timing import TimingReport
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing import flow_of
 from headrace.timing.work import is_quantized
 
 SIMULATION, CALIBRATION, COUNTS = "event simulation", "calibration", "counts"
@@ -138,11 +137,11 @@ def _estimates(network: Network, own: Target) -> tuple[TargetEstimate | NoEstima
     targets = [load_target(name) for name in list_targets()]
     if own not in targets:
         targets = [own, *targets]
-    flow = flow_of(_prepared(network))
+    graph = stages_of(_prepared(network))
     rows: list[TargetEstimate | NoEstimate] = []
     for target in targets:
         try:
-            rows.append(_estimated(estimate(flow, target)))
+            rows.append(_estimated(estimate(graph, target)))
         except HeadraceError as error:
             rows.append(NoEstimate(basis=BASIS, target=target.name, error=str(error)))
     return tuple(rows)

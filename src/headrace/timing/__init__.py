@@ -3,7 +3,7 @@
 
 from headrace.timing import kinds as _kinds  # registers the layer kinds
 from headrace.timing.rates import Rate, ceil_div
-from headrace.timing.rows import Buffer, RowSchedule, schedule
+from headrace.timing.rows import Buffer, line_buffers
 from headrace.timing.work import (
     Family,
     Flow,
@@ -27,12 +27,11 @@ __all__ = [
     "Rate",
     "RowKind",
     "RowRule",
-    "RowSchedule",
     "Work",
     "ceil_div",
     "flow_of",
+    "line_buffers",
     "row_window",
     "row_windows",
-    "schedule",
     "work_of_layer",
 ]

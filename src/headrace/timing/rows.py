@@ -10,7 +10,7 @@ later than any schedule that respects the same capacities. This schedule does, s
 falls below one frame per period. A row claims its place when its production starts and frees it when the last row
 that reads it is complete, the most cautious reading of both. Of the steps below, one is a row of the output, or of the
 input where a stage accumulates a whole frame into one row. A controller that several stages share takes their steps
-in a fixed order (:func:`headrace.mapping.sharing.order_of`), which only adds edges to the marked graph.
+in a fixed order (:func:`headrace.timing.turns.order_of`), which only adds edges to the marked graph.
 """
 
 from __future__ import annotations
@@ -50,19 +50,6 @@ class Buffer:
     operand: int
     rows: int
     size: int
-
-
-@dataclass(frozen=True)
-class RowSchedule:
-    """A pipeline's rows.
-
-    Attributes:
-        buffers: see :func:`schedule`.
-        latency: see :func:`latency_of`.
-    """
-
-    buffers: tuple[Buffer, ...]
-    latency: int
 
 
 def serve(ready: Array, cycles: Array) -> Array:
@@ -199,7 +186,7 @@ def _capacity(claims: Array, keeper: Array, ends: Array, frames: int) -> tuple[i
     return int((_ramp(claims.size) - gone).max()) + 1 + MARGIN, int(stay.max())
 
 
-def schedule(
+def line_buffers(
     flow: Flow, rates: Sequence[Rate], period: int, target: Target, roots: Sequence[int] = ()
 ) -> tuple[Buffer, ...]:
     """The line buffers that stages of these rates need for one frame every ``period`` cycles.
@@ -216,7 +203,7 @@ def schedule(
     """
     frames, stay = FRAMES, 0
     while True:
-        buffers, stay = _schedule(flow, rates, period, target, frames, roots)
+        buffers, stay = _line_buffers(flow, rates, period, target, frames, roots)
         # Frames alive on one edge at once must all be simulated, and one more.
         needed = min(stay // period + 2, MAX_FRAMES)
         if needed <= frames:
@@ -224,7 +211,7 @@ def schedule(
         frames = needed
 
 
-def _schedule(
+def _line_buffers(
     flow: Flow, rates: Sequence[Rate], period: int, target: Target, frames: int, roots: Sequence[int]
 ) -> tuple[tuple[Buffer, ...], int]:
     longest = 0

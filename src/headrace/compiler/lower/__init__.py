@@ -2,6 +2,6 @@
 """Quantised layers to kernels, one file per family; importing the package registers all of them."""
 
 from headrace.compiler.lower import elementwise, mac, move, pool, reduce, resize
-from headrace.compiler.lower.base import Kernel, lower_layer, lowered_kinds
+from headrace.compiler.lower.base import lower_layer, lowered_operations
 
-__all__ = ["Kernel", "elementwise", "lower_layer", "lowered_kinds", "mac", "move", "pool", "reduce", "resize"]
+__all__ = ["elementwise", "lower_layer", "lowered_operations", "mac", "move", "pool", "reduce", "resize"]

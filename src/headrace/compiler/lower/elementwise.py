@@ -3,21 +3,28 @@
 
 from __future__ import annotations
 
-from headrace.compiler.lower.base import Context, Kernel, lowers, set_requantize, terms_of
+from headrace.compiler.lower.base import Context, lowers, requantized, terms_of
+from headrace.hef.kernel import Kernel
 from headrace.hef.microcode import Opcode
+from headrace.layers.activation import Activation
+from headrace.layers.elementwise import Add, Multiply, Subtract
 
 
-@lowers("ew_add", "ew_sub")
-def add(context: Context) -> Kernel:
+@lowers(Add, Subtract)
+def add(context: Context, operation: Add | Subtract) -> Kernel:
     """X ± y: the sign is in the frozen multipliers."""
-    return set_requantize(context, context.kernel(Opcode.ELEMENTWISE_ADD), 2)
+    del operation
+    return requantized(context, context.kernel(Opcode.ELEMENTWISE_ADD), 2, [[r] for r in context.reach])
 
 
-@lowers("ew_mult")
-def multiply(context: Context) -> Kernel:
-    return set_requantize(context, context.kernel(Opcode.ELEMENTWISE_MULTIPLY), 1)
+@lowers(Multiply)
+def multiply(context: Context, operation: Multiply) -> Kernel:
+    del operation
+    kernel, (x, y) = context.kernel(Opcode.ELEMENTWISE_MULTIPLY), context.reach
+    return requantized(context, kernel, 1, [[x * y]])
 
 
-@lowers("activation")
-def activation(context: Context) -> Kernel:
-    return set_requantize(context, context.kernel(Opcode.RESCALE), terms_of(context))
+@lowers(Activation)
+def activation(context: Context, operation: Activation) -> Kernel:
+    kernel = context.kernel(Opcode.RESCALE)
+    return requantized(context, kernel, terms_of(context, operation), [context.reach])

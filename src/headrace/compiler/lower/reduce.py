@@ -3,33 +3,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import prod
+
 import numpy as np
 
-from headrace.compiler.lower.base import Context, Kernel, bad_constant, lowers, set_requantize
-from headrace.hef.microcode import Opcode
+from headrace.compiler.lower.base import Context, bad_constant, lowers, requantized
+from headrace.hef.kernel import Constant, Detail, Kernel, Role
+from headrace.hef.microcode import AxisMask, KernelRecord, Opcode
+from headrace.layers.softmax import ReciprocalSum, ReduceMax
 
 
-def _mask(context: Context) -> int:
-    return sum(1 << context.axis(axis) for axis in context.attributes.axes)
+@dataclass(frozen=True)
+class Reduction(Detail):
+    """Over some axes."""
+
+    axes: AxisMask
+
+    def write(self, record: KernelRecord) -> None:
+        record.axis_mask = int(self.axes)
 
 
-@lowers("reduce_max")
-def reduce_max(context: Context) -> Kernel:
-    return context.kernel(Opcode.REDUCE_MAX, axis_mask=_mask(context))
+def _axes(context: Context, operation: ReduceMax | ReciprocalSum) -> list[int]:
+    """Of the device: 0 height, 1 width, 2 channels."""
+    return [context.axis(axis) for axis in operation.axes]
 
 
-@lowers("reciprocal_sum")
-def reciprocal_sum(context: Context) -> Kernel:
-    """The table is that of mantissas; the clamp comes after it."""
+def _reduction(axes: list[int]) -> Reduction:
+    return Reduction(AxisMask(sum(1 << axis for axis in axes)))
+
+
+@lowers(ReduceMax)
+def reduce_max(context: Context, operation: ReduceMax) -> Kernel:
+    return context.kernel(Opcode.REDUCE_MAX, _reduction(_axes(context, operation)))
+
+
+@lowers(ReciprocalSum)
+def reciprocal_sum(context: Context, operation: ReciprocalSum) -> Kernel:
+    """The table is that of mantissas; the clamp comes after it. The exponent of the sum adds to the shift."""
     table = context.quantized.param("reciprocal_table", np.uint16, 1)
     bits = int(table.size - 1).bit_length()
-    if table.size != 1 << bits or not 1 <= bits <= 16 or context.quantized.rq.table is not None:
+    rq = context.quantized.rq
+    if table.size != 1 << bits or not 1 <= bits <= 16 or rq.table is not None:
         raise bad_constant(
             f"{context.layer.name}/reciprocal_table", "the table is not valid", table.size, "2^1 … 2^16 entries"
         )
-    kernel = set_requantize(context, context.kernel(Opcode.REDUCE_SUM_RECIPROCAL, axis_mask=_mask(context)), 1)
-    if kernel.fields["requantise_channels"] != 1:
+    if rq.multipliers.shape[1] != 1:
         raise bad_constant(f"{context.layer.name}/multipliers", "a reciprocal has one multiplier", "several", "one")
-    kernel.fields["table_bits"] = bits
-    kernel.constants["table_offset"] = table
-    return kernel
+    axes = _axes(context, operation)
+    kernel = context.kernel(Opcode.REDUCE_SUM_RECIPROCAL, _reduction(axes), (Constant(Role.TABLE, table),))
+    shape, (x,) = context.input_shape(), context.reach
+    largest = max(1, prod(shape[axis] for axis in axes) * x)
+    return requantized(context, kernel, 1, [[int(table.max())]], largest.bit_length() - 1)

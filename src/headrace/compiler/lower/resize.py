@@ -1,39 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resizing and moves between channels and pixels."""
+"""Resizing."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from headrace.compiler.lower.base import Context, Kernel, lowers, set_requantize
+from headrace.compiler.lower.base import Context, lowers, requantized
+from headrace.hef.kernel import Constant, Kernel, Role
 from headrace.hef.microcode import Opcode
-from headrace.hn import Array
+from headrace.layers.resize import ResizeBilinear, ResizeNearest
+from headrace.numerics.forms import BILINEAR_BITS
+
+_ROLES = (Role.ROWS, Role.COLUMNS)
 
 
-@lowers("depth_to_space", "space_to_depth")
-def blocks(context: Context) -> Kernel:
-    a = context.attributes
-    opcode = Opcode.DEPTH_TO_SPACE if context.layer.kind == "depth_to_space" else Opcode.SPACE_TO_DEPTH
-    return context.kernel(opcode, block=a.block, axis=0 if a.mode == "DCR" else 1)
+@lowers(ResizeNearest)
+def nearest(context: Context, operation: ResizeNearest) -> Kernel:
+    """Which element is copied follows from the attributes, as the rows of a window do."""
+    sizes = context.input_shape()
+    tables = tuple(
+        Constant(role, operation.nearest(axis, sizes[axis]).astype(np.uint32)) for axis, role in enumerate(_ROLES)
+    )
+    return context.kernel(Opcode.RESIZE_NEAREST, None, tables)
 
 
-@lowers("resize_nearest")
-def nearest(context: Context) -> Kernel:
-    kernel = context.kernel(Opcode.RESIZE_NEAREST)
-    for axis, name in enumerate(("row", "column")):
-        table = context.attributes.nearest(axis, context.input_shape()[axis])
-        kernel.constants[f"{name}_table_offset"] = table.astype(np.uint32)
-    return kernel
+@lowers(ResizeBilinear)
+def bilinear(context: Context, operation: ResizeBilinear) -> Kernel:
+    def table(axis: int) -> Constant:
+        indices, coefficients = operation.neighbours(axis, context.input_shape()[axis])
+        return Constant(_ROLES[axis], np.concatenate([indices, coefficients[:, 1:]], 1).astype(np.uint32))
 
-
-@lowers("resize_bilinear")
-def bilinear(context: Context) -> Kernel:
-    kernel = context.kernel(Opcode.RESIZE_BILINEAR)
-
-    def table(axis: int) -> Array:
-        indices, coefficients = context.attributes.neighbours(axis, context.input_shape()[axis])
-        return np.concatenate([indices, coefficients[:, 1:]], 1).astype(np.uint32)
-
-    kernel.constants["row_table_offset"] = table(0)
-    kernel.constants["column_table_offset"] = table(1)
-    return set_requantize(context, kernel, 1)
+    kernel, (x,) = context.kernel(Opcode.RESIZE_BILINEAR, None, (table(0), table(1))), context.reach
+    return requantized(context, kernel, 1, [[x << 2 * BILINEAR_BITS]])

@@ -12,22 +12,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from headrace.compiler.graph import Lowered
-from headrace.compiler.lower import Kernel
+from headrace.errors import Diagnostic, InternalError
+from headrace.hef.kernel import Joining, Kernel
 from headrace.hef.microcode import Opcode
+from headrace.mapping.stages import Stage, StageGraph
 from headrace.numerics.quantization import TensorQuantization
 from headrace.reports.schedule import CompileDecision, JoinDecision
 from headrace.targets import Target
-from headrace.timing import Flow, Plane, RowKind, RowRule, Work
+from headrace.timing.work import Plane, RowKind, RowRule, Work
 
 
 @dataclass(frozen=True)
-class _Join:
-    """A concatenation and the number of kernels that have to come before it."""
+class _Concatenation:
+    """A stage that joins tensors, with its axis."""
 
-    kernel: Kernel
     work: Work
+    kernel: Kernel
+    axis: int
+
+    @property
+    def stage(self) -> Stage:
+        return Stage(self.work, self.kernel)
+
+
+@dataclass(frozen=True)
+class _Early:
+    """A concatenation and the number of stages that have to come before it."""
+
+    stage: Stage
     after: int
+
+
+def _concatenation(stage: Stage) -> _Concatenation | None:
+    """The stage, where it joins tensors."""
+    kernel = stage.kernel
+    if kernel is None or kernel.opcode is not Opcode.CONCATENATE:
+        return None
+    if not isinstance(kernel.detail, Joining):
+        raise InternalError(Diagnostic("E-MAPPING-KERNEL", kernel.name, "a concatenation has no axis"))
+    return _Concatenation(stage.work, kernel, kernel.detail.axis)
 
 
 def _limits(target: Target) -> tuple[int, int]:
@@ -40,47 +63,45 @@ def _limits(target: Target) -> tuple[int, int]:
     return max(2, limit), max(2, limit // 2)
 
 
-def narrow_joins(lowered: Lowered, target: Target) -> tuple[Lowered, list[CompileDecision]]:
-    """The network with every concatenation that exceeds a cluster's aligners as a tree, and the decision on each.
+def narrow_joins(graph: StageGraph, target: Target) -> tuple[StageGraph, list[CompileDecision]]:
+    """The stages with every concatenation that exceeds a cluster's aligners as a tree, and the decision on each.
 
     The last concatenation of a tree keeps the layer's name; tensors keep theirs, so every layer's codes stay readable.
     """
     limit, most = _limits(target)
-    trees = _Trees(most, {k.name: i + 1 for i, k in enumerate(lowered.kernels)})
-    last: list[Work] = list(lowered.flow.works)
-    kernels = list(lowered.kernels)
-    early: list[_Join] = []
+    trees = _Trees(most, {s.name: i + 1 for i, s in enumerate(graph.stages)})
+    last = list(graph.stages)
+    early: list[_Early] = []
     decisions: list[CompileDecision] = []
-    for i, (kernel, work) in enumerate(zip(lowered.kernels, lowered.flow.works, strict=True)):
-        if kernel.opcode is not Opcode.CONCATENATE:
+    for i, stage in enumerate(graph.stages):
+        join = _concatenation(stage)
+        if join is None:
             continue
-        if len(kernel.inputs) <= limit:
-            trees.remember(kernel, work.operands, work.output)
+        inputs = len(join.kernel.inputs)
+        if inputs <= limit:
+            trees.remember(join, join.work.operands, join.work.output)
             continue
-        joins, kernels[i], last[i] = trees.split(kernel, work)
+        joins, last[i] = trees.split(join)
         early += joins
-        reason = f"{len(kernel.inputs)} tensors are joined, a concatenation on {target.name} takes {limit} at most"
         decisions.append(
             JoinDecision(
                 decision="join in steps",
-                layer=kernel.name,
-                inputs=len(kernel.inputs),
+                layer=stage.name,
+                inputs=inputs,
                 concatenations=len(joins) + 1,
-                reason=reason,
+                reason=f"{inputs} tensors are joined, a concatenation on {target.name} takes {limit} at most",
             )
         )
     if not decisions:
-        return lowered, []
+        return graph, []
     early.sort(key=lambda join: join.after)  # stable: those of one place keep their order
-    made: list[tuple[Kernel, Work]] = []
-    for i, pair in enumerate([*zip(kernels, last, strict=True), None]):
+    made: list[Stage] = []
+    for i, stage in enumerate([*last, None]):
         while early and early[0].after == i:
-            join = early.pop(0)
-            made.append((join.kernel, join.work))
-        if pair is not None:
-            made.append(pair)
-    flow = Flow(tuple(w for _, w in made), lowered.flow.inputs, lowered.flow.outputs)
-    return replace(lowered, kernels=tuple(k for k, _ in made), flow=flow), decisions
+            made.append(early.pop(0).stage)
+        if stage is not None:
+            made.append(stage)
+    return replace(graph, stages=tuple(made)), decisions
 
 
 @dataclass
@@ -89,7 +110,7 @@ class _Trees:
 
     Attributes:
         most: operands of one concatenation.
-        place: kernels up to and with the one that makes a tensor.
+        place: stages up to and with the one that makes a tensor.
         known: concatenations so far by what they join, longest last for each first tensor.
     """
 
@@ -97,30 +118,31 @@ class _Trees:
     place: dict[str, int]
     known: dict[tuple[str, int, TensorQuantization], list[tuple[list[str], Plane]]] = field(default_factory=dict)
 
-    def remember(self, kernel: Kernel, operands: Sequence[Plane], output: Plane) -> None:
+    def remember(self, join: _Concatenation, operands: Sequence[Plane], output: Plane) -> None:
         """A concatenation of leaves ``operands`` that is there from now on."""
-        key = operands[0].tensor, kernel.fields["axis"], kernel.output
+        key = operands[0].tensor, join.axis, join.kernel.output
         rows = self.known.setdefault(key, [])
         rows.append(([p.tensor for p in operands], output))
         rows.sort(key=lambda row: len(row[0]))  # stable: the first made of one length first
 
-    def split(self, kernel: Kernel, work: Work) -> tuple[list[_Join], Kernel, Work]:
+    def split(self, join: _Concatenation) -> tuple[list[_Early], Stage]:
         """Concatenations of at most ``most`` tensors each, the last one apart."""
-        made: list[_Join] = []
-        planes = self._shortened(kernel, work.operands)
+        made: list[_Early] = []
+        planes = self._shortened(join)
         while len(planes) > self.most:
-            planes = self._level(kernel, work, planes, made)
-        closing = _join(kernel, work, planes, kernel.name, 0)
-        self.remember(kernel, work.operands, closing.work.output)
-        return made, closing.kernel, closing.work
+            planes = self._level(join, planes, made)
+        closing = _join(join, planes, join.kernel.name)
+        self.remember(join, join.work.operands, closing.work.output)
+        return made, closing
 
-    def _shortened(self, kernel: Kernel, operands: Sequence[Plane]) -> list[Plane]:
+    def _shortened(self, join: _Concatenation) -> list[Plane]:
         """The operands with what is joined already in place of its parts, the longest from the left."""
+        operands = join.work.operands
         tensors = [p.tensor for p in operands]
         planes: list[Plane] = []
         at = 0
         while at < len(operands):
-            rows = self.known.get((tensors[at], kernel.fields["axis"], kernel.output), [])
+            rows = self.known.get((tensors[at], join.axis, join.kernel.output), [])
             parts, plane = next(
                 (r for r in reversed(rows) if tensors[at : at + len(r[0])] == r[0]), ([""], operands[at])
             )
@@ -128,7 +150,7 @@ class _Trees:
             at += len(parts)
         return planes
 
-    def _level(self, kernel: Kernel, work: Work, planes: Sequence[Plane], made: list[_Join]) -> list[Plane]:
+    def _level(self, join: _Concatenation, planes: Sequence[Plane], made: list[_Early]) -> list[Plane]:
         """Neighbours joined, ``most`` from the left each time, so that longer concatenations find the same groups."""
         joined: list[Plane] = []
         for first in range(0, len(planes), self.most):
@@ -137,27 +159,24 @@ class _Trees:
                 joined.append(group[0])
                 continue
             after = max(self.place.get(p.tensor, 0) for p in group)
-            join = _join(kernel, work, group, f"{kernel.name}.join{len(made) + 1}", after)
-            self.place[join.kernel.name] = after
-            self.remember(kernel, group, join.work.output)
-            made.append(join)
-            joined.append(join.work.output)
+            stage = _join(join, group, f"{join.kernel.name}.join{len(made) + 1}")
+            self.place[stage.name] = after
+            self.remember(join, group, stage.work.output)
+            made.append(_Early(stage, after))
+            joined.append(stage.work.output)
         return joined
 
 
-def _join(kernel: Kernel, work: Work, planes: Sequence[Plane], name: str, after: int) -> _Join:
-    """The concatenation of some neighbouring operands of ``work``."""
-    axis = kernel.fields["axis"]
+def _join(join: _Concatenation, planes: Sequence[Plane], name: str) -> Stage:
+    """The concatenation of some neighbouring operands."""
+    work = join.work
     sizes = [(p.height, p.width, p.channels) for p in planes]
     shape = list(sizes[0])
-    shape[axis] = sum(size[axis] for size in sizes)
+    shape[join.axis] = sum(size[join.axis] for size in sizes)
     stacked = work.rules[0].kind is RowKind.STACK
     places = [sum(p.height for p in planes[:i]) for i in range(len(planes))]
     rules = tuple(RowRule(RowKind.STACK, offset=place) if stacked else RowRule() for place in places)
     height, width, channels = shape
     output = Plane(name, height, width, channels, work.output.element_bytes)
-    fields = {"axis": axis}
-    made = Kernel(
-        name, Opcode.CONCATENATE, [p.tensor for p in planes], (height, width, channels), kernel.output, fields
-    )
-    return _Join(made, Work(name, work.kind, work.family, tuple(planes), rules, output), after)
+    kernel = replace(join.kernel, name=name, inputs=tuple(p.tensor for p in planes), shape=(height, width, channels))
+    return Stage(Work(name, work.kind, work.family, tuple(planes), rules, output), kernel)
