@@ -11,7 +11,8 @@ from headrace.frontends.formats import READERS, UNREAD
 from headrace.frontends.tflite import operators as converters
 from headrace.frontends.tflite.build import CONVERTERS
 from headrace.frontends.to_hn import HANDLERS
-from headrace.script.vocabulary import ACTS, METHODS, RULES, Rule
+from headrace.script.fates import Fate
+from headrace.script.vocabulary import fate_table
 from headrace.targets import list_targets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,12 +66,8 @@ def test_readme_formats() -> None:
     assert all(unread.title.split()[1] in missing for unread in UNREAD)
 
 
-def _acts(rule: Rule) -> bool:
-    return ACTS in (rule.fate, rule.off, *(fate for values in (rule.keys or {}).values() for fate in values.values()))
-
-
 def test_readme_script_commands() -> None:
-    acting = {name.split("(")[0] for name, rule in (RULES | METHODS).items() if _acts(rule)}
+    acting = {row.split("(")[0] for row, _, fate in fate_table() if fate is Fate.ACTS}
     assert sorted(quoted(row("model script")[0])) == sorted(acting)
 
 

@@ -7,6 +7,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from import_blocker import without
 
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "headrace"
 
+ROOT = SOURCES.parents[1]
 OPTIONAL = ("torch", "onnx", "onnx_ir", "onnxruntime", "PIL")
 
 
@@ -115,3 +117,11 @@ def test_no_import_is_hidden_in_a_string() -> None:
             tree = ast.parse(path.read_text())
             strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
             assert not any(s == "headrace.runtime._native" for s in strings), path
+
+
+def test_contributing_shows_the_rows_of_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rows = [[name.strip(" ()") for name in row.split("|")] for row in contracts[0]["layers"]]
+    shown = (ROOT / "CONTRIBUTING.md").read_text().split("```text\n")[1].split("```")[0]
+    lines = [line.replace("(never each other)", "") for line in shown.splitlines()]
+    assert [[name.strip() for name in line.split("·")] for line in lines] == rows

@@ -162,7 +162,6 @@ class Operation:
         requantizes_by_channel: each output channel may have multiplier, shift and table of its own.
         elementwise: an element of the output depends on the elements at its own place alone (broadcast apart).
         channelwise: an element of the output depends on its own channel of the input alone.
-        keeps_constants: an input that is one constant per channel comes out as that constant.
         passes_factors: a positive factor of an input channel comes out as a factor of that channel.
     """
 
@@ -181,8 +180,12 @@ class Operation:
     requantizes_by_channel: ClassVar[bool] = False
     elementwise: ClassVar[bool] = False
     channelwise: ClassVar[bool] = False
-    keeps_constants: ClassVar[bool] = False
     passes_factors: ClassVar[bool] = False
+
+    @property
+    def keeps_constants(self) -> bool:
+        """An input that is one constant per channel comes out as that constant."""
+        return False
 
     @property
     def is_linear(self) -> bool:

@@ -30,7 +30,6 @@ class Pool(Operation):
     """kernel_shape and strides are (height, width); padding is (top, left, bottom, right)."""
 
     channelwise = True
-    keeps_constants = True
     passes_factors = True
 
     kernel_shape: tuple[int, int] = (1, 1)
@@ -44,6 +43,10 @@ class Pool(Operation):
             raise AttributeRuleError(
                 "padding must be smaller than the window", self.padding, f"below {self.kernel_shape}"
             )
+
+    @property
+    def keeps_constants(self) -> bool:
+        return True
 
     def output_hw(self, shape: Sequence[int]) -> tuple[int, int]:
         top, left, bottom, right = self.padding
@@ -106,6 +109,10 @@ class AveragePool(Pool):
 
     count_padding: bool = False  # average over the whole window instead of the covered positions
     total: bool = False  # the sum over the window instead of the average
+
+    @property
+    def keeps_constants(self) -> bool:
+        return not self.total and not (self.count_padding and any(self.padding))
 
     def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
         return Frozen({"counts": Parameter(None, "uint32")}, (1,), 1, np.unique(self.divisors(shapes[0])))

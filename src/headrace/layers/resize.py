@@ -121,8 +121,11 @@ class ResizeBilinear(_Resize):
 
     kind = "resize_bilinear"
     channelwise = True
-    keeps_constants = True
     description = "Resize height and width by bilinear interpolation with 11-bit coefficients per axis."
+
+    @property
+    def keeps_constants(self) -> bool:
+        return True
 
     def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
         return Frozen({}, (1,), output[-1])
