@@ -191,11 +191,49 @@ def test_an_inaccurate_har_is_kept_and_the_exit_says_so(tmp_path: Path, capsys: 
 def test_compile_runs_what_is_missing(
     state: str, stages: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["compiler", f"{state}.har", "--calib-set-path", "c.npy", "--auto-model-script", "a.alls"]) == 0
+    data = ["--calib-set-path", "c.npy"] if "optimize" in stages else []
+    assert run(["compiler", f"{state}.har", *data, "--auto-model-script", "a.alls"]) == 0
     assert names() == ["open", *stages, "save"]
     assert files(tmp_path) == ["a.alls", "net.hef", "net_compiled.har"]
     assert (tmp_path / "net.hef").read_bytes() == SMALL_HEF
     assert "device speed (simulated): 123.4 frames/s, latency 5.000 ms" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compile", "quantized_model.har", "--calib-set-path", "c.npy"], "--calib-set-path: the network is quantized"),
+        (["compile", "compiled_model.har", "--min-snr", "3"], "--min-snr: the network is quantized already"),
+        (["compile", "hailo_model.har", "--hef-path", "a.hef", "--output-har-path", "a.har", "--output-dir", "d"],
+         "--output-dir: both results have paths"),
+        (["optimize", "hailo_model.har", "--full-precision-only", "--calib-set", "c.npy", "--resize", "crop"],
+         "--calib-set-path, --resize: nothing is calibrated"),
+        (["optimize", "hailo_model.har", "--calib-set", "c.npy", "--calib-random-max", "3"], "this is about random"),
+        (["optimize", "hailo_model.har", "--use-random-calib-set", "--min-snr", "20"], "--min-snr: the accuracy of"),
+        (["build", "m.onnx", "--use-random-calib-set", "--min-snr", "20"], "--min-snr: the accuracy of what"),
+    ],
+)  # fmt: skip
+def test_options_that_would_have_no_effect_are_refused(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert said in capsys.readouterr().err
+    assert files(tmp_path) == []
+
+
+def test_options_that_ask_for_what_happens_anyway_change_nothing(tmp_path: Path) -> None:
+    noise = ["optimize", "hailo_model.har", "--use-random-calib-set"]
+    for plain, idle in (
+        (["parse", "m.onnx"], ["-y", "--disable-onnx-simplifier", "--disable-rt-metadata-extraction"]),
+        (noise, ["--work-dir", "scratch", "--min-snr", "0"]),
+    ):
+        told: list[object] = []
+        for arguments in (plain, [*plain, *idle]):
+            FakeRunner.calls = []
+            assert run(arguments) == 0
+            told.append(repr(FakeRunner.calls))
+        assert told[0] == told[1], idle
+    assert files(tmp_path) == ["net.har", "net_optimized.har"]
 
 
 def test_build_writes_beside_the_hef(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.cli.app import run
 from headrace.errors import DeviceError, HeadraceError, NotBuiltYetError, UsageError
 from headrace.known_arguments import ARGUMENTS
 from headrace.runner import ClientRunner, InferenceContext
@@ -102,6 +103,16 @@ def test_codes_of_a_float_network_are_refused(folder: Path) -> None:
     for context in (InferenceContext.SDK_NATIVE, InferenceContext.SDK_FP_OPTIMIZED):
         with pytest.raises(UsageError, match="a float network has no codes"):
             compiled(folder).infer(context, FRAMES, quantized_io=True)
+
+
+def test_members_beside_the_resolved_script_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ["har", "extract", str(folder / "c.har"), "--auto-model-script-path", str(tmp_path / "s.alls")]
+    for idle in (["net.hef"], ["--output-dir", str(tmp_path)]):
+        assert run([*script, *idle]) == 2
+        assert f"{idle[0]}: only the resolved script is written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stage_that_has_not_run_says_what_to_call(folder: Path) -> None:

@@ -72,6 +72,14 @@ def test_parse_by_content(tmp_path, monkeypatch, capsys, command, file):
     assert (tmp_path / "net.har").is_file()
 
 
+def test_a_model_of_another_framework_than_the_command_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.tflite").write_bytes(small()[0])
+    assert run("parser", "onnx", "net.tflite") == 3
+    assert "headrace parse net.tflite" in capsys.readouterr().err
+    assert not (tmp_path / "net.har").exists()
+
+
 def test_damaged_file(tmp_path, capsys):
     (tmp_path / "net.tflite").write_bytes(b"nothing of the kind")
     assert run("parse", str(tmp_path / "net.tflite")) == 3

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from headrace.cli.options import (
+    Calibration,
     ManyCommand,
     batch_option,
     calibration_options,
@@ -20,7 +21,7 @@ from headrace.cli.options import (
 )
 from headrace.cli.output import emit
 from headrace.cli.progress import expect
-from headrace.cli.stages import Calibration, CompileFiles, Translation, apply_script, compile_to, translate
+from headrace.cli.stages import CompileFiles, Translation, apply_script, compile_to, translate
 
 
 @click.command(cls=ManyCommand)
@@ -36,11 +37,7 @@ from headrace.cli.stages import Calibration, CompileFiles, Translation, apply_sc
 @json_option
 def build(
     model: Path,
-    calib_set_path: Path | None,
-    resize: str | None,
-    use_random_calib_set: bool,
-    calib_random_max: float,
-    min_snr: float,
+    calibration: Calibration,
     hef_path: Path | None,
     net_name: str | None,
     start_node_names: tuple[str, ...],
@@ -54,14 +51,14 @@ def build(
     as_json: bool,
 ) -> None:
     """Translate, quantise and compile MODEL in one go."""
+    calibration.check()
     shapes = parse_shapes(tensor_shapes)
     folder = hef_path.parent if hef_path is not None else None
-    inputs = (model, model_script, calib_set_path, hw_arch)
+    inputs = (model, model_script, calibration.path, hw_arch)
     files = CompileFiles(folder, hef_path, output_har_path, hef_option="--output", inputs=inputs, force=force)
     files.check()
     expect("parse", "optimize", "compile")
     runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
     apply_script(runner, model_script)
-    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize)
     result = compile_to(runner, calibration, files, as_json, batch)
     emit(result.data, result.text, as_json)

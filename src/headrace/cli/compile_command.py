@@ -8,15 +8,18 @@ from pathlib import Path
 import click
 
 from headrace.cli.options import (
+    Calibration,
     batch_option,
     calibration_options,
     force_option,
+    given,
     hw_arch_option,
     json_option,
+    refuse,
     script_option,
 )
 from headrace.cli.output import emit
-from headrace.cli.stages import Calibration, CompileFiles, apply_script, compile_to, open_model
+from headrace.cli.stages import CompileFiles, apply_script, compile_to, open_model
 
 
 @click.command("compile")
@@ -35,11 +38,7 @@ def compile_(
     har: Path,
     hw_arch: str | None,
     model_script: Path | None,
-    calib_set_path: Path | None,
-    resize: str | None,
-    use_random_calib_set: bool,
-    calib_random_max: float,
-    min_snr: float,
+    calibration: Calibration,
     auto_model_script: Path | None,
     output_dir: Path | None,
     output_har_path: Path | None,
@@ -53,11 +52,12 @@ def compile_(
     A HAR that is not quantised yet (or a model file) is quantised first, which needs calibration data. A network that
     does not fit ends in a report: which resource, how much is needed and there, and what to change.
     """
-    inputs = (har, model_script, calib_set_path, hw_arch)
+    inputs = (har, model_script, calibration.path, hw_arch)
     files = CompileFiles(output_dir, hef_path, output_har_path, auto_model_script, inputs=inputs, force=force)
     files.check()
+    if hef_path is not None and output_har_path is not None:
+        refuse(given("output_dir"), "--hef-path, --output-har-path", "both results have paths of their own")
     runner = open_model(har, hw_arch, as_json, stages=("optimize", "compile"))
     apply_script(runner, model_script)
-    calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize)
     result = compile_to(runner, calibration, files, as_json, batch)
     emit(result.data, result.text, as_json)

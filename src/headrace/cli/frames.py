@@ -22,6 +22,7 @@ from headrace.hn.files import missing_file, read_bytes
 from headrace.hn.outputs import Outputs, array_kind
 from headrace.numerics.array import Array
 from headrace.text import printable
+from headrace.typeguards import is_mapping
 
 _RAW = (".bin", ".raw", ".dat", "")
 _PATTERN = "*?["
@@ -213,7 +214,7 @@ class _Reader:
         suffix = path.suffix.lower()
         if spec is None or suffix not in _RAW:
             loaded = load_path(path, self.specs)
-            if spec is not None and isinstance(loaded, Mapping):
+            if spec is not None and is_mapping(loaded):
                 return _archived(path, loaded, [spec])[spec.name]
             return loaded
         if not path.exists():

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from headrace.cli.app import SuggestingGroup
-from headrace.cli.options import force_option, json_option
+from headrace.cli.options import force_option, given, json_option, refuse
 from headrace.cli.output import emit, table
+from headrace.typeguards import is_object
 
 
 @click.group(cls=SuggestingGroup)
@@ -59,6 +60,8 @@ def extract(
 
     parts = archive.open_members(path)
     if auto_model_script_path is not None:
+        idle = (*given("output_dir"), *members)
+        refuse(idle, "--auto-model-script-path", "only the resolved script is written")
         outputs = Outputs([path], force)
         outputs.add("--auto-model-script-path", auto_model_script_path, RESOLVED_SCRIPT)
         outputs.check()
@@ -83,7 +86,7 @@ def _describe(facts: dict[str, Any]) -> str:
     members = [(member["name"], f"{member['bytes']:,}") for member in facts["members"]]
     parts = [table(head), "", table(members, ("member", "bytes"))]
     if facts["history"]:
-        steps = [(str(step.get("stage", "?")), _options(step)) for step in facts["history"] if isinstance(step, dict)]
+        steps = [(str(step.get("stage", "?")), _options(step)) for step in facts["history"] if is_object(step)]
         parts += ["", table(steps, ("stage", "what it did"))]
     return "\n".join(parts)
 

@@ -47,8 +47,8 @@ def disassemble(path: Path, as_json: bool) -> None:
 
 @click.command("parse-hef")
 @click.argument("path", metavar="HEF", type=click.Path(path_type=Path))
-@click.option("--parse-streams", is_flag=True, hidden=True, help="Accepted; streams are always shown.")
-@click.option("--parse-vstreams", is_flag=True, hidden=True, help="Accepted; streams are always shown.")
+@click.option("--parse-streams", is_flag=True, help="Accepted; streams are always shown.")
+@click.option("--parse-vstreams", is_flag=True, help="Accepted; streams are always shown.")
 @json_option
 def parse_hef(path: Path, parse_streams: bool, parse_vstreams: bool, as_json: bool) -> None:
     """Show streams, shapes, scales, target and figures: the same as `hef info`."""

@@ -7,10 +7,16 @@ from pathlib import Path
 
 import click
 
-from headrace.cli.options import calibration_options, force_option, hw_arch_option, json_option, script_option
+from headrace.cli.options import (
+    Calibration,
+    calibration_options,
+    force_option,
+    hw_arch_option,
+    json_option,
+    script_option,
+)
 from headrace.cli.output import emit
 from headrace.cli.stages import (
-    Calibration,
     accuracy_text,
     apply_script,
     one_har,
@@ -29,17 +35,13 @@ from headrace.cli.stages import (
 @click.option("--output-har-path", "-o", type=click.Path(path_type=Path), help="Default: <net>_optimized.har.")
 @click.option("--full-precision-only", is_flag=True, help="Apply the model script in float and stop there.")
 @click.option(
-    "--work-dir", type=click.Path(path_type=Path), hidden=True, help="Accepted; no scratch files are written."
+    "--work-dir", type=click.Path(path_type=Path), metavar="FOLDER", help="Accepted; no scratch files are written."
 )
 @force_option
 @json_option
 def optimize(
     har: Path,
-    calib_set_path: Path | None,
-    resize: str | None,
-    use_random_calib_set: bool,
-    calib_random_max: float,
-    min_snr: float,
+    calibration: Calibration,
     model_script: Path | None,
     hw_arch: str | None,
     output_har_path: Path | None,
@@ -56,7 +58,11 @@ def optimize(
     from headrace.hn.outputs import Outputs
 
     del work_dir
-    outputs = Outputs([har, calib_set_path, model_script, hw_arch], force)
+    if full_precision_only:
+        calibration.refuse("--full-precision-only", "nothing is calibrated")
+    else:
+        calibration.check()
+    outputs = Outputs([har, calibration.path, model_script, hw_arch], force)
     path_of = one_har(outputs, "--output-har-path", output_har_path)
     runner = open_model(har, hw_arch, as_json, stages=("optimize",))
     apply_script(runner, model_script)
@@ -66,7 +72,6 @@ def optimize(
         outputs.write({target: runner.dump_har()})
         report = {}
     else:
-        calibration = Calibration(calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize)
         report = save_optimized(runner, outputs, target, calibration, as_json)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}

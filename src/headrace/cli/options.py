@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from headrace.errors import Diagnostic, UsageError
 
@@ -70,8 +73,101 @@ resize_option = click.option(
 )
 
 
-def calibration_options(function: Function) -> Function:
-    """Adds the options that say where calibration data comes from and how good the result has to be."""
+def refuse(options: Sequence[str], where: str, rule: str, levers: Sequence[str] = ()) -> None:
+    """Refuse options that were given and would have no effect.
+
+    Args:
+        options: as the user says them; none: nothing is wrong.
+        where: the command, or the option that makes them idle.
+        rule: why they have no effect.
+        levers: what to do instead of leaving them out.
+
+    Raises:
+        UsageError: naming them all.
+    """
+    if options:
+        named = ", ".join(options)
+        told = (f"leave out {named}", *levers)
+        raise UsageError(Diagnostic("E-CLI-CONTRADICTION", named, rule, where, levers=told))
+
+
+def given(*names: str) -> tuple[str, ...]:
+    """Those of some parameters of the running command that stand on its command line, as options."""
+    context = click.get_current_context()
+    stands = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    known = {param.name: param.opts[0] for param in context.command.params}
+    return tuple(known[name] for name in stands)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where calibration data comes from, how pictures get the input's size, and the least dB (0 disables).
+
+    Attributes:
+        path: of the data.
+        random: calibrate with noise.
+        random_max: its largest value.
+        min_snr: of every output against float; noise is not judged.
+        resize: how pictures get the input's size.
+        given: options of these that stand on the command line.
+    """
+
+    path: Path | None = None
+    random: bool = False
+    random_max: float = 1.0
+    min_snr: float = 10.0
+    resize: str | None = None
+    given: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raises UsageError unless there is one kind of data, and every option is about it."""
+        if self.random == (self.path is not None):
+            rule = "both kinds of calibration data were named" if self.random else "no calibration data was named"
+            levers = ("--calib-set-path FILE_OR_FOLDER", "--use-random-calib-set, to try the flow without data")
+            raise UsageError(
+                Diagnostic("E-CALIBRATION-MISSING", "optimize", rule, need="one of the two", levers=levers)
+            )
+        if self.random and self.resize is not None:
+            rule, got = "only pictures are resized", "--use-random-calib-set"
+            levers = ("leave --resize out",)
+            raise UsageError(Diagnostic("E-DATA-RESIZE", "--resize", rule, got, "picture files", levers))
+        if self.random and self.min_snr != 0:
+            judged = [one for one in self.given if one == "--min-snr"]
+            refuse(judged, "--use-random-calib-set", "the accuracy of what noise calibrates is not judged")
+        if not self.random:
+            noise = [one for one in self.given if one == "--calib-random-max"]
+            refuse(noise, "--calib-set-path", "this is about random data", ("--use-random-calib-set",))
+
+    def refuse(self, where: str, rule: str, levers: Sequence[str] = ()) -> None:
+        """Raises UsageError where any of the options was given, because nothing is calibrated."""
+        refuse(self.given, where, rule, levers)
+
+
+_CALIBRATION = ("calib_set_path", "resize", "use_random_calib_set", "calib_random_max", "min_snr")
+
+
+def calibration_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that say where calibration data comes from and how good the result has to be.
+
+    The command gets them as one :class:`Calibration`, ``calibration``.
+    """
+
+    @functools.wraps(function)
+    def command(
+        *,
+        calib_set_path: Path | None,
+        resize: str | None,
+        use_random_calib_set: bool,
+        calib_random_max: float,
+        min_snr: float,
+        **rest: object,
+    ) -> None:
+        chosen = Calibration(
+            calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize, given(*_CALIBRATION)
+        )
+        function(calibration=chosen, **rest)
+
+    decorated: Callable[..., None] = command
     for option in reversed(
         (
             click.option(
@@ -101,8 +197,8 @@ def calibration_options(function: Function) -> Function:
             ),
         )
     ):
-        function = option(function)
-    return function
+        decorated = option(decorated)
+    return decorated
 
 
 def script_option(function: Function) -> Function:

@@ -7,25 +7,26 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from headrace.text import printable, table
+from headrace.typeguards import is_mapping
 
 _log = logging.getLogger("headrace.cli")
 
 
 def plain(value: Any) -> Any:
     """``value`` as JSON data: numpy scalars and arrays become numbers and lists, NaN and infinities become null."""
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, str | bool | int) or value is None:
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Sequence):
-        return [plain(item) for item in value]
+        return [plain(item) for item in cast("Sequence[Any]", value)]
     to_list: Callable[[], Any] | None = getattr(value, "tolist", None)
     return plain(to_list()) if to_list is not None else str(value)
 

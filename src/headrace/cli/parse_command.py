@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,17 @@ from headrace.cli.options import (
 from headrace.cli.output import emit, plain
 from headrace.cli.stages import Translation, one_har, summary, summary_text, translate
 
+if TYPE_CHECKING:
+    from headrace.frontends.options import Framework
+
+#: Subcommands of `parser`, and what a model has to be of. Which format it is in, its content says.
+_FRAMEWORKS: dict[str, Framework] = {
+    "onnx": "onnx",
+    "tflite": "tensorflow",
+    "tf": "tensorflow",
+    "ckpt": "tensorflow",
+}
+
 
 @click.command(cls=ManyCommand)
 @click.argument("model", type=click.Path(path_type=Path))
@@ -29,8 +40,8 @@ from headrace.cli.stages import Translation, one_har, summary, summary_text, tra
 @click.option("--har-path", "-o", type=click.Path(path_type=Path), help="HAR to write; default: <net>.har.")
 @click.option("--parsing-report-path", type=click.Path(path_type=Path), help="Also write the report as JSON.")
 @click.option("-y", "yes", is_flag=True, help="Accepted; nothing is ever asked.")
-@click.option("--disable-onnx-simplifier", is_flag=True, hidden=True)
-@click.option("--disable-rt-metadata-extraction", is_flag=True, hidden=True)
+@click.option("--disable-onnx-simplifier", is_flag=True, help="Accepted; there is no simplifier that could be needed.")
+@click.option("--disable-rt-metadata-extraction", is_flag=True, help="Accepted; what is cut off is never kept.")
 @force_option
 @json_option
 def parse(
@@ -58,7 +69,9 @@ def parse(
         outputs.add("--parsing-report-path", parsing_report_path, JSON_REPORT)
     path_of = one_har(outputs, "--har-path", har_path)
     outputs.check()
-    runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
+    framework = _FRAMEWORKS.get(click.get_current_context().info_name or "")
+    how = Translation(net_name, start_node_names, end_node_names, shapes, framework)
+    runner = translate(model, hw_arch, how, as_json)
     target = path_of(runner, ".har")
     report: Any = runner.parse_report
     written = {target: runner.dump_har()}
@@ -72,9 +85,11 @@ def parse(
 
 @click.group(cls=SuggestingGroup)
 def parser() -> None:
-    """Translate a trained network: `headrace parser onnx|tflite|tf MODEL` is `headrace parse MODEL`."""
+    """Translate a trained network: `headrace parser onnx|tflite|tf MODEL` is `headrace parse MODEL`.
+
+    A model of another framework than the command says is an error.
+    """
 
 
-# What a file is, its content says. Formats that are not read yet answer so, and what to do instead.
-for _format in ("onnx", "tflite", "tf", "ckpt"):
+for _format in _FRAMEWORKS:
     parser.add_command(parse, _format)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.cli.options import Calibration
 from headrace.cli.output import number, table, warn
 from headrace.cli.progress import expect, progress
-from headrace.errors import AccuracyError, Diagnostic, UsageError
+from headrace.errors import AccuracyError
 
 if TYPE_CHECKING:
+    from headrace.frontends.options import Framework
     from headrace.hn.outputs import Outputs
     from headrace.runner import ClientRunner
 
@@ -25,23 +27,13 @@ _FROZEN = ("quantized_model", "compiled_model")
 
 @dataclass(frozen=True)
 class Translation:
-    """How a model file is to be read."""
+    """How a model file is to be read; ``framework`` is what the command line says it is of, None: what it is."""
 
     net_name: str | None = None
     start_node_names: Sequence[str] = ()
     end_node_names: Sequence[str] = ()
     tensor_shapes: dict[str, list[int]] | list[int] | None = None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Where calibration data comes from, how pictures get the input's size, and the least dB (0 disables)."""
-
-    path: Path | None
-    random: bool
-    random_max: float
-    min_snr: float
-    resize: str | None = None
+    framework: Framework | None = None
 
 
 def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = False) -> ClientRunner:
@@ -54,7 +46,7 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
     from headrace.frontends.formats import reader_of
     from headrace.frontends.reader import Source
 
-    framework = reader_of(Source.of(path)).framework
+    framework = reader_of(Source.of(path), how.framework).framework
     from headrace.runner import ClientRunner
 
     runner = ClientRunner(hw_arch=hw_arch)
@@ -122,17 +114,10 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dic
     """Runs ``optimize`` and passes on its warnings; returns its report.
 
     Raises:
-        UsageError: neither or both kinds of calibration data were named.
+        UsageError: neither or both kinds of calibration data were named, or an option is about the other kind.
     """
-    if calibration.random == (calibration.path is not None):
-        rule = "both kinds of calibration data were named" if calibration.random else "no calibration data was named"
-        levers = ("--calib-set-path FILE_OR_FOLDER", "--use-random-calib-set, to try the flow without data")
-        raise UsageError(Diagnostic("E-CALIBRATION-MISSING", "optimize", rule, need="one of the two", levers=levers))
+    calibration.check()
     data: str | dict[str, Any]
-    if calibration.random and calibration.resize is not None:
-        rule, got = "only pictures are resized", "--use-random-calib-set"
-        levers = ("leave --resize out",)
-        raise UsageError(Diagnostic("E-DATA-RESIZE", "--resize", rule, got, "picture files", levers))
     if calibration.random:
         warn("CALIBRATING WITH RANDOM NOISE (--use-random-calib-set): THE ACCURACY OF THE RESULT IS MEANINGLESS")
         data = random_calibration(runner, calibration.random_max)
@@ -352,6 +337,9 @@ def compile_to(
     outputs, hef_path, har_path = files.outputs(runner.model_name)
     if state_name(runner) not in _FROZEN:
         quantize(runner, calibration, quiet)
+    else:
+        again = f"`headrace optimize` quantizes {runner.model_name} again"
+        calibration.refuse("compile", "the network is quantized already, so nothing is calibrated", (again,))
     accuracy = accuracy_text(runner.archive.reports.get("optimize", {}))
     with progress("compile", quiet) as advance:
         hef = runner.compile(progress=advance, batch=batch)
