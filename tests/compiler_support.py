@@ -30,7 +30,7 @@ def freeze(network: Network, seed: int = 0) -> Network:
     for layer in network:
         passes = layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) or layer.kind == "input_layer"
         rq = None if passes else _integers(network, layer, rng, everywhere)
-        store_requantization(network, layer, everywhere, rq)
+        store_requantization(layer, everywhere, rq)
     network.net_params["stage"] = "quantized"
     return network
 

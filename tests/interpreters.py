@@ -28,7 +28,7 @@ def float_values(network: Network, inputs: dict[str, Array], ops: Any) -> dict[s
         if layer.name in values:
             continue
         operands = [values[name] for name in layer.inputs]
-        values[layer.name] = layer.operation.forward_float(ops, network.params_of(layer), operands)
+        values[layer.name] = layer.operation.forward_float(ops, layer.params, operands)
         assert values[layer.name].shape == (operands[0].shape[0], *layer.output_shape[1:]), layer
     return values
 

@@ -54,7 +54,7 @@ def network_for(script: Script, name: str = "made") -> Network:
         kind = next((k for k in ("input_layer", "output_layer") if short.startswith(k)), "conv")
         kind = "input_layer" if word in inputs else kind
         if full not in network.layers:
-            network.layers[full] = make_layer(full, kind, [], {}, (-1, 8, 8, CHANNELS), [])
+            network.add(make_layer(full, kind, [], {}, (-1, 8, 8, CHANNELS), []))
     return network
 
 

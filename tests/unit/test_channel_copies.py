@@ -73,7 +73,7 @@ def test_other_readers_refuse_copies(reader: str) -> None:
         end = weighted(b, x, 4, 1)
     elif reader == "residual":
         end = weighted(b, weighted(b, x, 4, 1), 8, 1)
-        b.net[end].inputs.append(x)
+        b.net.set_operands(b.net[end], [*b.net[end].operands, b.net[x].output])
         set_attributes(b.net, end, elementwise_add=True)
     b.output(end)
     check_network(b.net)

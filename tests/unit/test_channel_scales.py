@@ -110,7 +110,7 @@ def test_a_reader_that_cannot_take_gains_off_refuses_them(reader: str) -> None:
         x = b.add("activation", [x], {"activation": "tanh"})
     elif reader == "residual":
         x = weighted(b, weighted(b, x, 4, 1), 8, 1)
-        b.net[x].inputs.append(source.name)
+        b.net.set_operands(b.net[x], [*b.net[x].operands, source.output])
         set_attributes(b.net, x, elementwise_add=True)
     elif reader == "uneven places":  # channels become rows, whose weights do not differ
         x = b.add("transpose", [x], {"permutation": [2, 1, 0]})
@@ -160,7 +160,7 @@ def _tail(net: Network, start: str) -> Network:
     for layer in net:
         if layer.inputs and all(name in reached for name in layer.inputs):
             tail.add(make_layer(layer.name, layer.kind, layer.inputs, layer.attributes, layer.output_shape))
-            tail.params.update({f"{layer.name}/{k}": v for k, v in net.params_of(layer).items()})
+            tail.params.update({f"{layer.name}/{k}": v for k, v in layer.params.items()})
             reached.add(layer.name)
     return tail
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +29,10 @@ from headrace.errors import (
 )
 from headrace.hef.container import read_hef
 from headrace.hef.microcode import Opcode, TensorRole, decode
-from headrace.hn import Network
+from headrace.hn import Network, output_quantization
 from headrace.layers import all_operations
 from headrace.mapping.place import cluster_totals, place_stages
+from headrace.numerics.quantization import TensorQuantization
 from headrace.targets import load_target
 from headrace.timing import Family, Flow, Plane, RowRule, Work, flow_of
 from headrace.timing.work import known_kinds
@@ -244,7 +246,7 @@ def test_a_kind_without_kernel_is_refused() -> None:
     network = b.net
     freeze(small())  # an unrelated network is fine
     for layer in network:
-        layer.quantization = {"output": {"scale": 0.125, "zero_point": 3, "bits": 8}}
+        layer.output.quantization = TensorQuantization(0.125, 3, 8)
     with pytest.raises(UnsupportedModelError, match="softmax"):
         compile_network(network, HAILO8)
 
@@ -283,9 +285,11 @@ def test_damaged_integers_are_refused(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     "change", [{"zero": 1.5}, {"high": 1 << 40}, {"low": -1}, {"low": 600, "high": 700}, {"zero": "1"}]
 )
-def test_damaged_requantisation_is_refused(change: dict[str, object]) -> None:
+def test_damaged_requantisation_is_refused(change: dict[str, Any]) -> None:
     network = small()
-    network["net/conv1"].quantization["requantize"] |= change  # type: ignore[index]
+    clamp = network["net/conv1"].clamp
+    assert clamp is not None
+    network["net/conv1"].clamp = clamp._replace(**change)
     with pytest.raises(HeadraceError):
         compile_network(network, HAILO8)
 
@@ -294,7 +298,7 @@ def test_codes_that_change_their_meaning_are_refused() -> None:
     b = GraphBuilder(0)
     b.output(b.add("maxpool", [b.input((4, 4, 2))], {"kernel_shape": [2, 2]}))
     network = freeze(b.net)
-    network["net/maxpool1"].quantization["output"]["scale"] = 0.5  # type: ignore[index]
+    network["net/maxpool1"].output.quantization = TensorQuantization(0.5, 3, 8)
     with pytest.raises(InputFileError, match="another scale"):
         compile_network(network, HAILO8)
 
@@ -322,7 +326,8 @@ def test_absurd_windows_end_in_a_report() -> None:
 
 def test_convolutions_of_sixteen_bit_inputs_are_not_built_yet() -> None:
     network = small()
-    network[network["net/conv1"].inputs[0]].quantization["output"] |= {"bits": 16}  # type: ignore[index]
+    source = network[network["net/conv1"].inputs[0]]
+    source.output.quantization = replace(output_quantization(source), bits=16)
     with pytest.raises(NotBuiltYetError, match="16-bit"):
         compile_network(network, HAILO8)
 

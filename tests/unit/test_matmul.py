@@ -151,7 +151,7 @@ def test_only_softmax_that_goes_nowhere_else_gets_16_bits():
         network = parse_onnx(built.SerializeToString()).network
         run_passes(network, PREPARATION)
         softmax = next(l for l in network if l.kind == "ew_mult" and "weights" in l.original_names)
-        assert softmax.quantization["precision"]["bits"] == (8 if shared else 16)
+        assert softmax.wish.bits == (8 if shared else 16)
 
 
 def test_attention_quantised():

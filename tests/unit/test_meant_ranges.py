@@ -133,7 +133,7 @@ def test_readers_of_8_bits_get_a_copy_with_8(activation: str) -> None:
     q = optimized(net, {name: frames})
     score, copy = next(layer for layer in q.of_kind("conv")), q.of_kind("activation")[0]
     assert output_quantization(score).bits == 16 and output_quantization(copy).bits == 8
-    assert copy.inputs == [score.name]
+    assert copy.inputs == (score.name,)
     want = Executor(net).run({name: frames})
     got = Executor(q, "quantized").run({name: frames}, dequantize=True)
     for layer in q.output_layers:

@@ -62,7 +62,7 @@ def test_a_sum_joins_the_convolution_before_it(activation: str) -> None:
     source = [layer.original_names[0] for layer in b.net.of_kind("ew_add")]
     records = run_passes(b.net, [FuseElementwiseAdd()])
     assert records == [{"pass": "fuse-elementwise-add", "layer": "net/ew_add1", "into": "net/conv3"}]
-    assert b.net["net/conv3"].inputs == ["net/conv2", "net/conv1"]
+    assert b.net["net/conv3"].inputs == ("net/conv2", "net/conv1")
     assert b.net["net/conv3"].attributes["activation"] == activation
     assert b.net.find(source[0]).name == "net/conv3"
     for name, value in Executor(b.net).run(frames).items():

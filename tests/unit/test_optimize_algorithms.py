@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from headrace.emulator import Executor
 from headrace.errors import UsageError
-from headrace.hn import Network, json_format
+from headrace.hn import Network, json_format, output_quantization
 from headrace.numerics.quantization import dequantize, from_range, quantize_input
 from headrace.optimize import Clipping, OptimizeOptions, optimize
 from headrace.optimize.algorithms.equalization import find_chains, rescaled
@@ -234,9 +234,8 @@ def test_clipping_that_the_user_asks_for_is_used() -> None:
     def limits(*clippings: Clipping) -> tuple[float, float]:
         options = OptimizeOptions(min_snr=0, equalization=False, bias_correction=False, clippings=clippings)
         layer = optimize(b.net, frames, options).network["net/conv1"]
-        assert layer.quantization is not None
-        q = layer.quantization["output"]
-        return -q["scale"] * q["zero_point"], q["scale"] * (255 - q["zero_point"])
+        q = output_quantization(layer)
+        return -q.scale * q.zero_point, q.scale * (255 - q.zero_point)
 
     full = limits()
     assert limits(Clipping(("conv1",), "manual", (0.0, 3.0)))[1] == pytest.approx(3.0, rel=1e-6)

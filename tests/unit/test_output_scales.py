@@ -191,7 +191,7 @@ def again(network: Network, layer: str, change: Callable[[dict[str, Any]], Any])
     raw = copy.deepcopy(json_format.to_dict(network))
     change(raw["layers"][f"net/{layer}"]["quantization"]["output"])
     changed = json_format.from_dict(raw, "file")
-    changed.params = dict(network.params)
+    changed.params = network.params
     return changed
 
 
@@ -216,13 +216,12 @@ BROKEN: list[Callable[[dict[str, Any]], Any]] = [
 @pytest.mark.parametrize("change", BROKEN, ids=range(len(BROKEN)))
 @pytest.mark.parametrize("layer", ["concat1", "output_layer1"])
 def test_archives_with_wrong_lists_are_refused(quantized: Network, layer: str, change: Any) -> None:
-    broken = again(quantized, layer, change)
     for use in (
-        lambda: compile_network(broken, load_target("hailo8"), CompileOptions()),
-        lambda: Executor(broken, "quantized").run(random_frames(broken, 1, 0), dequantize=True),
+        lambda broken: compile_network(broken, load_target("hailo8"), CompileOptions()),
+        lambda broken: Executor(broken, "quantized").run(random_frames(broken, 1, 0), dequantize=True),
     ):
-        with pytest.raises(InputFileError) as caught:
-            use()
+        with pytest.raises(InputFileError) as caught:  # where it is read, or where it is used
+            use(again(quantized, layer, change))
         assert {d.code for d in caught.value.diagnostics} <= {"E-HN-QUANTIZATION", "E-COMPILE-SCALE"}
 
 

@@ -114,7 +114,7 @@ def test_right_names_are_found_however_they_are_written(folder: Path) -> None:
 
 def test_suggestions_name_hn_layers_before_those_of_the_source() -> None:
     network = Network("n")
-    network.layers["n/conv1"] = make_layer("n/conv1", "conv", original_names=["/model/conv_a", "conv_11"])
+    network.add(make_layer("n/conv1", "conv", original_names=["/model/conv_a", "conv_11"]))
     with pytest.raises(ScriptError) as caught:
         plan(parse_script("quantization_param(conv11, precision_mode=a8_w8)"), network)
     assert caught.value.diagnostics[0].levers == ("did you mean 'conv1' or 'conv_11'?",)
@@ -122,7 +122,7 @@ def test_suggestions_name_hn_layers_before_those_of_the_source() -> None:
 
 def test_names_that_lines_without_effect_make_are_known_to_such_lines_only() -> None:
     network = Network("n")
-    network.layers["n/conv1"] = make_layer("n/conv1", "conv")
+    network.add(make_layer("n/conv1", "conv"))
     made = "conv1_a, conv1_b, out = defuse(conv1, 2)\n"
     hints = (
         "compilation_param(conv1_a, fps=3)\nshortcut(out, [conv1_d0])\nctx = context([conv1_a])\nctx.place(0, [out])\n"

@@ -119,7 +119,7 @@ def test_same_network_from_onnx_and_tflite(zoo, onnx, tflite, reverse):
     (facts, order), (others, other_order) = structure(first, reverse), structure(second, False)
     assert facts == others
     for a, b in zip(order, other_order, strict=True):
-        mine, theirs = first.params_of(first[a]), second.params_of(second[b])
+        mine, theirs = first[a].params, second[b].params
         assert sorted(mine) == sorted(theirs)
         for key, array in mine.items():
             assert np.allclose(array, theirs[key], rtol=1e-3, atol=1e-3 * float(np.abs(array).max())), (a, key)

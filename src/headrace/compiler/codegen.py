@@ -8,7 +8,6 @@ from dataclasses import fields
 import numpy as np
 
 from headrace.compiler.graph import Lowered, Stream
-from headrace.data.plausible import calibrated_range
 from headrace.hef.description import HefDescription, StreamDescription
 from headrace.hef.kernel import Kernel, write_address
 from headrace.hef.microcode import (
@@ -163,7 +162,7 @@ def _stream(stream: Stream, direction: str) -> StreamDescription:
         data_bytes=stream.quantization.bits // 8,
         scale=stream.quantization.scale,
         zero_point=stream.quantization.zero_point,
-        limvals=calibrated_range(stream.layer) if direction == "input" else None,
+        limvals=stream.layer.output.calibrated if direction == "input" else None,
         original_names=tuple(names),
         order="NC" if vector else "NHWC",
         channel_scales=stream.quantization.scales,

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from headrace.data.dtypes import as_values
 from headrace.data.notes import Notes, problem_text
-from headrace.errors import Diagnostic, InputFileError
-from headrace.hn import Array, Layer
+from headrace.errors import Diagnostic
+from headrace.hn import Array, Layer, output_quantization
 from headrace.numerics.quantization import TensorQuantization
-from headrace.typeguards import is_list
 
 #: Frames and elements of each that are looked at, evenly spread.
 FRAMES, ELEMENTS = 32, 1 << 16
@@ -32,7 +30,6 @@ NEAR_ZERO, LOST = 1 / 20, 0.07
 SHARE = 0.25
 #: Frames with fewer elements are judged together.
 SMALL = 64
-CALIBRATED = "calibrated"
 
 
 @dataclass(frozen=True)
@@ -50,32 +47,10 @@ class Expected:
         return min(self.low, first), max(self.high, last)
 
 
-def calibrated_range(layer: Layer) -> tuple[float, float] | None:
-    """The values that calibration saw at an input layer; None in files of earlier versions.
-
-    Raises:
-        InputFileError: what the file says is no range.
-    """
-    raw: Any = (layer.quantization or {}).get(CALIBRATED)
-    if raw is None:
-        return None
-    numbers = is_list(raw) and len(raw) == 2 and all(type(v) in (int, float) for v in raw)
-    if not numbers or not np.isfinite(np.array(raw, np.float64)).all() or raw[0] > raw[1]:
-        rule, need = "the calibrated range is not valid", "[low, high]"
-        raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, repr(raw)[:100], need))
-    return float(raw[0]), float(raw[1])
-
-
-def store_calibrated_range(layer: Layer, low: float, high: float) -> None:
-    """Writes down what :func:`calibrated_range` reads."""
-    if layer.quantization is not None:
-        layer.quantization[CALIBRATED] = [float(low), float(high)]
-
-
 def expected_of(layer: Layer) -> Expected:
     """What an input layer of a quantised network was calibrated for."""
-    quantization = TensorQuantization.from_dict((layer.quantization or {}).get("output"), layer.name)
-    return Expected(quantization, *(calibrated_range(layer) or quantization.limits))
+    quantization = output_quantization(layer)
+    return Expected(quantization, *(layer.output.calibrated or quantization.limits))
 
 
 def raw_images_expected(mean: Array, std: Array) -> Expected | None:

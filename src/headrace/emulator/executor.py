@@ -240,7 +240,7 @@ class Executor:
             ops, view = self._integer_ops, quantized_view(self.network, layer)
             self._forward[layer.name] = lambda xs: operation.forward_integer(ops, view, xs)
             return
-        params = self.network.params_of(layer)
+        params = layer.params
         float_ops = self._float_ops
         self._forward[layer.name] = lambda xs: operation.forward_float(float_ops, params, xs)
         if isinstance(operation, Activated):

@@ -7,14 +7,16 @@ import json
 import math
 from typing import Any
 
-from headrace.errors import Diagnostic, InputFileError
-from headrace.hn import strict_json
+from headrace.errors import Diagnostic, InputFileError, InternalError
+from headrace.hn import quantization_json, strict_json
 from headrace.hn.network import SCHEMA_VERSION, Layer, Network
+from headrace.hn.value import Value
 from headrace.layers import AveragePool, Operation, read_operation
 
 MAX_LAYERS = 100_000
 MAX_ELEMENTS = 1 << 31  # of one tensor
 MAX_NAME = 300
+MAX_RESULTS = 64  # of one layer
 
 
 def to_dict(network: Network) -> dict[str, Any]:
@@ -31,8 +33,11 @@ def to_dict(network: Network) -> dict[str, Any]:
             "original_names": list(layer.original_names),
             "params": layer.operation.json_attributes,
         }
-        if layer.quantization is not None:
-            entry["quantization"] = layer.quantization
+        if len(layer.results) > 1:
+            entry["results"] = [list(value.shape) for value in layer.results]
+        quantization = quantization_json.to_json(layer)
+        if quantization is not None:
+            entry["quantization"] = quantization
         layers[layer.name] = entry
     return {"name": network.name, "net_params": network.net_params, "layers": layers}
 
@@ -102,6 +107,21 @@ def _operation(entry: dict[str, Any], operands: list[Any], place: str) -> Operat
     return read_operation(kind, attributes, place)
 
 
+def _results(entry: dict[str, Any], layer: Layer, place: str) -> tuple[Value, ...]:
+    shapes = _typed(entry.get("results", []), list, place, "results")
+    if len(shapes) > MAX_RESULTS:
+        raise _bad(place, "there are too many results", len(shapes), f"≤ {MAX_RESULTS}")
+    return layer.results + tuple(Value(layer, i, _shape(shape, place)) for i, shape in enumerate(shapes[1:], 1))
+
+
+def _value(network: Network, layer: Layer, name: str, where: str) -> Value:
+    try:
+        return network.value(name)
+    except InternalError:
+        place, need = f"{where}, layer {layer.name}", "the name of a layer"
+        raise _bad(place, "an input does not exist", name, need) from None
+
+
 def from_dict(raw: Any, where: str) -> Network:
     """Build a network from JSON values; checks types, names, references and order."""
     _typed(raw, dict, where, "(top)")
@@ -119,27 +139,25 @@ def from_dict(raw: Any, where: str) -> Network:
         shapes = _typed(entry.get("output_shapes"), list, place, "output_shapes")
         if not shapes:
             raise _bad(place, "there is no output shape", "[]", "one")
-        quantization = entry.get("quantization")
         inputs = _strings(entry.get("input"), place, "input")
+        quantization = _typed(entry.get("quantization") or {}, dict, place, "quantization")
         try:
-            operation = _operation(entry, [layers.get(x) for x in inputs], place)
+            layer = Layer(
+                name,
+                _operation(entry, [layers.get(x) for x in inputs], place),
+                inputs,
+                _shape(shapes[0], place),
+                _strings(entry.get("original_names", []), place, "original_names"),
+            )
+            layer.results = _results(entry, layer, place)
+            quantization_json.read(layer, quantization)
         except InputFileError as error:
             problems += error.diagnostics
             continue
-        layer = Layer(
-            name=name,
-            operation=operation,
-            inputs=inputs,
-            output_shape=_shape(shapes[0], place),
-            original_names=_strings(entry.get("original_names", []), place, "original_names"),
-            quantization=None if quantization is None else _typed(quantization, dict, place, "quantization"),
-        )
         network.layers[name] = layer
     if problems:
         raise InputFileError(problems[:100])
     for layer in network.layers.values():
-        for name in layer.inputs:
-            if name not in network.layers:
-                raise _bad(f"{where}, layer {layer.name}", "an input does not exist", name, "the name of a layer")
+        network.set_operands(layer, [_value(network, layer, name, where) for name in layer.inputs])
     network.sort()
     return network

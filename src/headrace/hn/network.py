@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network (HN): layers as plain data, parameters as arrays.
+"""The network (HN): layers that read and make values.
 
 What a kind of layer means is in :mod:`headrace.layers`. Kinds this version does not know are kept unchanged, so a file
 of a newer version can be read, shown and saved.
@@ -8,14 +8,16 @@ of a newer version can be read, shown and saved.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, InternalError, UsageError, unknown_name
+from headrace.hn.value import Use, Value, Wish
 from headrace.layers.move import Boundary, InputLayer, OutputLayer
 from headrace.layers.operation import Operation
 from headrace.numerics.array import Array
@@ -23,25 +25,82 @@ from headrace.numerics.array import Array
 SCHEMA_VERSION = 1
 
 
-@dataclass
+class Clamp(NamedTuple):
+    """The numbers of a frozen requantisation that are no arrays: what is added after the shift, and the two ends."""
+
+    zero: int
+    low: int
+    high: int
+
+
 class Layer:
-    """One layer.
+    """One layer: an operation, the values it reads, those it makes, and its own parameters.
+
+    Args:
+        name: ``"<net>/<prefix><index>"``, unique.
+        operation: what it computes.
+        inputs: names of the values it reads, in operand order; they are looked up when a network takes the layer.
+        output_shape: shape of its first result: ``(-1, H, W, C)`` or ``(-1, C)``; -1 is the batch.
+        original_names: names of the source nodes it stands for.
+        wish: what is wished of the first result's precision.
 
     Attributes:
-        name: ``"<net>/<prefix><index>"``, unique.
-        operation: what it computes; replaced as a whole where an attribute changes.
-        inputs: names of the layers whose output it reads, in operand order.
-        output_shape: shape of its one output tensor: ``(-1, H, W, C)`` or ``(-1, C)``; -1 is the batch.
-        original_names: names of the source nodes it stands for.
-        quantization: integers and scales frozen by ``optimize`` (see ``docs/numerics.md``), or ``None``.
+        name, original_names: as given.
+        operation: replaced as a whole where an attribute changes.
+        operands: the values it reads, in order; changed by the network's methods alone.
+        results: the values it makes; most layers make one.
+        params: its arrays by name: floats, or the integers that ``optimize`` froze (see ``docs/numerics.md``).
+        clamp: of a quantised network: the rest of its frozen requantisation; ``None`` where codes pass.
+        accumulator_bits: of a quantised network: what the sums of products need.
+        kept: facts about its quantisation in a file of a newer version, kept as they are.
     """
 
-    name: str
-    operation: Operation
-    inputs: list[str] = field(default_factory=list)
-    output_shape: tuple[int, ...] = ()
-    original_names: list[str] = field(default_factory=list)
-    quantization: dict[str, Any] | None = None
+    def __init__(
+        self,
+        name: str,
+        operation: Operation,
+        inputs: Sequence[str] = (),
+        output_shape: tuple[int, ...] = (),
+        original_names: Sequence[str] = (),
+        wish: Wish | None = None,
+    ) -> None:
+        self.name = name
+        self.operation = operation
+        self.original_names = list(original_names)
+        self.operands: tuple[Value, ...] | None = None  # None: in no network yet
+        self.results: tuple[Value, ...] = (Value(self, 0, output_shape, wish=wish),)
+        self.params: dict[str, Array] = {}
+        self.clamp: Clamp | None = None
+        self.accumulator_bits: int | None = None
+        self.kept: dict[str, Any] = {}
+        self._wanted = tuple(inputs)
+
+    def __repr__(self) -> str:
+        return f"Layer({self.name!r}, {self.operation!r}, {list(self.inputs)!r}, {self.output_shape!r})"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the values it reads, in operand order."""
+        return self._wanted if self.operands is None else tuple(value.name for value in self.operands)
+
+    @property
+    def output(self) -> Value:
+        """The first result, of most layers the only one."""
+        return self.results[0]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the first result."""
+        return self.results[0].shape
+
+    @output_shape.setter
+    def output_shape(self, shape: tuple[int, ...]) -> None:
+        self.results[0].shape = shape
+
+    @property
+    def wish(self) -> Wish:
+        """What is wished of the first result's precision; nothing in particular where nothing is said."""
+        return self.results[0].wish or Wish()
 
     @property
     def kind(self) -> str:
@@ -72,20 +131,19 @@ class Layer:
 
 
 class Network:
-    """A directed acyclic graph of layers in topological order, and the parameters they use.
+    """A directed acyclic graph of layers in topological order.
 
     Attributes:
         name: network name, the scope of its layers.
-        layers: name → layer, inputs before users.
-        params: ``"<layer name>/<parameter>"`` → array.
+        layers: name → layer, inputs before users; changed by the methods alone.
         net_params: plain JSON facts about the whole network (output order, stage, source …).
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.layers: dict[str, Layer] = {}
-        self.params: dict[str, Array] = {}
         self.net_params: dict[str, Any] = {"version": SCHEMA_VERSION, "net_scopes": [name]}
+        self._positions: dict[Layer, int] | None = None
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -134,63 +192,112 @@ class Network:
         found = {layer.name: layer for layer in self.of(OutputLayer)}
         return [found.pop(n) for n in order if n in found] + list(found.values())
 
+    def value(self, name: str) -> Value:
+        """The value of this name (see :attr:`Value.name`)."""
+        if name in self.layers:
+            return self.layers[name].output
+        producer, _, index = name.rpartition(":")
+        results = self[producer or name].results
+        if not (index.isdecimal() and int(index) < len(results)):
+            raise InternalError(Diagnostic("E-HN-NO-LAYER", self.name, "a value is referred to but absent", name))
+        return results[int(index)]
+
     def users(self, name: str) -> list[Layer]:
-        """Layers that read ``name``, in topological order; one that reads it twice appears once."""
-        return [layer for layer in self.layers.values() if name in layer.inputs]
+        """Layers that read a value, in topological order; one that reads it twice appears once."""
+        found = dict.fromkeys(use.layer for use in self.value(name).uses)
+        if len(found) < 2:
+            return list(found)
+        if self._positions is None:
+            self._positions = {layer: i for i, layer in enumerate(self.layers.values())}
+        return sorted(found, key=self._positions.__getitem__)
 
-    def param(self, layer: Layer | str, key: str) -> Array:
-        full = f"{layer if isinstance(layer, str) else layer.name}/{key}"
-        try:
-            return self.params[full]
-        except KeyError:
-            raise InputFileError(
-                Diagnostic("E-HN-NO-PARAM", full, "a parameter that the layer needs is absent", "nothing", "an array")
-            ) from None
+    @property
+    def params(self) -> MutableMapping[str, Array]:
+        """Every layer's parameters in one view: ``"<layer name>/<parameter>"`` → array."""
+        return LayerParameters(self.layers)
 
-    def params_of(self, layer: Layer | str) -> dict[str, Array]:
-        """Parameters of one layer, without the layer's name in the keys."""
-        prefix = (layer if isinstance(layer, str) else layer.name) + "/"
-        return {
-            k[len(prefix) :]: v for k, v in self.params.items() if k.startswith(prefix) and "/" not in k[len(prefix) :]
-        }
+    @params.setter
+    def params(self, arrays: Mapping[str, Array]) -> None:
+        given = dict(arrays)
+        for layer in self.layers.values():
+            layer.params = {}
+        self.params.update(given)
+
+    def param(self, layer: Layer, key: str) -> Array:
+        """A parameter of a layer.
+
+        Raises:
+            InputFileError: it is absent.
+        """
+        if key not in layer.params:
+            rule = "a parameter that the layer needs is absent"
+            raise InputFileError(Diagnostic("E-HN-NO-PARAM", f"{layer.name}/{key}", rule, "nothing", "an array"))
+        return layer.params[key]
 
     def input_shapes(self, layer: Layer) -> list[tuple[int, ...]]:
-        return [self[name].output_shape for name in layer.inputs]
+        """Shapes of what a layer reads, in operand order; of one that is in no network yet too."""
+        if layer.operands is not None:
+            return [value.shape for value in layer.operands]
+        return [self.value(name).shape for name in layer.inputs]
 
     # --- changing ------------------------------------------------------------------------------------------------
 
     def add(self, layer: Layer, params: Mapping[str, Array] | None = None) -> Layer:
-        """Append a layer; its inputs must be there already."""
+        """Append a layer; what it reads must be there already."""
         if layer.name in self.layers:
             raise InternalError(Diagnostic("E-HN-DUPLICATE", layer.name, "two layers have one name"))
-        for name in layer.inputs:
-            self[name]
+        self.set_operands(layer, [self.value(name) for name in layer.inputs])
         self.layers[layer.name] = layer
-        for key, value in (params or {}).items():
-            self.params[f"{layer.name}/{key}"] = value
+        self._positions = None
+        layer.params.update(params or {})
         return layer
 
     def insert_after(self, anchor: str, layer: Layer, params: Mapping[str, Array] | None = None) -> Layer:
         """Put ``layer`` right behind ``anchor`` in the order; no edge is changed but the layer's own."""
         order = list(self.layers.values())
         self.add(layer, params)
-        order.insert([x.name for x in order].index(anchor) + 1, layer)
+        order.insert(order.index(self[anchor]) + 1, layer)
         self.layers = {x.name: x for x in order}
         return layer
 
-    def redirect(self, old: str, new: str, users: Iterable[Layer] | None = None) -> None:
-        """Let the users of ``old`` (or those given) read ``new`` instead."""
-        for layer in list(users) if users is not None else self.users(old):
-            if layer.name != new:
-                layer.inputs = [new if name == old else name for name in layer.inputs]
+    def set_operands(self, layer: Layer, values: Sequence[Value]) -> None:
+        """Let a layer read these values, in this order, and no others."""
+        for value in layer.operands or ():
+            value.uses = [use for use in value.uses if use.layer is not layer]
+        layer.operands = tuple(values)
+        for position, value in enumerate(layer.operands):
+            value.uses.append(Use(layer, position))
 
-    def remove(self, name: str) -> None:
-        """Remove a layer that nobody reads, with its parameters."""
-        if self.users(name):
-            raise InternalError(Diagnostic("E-HN-IN-USE", name, "a layer that is read cannot be removed"))
-        del self.layers[name]
-        for key in [k for k in self.params if k.startswith(name + "/")]:
-            del self.params[key]
+    def set_operand(self, layer: Layer, position: int, value: Value) -> None:
+        """Let a layer read another value as one operand."""
+        values = list(layer.operands or ())
+        values[position] = value
+        self.set_operands(layer, values)
+
+    def replace(self, old: Value, new: Value, users: Iterable[Layer] | None = None) -> None:
+        """Let the users of a value (or those given) read another one instead; costs their uses.
+
+        The producer of ``new`` goes on reading ``old``.
+        """
+        chosen = dict.fromkeys((use.layer for use in old.uses) if users is None else users)
+        for layer in chosen:
+            if layer is not new.producer:
+                self.set_operands(layer, [new if value is old else value for value in layer.operands or ()])
+
+    def redirect(self, old: str, new: str, users: Iterable[Layer] | None = None) -> None:
+        """As :meth:`replace`, by names."""
+        self.replace(self.value(old), self.value(new), users)
+
+    def remove(self, *names: str) -> None:
+        """Remove layers that nobody but they themselves read, with their parameters."""
+        gone = {self[name] for name in names}
+        for layer in gone:
+            if any(use.layer not in gone for value in layer.results for use in value.uses):
+                raise InternalError(Diagnostic("E-HN-IN-USE", layer.name, "a layer that is read cannot be removed"))
+        for layer in gone:
+            self.set_operands(layer, [])
+            del self.layers[layer.name]
+        self._positions = None
 
     def bypass(self, name: str) -> None:
         """Remove a layer with one input, letting its users read that input; keeps its original names there."""
@@ -202,55 +309,89 @@ class Network:
 
     def rename(self, mapping: Mapping[str, str]) -> None:
         """Rename layers (all at once, so that names may be swapped)."""
-        renamed: dict[str, Layer] = {}
-        for layer in self.layers.values():
-            layer.name = mapping.get(layer.name, layer.name)
-            layer.inputs = [mapping.get(name, name) for name in layer.inputs]
-            renamed[layer.name] = layer
+        renamed = {mapping.get(name, name): layer for name, layer in self.layers.items()}
         if len(renamed) != len(self.layers):
             raise InternalError(Diagnostic("E-HN-DUPLICATE", self.name, "a renaming gives two layers one name"))
+        for name, layer in renamed.items():
+            layer.name = name
         self.layers = renamed
-
-        def new_key(key: str) -> str:
-            owner, _, param = key.rpartition("/")
-            return f"{mapping.get(owner, owner)}/{param}"
-
-        self.params = {new_key(k): v for k, v in self.params.items()}
         order = self.net_params.get("output_layers_order")
         if order is not None:
             self.net_params["output_layers_order"] = [mapping.get(n, n) for n in order]
 
     def sort(self) -> None:
         """Restore topological order (stable: ties keep their present order)."""
-        position = {name: i for i, name in enumerate(self.layers)}
-        waiting = {layer.name: len(set(layer.inputs)) for layer in self.layers.values()}
-        users: dict[str, list[str]] = {name: [] for name in self.layers}
-        for layer in self.layers.values():
-            for name in dict.fromkeys(layer.inputs):
-                users[self[name].name].append(layer.name)
-        import heapq
-
-        ready = [position[n] for n, count in waiting.items() if count == 0]
+        layers = list(self.layers.values())
+        position = {layer: i for i, layer in enumerate(layers)}
+        producers = [{value.producer for value in layer.operands or ()} for layer in layers]
+        waiting = [len(found) for found in producers]
+        ready = [i for i, count in enumerate(waiting) if count == 0]
         heapq.heapify(ready)
-        names, order = list(self.layers), []
+        order: list[Layer] = []
         while ready:
-            name = names[heapq.heappop(ready)]
-            order.append(name)
-            for user in users[name]:
-                waiting[user] -= 1
-                if waiting[user] == 0:
-                    heapq.heappush(ready, position[user])
-        if len(order) != len(names):
-            cycle = [n for n in names if n not in set(order)]
+            layer = layers[heapq.heappop(ready)]
+            order.append(layer)
+            for user in dict.fromkeys(use.layer for value in layer.results for use in value.uses):
+                at = position[user]
+                waiting[at] -= 1
+                if waiting[at] == 0:
+                    heapq.heappush(ready, at)
+        if len(order) != len(layers):
+            placed = set(order)
+            cycle = [layer.name for layer in layers if layer not in placed]
             raise InputFileError(
                 Diagnostic("E-HN-CYCLE", self.name, "the layers form a cycle", ", ".join(cycle[:8]), "no cycle")
             )
-        self.layers = {name: self.layers[name] for name in order}
+        self.layers = {layer.name: layer for layer in order}
+        self._positions = None
 
     def clone(self) -> Network:
         """A copy whose layers may be changed freely; parameter arrays are shared (nobody writes into one)."""
         other = Network(self.name)
-        other.layers = {name: copy.deepcopy(layer) for name, layer in self.layers.items()}
-        other.params = dict(self.params)
+        values: dict[Value, Value] = {}
+        for layer in self.layers.values():
+            twin = Layer(layer.name, layer.operation, (), (), layer.original_names)
+            twin.results = tuple(replace(value, producer=twin, uses=[]) for value in layer.results)
+            values |= zip(layer.results, twin.results, strict=True)
+            twin.params, twin.clamp = dict(layer.params), layer.clamp
+            twin.accumulator_bits, twin.kept = layer.accumulator_bits, copy.deepcopy(layer.kept)
+            other.layers[twin.name] = twin
+        for layer, twin in zip(self.layers.values(), other.layers.values(), strict=True):
+            other.set_operands(twin, [values[value] for value in layer.operands or ()])
         other.net_params = copy.deepcopy(self.net_params)
         return other
+
+
+class LayerParameters(MutableMapping[str, Array]):
+    """The parameters of all layers by ``"<layer name>/<parameter>"``; each stays with its layer."""
+
+    def __init__(self, layers: Mapping[str, Layer]) -> None:
+        self._layers = layers
+
+    def _place(self, key: str) -> tuple[dict[str, Array], str]:
+        name, _, parameter = key.rpartition("/")
+        if name not in self._layers:
+            raise KeyError(key)
+        return self._layers[name].params, parameter
+
+    def __getitem__(self, key: str) -> Array:
+        params, parameter = self._place(key)
+        if parameter not in params:
+            raise KeyError(key)
+        return params[parameter]
+
+    def __setitem__(self, key: str, array: Array) -> None:
+        params, parameter = self._place(key)
+        params[parameter] = array
+
+    def __delitem__(self, key: str) -> None:
+        params, parameter = self._place(key)
+        if parameter not in params:
+            raise KeyError(key)
+        del params[parameter]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{layer.name}/{key}" for layer in self._layers.values() for key in layer.params)
+
+    def __len__(self) -> int:
+        return sum(len(layer.params) for layer in self._layers.values())

@@ -63,7 +63,7 @@ def check_parameters(network: Network, quantized: bool) -> None:
 
 def _float(network: Network, layer: Layer) -> list[Diagnostic]:
     needed = layer.operation.parameters(network.input_shapes(layer), layer.output_shape)
-    return [*_arrays(layer, network.params_of(layer), needed), *_precision(layer)]
+    return _arrays(layer, layer.params, needed)
 
 
 def _arrays(layer: Layer, given: Mapping[str, Array], needed: dict[str, Parameter]) -> list[Diagnostic]:
@@ -91,23 +91,9 @@ def _usable(value: Array) -> bool:
     return bool(np.isfinite(value).all()) and (value.dtype.itemsize <= 4 or bool(np.all(np.abs(value) <= _FLOAT_LIMIT)))
 
 
-def _precision(layer: Layer) -> list[Diagnostic]:
-    """What a float network asks of the quantisation to come: ``precision`` {``bits``, ``range``}."""
-    wanted = (layer.quantization or {}).get("precision", {})
-    if not isinstance(wanted, dict) or wanted.get("bits", 8) not in (8, 16) or type(wanted.get("bits", 8)) is not int:
-        return [_quantization(layer, "the precision is not valid", wanted, "bits 8 or 16")]
-    bounds = wanted.get("range")
-    if bounds is None:
-        return []
-    numbers = isinstance(bounds, list) and len(bounds) == 2 and all(type(v) in (int, float) for v in bounds)
-    if not numbers or not -_FLOAT_LIMIT <= bounds[0] <= bounds[1] <= _FLOAT_LIMIT:
-        return [_quantization(layer, "the range is not valid", bounds, "[low, high]")]
-    return []
-
-
 def _frozen(network: Network, layer: Layer) -> list[Diagnostic]:
     operation = layer.operation
-    if isinstance(operation, OutputLayer) and "output" not in (layer.quantization or {}):
+    if isinstance(operation, OutputLayer) and layer.output.quantization is None:
         return []  # it is what it reads
     output = output_quantization(layer)
     if operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
@@ -121,13 +107,8 @@ def _frozen(network: Network, layer: Layer) -> list[Diagnostic]:
     if not operation.has_integer_form:
         return [_quantization(layer, f"{layer.kind} has no integer form", layer.kind, "a network that optimize froze")]
     frozen = operation.frozen(network.input_shapes(layer), layer.output_shape)
-    raw = (layer.quantization or {}).get("requantize")
-    if raw is None:
+    if layer.clamp is None:
         return [_quantization(layer, "the requantisation is absent", "nothing", "integers")] if frozen else []
-    if not isinstance(raw, dict) or any(type(raw.get(key)) is not int for key in ("zero", "low", "high")):
-        return [_quantization(layer, "the requantisation is not complete", raw, "whole numbers zero, low, high")]
-    if any(abs(raw[key]) >= _INT32 for key in ("zero", "low", "high")):
-        return [_quantization(layer, "the requantisation is out of range", raw, "below 2^31")]
     try:
         view = quantized_view(network, layer)
     except InternalError as error:  # a rule of numerics that its integers break

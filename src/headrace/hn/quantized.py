@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.hn.network import Layer, Network
+from headrace.hn.network import Clamp, Layer, Network
 from headrace.layers.operation import QuantizedLayer
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
@@ -16,8 +16,10 @@ def output_quantization(layer: Layer) -> TensorQuantization:
     Raises:
         InputFileError: it is absent or not valid, or has scales for another number of channels.
     """
-    raw = (layer.quantization or {}).get("output")
-    found = TensorQuantization.from_dict(raw, layer.name)
+    found = layer.output.quantization
+    if found is None:
+        rule, need = "the quantisation of a tensor is not valid", "scale, zero_point and bits"
+        raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, "None", need, ("run optimize again",)))
     shape = layer.output_shape[1:]
     if not found.uniform and (len(shape) < -found.axis or shape[found.axis] != len(found.scales)):
         got = f"{len(found.scales)} along axis {found.axis} of {list(shape)}"
@@ -40,55 +42,49 @@ def _operands(network: Network, layer: Layer) -> list[TensorQuantization]:
     return found
 
 
+def requantization(layer: Layer) -> Requantization | None:
+    """The frozen requantisation of a layer; ``None`` where codes pass.
+
+    Raises:
+        InputFileError: arrays of it are absent. InternalError: its integers break a rule of the numerics.
+    """
+    if layer.clamp is None:
+        return None
+    params = layer.params
+    if "multipliers" not in params or "shifts" not in params:
+        rule, need = "the requantisation is not complete", "zero, low, high, and params multipliers and shifts"
+        raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, ", ".join(params)[:200], need))
+    return Requantization(
+        multipliers=params["multipliers"],
+        shifts=params["shifts"],
+        zero=layer.clamp.zero,
+        low=layer.clamp.low,
+        high=layer.clamp.high,
+        table=params.get("table"),
+        channel_tables=params.get("channel_tables"),
+    )
+
+
 def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
     """The typed view of one layer's frozen integers, validated."""
-    params = network.params_of(layer)
-    raw = (layer.quantization or {}).get("requantize")
-    rq: Requantization | None = None
-    if raw is not None:
-        try:
-            rq = Requantization(
-                multipliers=params["multipliers"],
-                shifts=params["shifts"],
-                zero=raw["zero"],
-                low=raw["low"],
-                high=raw["high"],
-                table=params.get("table"),
-                channel_tables=params.get("channel_tables"),
-            )
-        except (KeyError, TypeError):
-            raise InputFileError(
-                Diagnostic(
-                    "E-HN-QUANTIZATION",
-                    layer.name,
-                    "the requantisation is not complete",
-                    repr(raw)[:200],
-                    "zero, low, high, and params multipliers and shifts",
-                )
-            ) from None
     return QuantizedLayer(
         name=layer.name,
         output_shape=layer.output_shape,
         inputs=_operands(network, layer),
         output=output_quantization(layer),
-        requantization=rq,
-        params=params,
+        requantization=requantization(layer),
+        params=layer.params,
     )
 
 
-def store_requantization(network: Network, layer: Layer, output: TensorQuantization, rq: Requantization | None) -> None:
-    """Record a layer's output quantisation and requantisation integers (the inverse of quantized_view)."""
-    layer.quantization = {"output": output.as_dict()}
+def store_requantization(layer: Layer, output: TensorQuantization, rq: Requantization | None) -> None:
+    """Record a layer's output quantisation and requantisation integers (the inverse of quantized_view); its wish is
+    fulfilled.
+    """
+    layer.output.quantization, layer.output.wish = output, None
+    layer.clamp, layer.accumulator_bits, layer.kept = None, None, {}
     if rq is not None:
-        layer.quantization["requantize"] = {
-            "zero": rq.zero,
-            "low": rq.low,
-            "high": rq.high,
-            "table_bits": rq.table_bits,
-        }
-        network.params[f"{layer.name}/multipliers"] = rq.multipliers
-        network.params[f"{layer.name}/shifts"] = rq.shifts
-        if rq.table is not None:
-            network.params[f"{layer.name}/table"] = rq.table
-        if rq.channel_tables is not None:
-            network.params[f"{layer.name}/channel_tables"] = rq.channel_tables
+        layer.clamp = Clamp(rq.zero, rq.low, rq.high)
+        arrays = {"multipliers": rq.multipliers, "shifts": rq.shifts}
+        arrays |= {key: v for key, v in (("table", rq.table), ("channel_tables", rq.channel_tables)) if v is not None}
+        layer.params.update(arrays)

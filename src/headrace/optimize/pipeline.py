@@ -10,7 +10,6 @@ import numpy as np
 
 from headrace.data.calibration import check_frames, range_notes
 from headrace.data.dtypes import as_values
-from headrace.data.plausible import store_calibrated_range
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network, check_network
 from headrace.optimize.algorithms import activation_ranges, channel_scales, equalization
@@ -74,7 +73,8 @@ def optimize(
     search = Search(prepared, statistics, data, frames, groups, raw, requests, options, progress)
     trial, decisions = search.run()
     for layer in trial.quantized.input_layers:
-        store_calibrated_range(layer, *trial.statistics.ranges.output[layer.name])
+        low, high = trial.statistics.ranges.output[layer.name]
+        layer.output.calibrated = float(low), float(high)
     chosen = list(evenly_spread(frames, options.snr_frames))
     sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
     measured = measure(trial.prepared, trial.quantized, sample, search.judge, options, progress)

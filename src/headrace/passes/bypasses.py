@@ -22,10 +22,7 @@ class Bypasses:
 
     def source(self, layer: Layer) -> Layer:
         """The layer whose output ``layer`` reads first."""
-        name = layer.inputs[0]
-        while name in self._replaced:
-            name = self._replaced[name]
-        return self._network[name]
+        return self._network[self._final(layer.inputs[0])]
 
     def sole_user(self, name: str) -> Layer | None:
         """The layer that alone reads ``name``, once."""
@@ -45,12 +42,13 @@ class Bypasses:
         """Remove what was marked."""
         if not self._replaced:
             return
-        network, final = self._network, {}
-        for name in network.layers:  # sources come first, so their final name is known
+        network = self._network
+        for name in reversed(list(network.layers)):  # users come last, so each use moves to its final value at once
             if name in self._replaced:
-                target = self._replaced[name]
-                final[name] = final.get(target, target)
-        network.layers = {name: layer for name, layer in network.layers.items() if name not in final}
-        for layer in network:
-            layer.inputs = [final.get(name, name) for name in layer.inputs]
-        network.params = {key: value for key, value in network.params.items() if key.rpartition("/")[0] not in final}
+                network.redirect(name, self._final(name))
+        network.remove(*self._replaced)
+
+    def _final(self, name: str) -> str:
+        while name in self._replaced:
+            name = self._replaced[name]
+        return name

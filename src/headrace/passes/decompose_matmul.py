@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headrace.hn import Layer, Network
+from headrace.hn.value import Wish
 from headrace.layers import (
     Add,
     AveragePool,
@@ -32,7 +33,7 @@ from headrace.layers import (
 )
 from headrace.passes.base import Pass, fresh_name, sole_user
 
-_WIDE = {"precision": {"bits": 16}}
+_WIDE = Wish(bits=16)
 #: Layers that a tensor passes on its way to a product without a change of its codes.
 _MOVES = (Reshape, Transpose, Slice)
 _SUMS = (Add, Subtract)
@@ -58,8 +59,7 @@ class DecomposeMatmul(Pass):
 
         def put(operation: Operation, inputs: list[str], shape: tuple[int, int, int], wide: bool = False) -> str:
             nonlocal anchor
-            hint = dict(_WIDE) if wide else None
-            layer = Layer(fresh_name(network, operation), operation, inputs, (-1, *shape), [], hint)
+            layer = Layer(fresh_name(network, operation), operation, inputs, (-1, *shape), [], _WIDE if wide else None)
             network.insert_after(anchor, layer)
             anchor = layer.name
             made.append(layer.name)
@@ -143,7 +143,7 @@ def _multiply_operand(network: Network, reader: Layer, position: int, factor: fl
     layer = Layer(fresh_name(network, BatchNorm), BatchNorm(), [source.name], source.output_shape)
     layer.original_names = list(origin.original_names)
     network.insert_after(source.name, layer, params)
-    reader.inputs[position] = layer.name
+    network.set_operand(reader, position, layer.output)
 
 
 def _widen_softmax(network: Network, name: str) -> None:
@@ -151,4 +151,4 @@ def _widen_softmax(network: Network, name: str) -> None:
     while isinstance(network[name].operation, _MOVES) and sole_user(network, name) is not None:
         name = network[name].inputs[0]
     if isinstance(network[name].operation, Softmax) and sole_user(network, name) is not None:
-        network[name].quantization = dict(_WIDE)
+        network[name].output.wish = _WIDE

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
+from headrace.hn.value import Wish
 from headrace.layers import Multiply, Operation, ReciprocalSum, ReduceMax, Softmax, Subtract
 from headrace.passes.base import Pass, fresh_name
 
 # Ranges and precisions that the meaning of each part fixes; read by the optimiser (docs/numerics.md, section 7).
-UNIT_16 = {"precision": {"bits": 16, "range": [0.0, 1.0]}}
-UNIT_8 = {"precision": {"bits": 8, "range": [0.0, 1.0]}}
+UNIT_16 = Wish(bits=16, range=(0.0, 1.0))
+UNIT_8 = Wish(bits=8, range=(0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class DecomposeSoftmax(Pass):
         reduced = (*source.output_shape[:-1], 1)
         anchor = softmax.name
 
-        def put(operation: Operation, inputs: list[str], shape: tuple[int, ...], hint: dict[str, Any] | None) -> str:
+        def put(operation: Operation, inputs: list[str], shape: tuple[int, ...], wish: Wish | None) -> str:
             nonlocal anchor
-            layer = Layer(fresh_name(network, operation), operation, inputs, shape, [], hint)
+            layer = Layer(fresh_name(network, operation), operation, inputs, shape, [], wish)
             network.insert_after(anchor, layer)
             anchor = layer.name
             return layer.name
@@ -41,7 +42,7 @@ class DecomposeSoftmax(Pass):
         exponential = put(Subtract("exp"), [source.name, top], softmax.output_shape, UNIT_16)
         reciprocal = put(ReciprocalSum((axis,)), [exponential], reduced, UNIT_16)
         # A product of matrices behind it asks for 16 bits (passes/decompose_matmul.py).
-        wide = (softmax.quantization or {}).get("precision", {}).get("bits") == 16
+        wide = softmax.wish.bits == 16
         product = put(Multiply(), [exponential, reciprocal], softmax.output_shape, UNIT_16 if wide else UNIT_8)
         network[product].original_names = list(softmax.original_names)
         network.redirect(softmax.name, product)

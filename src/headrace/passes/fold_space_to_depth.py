@@ -35,7 +35,7 @@ class MergeSlices(Pass):
             starts = (a + s * b for a, s, b in zip(inner.starts, inner.steps, outer.starts, strict=True))
             steps = (a * b for a, b in zip(inner.steps, outer.steps, strict=True))
             layer.operation = replace(outer, starts=tuple(starts), steps=tuple(steps))
-            layer.inputs = list(before.inputs)
+            network.set_operands(layer, before.operands or ())
             layer.original_names = [*before.original_names, *layer.original_names]
             records.append({"layer": layer.name, "skipped": before.name})
         return records
@@ -146,6 +146,6 @@ def _fold(network: Network, conv: Layer, blocks: Blocks, passed: Sequence[Layer]
         strides=(rows * side, columns * side),
         padding=(top, left, bottom, right),
     )
-    conv.inputs[0] = blocks.source
+    network.set_operand(conv, 0, network.value(blocks.source))
     names = dict.fromkeys(name for layer in (*passed, conv) for name in layer.original_names)
     conv.original_names = list(names)

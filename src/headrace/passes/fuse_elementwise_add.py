@@ -54,7 +54,7 @@ class FuseElementwiseAdd(Pass):
     @staticmethod
     def _fuse(network: Network, convolution: Layer, add: Layer) -> None:
         residual = next(name for name in add.inputs if name != convolution.name)
-        convolution.inputs.append(residual)
+        network.set_operands(convolution, [*(convolution.operands or ()), network.value(residual)])
         assert isinstance(convolution.operation, Convolving)
         convolution.operation = replace(convolution.operation, elementwise_add=True)
         take_activation(network, convolution, add)

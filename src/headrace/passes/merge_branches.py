@@ -112,7 +112,7 @@ class _Sum:
             take_activation(self.network, self.network[other], parent)
             self.root = self.network[other]
         for reader in self.users.get(parent.name, []):
-            reader.inputs = [other if n == parent.name else n for n in reader.inputs]
+            self.network.replace(parent.output, self.network.value(other), [reader])
         self.users[other] = [u for u in self.users[other] if u is not parent] + self.users.pop(parent.name, [])
         self.users[name] = [u for u in self.users[name] if u is not parent]
         if parent.name in self.parents:
@@ -175,8 +175,7 @@ class MergeBranches(Pass):
                 if record is not None:
                     records.append(record)
         if gone:
-            network.layers = {name: layer for name, layer in network.layers.items() if name not in gone}
-            network.params = {k: v for k, v in network.params.items() if k.rpartition("/")[0] not in gone}
+            network.remove(*gone)
         return records[::-1]
 
     @staticmethod

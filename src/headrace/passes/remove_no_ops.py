@@ -57,7 +57,7 @@ class MergeReshapes(Pass):
         for layer in network.of(Reshape):
             before = network[layer.inputs[0]]
             if isinstance(before.operation, Reshape):
-                layer.inputs = list(before.inputs)
+                network.set_operands(layer, before.operands or ())
                 records.append({"layer": layer.name, "skipped": before.name})
         return records
 
@@ -77,6 +77,5 @@ class RemoveDeadLayers(Pass):
         dead = [layer for layer in network if layer.name not in needed]
         if dead:
             records = [{"removed": layer.name, "originals": list(layer.original_names)} for layer in dead]
-            network.layers = {name: layer for name, layer in network.layers.items() if name in needed}
-            network.params = {k: v for k, v in network.params.items() if k.rpartition("/")[0] in needed}
+            network.remove(*(layer.name for layer in dead))
         return records

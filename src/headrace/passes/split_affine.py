@@ -59,7 +59,7 @@ class SplitAffine(Pass):
             own = Layer(fresh_name(network, BatchNorm), BatchNorm(), [name], shape, list(layer.original_names))
             params = {"scale": factor.astype(np.float32), "offset": addend.astype(np.float32)}
             network.insert_after(name, own, params)
-            concat.inputs[position] = own.name
+            network.set_operand(concat, position, own.output)
             made.append(own.name)
         network.redirect(layer.name, concat.name)
         network.remove(layer.name)

@@ -71,6 +71,14 @@ def _checksum(array: Array) -> int:
 
 def _same(a: Network, b: Network) -> bool:
     """Whether two networks have the same layers in the same order, the same array objects and the same facts."""
-    layers = list(a.layers.items()) == list(b.layers.items())
-    params = a.params.keys() == b.params.keys() and all(a.params[key] is b.params[key] for key in a.params)
-    return layers and params and a.net_params == b.net_params
+    same = list(a.layers) == list(b.layers) and a.net_params == b.net_params
+    return same and all(_facts(x) == _facts(y) and _arrays(x) == _arrays(y) for x, y in zip(a, b, strict=True))
+
+
+def _facts(layer: Layer) -> tuple[object, ...]:
+    values = [(value.shape, value.wish, value.quantization, value.calibrated) for value in layer.results]
+    return layer.operation, layer.inputs, layer.original_names, values, layer.clamp, layer.accumulator_bits, layer.kept
+
+
+def _arrays(layer: Layer) -> dict[str, int]:
+    return {key: id(array) for key, array in layer.params.items()}

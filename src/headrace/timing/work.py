@@ -286,7 +286,7 @@ def known_kinds() -> list[str]:
 
 def is_quantized(layer: Layer) -> bool:
     """Whether the layer's output has its quantisation (passes leave hints for ``optimize`` in the same place)."""
-    return "output" in (layer.quantization or {})
+    return layer.output.quantization is not None
 
 
 def plane_of(layer: Layer) -> Plane:

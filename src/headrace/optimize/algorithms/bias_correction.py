@@ -160,7 +160,7 @@ def freeze_corrected(
 def _correct(walk: _Walk, layer: Layer, reference: Moments) -> Correction:
     context = walk.context
     kernel = context.network.param(layer, "kernel")
-    bias = context.network.params_of(layer).get("bias", np.zeros(kernel.shape[-1])).astype(np.float64)
+    bias = layer.params.get("bias", np.zeros(kernel.shape[-1])).astype(np.float64)
     rounder = context.rounders.get(layer.name)
     got = walk.moments(layer, FrozenWeights(kernel, bias, context.inputs(layer)[0], rounder))
     halves = np.maximum(reference.elements, 1.0)[:, None]

@@ -98,7 +98,7 @@ def _site(network: Network, root: Layer) -> Site | None:
 def _copyable(network: Network, layer: Layer) -> bool:
     """Whether an addend to the bias moves the thresholds of the layer's codes, and nothing else has its channels."""
     attributes: Any = layer.operation
-    if len(layer.inputs) != 1 or layer.quantization or f"{layer.name}/{GAIN}" in network.params:
+    if len(layer.inputs) != 1 or layer.output.wish or f"{layer.name}/{GAIN}" in network.params:
         return False
     return isinstance(attributes, Activated) and attributes.clamp is not None and not attributes.by_sign
 

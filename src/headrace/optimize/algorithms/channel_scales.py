@@ -64,7 +64,7 @@ def candidates(network: Network, alone: frozenset[str] = frozenset()) -> list[La
     """Layers whose channels could have gains: weighted, with an activation that lets no factor pass; not ``alone``."""
     found: list[Layer] = []
     for layer in network.of(*WEIGHTED):
-        if not (layer.name in alone or homogeneous(layer) or layer.quantization or has_meant_range(network, layer)):
+        if not (layer.name in alone or homogeneous(layer) or layer.output.wish or has_meant_range(network, layer)):
             found.append(layer)
     return found
 
@@ -208,7 +208,7 @@ def _take_off(network: Network, reader: Layer, values: Array, result: Absorbed) 
 def _through(network: Network, reader: Layer, maps: Mapping[str, Array]) -> Array | None:
     """By what a reader's output is larger, at every place of a frame; ``None`` where that is no constant."""
     attributes: Any = reader.operation
-    if reader.quantization or (isinstance(attributes, Activated) and attributes.activation != "linear"):
+    if reader.output.wish or (isinstance(attributes, Activated) and attributes.activation != "linear"):
         return None
     shapes = [(1, *network[name].output_shape[1:]) for name in reader.inputs]
     inputs = [maps.get(name, np.ones(shape)) for name, shape in zip(reader.inputs, shapes, strict=True)]

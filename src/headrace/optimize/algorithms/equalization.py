@@ -87,7 +87,7 @@ def homogeneous(layer: Layer) -> bool:
 
 
 def _link(network: Network, layer: Layer) -> Link | None:
-    if len(layer.inputs) != 1 or not homogeneous(layer) or layer.quantization:
+    if len(layer.inputs) != 1 or not homogeneous(layer) or layer.output.wish:
         return None
     between: list[str] = []
     current = layer
@@ -290,7 +290,7 @@ def _alone(network: Network, chain: Chain, params: Mapping[str, Array]) -> Netwo
             if isinstance(operation, Convolving):
                 operation = replace(operation, elementwise_add=False)
         layer = Layer(name, operation, [previous], source.output_shape)
-        own = {key: params.get(f"{name}/{key}", value) for key, value in network.params_of(name).items()}
+        own = {key: params.get(f"{name}/{key}", value) for key, value in network[name].params.items()}
         if name == chain.layers[-1]:
             own.pop(GAIN, None)
         alone.add(layer, own)

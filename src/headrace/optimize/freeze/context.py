@@ -55,12 +55,9 @@ class FreezeContext:
 
     def store(self, layer: Layer, rq: Requantization | None, params: Mapping[str, Array] | None = None) -> None:
         """Record the integers and drop the layer's float parameters."""
-        network = self.network
-        for key in [k for k in network.params_of(layer) if network.params[f"{layer.name}/{k}"].dtype.kind == "f"]:
-            del network.params[f"{layer.name}/{key}"]
-        for key, value in (params or {}).items():
-            network.params[f"{layer.name}/{key}"] = value
-        store_requantization(network, layer, self.tensors[layer.name], rq)
+        layer.params = {key: value for key, value in layer.params.items() if value.dtype.kind != "f"}
+        layer.params.update(params or {})
+        store_requantization(layer, self.tensors[layer.name], rq)
 
     def requantization(self, layer: Layer, units: Array, magnitudes: Array, grid: Grid | None = None) -> Requantization:
         """The integers that turn accumulators into this layer's output codes, its activation included.
@@ -73,7 +70,7 @@ class FreezeContext:
         """
         attributes = self.attributes(layer)
         output = self.tensors[layer.name]
-        params = self.network.params_of(layer)
+        params = layer.params
         if isinstance(attributes, Activated) and attributes.by_sign:
             return by_sign(units[0], magnitudes[0], attributes.slopes(params), output)
         gain = params.get(GAIN)

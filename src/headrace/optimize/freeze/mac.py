@@ -84,7 +84,7 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
     channels = kernel.shape[-1]
     offset = np.zeros(channels) if bias is None else bias
     output = context.tensors[layer.name]
-    steps = context.network.params_of(layer).get(ROUNDING_OFFSET)
+    steps = layer.params.get(ROUNDING_OFFSET)
     if steps is not None:
         offset = offset + steps.astype(np.float64) * output.steps.astype(np.float64)
     if not output.uniform:
@@ -98,8 +98,7 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
     rq = context.requantization(layer, np.stack(units), np.stack(bounds))
     context.store(layer, rq, {"kernel_q": frozen.kernel, "bias_q": frozen.bias})
     width = accumulator_bits(int(frozen.bounds.max(initial=0)))
-    assert layer.quantization is not None
-    layer.quantization["accumulator_bits"] = width
+    layer.accumulator_bits = width
     notes: dict[str, Any] = {"accumulator_bits": width, "accumulator_bound": int(frozen.bounds.max(initial=0))}
     if frozen.widened.size:
         notes["widened_channels"] = frozen.widened.tolist()
@@ -110,7 +109,7 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
 
 @freezes("conv", "dw", "dense")
 def freeze_weighted(context: FreezeContext, layer: Layer) -> None:
-    params = context.network.params_of(layer)
+    params = layer.params
     _freeze(context, layer, context.network.param(layer, "kernel"), params.get("bias"))
 
 
@@ -118,5 +117,5 @@ def freeze_weighted(context: FreezeContext, layer: Layer) -> None:
 def freeze_per_channel(context: FreezeContext, layer: Layer) -> None:
     operation = layer.operation
     assert isinstance(operation, PerChannel)
-    scale, offset = operation.scale_offset(context.network.params_of(layer))
+    scale, offset = operation.scale_offset(layer.params)
     _freeze(context, layer, scale.reshape(1, 1, 1, -1), offset)

@@ -211,7 +211,7 @@ def channel_numbers(network: Network, name: str) -> Array:
 def _channels_from(network: Network, layer: Layer) -> list[str]:
     """The inputs that decide a tensor's channels; none where it is the last axis."""
     if layer.kind in MOVES or (layer.kind in (*_VALUEWISE, *_CHANNELWISE) and len(layer.inputs) == 1):
-        return layer.inputs
+        return list(layer.inputs)
     if layer.kind in _PAIRWISE:
         return [one for one in layer.inputs if network[one].output_shape == layer.output_shape][:1]
     return []

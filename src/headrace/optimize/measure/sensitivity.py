@@ -113,7 +113,7 @@ class _Walk:
         return result
 
     def _forward(self, layer: Layer, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        return layer.operation.forward_float(self.ops, self.network.params_of(layer), inputs)
+        return layer.operation.forward_float(self.ops, layer.params, inputs)
 
 
 def channel_noise(found: Sensitivity, tensor: TensorQuantization) -> Array:

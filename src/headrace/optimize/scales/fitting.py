@@ -67,7 +67,7 @@ def _widen_logits(
         low, high = statistics.ranges.output[name]
         room = ROOM * (max(high, 0.0) - min(low, 0.0))
         ends = [low if name in clamped else low - room, high + room]
-        reach.set_hint(network[name], bits=precision.WIDE, range=ends)
+        reach.wish(network[name], bits=precision.WIDE, interval=ends)
         records.append({"pass": "widen-logits", "layer": name, "range": ends})
     return records
 

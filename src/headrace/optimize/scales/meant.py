@@ -17,7 +17,7 @@ from headrace.hn import Layer, Network
 from headrace.layers import Activation, ScaleRule
 from headrace.optimize.scales.precision import reads_wide
 from headrace.optimize.scales.ranges import natural_range
-from headrace.optimize.scales.reach import set_hint
+from headrace.optimize.scales.reach import wish
 from headrace.optimize.statistics.collect import Statistics
 from headrace.passes import fresh_name
 
@@ -83,11 +83,11 @@ def fit(
         wide, narrow = _readers(network, layer.name, keep)
         record: dict[str, Any] = {"pass": "fit-meant-range", "layer": layer.name, "measured": use.measured}
         if wide:
-            set_hint(layer, bits=WIDE, range=use.range(use.room.wide))
+            wish(layer, bits=WIDE, interval=use.range(use.room.wide))
             if narrow:
                 record["copy_with_8_bits"] = _narrow_copy(network, statistics, layer, narrow, use)
         else:
-            set_hint(layer, range=use.range(use.room.narrow))
+            wish(layer, interval=use.range(use.room.narrow))
         records.append({**record, **_hints(layer)})
     return records
 
@@ -99,7 +99,7 @@ def _use(network: Network, statistics: Statistics, layer: Layer) -> _Use | None:
         return None
     measured = max(map(abs, statistics.ranges.output[layer.name]))
     # A hint comes from the decomposition of softmax.
-    share = "range" in (layer.quantization or {}).get("precision", {})
+    share = layer.wish.range is not None
     room = SHARE if share else THROUGH_ZERO if meant[0] < 0 < meant[1] else SCORE
     use = _Use(measured, max(map(abs, meant)), *meant, room)
     return use if 0.0 < measured < ENOUGH * use.whole else None
@@ -131,7 +131,7 @@ def _narrow_copy(network: Network, statistics: Statistics, layer: Layer, readers
     """A linear layer behind this one that makes 8 bits of its 16, for these readers."""
     copy = Layer(fresh_name(network, Activation), Activation(), [layer.name], layer.output_shape)
     network.insert_after(layer.name, copy)
-    set_hint(copy, bits=8, range=use.range(use.room.narrow))
+    wish(copy, bits=8, interval=use.range(use.room.narrow))
     network.redirect(layer.name, copy.name, readers)
     ranges = statistics.ranges
     ranges.output[copy.name] = ranges.before[copy.name] = ranges.output[layer.name]
@@ -143,5 +143,4 @@ def _narrow_copy(network: Network, statistics: Statistics, layer: Layer, readers
 
 
 def _hints(layer: Layer) -> dict[str, Any]:
-    hints = (layer.quantization or {})["precision"]
-    return {"bits": int(hints.get("bits", 8)), "range": list(hints["range"])}
+    return {"bits": layer.wish.bits or 8, "range": list(layer.wish.range or ())}

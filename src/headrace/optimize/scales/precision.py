@@ -13,7 +13,7 @@ _READS_WIDE = ("ew_add", "ew_sub", "ew_mult", "activation", "output_layer")
 
 def bits_of(layer: Layer) -> int:
     """The bits that a prepared layer's hints ask for."""
-    return int((layer.quantization or {}).get("precision", {}).get("bits", 8))
+    return layer.wish.bits or 8
 
 
 def reads_wide(layer: Layer) -> bool:

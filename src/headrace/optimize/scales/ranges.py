@@ -121,7 +121,7 @@ def insert_rescales(network: Network, groups: ScaleGroups) -> list[dict[str, Any
                 continue
             rescale = Layer(fresh_name(network, Activation), Activation(), [name], network[name].output_shape)
             network.insert_after(name, rescale)
-            layer.inputs[position] = rescale.name
+            network.set_operand(layer, position, rescale.output)
             records.append({"pass": "rescale-concat-input", "layer": rescale.name, "concat": layer.name, "input": name})
     return records
 
@@ -137,7 +137,7 @@ def natural_range(network: Network, layer: Layer, measured: tuple[float, float])
 def natural_range(network: Network, layer: Layer, measured: None) -> tuple[float, float] | None: ...
 def natural_range(network: Network, layer: Layer, measured: tuple[float, float] | None) -> tuple[float, float] | None:
     """The range a layer's own output needs: what its meaning fixes, else what was measured."""
-    hint = (layer.quantization or {}).get("precision", {}).get("range")
+    hint = layer.wish.range
     if hint is not None:
         return float(hint[0]), float(hint[1])
     attributes = layer.operation
@@ -174,7 +174,7 @@ def tensor_quantizations(
     result: dict[str, TensorQuantization] = {}
     measured = _Measured(network, ranges, spans or {}, calibrator)
     for names in groups.members().values():
-        wide = max(int((network[n].quantization or {}).get("precision", {}).get("bits", bits)) for n in names)
+        wide = max(network[n].wish.bits or bits for n in names)
         if any(raw_inputs.get(n, False) for n in names):
             result.update(dict.fromkeys(names, RAW_IMAGE))
             continue

@@ -13,13 +13,14 @@ logits below 7, a mask below -50 gives a sum below -43, whatever the logits are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from headrace.hn import Layer, Network
+from headrace.hn.value import Wish
 from headrace.layers import Add, ReduceMax, ScaleRule, Subtract
 from headrace.layers.activation import Activated
 from headrace.numerics.quantization import from_range
@@ -111,7 +112,7 @@ class Reach:
         if inside == EVERYTHING or reader.kind == "activation":
             return inside
         if reader.kind == "batch_norm":
-            return _of_channels(inside, *reader.operation.scale_offset(self.network.params_of(reader)))  # pyright: ignore[reportAttributeAccessIssue]
+            return _of_channels(inside, *reader.operation.scale_offset(reader.params))  # pyright: ignore[reportAttributeAccessIssue]
         return self._of_operand(inside, reader, position)
 
     def _before_activation(self, layer: Layer) -> Interval:
@@ -179,7 +180,7 @@ def _softmax_source(network: Network, reader: Layer, readers: dict[str, list[Lay
 
 def _is_exponential(layer: Layer, source: str, top: str) -> bool:
     return (
-        isinstance(layer.operation, Subtract) and layer.inputs == [source, top] and layer.operation.activation == "exp"
+        isinstance(layer.operation, Subtract) and layer.inputs == (source, top) and layer.operation.activation == "exp"
     )
 
 
@@ -245,7 +246,7 @@ def clamp(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
             continue
         ends = max(seen.low, -FLOAT_MAX), min(seen.high, FLOAT_MAX)
         if not _add_clamp(layer, *ends):
-            set_hint(layer, reach=list(ends))
+            wish(layer, reach=ends)
         records.append(
             {"pass": "clamp-to-reach", "layer": layer.name, "measured": list(measured), "told_apart": list(ends)}
         )
@@ -276,21 +277,26 @@ def narrow(network: Network, statistics: Statistics) -> None:
         if hint is None and layer.inputs and layer.operation.scale_rule is ScaleRule.PASSES:
             hint = reach_of(network[layer.inputs[0]])
             if hint is not None and layer.kind != "output_layer":
-                set_hint(layer, reach=list(hint))
+                wish(layer, reach=hint)
         if hint is not None:
             ranges.output[layer.name] = Interval(*hint).clamped(*ranges.output[layer.name])
 
 
 def reach_of(layer: Layer) -> tuple[float, float] | None:
     """The values that a tensor's readers tell apart, where they are fewer than it takes and no clamp says so."""
-    found = (layer.quantization or {}).get("precision", {}).get("reach")
-    return None if found is None else (float(found[0]), float(found[1]))
+    return layer.wish.reach
 
 
-def set_hint(layer: Layer, **facts: Any) -> None:
-    """Record precision hints of a prepared layer."""
-    hints = dict((layer.quantization or {}).get("precision", {}))
-    layer.quantization = {**(layer.quantization or {}), "precision": {**hints, **facts}}
+def wish(
+    layer: Layer, bits: int | None = None, interval: Sequence[float] | None = None, reach: Sequence[float] | None = None
+) -> None:
+    """Add to what is wished of the precision of a prepared layer's result."""
+    old = layer.wish
+    layer.output.wish = Wish(
+        bits or old.bits,
+        old.range if interval is None else (float(interval[0]), float(interval[1])),
+        old.reach if reach is None else (float(reach[0]), float(reach[1])),
+    )
 
 
 def logits(network: Network) -> Iterator[str]:

@@ -10,12 +10,13 @@ from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, combine
 from headrace.frontends.to_hn.compositions.reduce import pooled_mean, reduce_over
+from headrace.hn.value import Wish
 from headrace.layers.activation import OUTPUT_SCALE
 
 
 def wide(builder: Builder, view: View) -> View:
     """Codes of 16 bits for this tensor."""
-    builder.network[view.layer].quantization = {"precision": {"bits": 16}}
+    builder.network[view.layer].output.wish = Wish(bits=16)
     return view
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, WIDTH, Arrangement, View, lift_batch
 from headrace.frontends.to_hn.builder import IMAGE, Builder
+from headrace.hn.value import Wish
 
 _LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS), 4: CHANNELS_LAST}
 
@@ -38,10 +39,10 @@ def logarithm_over_axis(builder: Builder, view: View, axis: int) -> View:
     top = builder.emit("reduce_max", [layer], {"axes": [2]})
     below = builder.emit("ew_sub", [layer, top.name])
     exponential = builder.emit("ew_sub", [layer, top.name], {"activation": "exp"})
-    exponential.quantization = {"precision": {"bits": 16, "range": [0.0, 1.0]}}
+    exponential.output.wish = Wish(bits=16, range=(0.0, 1.0))
     rows = builder.emit("reshape", [exponential.name], {"shape": [height * width, channels, 1]})
     total = builder.emit("avgpool", [rows.name], {"kernel_shape": [1, channels], "total": True})
-    total.quantization = {"precision": {"bits": 16}}
+    total.output.wish = Wish(bits=16)
     column = builder.emit("reshape", [total.name], {"shape": [height, width, 1]})
     logarithm = builder.emit("activation", [column.name], {"activation": "log"})
     return builder.grouped(builder.emit("ew_sub", [below.name, logarithm.name]).name, groups, view.shape)
