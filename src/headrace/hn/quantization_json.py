@@ -9,7 +9,6 @@ import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.hn.network import Clamp, Layer
-from headrace.hn.quantized import requantization
 from headrace.hn.value import Interval, Wish
 from headrace.layers import UnknownOperation
 from headrace.numerics.quantization import TensorQuantization
@@ -28,8 +27,9 @@ def to_json(layer: Layer) -> dict[str, Any] | None:
     if value.quantization is not None:
         found[OUTPUT] = value.quantization.as_dict()
     if layer.clamp is not None:
-        rq = requantization(layer)
-        found[REQUANTIZE] = {**layer.clamp._asdict(), "table_bits": 0 if rq is None else rq.table_bits}
+        table = layer.params.get("table")
+        bits = 0 if table is None else (table.shape[-1] - 1).bit_length()
+        found[REQUANTIZE] = {**layer.clamp._asdict(), "table_bits": bits}
     if layer.accumulator_bits is not None:
         found[BITS] = layer.accumulator_bits
     if value.calibrated is not None:
