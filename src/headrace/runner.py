@@ -200,7 +200,7 @@ class ClientRunner:
         result = parse(model, options)
         self._script = self._plan = None
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
-        self.archive.reports["parse"] = result.report
+        self.archive.reports["parse"] = result.report.as_dict()
         self._note_target()
         self._inference = None
         self._finish(
@@ -236,7 +236,7 @@ class ClientRunner:
         change.plan.check()
         self.archive.model_script, self._script = change.script.source.text, change.script
         self._plan = change.plan
-        self.archive.reports["script"] = change.plan.as_dict()
+        self.archive.reports["script"] = change.plan.report().as_dict()
         if change.redo is not None:
             self._begin(change.redo)
         if frozen and self.archive.quantized is None:
@@ -284,7 +284,7 @@ class ClientRunner:
         self._begin(OPTIMIZE_FULL_PRECISION)
         network, records = optimize_full_precision(self._network(PARSE), planned.passes)
         self.archive.fp_optimized = network
-        self.archive.reports["script"] = planned.as_dict()
+        self.archive.reports["script"] = planned.report().as_dict()
         self._finish(OPTIMIZE_FULL_PRECISION, changes=records)
 
     def optimize(

@@ -17,6 +17,7 @@ from headrace.errors import AccuracyError, CapacityError, Diagnostic
 from headrace.hef.container import HefDescription, StreamDescription, write_hef
 from headrace.hn import archive
 from headrace.script import load_script, plan
+from made_reports import optimize_report, output_accuracy, parse_report, timing_report
 
 HN = {
     "name": "net",
@@ -40,8 +41,10 @@ class FakeRunner:
     model_name = "net"
     model_script = ""
     target = "the target"
-    parse_report = {"nodes": 3, "warnings": ["input 'z' is not used"]}
-    archive = SimpleNamespace(reports={"timing": {"fps": 123.4, "latency_ms": 5.0, "stages": []}})
+    parse_report = parse_report(["input 'z' is not used"]).as_dict()
+    archive = SimpleNamespace(
+        name="net", reports={"parse": parse_report, "timing": timing_report(123.4, 5.0, "net/fc1").as_dict()}
+    )
 
     def __init__(self, hw_arch: str | None = None, har: Any = None) -> None:
         self.hw_arch = hw_arch or "hailo8"
@@ -75,10 +78,10 @@ class FakeRunner:
         progress(1, 2, "x")
         self.state = "quantized_model"
         self._note("optimize", data, min_snr)
-        return {
-            "outputs": {"net/fc1": {"snr_db": 33.21}, "net/fc2": {"snr_db": None}},
-            "warnings": ["noise"] * random + ["odd data"],
-        }
+        outputs = {"net/fc1": output_accuracy(33.21), "net/fc2": output_accuracy(None)}
+        report = optimize_report(outputs, ["noise"] * random + ["odd data"], random=random).as_dict()
+        self.archive.reports["optimize"] = report
+        return report
 
     def compile(self, progress: Any, batch: int | None = None) -> bytes:
         progress(1, 0, "")
@@ -133,7 +136,7 @@ def test_parse_json(capsys: pytest.CaptureFixture[str]) -> None:
         "hailo_model",
         {"conv": 1, "input_layer": 1, "output_layer": 1},
     )
-    assert data["report"]["nodes"] == 3
+    assert data["report"]["source_nodes"] == 3
 
 
 def test_optimize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ def test_frames_of_a_fixed_batch_are_computed_one_by_one(name):
     nodes, constants = CASES[name]
     built = model(nodes, [("x", [BATCH, 4, 3, 4])], [("y", None)], constants, 17)
     result = compare(built.SerializeToString(), batch=BATCH)
-    assert f"batch {BATCH}" in result.report["warnings"][0]
+    assert f"batch {BATCH}" in result.report.warnings[0]
     network, x = result.network, f(BATCH, 4, 3, 4)
     whole = session(built.SerializeToString()).run(None, {"x": x})[0]
     apart = [run_network(network, {"x": x[i : i + 1]})["y"] for i in range(BATCH)]  # one frame at a time

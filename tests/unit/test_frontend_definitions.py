@@ -44,7 +44,7 @@ def attention(q=(1, 4, 6, 8), k=(1, 4, 10, 8), constants=None, extra=(), **attri
 def test_attention(shapes, attributes):
     result = compare(attention(**shapes, **attributes), tolerance=1e-4)
     assert any("att" in layer.original_names for layer in result.network)
-    assert result.report["source_nodes"] == 1
+    assert result.report.source_nodes == 1
 
 
 def test_attention_with_a_mask_that_is_known():

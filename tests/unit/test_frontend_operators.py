@@ -295,8 +295,8 @@ def test_nhwc_source_graph():
         model(nodes, [("x", [1, 6, 5, 3])], [("y", None)], {"w": f(4, 3, 3, 3), "b": f(4)}).SerializeToString()
     )
     assert kinds(result) == ["conv"]
-    assert result.report["inputs"][0]["source_permutation"] == [0, 1, 2, 3]
-    assert result.report["outputs"][0]["source_permutation"] == [0, 1, 2, 3]
+    assert result.report.inputs[0].source_permutation == (0, 1, 2, 3)
+    assert result.report.outputs[0].source_permutation == (0, 1, 2, 3)
 
 
 def test_squeeze_and_excite_through_dense():
@@ -327,7 +327,7 @@ def test_shape_glue_folds():
     ]
     constants = {"w": f(2, 3, 1, 1), "zero": np.array(0, np.int64), "a0": i64(0), "minus": i64(-1), "g": f(40, 3)}
     result = compare(model(nodes, [("x", ["N", 3, 5, 4])], [("y", None)], constants).SerializeToString())
-    assert result.report["folded_constants"] == 4
+    assert result.report.folded_constants == 4
 
 
 @pytest.mark.parametrize("form", ["float_data", "float16", "double", "constant_node", "listed_as_input"])
@@ -351,5 +351,5 @@ def test_forms_of_weights(form):
             built = model([helper.make_node("Cast", ["w2"], ["w"], to=1), node], [("x", [1, 3, 2, 2])], [("y", None)])
             built.graph.initializer.append(wide)
     result = compare(built.SerializeToString())
-    assert result.report["parameters"] == 16
+    assert result.report.parameters == 16
     assert all(a.dtype == np.float32 and a.flags["C_CONTIGUOUS"] for a in result.network.params.values())

@@ -15,6 +15,7 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, model  # noqa: E402
 from headrace.errors import HeadraceError, UnsupportedModelError, UsageError  # noqa: E402
+from headrace.reports.parse import ParseReport  # noqa: E402
 from parsing import parse_onnx  # noqa: E402
 
 RNG = np.random.default_rng(3)
@@ -54,8 +55,9 @@ def test_names_and_original_names():
 
 
 def test_report_is_json_and_counts():
-    report = small().report
+    report = small().report.as_dict()
     assert json.loads(json.dumps(report)) == report
+    assert ParseReport.from_dict(report, "here") == small().report
     assert report["macs"] == 6 * 6 * 4 * 27 + 6 * 6 * 5 * 4
     assert report["parameters"] == 4 * 27 + 4 + 20 + 5
     assert report["nodes"]["act"] == "net/conv1"
@@ -186,7 +188,7 @@ def test_unused_input_is_a_warning(tmp_path):
     path.write_bytes(built.SerializeToString())
     result = parse_onnx(path)
     assert result.network.name == "net_1_my_net_v2"
-    assert any("'z'" in w for w in result.report["warnings"])
+    assert any("'z'" in w for w in result.report.warnings)
 
 
 def test_same_file_same_network():

@@ -15,20 +15,11 @@ from headrace.errors import InputFileError, UsageError
 from headrace.hn import Network
 from headrace.hn.archive import Archive, State
 from headrace.mapping import estimate, stages_of
-from headrace.optimize.options import OptimizeOptions
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
 from headrace.profiler import profile, render_text
-from headrace.reports.optimize import (
-    CalibrationFacts,
-    LayerAccuracy,
-    OptimizeReport,
-    OptionChoices,
-    OutputAccuracy,
-    TensorScale,
-)
 from headrace.reports.profile import ProfileReport, TargetEstimate
-from headrace.reports.timing import SimulatedStage, TimingReport
 from headrace.targets import list_targets, load_target
+from made_reports import layer_accuracy, optimize_report, output_accuracy, timing_report
 from random_graphs import GraphBuilder
 
 
@@ -50,49 +41,12 @@ def compiled() -> Archive:
     result = compile_network(network, load_target("hailo8"))
     archive = Archive("resnet", State.COMPILED_MODEL, quantized=network, native=network)
     archive.reports["schedule"] = result.schedule.as_dict()
-    archive.reports["optimize"] = optimized().as_dict()
-    archive.reports["timing"] = timing().as_dict()
+    outputs = {"resnet/output_layer1": output_accuracy(28.5)}
+    archive.reports["optimize"] = optimize_report(
+        outputs, ["odd data"], {"resnet/conv1": layer_accuracy(31.25)}
+    ).as_dict()
+    archive.reports["timing"] = timing_report(1234.5, 0.5, "resnet/conv2", {"resnet/conv1": 9999}).as_dict()
     return archive
-
-
-def optimized() -> OptimizeReport:
-    calibration = CalibrationFacts(frames=64, snr_frames=64, trial_frames=16, raw_uint8_inputs=())
-    scale = TensorScale(scale=0.125, zero_point=0, bits=8)
-    conv = LayerAccuracy(
-        kind="conv", snr_db=31.25, distinct_codes=200, saturated_percent=0.0, range=(0.0, 6.0), scale=scale
-    )
-    output = OutputAccuracy(snr_db=28.5, distinct_codes=77, worst="softmax1", worst_snr_db=28.5, parts=())
-    return OptimizeReport(
-        calibration=calibration,
-        options=OptionChoices.from_dict(OptimizeOptions().as_dict(), "options"),
-        passes=(),
-        algorithms=(),
-        warnings=("odd data",),
-        layers={"resnet/conv1": conv},
-        outputs={"resnet/output_layer1": output},
-        dead_layers={},
-    )
-
-
-def timing() -> TimingReport:
-    times = {"busy_cycles": 1, "engine_cycles": 1, "input_port_cycles": 1, "output_port_cycles": 1}
-    stage = SimulatedStage(
-        name="resnet/conv1", rows=4, cycles_per_frame=9999, stall_input_cycles=3, stall_output_cycles=0, **times
-    )
-    return TimingReport(
-        fps=1234.5,
-        latency_ms=0.5,
-        cycles_per_frame=324000,
-        latency_cycles=200000,
-        clock_hz=400_000_000,
-        link_busy_cycles=1,
-        frames_simulated=8,
-        steady=True,
-        batch=1,
-        contexts=(),
-        bottleneck="resnet/conv2",
-        stages=(stage,),
-    )
 
 
 def test_native_report_estimates_every_target() -> None:

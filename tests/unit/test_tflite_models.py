@@ -142,6 +142,6 @@ def test_cut_by_tensor_names(zoo):
 
 def test_report_counts_operators(zoo):
     report = parse_tflite(zoo / "mlperf_tiny/ic_resnet8_float.tflite").report
-    assert report["source"]["format"] == "tflite"
-    assert report["source"]["operators"]["CONV_2D"] == 9
-    assert report["source_nodes"] == 16
+    assert report.source.format == "tflite"
+    assert report.source.facts["operators"]["CONV_2D"] == 9
+    assert report.source_nodes == 16

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from headrace.cli.options import json_option
 from headrace.cli.output import emit, number, table
 from headrace.cli.progress import progress
 from headrace.cli.run_command import device_options
+
+if TYPE_CHECKING:
+    from headrace.reports.timing import TimingReport
 
 
 @click.command()
@@ -34,6 +37,7 @@ def benchmark(
     the virtual device, on generated codes.
     """
     from headrace.cli.frames import generate_frames
+    from headrace.reports.timing import TimingReport
     from headrace.runtime import VDevice
 
     with VDevice(threads=threads, kernels=kernels) as device:
@@ -41,14 +45,14 @@ def benchmark(
         model.set_batch_size(batch_size)
         frames = generate_frames(model.inputs, batch_size)
         with model.configure() as network:
-            timing = network.timing()
+            timing = TimingReport.from_dict(network.timing(), str(hef))
             calls = _measure(network, frames, time_to_run, as_json)
             layers = _profile(network, frames, len(calls)) if by_layer else {}
         host = {"threads": device.threads, "kernels": device.kernels}
     median = statistics.median(calls)
     data: dict[str, Any] = {
         "hef": str(hef),
-        "device_simulated": timing,
+        "device_simulated": timing.as_dict(),
         "host_measured": {
             "fps": batch_size / median,
             "latency_ms": median * 1e3,
@@ -85,14 +89,12 @@ def _profile(network: Any, frames: Mapping[str, Any], calls: int) -> dict[str, f
     return profile
 
 
-def _describe(timing: Mapping[str, Any], host: Mapping[str, Any]) -> str:
-    rows: list[tuple[str, str]] = []
-    if isinstance(fps := timing.get("fps"), int | float):
-        rows.append(("device speed (simulated)", f"{number(fps)} frames/s"))
-    if isinstance(latency := timing.get("latency_ms"), int | float):
-        rows.append(("device latency (simulated)", f"{number(latency)} ms"))
-    if bottleneck := timing.get("bottleneck"):
-        rows.append(("device bottleneck (simulated)", str(bottleneck)))
+def _describe(timing: TimingReport, host: Mapping[str, Any]) -> str:
+    rows = [
+        ("device speed (simulated)", f"{number(timing.fps)} frames/s"),
+        ("device latency (simulated)", f"{number(timing.latency_ms)} ms"),
+        ("device bottleneck (simulated)", timing.bottleneck),
+    ]
     settings = f"batch {host['batch_size']}, {host['threads']} threads, kernels {host['kernels']}"
     rows.append(("host speed (measured)", f"{number(host['fps'])} frames/s, {settings}"))
     rows.append(("host time per call (measured)", f"{number(host['latency_ms'])} ms, median of {host['calls']}"))

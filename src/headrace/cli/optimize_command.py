@@ -17,7 +17,6 @@ from headrace.cli.options import (
 )
 from headrace.cli.output import emit
 from headrace.cli.stages import (
-    accuracy_text,
     apply_script,
     one_har,
     open_model,
@@ -55,6 +54,7 @@ def optimize(
     The arithmetic is frozen here: emulator and virtual device give the same bytes from now on. An output whose
     signal-to-noise ratio against float is below --min-snr is an error.
     """
+    from headrace.cli.report_text import accuracy_text
     from headrace.hn.outputs import Outputs
 
     del work_dir
@@ -70,9 +70,9 @@ def optimize(
     if full_precision_only:
         runner.optimize_full_precision()
         outputs.write({target: runner.dump_har()})
-        report = {}
+        report = None
     else:
         report = save_optimized(runner, outputs, target, calibration, as_json)
     facts = summary(runner)
-    data = {**facts, "har": str(target), "report": report}
+    data = {**facts, "har": str(target), "report": report.as_dict() if report else {}}
     emit(data, lambda: f"{summary_text(facts)}\n{accuracy_text(report)}wrote {target}", as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -73,7 +73,7 @@ def parse(
     how = Translation(net_name, start_node_names, end_node_names, shapes, framework)
     runner = translate(model, hw_arch, how, as_json)
     target = path_of(runner, ".har")
-    report: Any = runner.parse_report
+    report = runner.parse_report
     written = {target: runner.dump_har()}
     if parsing_report_path is not None:
         written[parsing_report_path] = (json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n").encode()

@@ -17,6 +17,7 @@ from headrace.errors import DataError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
     from headrace.data.notes import Notes
+    from headrace.reports.timing import TimingReport
 
 DEFAULT_FRAMES = 100
 _CHUNK = 64
@@ -77,6 +78,7 @@ def run(
     from headrace.cli.frames import OutputFiles, input_paths
     from headrace.data.notes import Notes
     from headrace.data.pictures import resize_facts
+    from headrace.reports.timing import TimingReport
     from headrace.runtime import VDevice
 
     kind = format_type(user_format_type, quantized)
@@ -98,7 +100,7 @@ def run(
             warn(line)
         with model.configure() as network:
             outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json)
-            timing = network.timing() if measure_latency else {}
+            timing = TimingReport.from_dict(network.timing(), str(hef)) if measure_latency else None
     data = {"hef": str(hef), **_facts(outputs, done, seconds, timing), "warnings": notes.lines()}
     if pictures:
         data["pictures"] = pictures
@@ -109,7 +111,7 @@ def run(
     emit(data, lambda: _describe(data), as_json)
 
 
-def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: TimingReport | None) -> dict[str, Any]:
     """What was run and how fast, as data."""
     data: dict[str, Any] = {
         "frames": done,
@@ -117,8 +119,8 @@ def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: Mappin
         "host_fps": done / seconds if seconds > 0 else None,
         "outputs": [{"name": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in outputs.items()],
     }
-    if timing:
-        data["device_simulated"] = {"fps": timing.get("fps"), "latency_ms": timing.get("latency_ms")}
+    if timing is not None:
+        data["device_simulated"] = {"fps": timing.fps, "latency_ms": timing.latency_ms}
     return data
 
 

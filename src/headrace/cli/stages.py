@@ -7,18 +7,20 @@ Each verb runs every earlier stage that has not been run, so a command takes a m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace import reports
 from headrace.cli.options import Calibration
-from headrace.cli.output import number, table, warn
+from headrace.cli.output import table, warn
 from headrace.cli.progress import expect, progress
 from headrace.errors import AccuracyError
 
 if TYPE_CHECKING:
     from headrace.frontends.options import Framework
     from headrace.hn.outputs import Outputs
+    from headrace.reports.optimize import OptimizeReport
     from headrace.runner import ClientRunner
 
 RANDOM_FRAMES = 64
@@ -63,8 +65,9 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
             runner.translate_onnx_model(
                 str(path), how.net_name, **names, net_input_shapes=how.tensor_shapes, progress=advance
             )
-    for warning in runner.parse_report.get("warnings", []):
-        warn(str(warning))
+    parsed = reports.of(runner.archive).parse
+    for warning in () if parsed is None else parsed.warnings:
+        warn(warning)
     return runner
 
 
@@ -110,7 +113,7 @@ def apply_script(runner: ClientRunner, model_script: Path | None) -> None:
         warn(str(warning.message))
 
 
-def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dict[str, Any]:
+def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> OptimizeReport:
     """Runs ``optimize`` and passes on its warnings; returns its report.
 
     Raises:
@@ -124,7 +127,7 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dic
     else:
         data = str(calibration.path)
     with progress("optimize", quiet) as advance:
-        report = runner.optimize(
+        runner.optimize(
             data,
             min_snr=0.0 if calibration.random else calibration.min_snr,
             progress=advance,
@@ -132,8 +135,10 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> dic
             random=calibration.random,
         )
     # What noise means was said before the work began; the report says it from now on.
-    for warning in report.get("warnings", [])[1 if calibration.random else 0 :]:
-        warn(str(warning))
+    report = reports.of(runner.archive).optimize
+    assert report is not None
+    for warning in report.warnings[1 if calibration.random else 0 :]:
+        warn(warning)
     return report
 
 
@@ -218,36 +223,9 @@ def one_har(outputs: Outputs, option: str, given: Path | None) -> Callable[[Clie
     return target
 
 
-def accuracy_text(report: Mapping[str, Any]) -> str:
-    """SNR of each output and of its worst part, a line each, from the report of ``optimize``; else empty."""
-    outputs: Any = report.get("outputs", {})
-    if not isinstance(outputs, Mapping) or not outputs:
-        return ""
-    several = any(isinstance(value, Mapping) and len(value.get("parts", ())) > 1 for value in outputs.values())
-    rows = [
-        (str(name), _decibels(value), *([_worst_part(value)] if several else [])) for name, value in outputs.items()
-    ]
-    header = ("output", "SNR (quantised against float)", *(["worst part"] if several else []))
-    return table(rows, header) + "\n"
-
-
-def _worst_part(value: Any) -> str:
-    """``conv4 [:, :, 4:10] 26.9 dB`` where an output has several parts."""
-    parts = value.get("parts", ()) if isinstance(value, Mapping) else ()
-    worst = next((part for part in parts if part["name"] == value.get("worst")), None)
-    if worst is None or len(parts) < 2:
-        return ""
-    return " ".join(text for text in (worst["name"], worst["place"], _decibels(worst)) if text)
-
-
-def _decibels(value: Any) -> str:
-    snr = value.get("snr_db") if isinstance(value, Mapping) else value
-    return f"{snr:.1f} dB" if isinstance(snr, int | float) else "exact" if snr is None else str(snr)
-
-
 def save_optimized(
     runner: ClientRunner, outputs: Outputs, target: Path, calibration: Calibration, quiet: bool
-) -> dict[str, Any]:
+) -> OptimizeReport:
     """Quantises, saves the HAR, and returns the report.
 
     A network that is not accurate enough is saved too, to be looked at with `headrace profile`, and then reported.
@@ -332,6 +310,7 @@ def compile_to(
         quiet: no progress bar.
         batch: frames between two switches of context; None: what the model script says, else 1.
     """
+    from headrace.cli.report_text import accuracy_text, readable, speed_text
     from headrace.hn.outputs import resolved_script_bytes
 
     outputs, hef_path, har_path = files.outputs(runner.model_name)
@@ -340,7 +319,7 @@ def compile_to(
     else:
         again = f"`headrace optimize` quantizes {runner.model_name} again"
         calibration.refuse("compile", "the network is quantized already, so nothing is calibrated", (again,))
-    accuracy = accuracy_text(runner.archive.reports.get("optimize", {}))
+    optimized = readable(lambda: reports.of(runner.archive).optimize)
     with progress("compile", quiet) as advance:
         hef = runner.compile(progress=advance, batch=batch)
     written = {hef_path: hef, har_path: runner.dump_har()}
@@ -348,30 +327,18 @@ def compile_to(
         written[files.resolved_script] = resolved_script_bytes(resolved_script(runner))
     outputs.write(written)
     facts = summary(runner)
-    reports = runner.archive.reports
-    timing = {key: value for key, value in reports.get("timing", {}).items() if key != "stages"}
-    data = {**facts, "hef": str(hef_path), "har": str(har_path), "bytes": len(hef), "device_simulated": timing}
-    data["compile"] = reports.get("compile")
-    data["calibration"] = facts_of_calibration(reports.get("optimize"))
-    if data["calibration"].get("random"):
-        accuracy = f"calibrated with random noise: the accuracy of this network is meaningless\n{accuracy}"
+    made = reports.of(runner.archive)
+    timing, compiled = made.timing, made.compile
+    noise = optimized is not None and optimized.calibration.random
+    data = {**facts, "hef": str(hef_path), "har": str(har_path), "bytes": len(hef)}
+    data["device_simulated"] = replace(timing, stages=()).as_dict() if timing else {}
+    data["compile"] = compiled.as_dict() if compiled else None
+    data["calibration"] = {"frames": optimized.calibration.frames if optimized else None, "random": noise}
+    text = accuracy_text(optimized)
+    if noise:
+        text = f"calibrated with random noise: the accuracy of this network is meaningless\n{text}"
     wrote = "\n".join(f"wrote {path}" for path in written)
-    return CompileOutput(data, f"{summary_text(facts)}\n{accuracy}{speed_text(timing)}{wrote}")
-
-
-def facts_of_calibration(report: Any) -> dict[str, Any]:
-    """Frames that a network was calibrated with, and whether they were noise; an archive may hold anything there."""
-    known = report.get("calibration") if isinstance(report, dict) else None
-    known = known if isinstance(known, dict) else {}
-    return {"frames": known.get("frames"), "random": known.get("random") is True}
-
-
-def speed_text(timing: Mapping[str, Any]) -> str:
-    """The device's simulated speed in one line; empty when there is none."""
-    fps, latency = timing.get("fps"), timing.get("latency_ms")
-    if not isinstance(fps, int | float) or not isinstance(latency, int | float):
-        return ""
-    return f"device speed (simulated): {number(fps)} frames/s, latency {number(latency)} ms\n"
+    return CompileOutput(data, f"{summary_text(facts)}\n{text}{speed_text(timing)}{wrote}")
 
 
 def resolved_script(runner: ClientRunner) -> str:

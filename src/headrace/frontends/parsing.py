@@ -27,7 +27,7 @@ from headrace.frontends.translate import (
     translate,
     unknown_operators,
 )
-from headrace.hn import Network, check_network
+from headrace.hn import Layer, Network, check_network
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.fold_affine import FoldAffine
@@ -37,6 +37,8 @@ from headrace.passes.fold_through_moves import FoldThroughMoves
 from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.merge_branches import MergeBranches
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
+from headrace.reports.optimize import PassRecord
+from headrace.reports.parse import FusedPattern, NearMiss, ParsedLayer, ParsedStream, ParseReport, SourceFacts
 
 PASSES = (
     RemoveDeadLayers(),
@@ -84,10 +86,10 @@ class UnsupportedNodesError(UnsupportedModelError):
 
 @dataclass
 class ParseResult:
-    """A parsed network and how it came about, as plain JSON."""
+    """A parsed network and how it came about."""
 
     network: Network
-    report: dict[str, Any]
+    report: ParseReport
 
 
 def network_name(source: Source, options: ParseOptions) -> str:
@@ -100,8 +102,17 @@ def network_name(source: Source, options: ParseOptions) -> str:
     return stem if stem and not stem[0].isdigit() else f"net_{stem}"[:64]
 
 
-def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[Translation, dict[str, Any]]:
-    """Everything between reading and HN clean-up; the report so far comes with the translation."""
+@dataclass(frozen=True)
+class _Recognised:
+    """What the report tells of the source before it was translated: nodes, patterns, and what nearly was one."""
+
+    nodes: int
+    fused: tuple[FusedPattern, ...]
+    near: tuple[NearMiss, ...]
+
+
+def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[Translation, _Recognised]:
+    """Everything between reading and HN clean-up, and what was recognised on the way."""
     count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
     budget = Budget(source.opset)
     fold_constants(source, budget)
@@ -127,7 +138,7 @@ def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[T
         source.warnings.append(told)
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, options.progress, budget)
-    return state, {"source_nodes": count, "patterns": fused, "near_misses": near}
+    return state, _Recognised(count, fused, near)
 
 
 def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
@@ -187,48 +198,44 @@ def _finish_params(network: Network) -> None:
         raise UnsupportedModelError(bad)
 
 
-def _stream(network: Network, layer_name: str) -> dict[str, Any]:
-    layer = network[layer_name]
-    return {
-        "layer": layer.name,
-        "shape": list(layer.output_shape),
-        "layout": "NHWC" if len(layer.output_shape) == 4 else "NC",
-        "source_name": layer.boundary.source_name,
-        "source_shape": list(layer.boundary.source_shape),
-        "source_permutation": list(layer.boundary.source_permutation),
-    }
+def _stream(layer: Layer) -> ParsedStream:
+    return ParsedStream(
+        layer=layer.name,
+        shape=tuple(layer.output_shape),
+        layout="NHWC" if len(layer.output_shape) == 4 else "NC",
+        source_name=layer.boundary.source_name,
+        source_shape=tuple(layer.boundary.source_shape),
+        source_permutation=tuple(layer.boundary.source_permutation),
+    )
 
 
 def _report(
-    network: Network, source: SourceGraph, partial: dict[str, Any], records: list[dict[str, Any]]
-) -> dict[str, Any]:
+    network: Network, source: SourceGraph, recognised: _Recognised, records: Sequence[dict[str, Any]]
+) -> ParseReport:
     macs = weights = operations = 0
     for layer in network:
         counts = layer.operation.counts(network.input_shapes(layer), layer.output_shape)
         macs, weights, operations = macs + counts.macs, weights + counts.weights, operations + counts.operations
-    return {
-        "network": network.name,
-        "source": source.facts,
-        **partial,
-        "folded_constants": source.folded,
-        "removed_nodes": list(source.removed),
-        "layers": {layer.name: {"kind": layer.kind, "original_names": list(layer.original_names)} for layer in network},
-        "nodes": {o: layer.name for layer in reversed(list(network)) for o in reversed(layer.original_names)},
-        "passes": [
-            {
-                "pass": r["pass"],
-                **{k: v for k, v in r.items() if k in ("folded", "fused", "absorbed", "dropped", "merged")},
-            }
-            for r in records
-        ],
-        "parameters": sum(int(a.size) for a in network.params.values()),
-        "weights": weights,
-        "macs": macs,
-        "operations": operations,
-        "inputs": [_stream(network, layer.name) for layer in network.input_layers],
-        "outputs": [_stream(network, layer.name) for layer in network.output_layers],
-        "warnings": list(source.warnings),
-    }
+    facts = dict(source.facts)
+    return ParseReport(
+        network=network.name,
+        source=SourceFacts(format=facts.pop("format"), facts=facts),
+        source_nodes=recognised.nodes,
+        patterns=recognised.fused,
+        near_misses=recognised.near,
+        folded_constants=source.folded,
+        removed_nodes=tuple(source.removed),
+        layers={x.name: ParsedLayer(kind=x.kind, original_names=tuple(x.original_names)) for x in network},
+        nodes={o: layer.name for layer in reversed(list(network)) for o in reversed(layer.original_names)},
+        passes=tuple(PassRecord(pass_=r["pass"], facts={k: r[k] for k in r if k in _SHOWN}) for r in records),
+        parameters=sum(int(a.size) for a in network.params.values()),
+        weights=weights,
+        macs=macs,
+        operations=operations,
+        inputs=tuple(_stream(layer) for layer in network.input_layers),
+        outputs=tuple(_stream(layer) for layer in network.output_layers),
+        warnings=tuple(source.warnings),
+    )
 
 
 def parse_source(source: Source, reader: Reader, options: ParseOptions) -> ParseResult:
@@ -250,7 +257,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResul
             return None
 
     try:
-        state, partial = translated(graph, name, options)
+        state, recognised = translated(graph, name, options)
     except UsageError as error:
         shaped = None
         if error.code == "E-PARSE-SHAPES":
@@ -259,7 +266,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResul
             raise
         options = shaped
         graph = reader.read(source, options)
-        state, partial = translated(graph, name, options)
+        state, recognised = translated(graph, name, options)
     if state.problems:
         working = working_ends(attempt, options, recommended_end_nodes(state))
         again = not options.start_node_names and state.builder.budget.mostly_left
@@ -275,7 +282,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResul
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)
-    return ParseResult(network, _report(network, graph, partial, records))
+    return ParseResult(network, _report(network, graph, recognised, records))
 
 
 __all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_source"]

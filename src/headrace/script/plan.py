@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError, ScriptError, unknown_name
 from headrace.hn import Network
 from headrace.hn.files import read_bytes
+from headrace.reports.script import ScriptReport
 from headrace.script.arguments import Argument, Misfit, declared
 from headrace.script.effects import CompileEffect, OptimizeEffect, settled
 from headrace.script.fates import ACTS, ANYWAY, HINT, LEFT_OUT, POLICIES, REFUSED, SEVERITY, Fate, word_of
@@ -89,15 +90,15 @@ class ScriptPlan:
         if self.refused:
             raise NotBuiltYetError(self.refused)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The plan as JSON data, for reports."""
-        return {
-            "supported": list(self.supported),
-            "done_anyway": list(self.anyway),
-            "not_built_yet": [diagnostic.as_dict() for diagnostic in self.warnings],
-            "refused": [diagnostic.as_dict() for diagnostic in self.refused],
-            "ignored_on_this_device": list(self.ignored),
-        }
+    def report(self) -> ScriptReport:
+        """What becomes of each line."""
+        return ScriptReport(
+            supported=self.supported,
+            done_anyway=self.anyway,
+            not_built_yet=self.warnings,
+            refused=self.refused,
+            ignored_on_this_device=self.ignored,
+        )
 
 
 def load_script(path_or_text: str | Path) -> Script:

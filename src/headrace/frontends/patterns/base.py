@@ -11,6 +11,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, live_uses, origins, real
+from headrace.reports.parse import FusedPattern, NearMiss
 
 
 @dataclass(frozen=True)
@@ -141,14 +142,14 @@ def interior_is_private(match: Match, root: ir.Node) -> NoMatch | None:
 
 def apply_patterns(
     source: SourceGraph, patterns: Sequence[Pattern]
-) -> tuple[list[dict[str, object]], list[dict[str, str]]]:
+) -> tuple[tuple[FusedPattern, ...], tuple[NearMiss, ...]]:
     """Replace what matches, outermost first.
 
     Returns:
-        Records of what was fused, and of near misses with their reason.
+        What was fused, and near misses with their reason.
     """
-    fused: list[dict[str, object]] = []
-    missed: list[dict[str, str]] = []
+    fused: list[FusedPattern] = []
+    missed: list[NearMiss] = []
     position = {id(node): i for i, node in enumerate(source.graph)}
     for node in reversed(list(source.graph)):
         for pattern in patterns:
@@ -158,13 +159,13 @@ def apply_patterns(
             refusal = found if isinstance(found, NoMatch) else interior_is_private(found, node)
             if refusal is not None or isinstance(found, NoMatch):
                 if refusal is not None and refusal.near:
-                    missed.append({"pattern": pattern.name, "node": label(node), "reason": refusal.reason})
+                    missed.append(NearMiss(pattern=pattern.name, node=label(node), reason=refusal.reason))
                 continue
             nodes = sorted(found.nodes, key=lambda n: position[id(n)])
             names = [o for n in nodes for o in origins(n)]
             _replace(source, node, found, names)
-            fused.append({"pattern": pattern.name, "into": found.op_type, "nodes": names})
-    return fused[::-1], missed[::-1]
+            fused.append(FusedPattern(pattern=pattern.name, into=found.op_type, nodes=tuple(names)))
+    return tuple(reversed(fused)), tuple(reversed(missed))
 
 
 def _replace(source: SourceGraph, root: ir.Node, match: Match, names: list[str]) -> None:

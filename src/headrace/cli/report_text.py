@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands say of reports in a line or two. Everything is in the data (``--json``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from headrace.cli.output import number, table, warn
+from headrace.errors import InputFileError
+from headrace.reports.optimize import OptimizeReport, OutputAccuracy, PartAccuracy
+from headrace.reports.timing import TimingReport
+
+_T = TypeVar("_T")
+
+
+def readable(read: Callable[[], _T | None]) -> _T | None:
+    """A report where only a line of text depends on it: one that breaks a rule is named in a warning and left out."""
+    try:
+        return read()
+    except InputFileError as error:
+        first = error.diagnostics[0]
+        warn(f"{first.where}: {first.rule}; it is left out here")
+        return None
+
+
+def accuracy_text(report: OptimizeReport | None) -> str:
+    """SNR of each output and of its worst part, a line each; empty without a report."""
+    if report is None or not report.outputs:
+        return ""
+    several = any(len(output.parts) > 1 for output in report.outputs.values())
+    rows = [
+        (name, _decibels(output.snr_db), *([_worst_part(output)] if several else []))
+        for name, output in report.outputs.items()
+    ]
+    header = ("output", "SNR (quantised against float)", *(["worst part"] if several else []))
+    return table(rows, header) + "\n"
+
+
+def _worst_part(output: OutputAccuracy) -> str:
+    """``conv4 [:, :, 4:10] 26.9 dB`` where an output has several parts."""
+    worst: PartAccuracy | None = next((part for part in output.parts if part.name == output.worst), None)
+    if worst is None or len(output.parts) < 2:
+        return ""
+    return " ".join(text for text in (worst.name, worst.place, _decibels(worst.snr_db)) if text)
+
+
+def _decibels(value: float | None) -> str:
+    return "exact" if value is None else f"{value:.1f} dB"
+
+
+def speed_text(timing: TimingReport | None) -> str:
+    """The device's simulated speed in one line; empty without a report."""
+    if timing is None:
+        return ""
+    return f"device speed (simulated): {number(timing.fps)} frames/s, latency {number(timing.latency_ms)} ms\n"
