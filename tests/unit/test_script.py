@@ -279,7 +279,13 @@ def test_hints_are_ignored_and_improvements_warned_about() -> None:
     fate = plan(parse_script(text))
     assert len(fate.ignored) == 3
     assert [d.code for d in fate.warnings] == ["W-SCRIPT-NOT-BUILT"]
-    assert set(fate.as_dict()) == {"supported", "done_anyway", "not_built_yet", "refused", "ignored_on_this_device"}
+    assert set(fate.report().as_dict()) == {
+        "supported",
+        "done_anyway",
+        "not_built_yet",
+        "refused",
+        "ignored_on_this_device",
+    }
 
 
 @pytest.mark.parametrize(
