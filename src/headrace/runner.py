@@ -36,6 +36,7 @@ from headrace.typeguards import is_mapping
 
 if TYPE_CHECKING:
     from headrace.frontends.options import Framework
+    from headrace.reports.optimize import OptimizeReport
 
 Progress = Callable[[int, int, str], None]
 States = State
@@ -340,22 +341,22 @@ class ClientRunner:
             if not isinstance(kept, OptimizeResult):
                 raise
             result = kept
-        result.report["warnings"] = notes.lines() + result.report["warnings"]
+        report = replace(result.report, warnings=(*notes.lines(), *result.report.warnings))
         if random:
-            _mark_random(result.network, result.report)
+            report = _marked_random(result.network, report)
         self.archive.quantized = result.network
-        self.archive.reports["optimize"] = result.report
+        self.archive.reports["optimize"] = report.as_dict()
         self._finish(
             OPTIMIZE,
             min_snr=min_snr,
-            calibration_frames=int(result.report["calibration"]["frames"]),
+            calibration_frames=report.calibration.frames,
             **({"calibration": "random noise"} if random else {}),
             seed=options.seed,
             **({"resize": resize_facts(resize)} if resize else {}),
         )
         if failure is not None:
             raise failure
-        return result.report
+        return self.archive.reports["optimize"]
 
     # --- compile -------------------------------------------------------------------------------------------------
 
@@ -548,11 +549,12 @@ def _told_translating(progress: Progress, done: int, total: int) -> None:
     progress(done, total, "translating")
 
 
-def _mark_random(network: Network, report: dict[str, Any]) -> None:
-    """What is made of a network calibrated with noise reads so in the network."""
-    network.net_params["random_calibration"] = int(report["calibration"]["frames"])
-    report["calibration"]["random"] = True
-    report["warnings"].insert(0, "CALIBRATED WITH RANDOM NOISE: THE ACCURACY OF THE RESULT IS MEANINGLESS")
+def _marked_random(network: Network, report: OptimizeReport) -> OptimizeReport:
+    """The report of a network calibrated with noise; what is made of the network reads so in it."""
+    network.net_params["random_calibration"] = report.calibration.frames
+    warning = "CALIBRATED WITH RANDOM NOISE: THE ACCURACY OF THE RESULT IS MEANINGLESS"
+    calibration = replace(report.calibration, random=True)
+    return replace(report, calibration=calibration, warnings=(warning, *report.warnings))
 
 
 def simulate(hef: bytes) -> dict[str, Any]:

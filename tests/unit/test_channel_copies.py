@@ -10,17 +10,19 @@ from headrace.emulator import Executor
 from headrace.hn import Network, check_network
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.algorithms import channel_copies
-from headrace.optimize.algorithms.channel_copies import Plan, apply, plans, sites
+from headrace.optimize.algorithms.channel_copies import ChannelCopies, Plan, apply, plans, sites
+from headrace.optimize.chunks import ChunkRunner
 from headrace.optimize.freeze.context import ROUNDING_OFFSET
+from headrace.optimize.measure.judge import Judge
 from headrace.optimize.measure.sensitivity import sensitivities
 from headrace.optimize.scales.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.statistics.collect import Statistics, collect
-from headrace.optimize.trial import Judge
 from layer_maker import set_attributes
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
+RUNNER = ChunkRunner(threads=1)
 
 
 def edges(activation: str = "relu6", seed: int = 3) -> Network:
@@ -102,8 +104,8 @@ def test_the_mean_of_the_copies_has_as_many_times_the_resolution() -> None:
     frames = random_frames(net, 8, 0)
     off = OptimizeOptions(min_snr=0, threads=1, equalization=False, bias_correction=False, weight_rounding=False)
     result = optimize(changed, frames, off)
-    step = result.report["layers"]["net/conv1"]["scale"]
-    zero = result.report["layers"]["net/conv1"]["zero_point"]
+    step = result.report.layers["net/conv1"].scale.scale
+    zero = result.report.layers["net/conv1"].scale.zero_point
     # Of what the integers stand for: the codes before rounding, from the frozen weights.
     real = Executor(changed, "fp_optimized").run(frames, ["net/conv1"])["net/conv1"]
     codes = Executor(result.network, "quantized").run(frames, ["net/conv1"], dequantize=False)["net/conv1"]
@@ -117,10 +119,10 @@ def test_the_mean_of_the_copies_has_as_many_times_the_resolution() -> None:
 def test_plans_take_the_channel_that_matters_within_the_work_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     net = edges()
     frames = random_frames(net, 16, 0)
-    statistics = collect(net, frames, 16, OPTIONS, None)
+    statistics = collect(net, frames, 16, RUNNER)
     raw = {layer.name: False for layer in net.input_layers}
     tensors = tensor_quantizations(net, scale_groups(net), statistics.ranges, raw, 8)
-    found = sensitivities(net, frames, range(16), OPTIONS, None, Judge(net, frames, 16, OPTIONS, None).weights)
+    found = sensitivities(net, frames, RUNNER, Judge(net, frames, 16, RUNNER).weights)
     first = plans(net, tensors, found)[0]
     assert first.site.root == "net/conv1"
     assert first.copies[2] == first.copies.max() > 1
@@ -133,13 +135,13 @@ def test_copies_are_kept_where_outputs_gain_and_every_decision_is_data() -> None
     net = edges()
     frames = random_frames(net, 32, 0)
     result = optimize(net, frames, OPTIONS)
-    records = [d for d in result.report["algorithms"] if d["name"] == channel_copies.NAME]
-    whole = next(d for d in records if d["layer"] is None)
-    assert whole["accepted"]
-    assert whole["after"] > whole["before"] + channel_copies.LEAST_GAIN_DB
-    site = next(d for d in records if d["layer"] == "net/conv1")
-    assert site["copies"][2] > 1
-    assert result.network["net/conv1"].output_shape[-1] == sum(site["copies"])
+    records = [d for d in result.report.algorithms if d.name == ChannelCopies.name]
+    whole = next(d for d in records if d.layer is None)
+    assert whole.accepted
+    assert whole.after > whole.before + ChannelCopies.least_gain
+    site = next(d for d in records if d.layer == "net/conv1")
+    assert site.copies[2] > 1
+    assert result.network["net/conv1"].output_shape[-1] == sum(site.copies)
     assert not any(key.endswith(ROUNDING_OFFSET) for key in result.network.params)
     assert net["net/conv1"].output_shape[-1] == 8  # the caller's network is its own
     quiet = optimize(net, frames, OptimizeOptions(min_snr=0, threads=1, equalization=False))

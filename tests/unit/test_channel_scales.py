@@ -18,16 +18,18 @@ from headrace.numerics.requantize import Requantization
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.algorithms.channel_scales import absorb, apply, best_gains, candidates, plans
 from headrace.optimize.algorithms.channel_scales import request as spans_request
+from headrace.optimize.chunks import ChunkRunner
 from headrace.optimize.freeze.lookup import choose_lookups
+from headrace.optimize.measure.judge import Judge
 from headrace.optimize.measure.sensitivity import Sensitivity, sensitivities
 from headrace.optimize.scales.ranges import scale_groups, tensor_quantizations
 from headrace.optimize.statistics.collect import collect
-from headrace.optimize.trial import Judge
 from layer_maker import make_layer, set_attributes
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes, params_digest
 
 OPTIONS = OptimizeOptions(min_snr=0, threads=1)
+RUNNER = ChunkRunner(threads=1)
 SPREAD = (2.0 ** np.linspace(4, -4, 8)).astype(np.float32)
 
 
@@ -130,14 +132,14 @@ def test_what_equalization_does_or_whose_range_is_fixed_is_no_candidate(activati
 
 
 def weights_of(net: Network, frames: dict[str, Array]) -> dict[str, Array]:
-    return Judge(net, frames, len(next(iter(frames.values()))), OPTIONS, None).weights
+    return Judge(net, frames, len(next(iter(frames.values()))), RUNNER).weights
 
 
 def test_predicted_noise_is_what_noise_does() -> None:
     """Errors of a known variance in one channel of one tensor, against the outputs they give."""
     net = detector()
     frames = random_frames(net, 16, 0)
-    found = sensitivities(net, frames, range(16), OPTIONS, None, weights_of(net, frames))
+    found = sensitivities(net, frames, RUNNER, weights_of(net, frames))
     executor, rng = Executor(net, "native"), np.random.default_rng(0)
     output = net.output_layers[0].name
     for name, channel in (("net/conv1", 2), ("net/dw1", 5)):
@@ -169,9 +171,7 @@ def test_sensitivities_do_not_depend_on_threads() -> None:
     net = detector()
     frames = random_frames(net, 16, 0)
     weights = weights_of(net, frames)
-    one, many = (
-        sensitivities(net, frames, range(16), OptimizeOptions(threads=threads), None, weights) for threads in (1, 4)
-    )
+    one, many = (sensitivities(net, frames, ChunkRunner(threads=threads), weights) for threads in (1, 4))
     assert list(one) == list(many)
     for name, value in one.items():
         np.testing.assert_array_equal(value.channels, many[name].channels)
@@ -217,7 +217,7 @@ def test_tables_of_all_gains_are_as_fine_as_one_of_their_own(activation: str) ->
 
 
 def snr(result: object) -> float:
-    return result.report["outputs"]["net/output_layer1"]["snr_db"]  # type: ignore[attr-defined]
+    return result.report.outputs["net/output_layer1"].snr_db  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("activation", ["silu", "hard_swish", "gelu"])
@@ -227,10 +227,10 @@ def test_uneven_channels_behind_a_table_are_taken_apart(activation: str) -> None
     off = optimize(net, frames, OptimizeOptions(min_snr=0, equalization=False))
     on = optimize(net, frames, OPTIONS)
     assert snr(on) > snr(off) + 3
-    records = [d for d in on.report["algorithms"] if d["name"] == "channel-scales"]
-    assert [d["layer"] for d in records if d["layer"]] == ["net/conv1"]
-    assert all(d["accepted"] for d in records)
-    assert on.report["layers"]["net/conv1"]["tables"] >= 3
+    records = [d for d in on.report.algorithms if d.name == "channel-scales"]
+    assert [d.layer for d in records if d.layer] == ["net/conv1"]
+    assert all(d.accepted for d in records)
+    assert on.report.layers["net/conv1"].notes.tables >= 3
     assert not any(key.endswith(GAIN) for key in on.network.params)
 
 
@@ -249,15 +249,15 @@ def test_ranges_follow_from_the_gains_as_if_measured_again() -> None:
     b.net.params[f"{x}/kernel"] = b.net.params[f"{x}/kernel"] / SPREAD
     b.output(x)
     frames = random_frames(b.net, 12, 0)
-    statistics = collect(b.net, frames, 12, OPTIONS, None, spans_request(b.net))
+    statistics = collect(b.net, frames, 12, RUNNER, spans_request(b.net))
     groups = scale_groups(b.net)
     raw = {layer.name: False for layer in b.net.input_layers}
     tensors = tensor_quantizations(b.net, groups, statistics.ranges, raw, 8)
-    found = sensitivities(b.net, frames, range(12), OPTIONS, None, weights_of(b.net, frames))
+    found = sensitivities(b.net, frames, RUNNER, weights_of(b.net, frames))
     chosen = plans(b.net, statistics, tensors, found)
     assert [plan.layer for plan in chosen] == ["net/conv1"]
     changed, derived = apply(b.net, statistics, chosen)
-    measured = collect(changed, frames, 12, OPTIONS, None)
+    measured = collect(changed, frames, 12, RUNNER)
     for name, (low, high) in measured.ranges.output.items():
         assert derived.ranges.output[name] == pytest.approx((low, high), rel=1e-4, abs=1e-5), name
     assert list(derived.ranges.before) == list(measured.ranges.before)

@@ -11,10 +11,11 @@ from headrace.errors import AccuracyError
 from headrace.hn import Array, Network, output_quantization
 from headrace.numerics.quantization import dequantize
 from headrace.optimize import OptimizeOptions, OptimizeResult, optimize
-from headrace.optimize.algorithms import output_precision as precision
+from headrace.optimize.algorithms.output_precision import OutputPrecision
 from headrace.optimize.measure.noise import OutputNoise, PartNoise, Sums, Whole
 from headrace.optimize.measure.output_parts import CellMap, Part, cell_map, parts_of, place_text
-from headrace.optimize.trial import Trial
+from headrace.optimize.statistics.collect import Statistics
+from headrace.optimize.trial import Proposal, Trial
 from headrace.passes import run_passes
 from headrace.passes.split_affine import SplitAffine
 from layer_maker import make_layer
@@ -135,14 +136,12 @@ def test_figures_are_those_of_numpy() -> None:
     error = real - dequantize(codes, output_quantization(result.network[output]))
     variation = np.square(real - real.mean(axis=(0, 1, 2))).sum(axis=(0, 1, 2))
     noise = np.square(error).sum(axis=(0, 1, 2))
-    record = result.report["outputs"][output]
-    for part, channels in zip(record["parts"], (slice(0, 4), slice(4, 8)), strict=True):
-        assert part["snr_db"] == pytest.approx(
-            10 * np.log10(variation[channels].sum() / noise[channels].sum()), abs=0.01
-        )
-        assert part["range"] == pytest.approx([real[..., channels].min(), real[..., channels].max()])
-    assert record["snr_db"] == pytest.approx(10 * np.log10(variation.sum() / noise.sum()), abs=0.01)
-    assert record["worst"] == min(record["parts"], key=lambda part: part["snr_db"])["name"]
+    record = result.report.outputs[output]
+    for part, channels in zip(record.parts, (slice(0, 4), slice(4, 8)), strict=True):
+        assert part.snr_db == pytest.approx(10 * np.log10(variation[channels].sum() / noise[channels].sum()), abs=0.01)
+        assert part.range == pytest.approx([real[..., channels].min(), real[..., channels].max()])
+    assert record.snr_db == pytest.approx(10 * np.log10(variation.sum() / noise.sum()), abs=0.01)
+    assert record.worst == min(record.parts, key=lambda part: part.snr_db).name
 
 
 def test_chunks_and_the_whole_give_the_same() -> None:
@@ -186,7 +185,7 @@ def trial(*decibels: float, codes: int = 200, concentration: float = 0.0) -> Tri
         whole = Whole(1e4, 1.0, 10 ** (-value / 10), -1.0, 1.0, "channels", left)
         parts.append(PartNoise("o", part, whole, left, False, concentration, 32))
     net = Network("net")
-    return Trial("", net, None, {}, net, {}, {"o": parts})  # type: ignore[arg-type]
+    return Trial(Proposal("", net, Statistics(), {}), net, {"o": parts})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +229,9 @@ def test_scores_beside_boxes_live() -> None:
     """One scale for boxes of some hundred pixels and scores in 0 … 1 leaves the scores one code: 47 dB in all."""
     net = boxes_and_scores()
     report = optimize(net, random_frames(net, 32, 0), OptimizeOptions(threads=1)).report
-    (output,) = report["outputs"].values()
-    assert [part["snr_db"] > 20 for part in output["parts"]] == [True, True], output
-    assert not any(part["dead"] for part in output["parts"])
+    (output,) = report.outputs.values()
+    assert [part.snr_db > 20 for part in output.parts] == [True, True], output
+    assert not any(part.dead for part in output.parts)
 
 
 def read_inside() -> Network:
@@ -261,17 +260,17 @@ def dead_scores() -> OptimizeResult:
 
 
 def test_a_dead_part_fails_the_gate_with_its_cause() -> None:
-    output = dead_scores().report["outputs"]["net/output_layer1"]
-    assert output["snr_db"] > 25  # the whole shows nothing
-    assert output["worst"] == "conv3"
-    assert output["worst_snr_db"] < 3
-    assert [part["dead"] for part in output["parts"]] == [False, True]
+    output = dead_scores().report.outputs["net/output_layer1"]
+    assert output.snr_db > 25  # the whole shows nothing
+    assert output.worst == "conv3"
+    assert output.worst_snr_db < 3
+    assert [part.dead for part in output.parts] == [False, True]
 
 
 def test_no_gate_still_names_what_is_dead() -> None:
     net = read_inside()
     report = optimize(net, random_frames(net, 32, 0), OptimizeOptions(threads=1, output_bits=8, min_snr=0)).report
-    assert any("part conv3" in warning and "left of values that vary" in warning for warning in report["warnings"])
+    assert any("part conv3" in warning and "left of values that vary" in warning for warning in report.warnings)
 
 
 def dead_inside(scale: float) -> Network:
@@ -297,8 +296,8 @@ def test_a_dead_layer_fails_only_where_it_matters() -> None:
         optimize(matters, frames, options)
     assert "net/conv2" in str(caught.value)
     result = optimize(does_not, frames, options)
-    assert result.report["layers"]["net/conv2"]["distinct_codes"] <= 2
-    assert result.report["dead_layers"] == {}
+    assert result.report.layers["net/conv2"].distinct_codes <= 2
+    assert result.report.dead_layers == {}
 
 
 @pytest.mark.parametrize("kind", ["mask", "zero"])
@@ -311,9 +310,9 @@ def test_two_values_and_no_values_are_no_loss(kind: str) -> None:
     b.net.params[f"{mask}/bias"] = np.full(2, -1.0, np.float32)
     b.output(b.add("concat", [mask, weighted(b, x, 4, 1)], {"axis": 2}))
     report = optimize(b.net, random_frames(b.net, 16, 0), OptimizeOptions(threads=1)).report
-    (output,) = report["outputs"].values()
-    assert not any(part["dead"] for part in output["parts"])
-    assert output["parts"][0]["distinct_codes"] <= 2
+    (output,) = report.outputs.values()
+    assert not any(part.dead for part in output.parts)
+    assert output.parts[0].distinct_codes <= 2
 
 
 # --- corners and sizes -----------------------------------------------------------------------------------------------
@@ -344,10 +343,10 @@ def test_sizes_of_boxes_survive_the_range_of_their_corners() -> None:
     net = box_decoder()
     frames = random_frames(net, 24, 0)
     result = optimize(net, frames, OptimizeOptions(threads=1))
-    (output,) = result.report["outputs"].values()
-    assert len(output["parts"]) == 3
-    assert [part["snr_db"] > 20 for part in output["parts"]] == [True] * 3, output["parts"]
-    wide = [d for d in result.report["algorithms"] if d["name"] == precision.NAME and d["accepted"]]
+    (output,) = result.report.outputs.values()
+    assert len(output.parts) == 3
+    assert [part.snr_db > 20 for part in output.parts] == [True] * 3, output.parts
+    wide = [d for d in result.report.algorithms if d.name == OutputPrecision.name and d.accepted]
     assert wide
     assert {output_quantization(result.network[name]).bits for name in ("net/batch_norm1", "net/batch_norm2")} == {16}
     assert_same_bytes(result.network)
@@ -392,7 +391,7 @@ def test_scores_sliced_from_what_boxes_are_made_of_keep_their_scale() -> None:
     """Joined with boxes again, the slice bound the sigmoid itself to the codes of boxes: 1 dB everywhere."""
     net = sliced_scores()
     result = optimize(net, random_frames(net, 24, 0), OptimizeOptions(threads=1))
-    (output,) = result.report["outputs"].values()
-    assert len(output["parts"]) == 3
-    assert min(part["snr_db"] for part in output["parts"]) > 20, output["parts"]
+    (output,) = result.report.outputs.values()
+    assert len(output.parts) == 3
+    assert min(part.snr_db for part in output.parts) > 20, output.parts
     assert_same_bytes(result.network)

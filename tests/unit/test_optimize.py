@@ -165,12 +165,12 @@ def test_a_concat_input_that_others_read_is_requantised() -> None:
     frames = random_frames(b.net, 16, 0)
     result = optimize(b.net, frames, LOOSE)
     q = result.network
-    assert [r["pass"] for r in result.report["passes"]] == ["rescale-concat-input"]
+    assert [r.pass_ for r in result.report.passes] == ["rescale-concat-input"]
     concat = q[z]
     assert q[concat.inputs[0]].kind == "activation"
     assert concat.inputs[1] == y
     assert output_quantization(q[y]) == output_quantization(concat)
-    assert output_quantization(q[x]) != output_quantization(concat) or result.report["layers"][concat.inputs[0]]
+    assert output_quantization(q[x]) != output_quantization(concat) or result.report.layers[concat.inputs[0]]
     check_network(q)
 
 
@@ -306,8 +306,8 @@ def test_low_snr_is_an_error_that_carries_the_result() -> None:
         optimize(b.net, random_frames(b.net, 8, 0), OptimizeOptions(min_snr=90))
     result = caught.value.result  # type: ignore[attr-defined]
     assert result.network.net_params["stage"] == "quantized"
-    assert 20 < result.report["outputs"]["net/output_layer1"]["snr_db"] < 90
-    assert set(result.report["layers"]) == set(result.network.layers)
+    assert 20 < result.report.outputs["net/output_layer1"].snr_db < 90
+    assert set(result.report.layers) == set(result.network.layers)
 
 
 def test_results_do_not_depend_on_threads_or_batch() -> None:

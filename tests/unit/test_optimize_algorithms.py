@@ -147,13 +147,11 @@ def test_equalization_is_taken_where_it_helps_and_recorded() -> None:
     frames = random_frames(b.net, 32, 0)
     off = optimize(b.net, frames, OptimizeOptions(min_snr=0, equalization=False))
     on = optimize(b.net, frames, OptimizeOptions(min_snr=0))
-    assert (
-        on.report["outputs"]["net/output_layer1"]["snr_db"] > off.report["outputs"]["net/output_layer1"]["snr_db"] + 3
-    )
-    records = [d for d in on.report["algorithms"] if d["name"] == "equalization"]
-    assert all(d["accepted"] for d in records)
-    assert records[0]["chain"] == ["net/conv1", "net/conv2", "net/conv3"]
-    assert records[0]["after"] < records[0]["before"]
+    assert on.report.outputs["net/output_layer1"].snr_db > off.report.outputs["net/output_layer1"].snr_db + 3
+    records = [d for d in on.report.algorithms if d.name == "equalization"]
+    assert all(d.accepted for d in records)
+    assert records[0].chain == ("net/conv1", "net/conv2", "net/conv3")
+    assert records[0].after < records[0].before
 
 
 @pytest.mark.parametrize("reason", ["relu6", "read twice", "silu"])
@@ -198,12 +196,12 @@ def test_bias_correction_takes_the_mean_shift_away() -> None:
         return float(np.abs((want - got).mean(axis=(0, 1, 2))).max())
 
     assert shift(on) < 0.2 * shift(off)
-    whole = next(d for d in on.report["algorithms"] if d["name"] == "bias-correction" and d["layer"] is None)
-    assert whole["accepted"]
-    assert whole["after"] > whole["before"]
-    per_layer = [d for d in on.report["algorithms"] if d["name"] == "bias-correction" and d["layer"]]
-    assert {d["layer"] for d in per_layer} == {x.name for x in b.net.of_kind("conv", "dw")}
-    assert all(d["after"] <= d["before"] for d in per_layer)
+    whole = next(d for d in on.report.algorithms if d.name == "bias-correction" and d.layer is None)
+    assert whole.accepted
+    assert whole.after > whole.before
+    per_layer = [d for d in on.report.algorithms if d.name == "bias-correction" and d.layer]
+    assert {d.layer for d in per_layer} == {x.name for x in b.net.of_kind("conv", "dw")}
+    assert all(d.after <= d.before for d in per_layer)
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -216,15 +214,12 @@ def test_the_default_is_never_worse_than_plain_on_the_trial_frames(seed: int) ->
     for key, value in b.net.params.items():
         b.net.params[key] = (value * rng.uniform(0.5, 2.0, value.shape)).astype(np.float32)
     frames = random_frames(b.net, 24, seed)
-    plain = optimize(b.net, frames, PLAIN).report["outputs"]["net/output_layer1"]["snr_db"]
+    plain = optimize(b.net, frames, PLAIN).report.outputs["net/output_layer1"].snr_db
     for calibrator in ("minmax", "auto"):
         report = optimize(b.net, frames, OptimizeOptions(min_snr=0, calibrator=calibrator)).report
-        assert report["outputs"]["net/output_layer1"]["snr_db"] >= plain
-        assert {d["name"] for d in report["algorithms"]} >= {"activation-ranges", "bias-correction", "equalization"}
-        assert all(
-            set(d) >= {"name", "layer", "accepted", "measure", "before", "after", "reason"}
-            for d in report["algorithms"]
-        )
+        assert report.outputs["net/output_layer1"].snr_db >= plain
+        assert {d.name for d in report.algorithms} >= {"activation-ranges", "bias-correction", "equalization"}
+        assert all(d.measure and d.reason for d in report.algorithms)
 
 
 def test_clipping_that_the_user_asks_for_is_used() -> None:
@@ -257,7 +252,7 @@ def test_the_same_bytes_for_any_thread_count_and_batch(calibrator: str) -> None:
         for threads, batch in ((1, 64), (2, 16), (3, 64))
     ]
     assert len({digest(r.network) for r in results}) == 1
-    assert all(r.report["algorithms"] == results[0].report["algorithms"] for r in results)
+    assert all(r.report.algorithms == results[0].report.algorithms for r in results)
 
 
 def test_the_same_bytes_for_any_hash_seed() -> None:
@@ -267,7 +262,7 @@ def test_the_same_bytes_for_any_hash_seed() -> None:
         "from headrace.optimize import OptimizeOptions, optimize\n"
         "b = uneven_network(True)\n"
         "r = optimize(b.net, random_frames(b.net, 8, 0), OptimizeOptions(min_snr=0, calibrator='auto'))\n"
-        "print(digest(r.network), r.report['algorithms'])\n"
+        "print(digest(r.network), r.report.algorithms)\n"
     )
     here = Path(__file__).resolve().parent
     outputs = [

@@ -211,7 +211,7 @@ def test_remarks_on_values() -> None:
     net = network((6, 8, 3))
     options = OptimizeOptions(min_snr=0)
     report = optimize(net, {"data": np.concatenate([IMAGES] * 4)}, options).report
-    assert any("look like raw images" in w for w in report["warnings"])
+    assert any("look like raw images" in w for w in report.warnings)
     report = optimize(net, {"data": np.full((2, 6, 8, 3), 0.25, np.float32)}, options).report
-    assert any("say nothing" in w for w in report["warnings"])
-    assert any("only 2 frames" in w for w in report["warnings"])
+    assert any("say nothing" in w for w in report.warnings)
+    assert any("only 2 frames" in w for w in report.warnings)

@@ -10,8 +10,7 @@ from headrace.errors import UsageError
 from headrace.hn import Network, output_quantization
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize import OptimizeOptions, optimize
-from headrace.optimize.algorithms import output_precision as precision
-from headrace.optimize.algorithms.output_precision import apply, candidates, widened
+from headrace.optimize.algorithms.output_precision import OutputPrecision, apply, candidates, widened
 from headrace.optimize.scales.ranges import scale_groups
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes
@@ -95,10 +94,10 @@ def test_small_probabilities_get_sixteen_bits_and_large_errors_do_not() -> None:
     name = net.output_layers[0].name
     assert output_quantization(eight.network[name]).bits == 8
     assert output_quantization(own.network[name]).bits == 16
-    assert own.report["outputs"][name]["snr_db"] > eight.report["outputs"][name]["snr_db"] + 6
-    record = next(d for d in own.report["algorithms"] if d["name"] == precision.NAME)
-    assert record["accepted"]
-    assert record["after"] > record["before"]
+    assert own.report.outputs[name].snr_db > eight.report.outputs[name].snr_db + 6
+    record = next(d for d in own.report.algorithms if d.name == OutputPrecision.name)
+    assert record.accepted
+    assert record.after > record.before
     b = GraphBuilder(1)
     x = b.input((8, 8, 3))
     for _ in range(24):
@@ -116,7 +115,7 @@ def test_what_ends_at_bounds_shows_what_lies_beyond_calibration(activation: str)
     b.output(x)
     frames = random_frames(b.net, 16, 0)
     result = optimize(b.net, {name: 0.25 * value for name, value in frames.items()}, options(output_bits=16))
-    low, high = result.report["layers"][x]["table_range"]
+    low, high = result.report.layers[x].notes.table_range
     least = {"sigmoid": 10, "sin": 0}[activation]
     assert low < -least
     assert high > least

@@ -262,7 +262,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
         runner = started(text)
         runner.optimize(FRAMES, min_snr=0)
         found = runner.archive.reports["optimize"]["algorithms"]
-        return [d["reason"].partition(" ")[0] for d in found if d["name"] == rounding.NAME]
+        return [d["reason"].partition(" ")[0] for d in found if d["name"] == rounding.WeightRounding.name]
 
     (whole,) = rounded("")
     assert rounded(f"{_POST}(adaround, policy=disabled)") == []

@@ -12,9 +12,10 @@ import torch
 from headrace.emulator import Executor
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.algorithms.weight_rounding import Rounder, rounded, second_moments
+from headrace.optimize.chunks import ChunkRunner
 from random_graphs import GraphBuilder, random_frames
 
-OPTIONS = OptimizeOptions(min_snr=0, threads=1)
+RUNNER = ChunkRunner(threads=1)
 
 
 def correlated(rng: np.random.Generator, samples: int, size: int) -> np.ndarray:
@@ -92,7 +93,7 @@ def test_second_moments_are_those_of_the_patches(kind: str, groups: int, stride:
     y = b.add(kind, [x], attributes, {"kernel": b.weights(3, 3, per_group, outputs)})
     b.output(y)
     frames = random_frames(b.net, 24, 0)
-    found = second_moments(b.net, frames, range(24), OPTIONS, None)[y]
+    found = second_moments(b.net, frames, RUNNER)[y]
     # The sum over patches of (patch · w)² is wᵀ H w, and the layer computes patch · w.
     kernel = b.net.params[f"{y}/kernel"].astype(np.float64)
     sums = Executor(b.net).run(frames, [y])[y].astype(np.float64)
@@ -108,7 +109,7 @@ def test_layers_with_too_few_samples_are_left_out() -> None:
     y = b.convolution(x, 8, 1, same=True)
     b.output(y)
     frames = random_frames(b.net, 24, 0)
-    assert second_moments(b.net, frames, range(24), OPTIONS, None) == {}
+    assert second_moments(b.net, frames, RUNNER) == {}
 
 
 def network() -> GraphBuilder:
@@ -127,16 +128,16 @@ def test_it_is_kept_where_the_outputs_gain_and_recorded(monkeypatch: pytest.Monk
     frames = {k: np.abs(v) for k, v in random_frames(b.net, 32, 0).items()}
     plain = OptimizeOptions(min_snr=0, equalization=False, weight_rounding=False)
     off, on = (optimize(b.net, frames, o) for o in (plain, OptimizeOptions(min_snr=0, equalization=False)))
-    records = [d for d in on.report["algorithms"] if d["name"] == "weight-rounding"]
+    records = [d for d in on.report.algorithms if d.name == "weight-rounding"]
     assert len(records) == 1
     monkeypatch.setattr("headrace.optimize.algorithms.weight_rounding.NOISY_DB", -100.0)
     quiet = optimize(b.net, frames, OptimizeOptions(min_snr=0, equalization=False))
-    assert not any(d["name"] == "weight-rounding" for d in quiet.report["algorithms"])
+    assert not any(d.name == "weight-rounding" for d in quiet.report.algorithms)
     different = any(not np.array_equal(off.network.params[k], v) for k, v in on.network.params.items() if "kernel" in k)
-    assert records[0]["accepted"] == different
+    assert records[0].accepted == different
     name = "net/output_layer1"
-    assert on.report["outputs"][name]["snr_db"] >= off.report["outputs"][name]["snr_db"] - 0.1
-    assert not any(d["name"] == "weight-rounding" for d in off.report["algorithms"])
+    assert on.report.outputs[name].snr_db >= off.report.outputs[name].snr_db - 0.1
+    assert not any(d.name == "weight-rounding" for d in off.report.algorithms)
 
 
 def test_the_last_result_is_remembered_for_the_same_weights_only() -> None:

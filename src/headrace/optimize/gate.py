@@ -10,7 +10,7 @@ matters, such as a ReLU that is nearly always zero, does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,9 +77,9 @@ class Gate:
             parts = output.measured()
             bad = [part for part in parts if part.dead or part.judged_db < min_snr]
             found += [self._part_problem(part, len(parts) > 1, min_snr) for part in bad]
-            whole = output.as_dict()["snr_db"]
+            whole = output.snr_db
             if not bad and whole is not None and whole < min_snr:
-                rule = "the quantised output is too far from float"
+                rule = "the quantized output is too far from float"
                 found.append(Diagnostic("E-OPTIMIZE-SNR", name, rule, f"{whole:.1f} dB", f"≥ {min_snr:g} dB"))
         first = [name for name in dead_layers if not dead_layers.keys() & _before(self.trial.prepared, name)]
         found += [self._layer_problem(name, dead_layers[name]) for name in first[:MOST_NAMED]]
@@ -96,7 +96,7 @@ class Gate:
         elif not part.varies:
             rule = "a constant part of the output is too far from float"
         else:
-            rule = "the quantised output is too far from float" + (" in this part" if several else "")
+            rule = "the quantized output is too far from float" + (" in this part" if several else "")
         need = f"≥ {min_snr:g} dB about the mean" if min_snr > 0 else "more than two codes"
         cause, levers = self._cause(part)
         return Diagnostic("E-OPTIMIZE-SNR", where, rule, f"{snr}; {cause}", need, levers)
@@ -199,15 +199,19 @@ def _before(network: Network, name: str) -> set[str]:
     return seen
 
 
-def check(gate: Gate, result: OptimizeResult, min_snr: float, dead_layers: Mapping[str, float]) -> None:
-    """Put what is dead into the report's warnings, and raise AccuracyError, with the result attached, unless
-    ``min_snr`` is 0.
+def check(gate: Gate, result: OptimizeResult, min_snr: float) -> OptimizeResult:
+    """The result, with what is dead among its report's warnings where ``min_snr`` is 0.
+
+    Raises:
+        AccuracyError: something is not accurate enough and ``min_snr`` is not 0; the result is attached.
     """
-    problems = gate.problems(min_snr, dead_layers)
+    problems = gate.problems(min_snr, result.report.dead_layers)
     if min_snr <= 0:
-        result.report["warnings"] += [f"{p.where}: {p.rule} ({p.got})" for p in problems]
-    elif problems:
+        warnings = [f"{p.where}: {p.rule} ({p.got})" for p in problems]
+        return replace(result, report=replace(result.report, warnings=(*result.report.warnings, *warnings)))
+    if problems:
         raise AccuracyError(problems, result)
+    return result
 
 
 __all__ = ["Gate", "check", "dead"]

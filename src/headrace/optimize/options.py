@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from headrace.errors import Diagnostic, UsageError, unknown_name
 from headrace.hn import Network
+from headrace.reports.optimize import BitsChoice, ClippingChoice, OptimizeReport, OptionChoices
 
 Progress = Callable[[int, int, str], None]
 
 
 CALIBRATORS = ("auto", "minmax", "percentile", "mse")
-#: Algorithms that can be told to leave layers alone.
-PER_LAYER = ("addition_fusing", "equalization", "weight_rounding", "bias_correction")
+#: Switch of the preparation: let a sum join the convolution in front of it.
+ADDITION_FUSING = "addition_fusing"
+_ALONE = "no_"
 CLIPPING_MODES = ("percentile", "percentile_force", "manual", "disabled")
 
 
@@ -65,7 +66,7 @@ class OutputBits:
     where: str = "option bits"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class OptimizeOptions:
     """Options of :func:`headrace.optimize.optimize`.
 
@@ -85,53 +86,126 @@ class OptimizeOptions:
         percentiles: per cent (low, high) for ``"percentile"``.
         clippings: ranges asked for by layer; later ones win.
         bits: widths asked for by layer; later ones win. Eight keeps a layer's output from being widened by measurement.
-        addition_fusing: let a sum join the convolution in front of it.
-        equalization: move scale between neighbouring layers, chain by chain, and give channels gains behind
-            activations that let no factor pass, where it lowers the measured error.
-        weight_rounding: round weights for the sums they make instead of each to the nearest.
-        bias_correction: take the mean shift of quantisation off the biases.
-        no_addition_fusing, no_equalization, no_weight_rounding, no_bias_correction: names of layers that the algorithm
-            leaves alone.
+        off: switches that are off; all others are on.
+        left_alone: name of a switch → names of layers that are left alone.
+        named: every switch that was set, to what it is anyway too, so that a misspelt one is found.
+
+    A switch belongs to algorithms (:attr:`headrace.optimize.algorithms.algorithm.Algorithm.switch`) or to the
+    preparation, and is set by its name, ``OptimizeOptions(equalization=False, no_bias_correction=["conv1"])``:
+
+    - ``addition_fusing``: let a sum join the convolution in front of it;
+    - ``equalization``: move scale between neighbouring layers, chain by chain, give channels gains behind activations
+      that let no factor pass, and compute channels more than once, where it lowers the measured error;
+    - ``weight_rounding``: round weights for the sums they make instead of each to the nearest;
+    - ``bias_correction``: take the mean shift of quantization off the biases.
     """
 
-    min_snr: float = 10.0
-    calibration_size: int | None = None
-    batch: int = 64
-    seed: int = 0
-    activation_bits: int = 8
-    output_bits: int | None = None
-    threads: int | None = None
-    snr_frames: int = 64
-    calibrator: str = "minmax"
-    percentiles: tuple[float, float] = (0.01, 99.99)
-    clippings: tuple[Clipping, ...] = ()
-    equalization: bool = True
-    weight_rounding: bool = True
-    bias_correction: bool = True
-    bits: tuple[OutputBits, ...] = ()
-    addition_fusing: bool = True
-    no_addition_fusing: tuple[str, ...] = ()
-    no_equalization: tuple[str, ...] = ()
-    no_weight_rounding: tuple[str, ...] = ()
-    no_bias_correction: tuple[str, ...] = ()
+    min_snr: float
+    calibration_size: int | None
+    batch: int
+    seed: int
+    activation_bits: int
+    output_bits: int | None
+    threads: int | None
+    snr_frames: int
+    calibrator: str
+    percentiles: tuple[float, float]
+    clippings: tuple[Clipping, ...]
+    bits: tuple[OutputBits, ...]
+    off: frozenset[str]
+    left_alone: Mapping[str, tuple[str, ...]]
+    named: frozenset[str] = field(compare=False)
 
-    def as_dict(self) -> dict[str, Any]:
-        """What decides the result, as JSON data."""
-        return {
-            "min_snr": self.min_snr,
-            "seed": self.seed,
-            "activation_bits": self.activation_bits,
-            "output_bits": self.output_bits,
-            "calibrator": self.calibrator,
-            "percentiles": list(self.percentiles),
-            "clippings": [{"layers": list(c.layers), "mode": c.mode, "values": list(c.values)} for c in self.clippings],
-            "bits": [{"layers": list(b.layers), "bits": b.bits} for b in self.bits],
-            "addition_fusing": self.addition_fusing,
-            "equalization": self.equalization,
-            "weight_rounding": self.weight_rounding,
-            "bias_correction": self.bias_correction,
-            "left_alone": {name: list(getattr(self, f"no_{name}")) for name in PER_LAYER},
+    def __init__(
+        self,
+        *,
+        min_snr: float = 10.0,
+        calibration_size: int | None = None,
+        batch: int = 64,
+        seed: int = 0,
+        activation_bits: int = 8,
+        output_bits: int | None = None,
+        threads: int | None = None,
+        snr_frames: int = 64,
+        calibrator: str = "minmax",
+        percentiles: tuple[float, float] = (0.01, 99.99),
+        clippings: tuple[Clipping, ...] = (),
+        bits: tuple[OutputBits, ...] = (),
+        off: Iterable[str] = (),
+        left_alone: Mapping[str, Sequence[str]] | None = None,
+        named: Iterable[str] = (),
+        **switches: bool | Sequence[str],
+    ) -> None:
+        """Also takes ``NAME=bool`` and ``no_NAME=layers`` for every switch."""
+        now_off = set(off)
+        alone = {name: tuple(layers) for name, layers in (left_alone or {}).items()}
+        for name, value in switches.items():
+            if isinstance(value, bool):
+                (now_off.discard if value else now_off.add)(name)
+            elif name.startswith(_ALONE) and not isinstance(value, str):
+                alone[name.removeprefix(_ALONE)] = tuple(value)
+            else:
+                need = f"a bool, or a list of layers for {_ALONE}NAME"
+                rule = f"{name!r} is no option, and no setting of a switch"
+                raise UsageError(Diagnostic("E-OPTIMIZE-OPTION", f"option {name}", rule, repr(value), need))
+        values: dict[str, object] = {
+            "min_snr": min_snr,
+            "calibration_size": calibration_size,
+            "batch": batch,
+            "seed": seed,
+            "activation_bits": activation_bits,
+            "output_bits": output_bits,
+            "threads": threads,
+            "snr_frames": snr_frames,
+            "calibrator": calibrator,
+            "percentiles": percentiles,
+            "clippings": clippings,
+            "bits": bits,
+            "off": frozenset(now_off),
+            "left_alone": {name: layers for name, layers in alone.items() if layers},
+            "named": frozenset((*named, *now_off, *alone, *(name.removeprefix(_ALONE) for name in switches))),
         }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def enabled(self, switch: str) -> bool:
+        """Whether a switch is on."""
+        return switch not in self.off
+
+    def switched(self, switch: str, on: bool, without: Sequence[str] = ()) -> OptimizeOptions:
+        """The options with a switch on, except for some layers, or off."""
+        off = self.off - {switch} if on else self.off | {switch}
+        alone = {**self.left_alone, switch: tuple(without)}
+        return replace(self, off=off, left_alone=alone, named=self.named | {switch})
+
+    def choices(self, switches: Sequence[str]) -> OptionChoices:
+        """What decides the result, for the report.
+
+        Args:
+            switches: names of all there are.
+        """
+        return OptionChoices(
+            min_snr=self.min_snr,
+            seed=self.seed,
+            activation_bits=self.activation_bits,
+            output_bits=self.output_bits,
+            calibrator=self.calibrator,
+            percentiles=self.percentiles,
+            clippings=tuple(ClippingChoice(layers=c.layers, mode=c.mode, values=c.values) for c in self.clippings),
+            bits=tuple(BitsChoice(layers=b.layers, bits=b.bits) for b in self.bits),
+            switches={name: self.enabled(name) for name in switches},
+            left_alone={name: self.left_alone.get(name, ()) for name in switches},
+        )
+
+    def check_switches(self, switches: Sequence[str]) -> None:
+        """Raises UsageError naming every switch that is not among these."""
+        unknown = [
+            unknown_name("E-OPTIMIZE-OPTION", "switch", name, switches)
+            for name in sorted(self.named)
+            if name not in switches
+        ]
+        if unknown:
+            raise UsageError(unknown)
 
     def check(self) -> None:
         """Raises UsageError naming every option that is out of range."""
@@ -172,11 +246,11 @@ class OptimizeResult:
     """What came out.
 
     Attributes:
-        network: the quantised network; every integer is final.
+        network: the quantized network; every integer is final.
         fp_network: the float network it stands for, with the same layers (softmax decomposed, sums fused).
-        report: plain JSON data: per layer and per output SNR, ranges, scales; passes, warnings, options.
+        report: per layer and per output SNR, ranges, scales; passes, decisions, warnings, options.
     """
 
     network: Network
     fp_network: Network
-    report: dict[str, Any]
+    report: OptimizeReport

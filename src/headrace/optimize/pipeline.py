@@ -1,32 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``optimize``: prepare, measure, choose scales, freeze, compare."""
+"""``optimize``: prepare, measure, let algorithms propose, freeze, compare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from headrace.data.calibration import check_frames, range_notes
-from headrace.data.dtypes import as_values
-from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
-from headrace.hn import Array, Network, check_network
-from headrace.optimize.algorithms import activation_ranges, channel_scales, equalization
-from headrace.optimize.freeze.context import check_freezable
+from headrace.data.calibration import range_notes
+from headrace.hn import Array, Network
+from headrace.numerics.quantization import TensorQuantization
+from headrace.optimize.algorithms.algorithm import Algorithm
+from headrace.optimize.algorithms.order import ALGORITHMS, switches
+from headrace.optimize.bench import CHECK_FRAMES, Bench
+from headrace.optimize.chunks import ChunkRunner, Pool, evenly_spread, frames_of, thread_pool
 from headrace.optimize.gate import Gate, check
-from headrace.optimize.measure.snr import Comparison, measure
-from headrace.optimize.options import OptimizeOptions, OptimizeResult, Progress
-from headrace.optimize.requests import Requests, resolve_requests, wide_groups
-from headrace.optimize.scales import fitting, offsets, parts, reach
-from headrace.optimize.scales.ranges import insert_rescales, scale_groups
-from headrace.optimize.search import Search, check_same_meaning
-from headrace.optimize.statistics.collect import Ranges, Request, Statistics, collect, evenly_spread
+from headrace.optimize.measure.snr import Measured, measure
+from headrace.optimize.options import ADDITION_FUSING, OptimizeOptions, OptimizeResult, Progress
+from headrace.optimize.preparation import check_float, prepare
+from headrace.optimize.preparation import request as fitting_request
+from headrace.optimize.requests import resolve_requests
+from headrace.optimize.scales.ranges import scale_groups
+from headrace.optimize.search import Search, switched_on, wanted
+from headrace.optimize.statistics.collect import Statistics, collect
+from headrace.optimize.statistics.frames import is_raw_image, selected
 from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
-from headrace.passes.preparation import preparation
-
-CHECK_FRAMES = 4
+from headrace.reports.optimize import (
+    CalibrationFacts,
+    FreezeNotes,
+    LayerAccuracy,
+    OptimizeReport,
+    PassRecord,
+    TensorScale,
+)
 
 
 def optimize(
@@ -34,70 +40,70 @@ def optimize(
     calibration: Mapping[str, Array],
     options: OptimizeOptions | None = None,
     progress: Progress | None = None,
+    *,
+    algorithms: Sequence[Algorithm] = ALGORITHMS,
+    pool: Pool = thread_pool,
 ) -> OptimizeResult:
-    """Quantise a float network to int8 and freeze all its integers.
+    """Quantize a float network to int8 and freeze all its integers.
 
     Args:
         network: float network; unchanged.
         calibration: per input layer an array ``[N, …]`` in the layout of the network (see ``load_calibration``).
         options: see :class:`OptimizeOptions`.
         progress: called with (done, total, text).
+        algorithms: in the order of their turns; the first gives the first trial.
+        pool: makes the workers that compute chunks of frames; no result depends on it.
 
     Returns:
-        The quantised network, the float network it stands for, the report.
+        The quantized network, the float network it stands for, the report.
 
     Raises:
         DataError: the calibration data are unusable.
+        UsageError: an option is out of range, or names a switch or a layer that is not there.
         AccuracyError: an output is below ``min_snr``; ``error.result`` holds the complete result.
     """
     options = options or OptimizeOptions()
     options.check()
-    _check_float(network)
+    named = (ADDITION_FUSING, *switches(algorithms))
+    options.check_switches(named)
+    check_float(network)
     requests = resolve_requests(network, options)
-    data, frames = _select(network, calibration, options)
+    data, frames = selected(network, calibration, options)
     warnings = range_notes(network, data, frames)
     head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
-    prepared, records, requests = _prepared(network, head, options, requests)
+    ready = prepare(network, head, requests, options)
+    prepared, requests = ready.network, ready.requests
+    runner, used = ChunkRunner.of(options, progress, pool), switched_on(algorithms, options)
 
-    def measured_now(text: str = "calibrating") -> Statistics:
-        return collect(prepared, data, frames, options, progress, _wanted(prepared, options, requests), text)
+    def measure_now(text: str) -> Statistics:
+        request = fitting_request(prepared) | wanted(used, prepared, requests, options)
+        return collect(prepared, data, frames, runner, request, text)
 
-    statistics, fitted = _fitted(prepared, head, options, measured_now, requests.narrow)
-    records += fitted
-    centred = offsets.centre(prepared, statistics)
-    if centred:  # the tensors before those outputs have other values now
-        records += centred
-        statistics = measured_now("calibrating about offsets")
+    statistics = ready.measured(options, measure_now)
     groups = scale_groups(prepared)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
-    search = Search(prepared, statistics, data, frames, groups, raw, requests, options, progress)
-    trial, decisions = search.run()
-    for layer in trial.quantized.input_layers:
-        low, high = trial.statistics.ranges.output[layer.name]
-        layer.output.calibrated = float(low), float(high)
-    chosen = list(evenly_spread(frames, options.snr_frames))
-    sample = {name: np.ascontiguousarray(value[chosen]) for name, value in data.items()}
-    measured = measure(trial.prepared, trial.quantized, sample, search.judge, options, progress)
-    report = {
-        "calibration": {
-            "frames": frames,
-            "snr_frames": len(chosen),
-            "trial_frames": len(search.judge.frames),
-            "raw_uint8_inputs": [n for n, v in raw.items() if v],
-        },
-        "options": options.as_dict(),
-        "passes": records,
-        "algorithms": decisions,
-        "warnings": warnings,
-        "layers": {name: _layer_report(trial, name, c) for name, c in measured.layers.items()},
-        "outputs": {x.name: measured.outputs[x.name].as_dict() for x in trial.quantized.output_layers},
-    }
-    result = OptimizeResult(trial.quantized, trial.prepared, report)
+    bench = Bench(prepared, data, frames, groups, raw, requests, options, runner)
+    trial, decisions = Search(bench, used).run(prepared, statistics)
+    _store_ranges(trial)
+    sample = frames_of(data, evenly_spread(frames, options.snr_frames))
+    measured = measure(trial.prepared, trial.quantized, sample, bench.judge, runner)
     gate = Gate(trial, measured, groups)
-    dead = gate.dead_layers(search.sensitivities(trial.prepared) if gate.suspects else {})
-    report["dead_layers"] = dead
-    check(gate, result, options.min_snr, dead)
-    return result
+    report = OptimizeReport(
+        calibration=CalibrationFacts(
+            frames=frames,
+            snr_frames=min(frames, options.snr_frames),
+            trial_frames=len(bench.judge.frames),
+            raw_uint8_inputs=tuple(name for name, is_raw in raw.items() if is_raw),
+        ),
+        options=options.choices(named),
+        passes=tuple(PassRecord.from_dict(record, "passes") for record in ready.records),
+        algorithms=tuple(decisions),
+        warnings=tuple(warnings),
+        layers=_layers(trial, measured),
+        outputs={x.name: measured.outputs[x.name].accuracy() for x in trial.quantized.output_layers},
+        dead_layers=_dead_layers(gate, bench),
+    )
+    return check(gate, OptimizeResult(trial.quantized, trial.prepared, report), options.min_snr)
 
 
 def optimize_full_precision(network: Network, passes: Sequence[Pass] = ()) -> tuple[Network, list[dict[str, Any]]]:
@@ -116,148 +122,43 @@ def optimize_full_precision(network: Network, passes: Sequence[Pass] = ()) -> tu
     return changed, records
 
 
-def prepare(
-    network: Network, frames: Mapping[str, Array], apart: frozenset[str] = frozenset()
-) -> tuple[Network, list[dict[str, Any]]]:
-    """Rewrite a copy of the network into layers with an integer form, and prove on real frames that it means the same.
-
-    Sums named in ``apart`` stay layers of their own.
-
-    Raises:
-        InternalError: an output changed by more than rounding (below 60 dB).
-    """
-    prepared = network.clone()
-    records = run_passes(prepared, preparation(apart))
-    if records:
-        check_same_meaning(network, prepared, frames, "the preparation passes changed the network's result")
-    return prepared, records
+def _scale(quantization: TensorQuantization) -> TensorScale:
+    if quantization.uniform:
+        return TensorScale(scale=quantization.scale, zero_point=quantization.zero_point, bits=quantization.bits)
+    return TensorScale(
+        scale=tuple(quantization.scales),
+        zero_point=tuple(quantization.zero_points),
+        bits=quantization.bits,
+        axis=quantization.axis,
+    )
 
 
-def is_raw_image(network: Network, name: str, data: Array, ranges: Ranges) -> bool:
-    """Whether an input is a raw image: its uint8 codes are the data, scale 1 and zero point 0.
-
-    So it is when the data are uint8, or when they are integers 0 … 255 and the input's users are normalizations.
-    """
-    low, high = ranges.output[name]
-    if data.dtype == np.uint8:
-        return True
-    users = network.users(name)
-    if low < 0 or high > 255 or not users or any(user.kind != "normalization" for user in users):
-        return False
-    return all(bool(np.all(np.rint(part) == part)) for part in (data[i : i + 64] for i in range(0, len(data), 64)))
+def _store_ranges(trial: Trial) -> None:
+    """Let the quantized network's inputs say what calibration saw."""
+    for layer in trial.quantized.input_layers:
+        low, high = trial.statistics.ranges.output[layer.name]
+        layer.output.calibrated = float(low), float(high)
 
 
-def _select(
-    network: Network, calibration: Mapping[str, Array], options: OptimizeOptions
-) -> tuple[dict[str, Array], int]:
-    data = check_frames(network, calibration)
-    # The emulator would take them for codes.
-    data = {name: as_values(value) if value.dtype == np.uint16 else value for name, value in data.items()}
-    frames = min((len(v) for v in data.values()), default=0)
-    if not data or frames < 1:
-        raise DataError(
-            Diagnostic(
-                "E-DATA-EMPTY", network.name, "there is no calibration data", "0 frames", "at least 1 frame, better 64"
-            )
-        )
-    if options.calibration_size is not None:
-        frames = min(frames, options.calibration_size)
-    return {name: value[:frames] for name, value in data.items()}, frames
+def _dead_layers(gate: Gate, bench: Bench) -> dict[str, float]:
+    """Dead layers that matter; sensitivities are taken where there is one to suspect."""
+    return gate.dead_layers(bench.sensitivities(gate.trial.prepared) if gate.suspects else {})
 
 
-def _joined_scales(network: Network, records: list[dict[str, Any]]) -> None:
-    """Let every concatenation input have the concatenation's scale."""
-    rescales = insert_rescales(network, scale_groups(network))
-    if rescales:
-        records += rescales
-        check_network(network)
-
-
-def _prepared(
-    network: Network, head: Mapping[str, Array], options: OptimizeOptions, requests: Requests
-) -> tuple[Network, list[dict[str, Any]], Requests]:
-    """The network to quantise, what was rewritten, and the requests for its layers; what cannot be had is refused."""
-    apart = requests.left_alone["addition_fusing"] if options.addition_fusing else frozenset(network.layers)
-    prepared, records = prepare(network, head, apart)
-    requests = requests.moved(records)
-    check_freezable(prepared)
-    _joined_scales(prepared, records)
-    wide_groups(prepared, scale_groups(prepared), requests)
-    return prepared, records, requests
-
-
-def _wanted(prepared: Network, options: OptimizeOptions, requests: Requests) -> Request:
-    """The statistics that the algorithms want of a network as it is."""
-    wanted = activation_ranges.request(prepared, options.calibrator, requests.clippings)
-    wanted |= parts.request(prepared) | offsets.request(prepared) | reach.request(prepared)
-    if options.equalization:
-        alone = requests.not_scaled
-        wanted |= equalization.request(prepared, alone) | channel_scales.request(prepared, alone)
-    return wanted
-
-
-def _fitted(
-    prepared: Network,
-    head: Mapping[str, Array],
-    options: OptimizeOptions,
-    measure_again: Callable[[], Statistics],
-    keep: frozenset[str],
-) -> tuple[Statistics, list[dict[str, Any]]]:
-    """Statistics of the prepared network, whose ranges are fitted to them; proved on the frames ``head`` to mean the
-    same.
-    """
-    statistics = measure_again()
-    shifts = reach.shift_masks(prepared, statistics)
-    if shifts:
-        # Not compared: beside such a mask float32 has lost some of the logits, without it it has not.
-        check_network(prepared)
-        statistics = measure_again()
-    before = prepared.clone()
-    statistics, records = fitting.fit(prepared, statistics, measure_again, options.output_bits == 8, keep)
-    if records:
-        check_same_meaning(before, prepared, head, "fitting ranges to the data changed the network's result")
-    return statistics, shifts + records
-
-
-def _check_float(network: Network) -> None:
-    """Raise unless this is a valid float network with finite parameters."""
-    if network.net_params.get("stage") == "quantized":
-        raise UsageError(
-            Diagnostic(
-                "E-OPTIMIZE-STAGE",
-                network.name,
-                "the network is quantised already",
-                "a quantised network",
-                "a float network",
-            )
-        )
-    check_network(network)
-    problems = [
-        Diagnostic(
-            "E-OPTIMIZE-WEIGHTS",
-            key,
-            "a parameter holds NaN or infinity",
-            f"{int((~np.isfinite(value)).sum())} of {value.size}",
-            "finite numbers",
-        )
-        for key, value in network.params.items()
-        if value.dtype.kind == "f" and not np.all(np.isfinite(value))
-    ]
-    if problems:
-        raise InputFileError(problems)
-
-
-def _layer_report(trial: Trial, name: str, comparison: Comparison) -> dict[str, Any]:
-    share = comparison.saturated / comparison.elements if comparison.elements else 0.0
+def _layers(trial: Trial, measured: Measured) -> dict[str, LayerAccuracy]:
+    """Every layer of the quantized network beside float."""
     return {
-        "kind": trial.quantized[name].kind,
-        "snr_db": comparison.whole.snr_db,
-        "distinct_codes": comparison.distinct_codes,
-        "saturated_percent": round(100.0 * share, 4),
-        "range": list(trial.statistics.ranges.output[name]),
-        **trial.tensors[name].as_dict(),
-        **trial.notes.get(name, {}),
+        name: LayerAccuracy(
+            kind=trial.quantized[name].kind,
+            snr_db=found.whole.snr_db,
+            distinct_codes=found.distinct_codes,
+            saturated_percent=found.saturated_percent,
+            range=trial.statistics.ranges.output[name],
+            scale=_scale(trial.tensors[name]),
+            notes=trial.notes.get(name, FreezeNotes()),
+        )
+        for name, found in measured.layers.items()
     }
 
 
-__all__ = ["is_raw_image", "optimize", "optimize_full_precision", "prepare"]
+__all__ = ["optimize", "optimize_full_precision"]

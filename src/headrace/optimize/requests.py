@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.errors import Diagnostic, NotBuiltYetError, UsageError
 from headrace.hn import Network
-from headrace.optimize.options import PER_LAYER, Clipping, OptimizeOptions, OutputBits
+from headrace.optimize.options import Clipping, OptimizeOptions, OutputBits
 from headrace.optimize.scales import precision
 from headrace.optimize.scales.ranges import ScaleGroups
 
@@ -25,7 +25,8 @@ class Requests:
     Attributes:
         clippings: ranges.
         bits: (number of the request, width of the output and what asked for it).
-        left_alone: algorithm (:data:`~headrace.optimize.options.PER_LAYER`) → layers that it does not touch.
+        left_alone: switch (:attr:`~headrace.optimize.algorithms.algorithm.Algorithm.switch`) → layers that nothing of
+            it touches.
     """
 
     clippings: Mapping[str, Clipping]
@@ -41,7 +42,11 @@ class Requests:
     def not_scaled(self) -> frozenset[str]:
         """Layers that no algorithm rescales: told so, or with a range given in reals."""
         ranges = {name for name, asked in self.clippings.items() if asked.mode == "manual"}
-        return self.left_alone["equalization"] | ranges
+        return self.alone("equalization") | ranges
+
+    def alone(self, switch: str) -> frozenset[str]:
+        """Layers that a switch was told to leave alone."""
+        return self.left_alone.get(switch, frozenset())
 
     def moved(self, records: Sequence[Mapping[str, Any]]) -> Requests:
         """The same for the layers that stand for those rewritten.
@@ -75,7 +80,7 @@ def resolve_requests(network: Network, options: OptimizeOptions) -> Requests:
     """
     clippings = {name: asked for asked in options.clippings for name in layers_named(network, asked.layers)}
     bits = {name: (i, asked) for i, asked in enumerate(options.bits) for name in layers_named(network, asked.layers)}
-    alone = {key: frozenset(layers_named(network, getattr(options, f"no_{key}"))) for key in PER_LAYER}
+    alone = {key: frozenset(layers_named(network, names)) for key, names in options.left_alone.items()}
     return Requests(clippings, bits, alone)
 
 

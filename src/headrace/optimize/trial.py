@@ -1,34 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trying several ways to quantise a network, and judging each by its outputs on calibration frames."""
+"""Ways to quantize a network: proposed, frozen and measured, and judged by their outputs on calibration frames."""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-import numpy as np
+from headrace.hn import Network
+from headrace.numerics.quantization import TensorQuantization
+from headrace.optimize.freeze import Correction
+from headrace.optimize.measure.noise import PartNoise, worst_of
+from headrace.optimize.statistics.collect import Statistics
+from headrace.reports.optimize import Decision, FreezeNotes
 
-from headrace.emulator.executor import Executor
-from headrace.hn import Array, Network, check_network, output_quantization
-from headrace.layers import InputLayer
-from headrace.numerics.quantization import TensorQuantization, dequantize
-from headrace.optimize.algorithms import bias_correction
-from headrace.optimize.algorithms.weight_rounding import Rounder
-from headrace.optimize.freeze import FreezeContext, freeze_network
-from headrace.optimize.freeze.context import check_freezable
-from headrace.optimize.measure.noise import OutputNoise, PartNoise, Sums, parts_by_output, worst_of
-from headrace.optimize.measure.output_parts import all_cells
-from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.statistics.collect import Moments, Statistics, chunk_size, evenly_spread, in_chunks
-
-#: Multiply-accumulates (and as many element operations) that one trial may take, which bounds its frames.
-TRIAL_WORK = 6e9
-FEWEST_FRAMES, MOST_FRAMES = 8, 64
 #: The outputs must gain this many dB; less is chance, and the simpler way stays.
 LEAST_GAIN_DB = 0.1
 #: dB by which the worst part of an output may fall where others gain, beside what its frames leave uncertain.
@@ -41,31 +27,102 @@ GOOD_DB = 40.0
 LEAST_DB = -20.0
 
 
-@dataclass
-class Trial:
-    """One way to quantise the network.
+@dataclass(frozen=True)
+class Proposal:
+    """A way to quantize: how to freeze which float network.
 
     Attributes:
-        label: what it is, for the report.
-        prepared: float network it stands for.
-        statistics: of that network.
-        tensors: quantisation of every tensor.
-        quantized: the frozen network.
-        notes: of the freezing, per layer.
-        outputs: output layer → its parts against float on the trial frames.
-        decisions: of the freezing (bias correction).
-        moments: that biases were corrected by, if they were.
+        label: what it is, for progress and reports.
+        prepared: float network.
+        statistics: of it.
+        tensors: quantization of every tensor.
+        corrections: what corrects it while it is frozen.
+        wanted: the user asks for it: it is taken whatever it brings.
     """
 
     label: str
     prepared: Network
     statistics: Statistics
-    tensors: dict[str, TensorQuantization]
+    tensors: Mapping[str, TensorQuantization]
+    corrections: tuple[Correction, ...] = ()
+    wanted: bool = False
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """Another float network that means the same. Corrections are those of one network: what was tried so far is tried
+    again on this one, before it is judged.
+
+    Attributes:
+        prepared: float network.
+        statistics: of it, as far as they follow from those before.
+        rule: what was broken where its outputs are not the same.
+        label: what it is, where it has tensors.
+        tensors: quantization of every tensor; ``None``: ranges are chosen anew.
+    """
+
+    prepared: Network
+    statistics: Statistics
+    rule: str
+    label: str = ""
+    tensors: Mapping[str, TensorQuantization] | None = None
+
+
+@dataclass
+class Trial:
+    """A proposal, frozen and measured.
+
+    Attributes:
+        proposal: how it was frozen.
+        quantized: the frozen network.
+        outputs: output layer → its parts against float on the trial frames.
+        notes: of the freezing, per layer.
+        decisions: of its corrections, layer by layer.
+    """
+
+    proposal: Proposal
     quantized: Network
-    notes: dict[str, dict[str, Any]]
-    outputs: dict[str, list[PartNoise]] = field(default_factory=dict)
-    decisions: list[dict[str, Any]] = field(default_factory=list)
-    moments: Mapping[str, Moments] | None = None
+    outputs: dict[str, list[PartNoise]]
+    notes: Mapping[str, FreezeNotes] = field(default_factory=dict[str, FreezeNotes])
+    decisions: list[Decision] = field(default_factory=list[Decision])
+
+    @property
+    def label(self) -> str:
+        return self.proposal.label
+
+    @property
+    def prepared(self) -> Network:
+        """The float network it stands for."""
+        return self.proposal.prepared
+
+    @property
+    def statistics(self) -> Statistics:
+        return self.proposal.statistics
+
+    @property
+    def tensors(self) -> Mapping[str, TensorQuantization]:
+        return self.proposal.tensors
+
+    def again(
+        self,
+        label: str,
+        tensors: Mapping[str, TensorQuantization] | None = None,
+        corrections: Sequence[Correction] = (),
+        wanted: bool = False,
+    ) -> Proposal:
+        """The same network, to be frozen again with the same corrections.
+
+        Args:
+            label: what is proposed.
+            tensors: other quantizations.
+            corrections: further ones; one of the same name takes the place of the one before.
+            wanted: see :class:`Proposal`.
+        """
+        own = self.proposal
+        names = {correction.name for correction in corrections}
+        kept = [correction for correction in own.corrections if correction.name not in names]
+        chosen = own.tensors if tensors is None else tensors
+        return Proposal(label, own.prepared, own.statistics, chosen, (*kept, *corrections), wanted)
 
     @property
     def parts(self) -> list[PartNoise]:
@@ -112,132 +169,38 @@ def _key(part: PartNoise) -> tuple[str, str]:
     return part.output, part.part.name
 
 
-class Judge:
-    """Compares quantised networks with one float network on frames spread over the calibration data."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a proposal.
 
-    def __init__(
-        self,
-        network: Network,
-        data: Mapping[str, Array],
-        frames: int,
-        options: OptimizeOptions,
-        progress: Progress | None,
-    ) -> None:
-        self.frames = list(evenly_spread(frames, trial_frames(network)))
-        self.data = {name: np.ascontiguousarray(value[self.frames]) for name, value in data.items()}
-        self.size = chunk_size(network)
-        self._options, self._progress = options, progress
-        self._names = [layer.name for layer in network.output_layers]
-        self._wanted = self._run(Executor(network, "fp_optimized"), "trying")
-        self.cells = all_cells(network)
-        sums = {name: self._sums(name) for name in self._names}
-        self.parts = parts_by_output(self.cells, sums)
-        self.weights = {name: self._weights(name, sums[name]) for name in self._names}
+    Attributes:
+        before: the trial that stood; the trial itself where there was none.
+        trial: the proposal, tried.
+        taken: whether it stands now.
+    """
 
-    def _sums(self, name: str) -> Sums:
-        """Of an output's float values."""
-        found = [Sums.of_map(self.cells[name], chunk[name].astype(np.float64)) for chunk in self._wanted]
-        return functools.reduce(Sums.added, found)
+    before: Trial
+    trial: Trial
+    taken: bool
 
-    def _weights(self, name: str, sums: Sums) -> Array:
-        """float32 in the shape of a frame: one over the root of what each part varies by in a frame, and of how many
-        parts and outputs there are; 0 where nothing varies. Σ (weight · error)² is the noise-to-signal ratio, mean over
-        outputs of the mean over parts.
-        """
-        weights = np.zeros(len(self.cells[name].cells))
-        for part in self.parts[name]:
-            whole = sums.whole(part.cells)
-            if whole.basis != "constant":
-                share = len(self.parts[name]) * len(self._names) / len(self.frames)
-                weights[part.index] = (whole.signal * share) ** -0.5
-        return weights.astype(np.float32).reshape(self.cells[name].shape)
-
-    def _run(self, executor: Executor, text: str) -> list[dict[str, Array]]:
-        def work(start: int, stop: int) -> dict[str, Array]:
-            part = {name: np.ascontiguousarray(value[start:stop]) for name, value in self.data.items()}
-            return executor.run(part, self._names, batch_size=stop - start)
-
-        parts = in_chunks(work, len(self.frames), self.size, self._options, self._progress, text)
-        with closing(parts):
-            return list(parts)
-
-    def compare(self, quantized: Network, text: str) -> dict[str, list[PartNoise]]:
-        """The parts of every output against float; sums in float64, chunk by chunk in order."""
-        results = self._run(Executor(quantized, "quantized"), text)
-        found: dict[str, list[PartNoise]] = {}
-        for name in self._names:
-            scale = output_quantization(quantized[name])
-            total: OutputNoise | None = None
-            for wanted, codes in zip(self._wanted, results, strict=True):
-                got = dequantize(codes[name], scale)
-                one = OutputNoise.of(name, self.cells[name], self.parts[name], wanted[name], got, codes[name])
-                if total is None:
-                    total = one
-                else:
-                    total.add(one)
-            assert total is not None
-            found[name] = total.measured()
-        return found
-
-    def freeze(
-        self,
-        label: str,
-        prepared: Network,
-        statistics: Statistics,
-        tensors: dict[str, TensorQuantization],
-        moments: Mapping[str, Moments] | None = None,
-        rounders: Mapping[str, Rounder] | None = None,
-    ) -> Trial:
-        """Freeze a float network and measure it.
-
-        With ``moments``, biases are corrected on the way; with ``rounders``, these round the weights of their layers.
-        """
-        quantized = prepared.clone()
-        context = FreezeContext(quantized, tensors, statistics.ranges.before, rounders or {})
-        decisions: list[dict[str, Any]] = []
-        if moments is None:
-            freeze_network(context, self._progress)
-        else:
-            check_freezable(quantized)
-            decisions = bias_correction.freeze_corrected(context, self.data, moments, self._options, self._progress)
-        quantized.net_params["stage"] = "quantized"
-        check_network(quantized)
-        trial = Trial(
-            label, prepared, statistics, tensors, quantized, context.notes, decisions=decisions, moments=moments
-        )
-        trial.outputs = self.compare(quantized, f"trying {label}")
-        return trial
+    def decision(self, name: str, reason: str, otherwise: str) -> Decision:
+        """About the whole network, judged by its outputs; ``otherwise`` ends the reason where it was not taken."""
+        return whole_network(name, self.taken, self.before, self.trial, reason + ("" if self.taken else otherwise))
 
 
-def trial_frames(network: Network) -> int:
-    """Frames per trial: a function of the network alone."""
-    work = 0
-    for layer in network:
-        if not isinstance(layer.operation, InputLayer):
-            counts = layer.operation.counts(network.input_shapes(layer), layer.output_shape)
-            work += counts.macs + 8 * counts.output_elements
-    return int(min(max(TRIAL_WORK / max(work, 1), FEWEST_FRAMES), MOST_FRAMES))
+def whole_network(name: str, accepted: bool, before: Trial, after: Trial, reason: str) -> Decision:
+    """A decision about the whole network, judged by its outputs."""
+    return Decision(
+        name=name,
+        layer=None,
+        accepted=accepted,
+        measure="dB at the outputs on calibration frames, mean error of their parts",
+        before=round(before.score, 3),
+        after=round(after.score, 3),
+        worst_before=round(before.worst.judged_db, 3),
+        worst_after=round(after.worst.judged_db, 3),
+        reason=reason,
+    )
 
 
-def best_of(trials: Sequence[Trial]) -> Trial:
-    """The first trial, unless a later one is better; ties keep the earlier."""
-    best = trials[0]
-    for trial in trials[1:]:
-        if trial.better_than(best):
-            best = trial
-    return best
-
-
-def decision(name: str, accepted: bool, before: Trial, after: Trial, reason: str) -> dict[str, Any]:
-    """A decision about the whole network as plain data, judged by its outputs."""
-    return {
-        "name": name,
-        "layer": None,
-        "accepted": accepted,
-        "measure": "dB at the outputs on calibration frames, mean error of their parts",
-        "before": round(before.score, 3),
-        "after": round(after.score, 3),
-        "worst_before": round(before.worst.judged_db, 3),
-        "worst_after": round(after.worst.judged_db, 3),
-        "reason": reason,
-    }
+__all__ = ["LEAST_GAIN_DB", "Outcome", "Proposal", "Rewrite", "Trial", "whole_network"]

@@ -57,11 +57,14 @@ class OptionChoices(Record):
     percentiles: Annotated[tuple[float, float], "per cent, low and high, of `percentile`"]
     clippings: Annotated[tuple[ClippingChoice, ...], "ranges asked for; later ones win"]
     bits: Annotated[tuple[BitsChoice, ...], "widths asked for; later ones win"]
-    addition_fusing: Annotated[bool, "sums join the convolution in front of them"]
-    equalization: Annotated[bool, "scale moves between neighbouring layers, channels get gains and copies"]
-    weight_rounding: Annotated[bool, "weights are rounded for the sums they make"]
-    bias_correction: Annotated[bool, "the mean shift of quantization is taken off the biases"]
-    left_alone: Annotated[Mapping[str, tuple[str, ...]], "layers that each of these algorithms leaves alone"]
+    switches: Annotated[
+        Mapping[str, bool],
+        "what is on: `addition_fusing` (sums join the convolution in front of them), `equalization` (scale moves "
+        "between neighbouring layers, channels get gains and copies), `weight_rounding` (weights are rounded for the "
+        "sums they make), `bias_correction` (the mean shift of quantization is taken off the biases)",
+        REST,
+    ]
+    left_alone: Annotated[Mapping[str, tuple[str, ...]], "layers that each of these leaves alone"]
 
 
 @record
@@ -107,7 +110,7 @@ class TensorScale(Record):
 
 @record
 class LayerAccuracy(Record):
-    """A layer of the quantised network beside the float network, on calibration frames."""
+    """A layer of the quantized network beside the float network, on calibration frames."""
 
     kind: Annotated[str, "kind of the layer"]
     snr_db: Annotated[float | None, "signal about the mean of each channel to noise, in dB; null: exact"]
@@ -137,7 +140,7 @@ class PartAccuracy(Record):
 
 @record
 class OutputAccuracy(Record):
-    """An output of the quantised network beside float, on calibration frames."""
+    """An output of the quantized network beside float, on calibration frames."""
 
     snr_db: Annotated[float | None, "of all parts that vary, in dB; null: exact"]
     distinct_codes: Annotated[int, "different codes that occurred"]

@@ -84,30 +84,6 @@ NO_ALGORITHMS = -100
 LEVELS = (NO_ALGORITHMS, 0, 1, 2, 3, 4)
 BUILT_LEVEL = 1
 WIDE = 16
-Algorithm = Literal["equalization", "bias_correction", "weight_rounding", "addition_fusing"]
-
-
-def _switched(
-    options: OptimizeOptions, algorithm: Algorithm, on: bool, without: tuple[str, ...] = ()
-) -> OptimizeOptions:
-    """The options with an algorithm on (except for some layers) or off."""
-    if algorithm == "equalization":
-        return replace(options, equalization=on, no_equalization=without)
-    if algorithm == "bias_correction":
-        return replace(options, bias_correction=on, no_bias_correction=without)
-    if algorithm == "weight_rounding":
-        return replace(options, weight_rounding=on, no_weight_rounding=without)
-    return replace(options, addition_fusing=on, no_addition_fusing=without)
-
-
-def _state(options: OptimizeOptions, algorithm: Algorithm) -> tuple[bool, tuple[str, ...]]:
-    """Whether an algorithm is on, and the layers that it leaves alone."""
-    return {
-        "equalization": (options.equalization, options.no_equalization),
-        "bias_correction": (options.bias_correction, options.no_bias_correction),
-        "weight_rounding": (options.weight_rounding, options.no_weight_rounding),
-        "addition_fusing": (options.addition_fusing, options.no_addition_fusing),
-    }[algorithm]
 
 
 @dataclass(frozen=True)
@@ -118,17 +94,23 @@ class Level(OptimizeEffect):
     level: int
 
     def apply(self, options: OptimizeOptions, layers: Sequence[str]) -> OptimizeOptions:
-        options = _switched(options, "equalization", self.level >= 0)
-        options = _switched(options, "bias_correction", self.level >= 1)
-        options = _switched(options, "weight_rounding", self.level >= 1)
+        options = options.switched("equalization", self.level >= 0)
+        options = options.switched("bias_correction", self.level >= 1)
+        options = options.switched("weight_rounding", self.level >= 1)
         return replace(options, calibrator="minmax", output_bits=8) if self.level == NO_ALGORITHMS else options
 
 
 @dataclass(frozen=True)
 class Use(OptimizeEffect):
-    """Whether an algorithm is used: everywhere, or for some layers."""
+    """Whether an algorithm is used: everywhere, or for some layers.
 
-    algorithm: Algorithm
+    Attributes:
+        algorithm: name of its switch (:attr:`headrace.optimize.algorithms.algorithm.Algorithm.switch`).
+        on: whether.
+        layers: these alone, or everywhere.
+    """
+
+    algorithm: str
     on: bool
     layers: tuple[str, ...] | None
 
@@ -142,13 +124,13 @@ class Use(OptimizeEffect):
 
     def apply(self, options: OptimizeOptions, layers: Sequence[str]) -> OptimizeOptions:
         if self.layers is None:
-            return _switched(options, self.algorithm, self.on)
-        on, without = _state(options, self.algorithm)
-        off = set(without if on else layers)
+            return options.switched(self.algorithm, self.on)
+        on = options.enabled(self.algorithm)
+        off = set(options.left_alone.get(self.algorithm, ()) if on else layers)
         off = off - set(self.layers) if self.on else off | set(self.layers)
         left = tuple(name for name in layers if name in off)
         on = len(left) < len(layers) if layers else on
-        return _switched(options, self.algorithm, on, left if on else ())
+        return options.switched(self.algorithm, on, left if on else ())
 
 
 @dataclass(frozen=True)

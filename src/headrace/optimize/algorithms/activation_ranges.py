@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 from headrace.hn import Layer, Network
 from headrace.layers import ScaleRule
-from headrace.optimize.options import Clipping
-from headrace.optimize.scales.ranges import has_meant_range
+from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, Role, State
+from headrace.optimize.options import Clipping, OptimizeOptions
+from headrace.optimize.requests import Requests
+from headrace.optimize.scales.ranges import has_meant_range, tensor_quantizations
 from headrace.optimize.statistics.collect import Request
 from headrace.optimize.statistics.histogram import Histogram
+from headrace.optimize.trial import Outcome, Proposal, whole_network
 
-DEFAULT_PERCENTILES = (0.01, 99.99)
+#: Tried by ``calibrator="auto"``, in this order; the first wins ties.
+TRIED = ("minmax", "mse", "percentile")
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,45 @@ class Calibrator:
         return joined
 
 
-def request(network: Network, mode: str, clippings: Mapping[str, Clipping]) -> Request:
-    """Histograms, where the mode or a clipping reads them."""
-    if mode == "minmax" and not clippings:
-        return Request()
-    return Request(histograms=frozenset(network.layers))
+class ActivationRanges(Algorithm):
+    """The range of every tensor, from what was measured: the first trial."""
+
+    name = "activation-ranges"
+    role = Role.RANGES
+
+    def wants(self, network: Network, requests: Requests, options: OptimizeOptions) -> Request:
+        """Histograms, where the mode or a clipping reads them."""
+        if options.calibrator == "minmax" and not requests.clippings:
+            return Request()
+        return Request(histograms=frozenset(network.layers))
+
+    def proposals(self, state: State) -> Proposals:
+        bench, options = state.bench, state.bench.options
+        network, statistics = state.prepared, state.statistics
+        outcomes: list[Outcome] = []
+        for mode in TRIED if options.calibrator == "auto" else (options.calibrator,):
+            calibrator = Calibrator(mode, options.percentiles, bench.requests.clippings, statistics.histograms)
+            tensors = tensor_quantizations(
+                network,
+                bench.groups,
+                statistics.ranges,
+                bench.raw,
+                options.activation_bits,
+                calibrator,
+                statistics.spans,
+            )
+            outcomes.append((yield Proposal(mode, network, statistics, tensors)))
+        first, best = outcomes[0].trial, [one.trial for one in outcomes if one.taken][-1]
+        return [
+            whole_network(
+                self.name,
+                one.trial is best,
+                first,
+                one.trial,
+                f"{one.trial.label}: " + ("taken" if one.trial is best else f"{best.label} is nearer to float"),
+            )
+            for one in outcomes
+        ]
 
 
 def clippable(network: Network, layer: Layer) -> bool:

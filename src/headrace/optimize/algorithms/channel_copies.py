@@ -21,19 +21,43 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import Convolution, Convolving, Dense, DepthwiseConvolution
 from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization
+from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
 from headrace.optimize.freeze.context import ROUNDING_OFFSET
 from headrace.optimize.measure.sensitivity import Sensitivity, channel_noise, predicted_noise
 from headrace.optimize.statistics.collect import Statistics
+from headrace.optimize.trial import Rewrite
+from headrace.reports.optimize import Decision
 
-NAME = "channel-copies"
-#: Tried where the outputs are noisier than this (dB, mean), and kept where they gain at least this much: copies cost.
-NOISY_DB, LEAST_GAIN_DB = 25.0, 1.0
+#: Tried where the outputs are noisier than this (dB, mean).
+NOISY_DB = 25.0
 #: Most multiply-accumulates that copies may add, as a part of the network's.
 MOST_WORK = 0.1
 MOST_COPIES = 4
 #: A copy must be predicted to take away at least this part of the noise.
 LEAST_SHARE = 0.005
-Decision = dict[str, Any]
+
+
+class ChannelCopies(Algorithm):
+    """Copies of the channels whose rounding decides noisy outputs."""
+
+    name = "channel-copies"
+    switch = "equalization"
+    least_gain = 1.0  # copies cost
+
+    def proposals(self, state: State) -> Proposals:
+        bench, best = state.bench, state.best
+        alone = bench.requests.not_scaled
+        if best.score >= NOISY_DB or not sites(best.prepared, alone):
+            return []
+        chosen = plans(best.prepared, best.tensors, bench.sensitivities(best.prepared), alone)
+        if not chosen:
+            return []
+        network, statistics = apply(best.prepared, best.statistics, chosen)
+        rule = "copies of channels changed the network's result"
+        outcome = yield Rewrite(network, statistics, rule, self.name, best.tensors)
+        otherwise = ": the outputs do not gain enough for the work"
+        whole = outcome.decision(self.name, f"{len(chosen)} sites together", otherwise)
+        return [whole, *_decisions(chosen, outcome.taken)]
 
 
 @dataclass(frozen=True)
@@ -200,22 +224,22 @@ def _set_shape(layer: Layer, shape: tuple[int, ...]) -> None:
     layer.operation = replace(layer.operation, kernel_shape=shape)  # pyright: ignore[reportArgumentType]
 
 
-def decisions(chosen: Sequence[Plan], taken: bool) -> list[Decision]:
+def _decisions(chosen: Sequence[Plan], taken: bool) -> list[Decision]:
     """One decision per site."""
     return [
-        {
-            "name": NAME,
-            "layer": plan.site.root,
-            "chain": [plan.site.root, *plan.site.along, *plan.site.readers],
-            "accepted": taken,
-            "measure": "predicted noise-to-signal ratio at the outputs from rounding these tensors",
-            "before": plan.before,
-            "after": plan.after,
-            "reason": f"{int((plan.copies > 1).sum())} of {len(plan.copies)} channels become {int(plan.copies.sum())}",
-            "copies": plan.copies.tolist(),
-        }
+        Decision(
+            name=ChannelCopies.name,
+            layer=plan.site.root,
+            chain=(plan.site.root, *plan.site.along, *plan.site.readers),
+            accepted=taken,
+            measure="predicted noise-to-signal ratio at the outputs from rounding these tensors",
+            before=plan.before,
+            after=plan.after,
+            reason=f"{int((plan.copies > 1).sum())} of {len(plan.copies)} channels become {int(plan.copies.sum())}",
+            copies=tuple(plan.copies.tolist()),
+        )
         for plan in chosen
     ]
 
 
-__all__ = ["NAME", "Plan", "Site", "apply", "decisions", "plans", "sites"]
+__all__ = ["ChannelCopies", "Plan", "Site", "apply", "plans", "sites"]

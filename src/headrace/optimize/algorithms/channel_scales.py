@@ -23,19 +23,22 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule
 from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization
+from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
 from headrace.optimize.algorithms.equalization import WEIGHTED, homogeneous, scaled_inputs
 from headrace.optimize.freeze.context import clamp_codes
 from headrace.optimize.measure.sensitivity import Sensitivity, predicted_noise
+from headrace.optimize.options import OptimizeOptions
+from headrace.optimize.requests import Requests
 from headrace.optimize.scales.ranges import has_meant_range
 from headrace.optimize.statistics.collect import Request, Statistics
+from headrace.optimize.trial import Rewrite
+from headrace.reports.optimize import Decision
 
-NAME = "channel-scales"
 #: Gains are 2^0 … 2^7: at most eight tables.
 MOST_EXPONENT = 7
 #: A layer gets gains when they are predicted to take away noise of at least this part of what is left.
 LEAST_SHARE = 0.005
 MOST_LAYERS = 16
-Decision = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,56 @@ class Plan:
     @property
     def gained(self) -> float:
         return self.before - self.after
+
+
+class ChannelScales(Algorithm):
+    """Gains for channels: all plans, or, where these do not pay, those that cost no precision of weights."""
+
+    name = "channel-scales"
+    switch = "equalization"
+
+    def wants(self, network: Network, requests: Requests, options: OptimizeOptions) -> Request:
+        return request(network, requests.not_scaled)
+
+    def proposals(self, state: State) -> Proposals:
+        bench, network, statistics = state.bench, state.prepared, state.statistics
+        alone = bench.requests.not_scaled
+        if not candidates(network, alone):
+            return []
+        found = plans(network, statistics, state.best.tensors, bench.sensitivities(network), alone)
+        decisions: list[Decision] = []
+        kept: list[Plan] = []
+        for chosen in _sets(found):
+            rule = "channel scales changed the network's result"
+            outcome = yield Rewrite(*apply(network, statistics, chosen), rule)
+            decisions.append(outcome.decision(self.name, f"{len(chosen)} layers", ": the outputs do not gain"))
+            if outcome.taken:
+                kept = chosen
+                break
+        return decisions + _decisions(found, kept)
+
+
+def _sets(found: list[Plan]) -> list[list[Plan]]:
+    """Sets of plans to try in turn until one is kept: all, then those whose readers lose no precision of weights."""
+    free = [plan for plan in found if not plan.dense]
+    return [chosen for chosen in (found, free) if chosen and (chosen is found or len(free) < len(found))]
+
+
+def _decisions(found: Sequence[Plan], taken: Sequence[Plan]) -> list[Decision]:
+    """One decision per layer with a plan."""
+    return [
+        Decision(
+            name=ChannelScales.name,
+            layer=plan.layer,
+            accepted=any(plan is one for one in taken),
+            measure="predicted noise-to-signal ratio at the outputs from rounding this tensor",
+            before=plan.before,
+            after=plan.after,
+            reason=f"gains 1 … {int(plan.gain.max())} in {len(np.unique(plan.gain))} tables; "
+            "judged at the outputs together",
+        )
+        for plan in found
+    ]
 
 
 def candidates(network: Network, alone: frozenset[str] = frozenset()) -> list[Layer]:
@@ -86,7 +139,7 @@ def plans(
     Args:
         network: float network.
         statistics: with what :func:`request` asks for.
-        tensors: quantisations without gains.
+        tensors: quantizations without gains.
         found: sensitivities of the network.
         alone: layers that are not touched.
     """
@@ -126,7 +179,7 @@ def best_gains(span: Array, output: TensorQuantization, sensitivity: Sensitivity
 
     Args:
         span: float64 ``[2, C]``: smallest and largest value of each channel.
-        output: quantisation without gains.
+        output: quantization without gains.
         sensitivity: of the outputs to this tensor.
     """
     low, high = output.limits
@@ -273,20 +326,4 @@ def _rescaled(
     return result
 
 
-def decisions(chosen: Sequence[Plan], taken: Sequence[Plan], reason: str) -> list[Decision]:
-    """One decision per layer with a plan."""
-    return [
-        {
-            "name": NAME,
-            "layer": plan.layer,
-            "accepted": plan in taken,
-            "measure": "predicted noise-to-signal ratio at the outputs from rounding this tensor",
-            "before": plan.before,
-            "after": plan.after,
-            "reason": f"gains 1 … {int(plan.gain.max())} in {len(np.unique(plan.gain))} tables; {reason}",
-        }
-        for plan in chosen
-    ]
-
-
-__all__ = ["NAME", "Plan", "absorb", "apply", "best_gains", "candidates", "decisions", "plans", "request"]
+__all__ = ["ChannelScales", "Plan", "absorb", "apply", "best_gains", "candidates", "plans", "request"]

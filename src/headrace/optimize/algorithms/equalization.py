@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +21,16 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import Activated, Convolving, Dense, InputLayer, OutputLayer
 from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import from_range
+from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
+from headrace.optimize.chunks import ChunkRunner, chunk_size, evenly_spread, frames_of
 from headrace.optimize.freeze import FreezeContext, freeze_network
-from headrace.optimize.statistics.collect import Request, Statistics, chunk_size, extremes
+from headrace.optimize.options import OptimizeOptions
+from headrace.optimize.requests import Requests
+from headrace.optimize.statistics.collect import Request, Statistics, extremes
+from headrace.optimize.trial import Rewrite
 from headrace.passes.base import sole_user
+from headrace.reports.optimize import Decision
 
-NAME = "equalization"
 WEIGHTED = (Convolving, Dense)
 #: Layers between two weighted ones that keep channels apart and let a positive factor through.
 TRANSPARENT = ("maxpool", "avgpool")
@@ -36,7 +40,32 @@ LEAST_GAIN = 0.02
 SAMPLE_FRAMES = 16
 SAMPLE_BYTES = 256 << 20
 STRENGTHS = (0.5, 0.8, 1.0)
-Decision = dict[str, Any]
+
+
+class Equalization(Algorithm):
+    """Scale moved between neighbouring layers: every chain that gains by itself, all of them together."""
+
+    name = "equalization"
+    switch = "equalization"
+
+    def wants(self, network: Network, requests: Requests, options: OptimizeOptions) -> Request:
+        return request(network, requests.not_scaled)
+
+    def proposals(self, state: State) -> Proposals:
+        bench = state.bench
+        data, alone = bench.judge.data, bench.requests.not_scaled
+        network, statistics, chains = equalize(state.prepared, state.statistics, data, bench.runner.quiet, alone)
+        if not any(chain.accepted for chain in chains):
+            return chains
+        outcome = yield Rewrite(network, statistics, "equalization changed the network's result")
+        if not outcome.taken:
+            given_up = "; given up with all others, because the outputs do not gain"
+            chains = [
+                replace(chain, accepted=False, reason=chain.reason + given_up) if chain.accepted else chain
+                for chain in chains
+            ]
+        reason = f"all accepted chains together ({outcome.trial.label})"
+        return [*chains, outcome.decision(self.name, reason, ": the outputs do not gain")]
 
 
 @dataclass(frozen=True)
@@ -113,16 +142,16 @@ def equalize(
     network: Network,
     statistics: Statistics,
     data: Mapping[str, Array],
-    frames: Sequence[int],
+    runner: ChunkRunner,
     alone: frozenset[str] = frozenset(),
 ) -> tuple[Network, Statistics, list[Decision]]:
-    """Equalise every chain for which it pays.
+    """Equalize every chain for which it pays.
 
     Args:
         network: float network; unchanged.
         statistics: with what :func:`request` asks for.
-        data: calibration data.
-        frames: numbers of frames to measure on, best first.
+        data: frames to measure on.
+        runner: computes chunks of them.
         alone: layers that no chain may hold.
 
     Returns:
@@ -131,8 +160,9 @@ def equalize(
     chains = find_chains(network, alone)
     if not chains:
         return network, statistics, []
-    samples = _samples(network, {network[chain.links[0].first].inputs[0] for chain in chains}, data, frames)
-    result, after_all, decisions = network.clone(), statistics.copy(), []
+    samples = _samples(network, {network[chain.links[0].first].inputs[0] for chain in chains}, data, runner)
+    result, after_all = network.clone(), statistics.copy()
+    decisions: list[Decision] = []
     sizes = {name: np.abs(span).max(axis=0) for name, span in statistics.spans.items()}
     for chain in chains:
         sample = samples[network[chain.links[0].first].inputs[0]]
@@ -150,22 +180,22 @@ def equalize(
             _rescale_statistics(after_all, chain, link_factors(network, chain, sizes, strength))
         gain = f"{100 * (1 - after / before):.1f} % less error" if before > 0 else "no error to lower"
         decisions.append(
-            {
-                "name": NAME,
-                "layer": chain.layers[-1],
-                "chain": chain.layers,
-                "accepted": accepted,
-                "measure": "squared error of the chain's last layer, mean",
-                "before": before,
-                "after": after,
-                "reason": f"strength {strength:g}: {gain}; taken from {100 * LEAST_GAIN:g} % on",
-            }
+            Decision(
+                name=Equalization.name,
+                layer=chain.layers[-1],
+                chain=tuple(chain.layers),
+                accepted=accepted,
+                measure="squared error of the chain's last layer, mean",
+                before=before,
+                after=after,
+                reason=f"strength {strength:g}: {gain}; taken from {100 * LEAST_GAIN:g} % on",
+            )
         )
     return result, after_all, decisions
 
 
 def _rescale_statistics(statistics: Statistics, chain: Chain, factors: Sequence[Array]) -> None:
-    """What would be measured in an equalised chain; its last tensor stays as it was."""
+    """What would be measured in an equalized chain; its last tensor stays as it was."""
     for link, factor in zip(chain.links, factors, strict=True):
         for name in (link.first, *link.between):
             span = statistics.spans[name] = statistics.spans[name] / factor
@@ -174,7 +204,7 @@ def _rescale_statistics(statistics: Statistics, chain: Chain, factors: Sequence[
 
 def link_factors(network: Network, chain: Chain, sizes: Mapping[str, Array], strength: float) -> list[Array]:
     """By what each link divides its first layer's channels, float64 ``[C]`` (see :func:`rescaled`)."""
-    return _equalised(network, chain, sizes, strength)[1]
+    return _equalized(network, chain, sizes, strength)[1]
 
 
 def rescaled(network: Network, chain: Chain, channels: Mapping[str, Array], strength: float) -> dict[str, Array]:
@@ -188,10 +218,10 @@ def rescaled(network: Network, chain: Chain, channels: Mapping[str, Array], stre
             all channels equally large. Where the reader is depthwise its weights have a scale per channel and bear any
             factor, so strength 1 is used.
     """
-    return _equalised(network, chain, channels, strength)[0]
+    return _equalized(network, chain, channels, strength)[0]
 
 
-def _equalised(
+def _equalized(
     network: Network, chain: Chain, channels: Mapping[str, Array], strength: float
 ) -> tuple[dict[str, Array], list[Array]]:
     factors: list[Array] = []
@@ -254,23 +284,26 @@ def scaled_inputs(layer: Layer, kernel: Array, factor: Array) -> Array:
 # --- measuring a chain alone --------------------------------------------------------------------------------------
 
 
-def _samples(network: Network, wanted: set[str], data: Mapping[str, Array], frames: Sequence[int]) -> dict[str, Array]:
+def _samples(network: Network, wanted: set[str], data: Mapping[str, Array], runner: ChunkRunner) -> dict[str, Array]:
     """Float tensors on a few frames, within a fixed amount of memory."""
     per_frame = 4 * sum(int(np.prod(network[name].output_shape[1:], dtype=np.int64)) for name in sorted(wanted))
-    count = max(1, min(SAMPLE_FRAMES, len(frames), SAMPLE_BYTES // max(per_frame, 1)))
-    chosen = [frames[i * len(frames) // count] for i in range(count)]
-    parts: dict[str, list[Array]] = {name: [] for name in wanted}
-    executor = Executor(network, "fp_optimized", threads=1)
+    frames = min(len(value) for value in data.values())
+    chosen = evenly_spread(frames, max(1, min(SAMPLE_FRAMES, SAMPLE_BYTES // max(per_frame, 1))))
+    executor = Executor(network, "fp_optimized")
 
-    def see(layer: Layer, before: torch.Tensor | None, output: torch.Tensor) -> None:
-        del before
-        if layer.name in wanted:
-            parts[layer.name].append(output.numpy().copy())
+    def work(start: int, stop: int) -> dict[str, Array]:
+        found: dict[str, Array] = {}
 
-    size = chunk_size(network)
-    for start in range(0, count, size):
-        executor.visit({k: np.ascontiguousarray(v[chosen[start : start + size]]) for k, v in data.items()}, see)
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        def see(layer: Layer, before: torch.Tensor | None, output: torch.Tensor) -> None:
+            del before
+            if layer.name in wanted:
+                found[layer.name] = output.numpy().copy()
+
+        executor.visit(frames_of(data, chosen[start:stop]), see)
+        return found
+
+    parts = runner.all(work, len(chosen), chunk_size(network))
+    return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
 
 def _alone(network: Network, chain: Chain, params: Mapping[str, Array]) -> Network:
@@ -300,7 +333,7 @@ def _alone(network: Network, chain: Chain, params: Mapping[str, Array]) -> Netwo
 
 
 def _error(network: Network, chain: Chain, params: Mapping[str, Array], sample: Array) -> float:
-    """Mean squared error at the chain's end when its inside is quantised, on the sample of its input.
+    """Mean squared error at the chain's end when its inside is quantized, on the sample of its input.
 
     The last tensor gets 16 bits, so that its own rounding hides nothing.
     """
@@ -331,4 +364,4 @@ def _error(network: Network, chain: Chain, params: Mapping[str, Array], sample: 
     return float(np.square(got[last].astype(np.float64) - reference).mean())
 
 
-__all__ = ["NAME", "Chain", "Link", "equalize", "find_chains", "request", "rescaled"]
+__all__ = ["Chain", "Equalization", "Link", "equalize", "find_chains", "request", "rescaled"]

@@ -16,20 +16,66 @@ from typing import Any
 from headrace.hn import Layer, Network
 from headrace.layers.activation import Activated
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
+from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
 from headrace.optimize.measure.sensitivity import Sensitivity, predicted_noise
+from headrace.optimize.requests import wide_groups
 from headrace.optimize.scales.offsets import fitted
 from headrace.optimize.scales.parts import passed_on
 from headrace.optimize.scales.precision import WIDE, reads_wide
 from headrace.optimize.scales.ranges import ScaleGroups, has_meant_range
 
-NAME = "output-precision"
 Pair = tuple[float, int]
 #: Tried where rounding these tensors to 8 bits is predicted to make at least this part of the noise.
 LEAST_SHARE = 0.1
-#: Kept where the outputs gain at least this many dB on average: 16-bit outputs are twice the bytes.
-LEAST_GAIN_DB = 0.3
 #: Factor by which a 16-bit range goes beyond what was measured: one of the eight bits gained.
 HEADROOM = 2.0
+
+
+class OutputPrecision(Algorithm):
+    """Sixteen bits: where the user asks for them, for operands of sums, and for outputs and logits."""
+
+    name = "output-precision"
+    least_gain = 0.3  # 16-bit outputs are twice the bytes
+
+    def proposals(self, state: State) -> Proposals:
+        decisions = yield from self._asked_for(state)
+        if state.bench.options.output_bits == 8:
+            return decisions
+        groups, narrow = state.bench.groups, state.bench.requests.narrow
+        best = state.best
+        inner = candidates(best.prepared, groups, best.tensors, inner=True, narrow=narrow)
+        if inner:
+            inner = worthwhile(state.bench.sensitivities(best.prepared), best.tensors, inner)
+        decisions += yield from self._wide(state, inner)
+        best = state.best
+        decisions += yield from self._wide(state, candidates(best.prepared, groups, best.tensors, narrow=narrow))
+        return decisions
+
+    def _asked_for(self, state: State) -> Proposals:
+        """Sixteen bits where the user wants them, whatever they bring."""
+        bench, best = state.bench, state.best
+        wanted = wide_groups(best.prepared, bench.groups, bench.requests)
+        chosen = [names for names in wanted if best.tensors[names[0]].bits == 8]
+        if not chosen:
+            return []
+        label = "precision asked for"
+        outcome = yield best.again(label, apply(best.prepared, bench.groups, best.tensors, chosen), wanted=True)
+        return [outcome.decision(self.name, f"{len(chosen)} groups of tensors: {label}", "")]
+
+    def _wide(self, state: State, chosen: list[list[str]]) -> Proposals:
+        """These groups of tensors in 16 bits, where the outputs gain, or the user asks for it."""
+        if not chosen:
+            return []
+        bench, best = state.bench, state.best
+        asked = bench.options.output_bits
+        names = {name for group in chosen for name in group}
+        part = share(bench.sensitivities(best.prepared), best.tensors, names)
+        if asked is None and part < LEAST_SHARE:
+            return []
+        tensors = apply(best.prepared, bench.groups, best.tensors, chosen)
+        outcome = yield best.again(self.name, tensors, wanted=asked == WIDE)
+        reason = f"{len(chosen)} groups of tensors, {100 * part:.0f} % of the predicted noise from rounding activations"
+        return [outcome.decision(self.name, reason, ": the outputs do not gain")]
 
 
 def candidates(
@@ -104,7 +150,7 @@ def share(found: Mapping[str, Sensitivity], tensors: Mapping[str, TensorQuantiza
 def apply(
     network: Network, groups: ScaleGroups, tensors: Mapping[str, TensorQuantization], chosen: list[list[str]]
 ) -> dict[str, TensorQuantization]:
-    """Quantisations of all tensors with 16 bits for these groups."""
+    """Quantizations of all tensors with 16 bits for these groups."""
     result = dict(tensors)
     for names in chosen:
         computed = [name for name in names if name not in groups.copied]
@@ -116,4 +162,4 @@ def apply(
     return result
 
 
-__all__ = ["NAME", "apply", "candidates", "share", "widened", "worthwhile"]
+__all__ = ["OutputPrecision", "apply", "candidates", "share", "widened", "worthwhile"]

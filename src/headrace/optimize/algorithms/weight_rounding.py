@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weight rounding that minds what the layer computes: each weight's error is made up for by the weights after it.
 
-Rounding weights to the nearest code minimises the error of the weights; what counts is the error of the sums. With the
+Rounding weights to the nearest code minimizes the error of the weights; what counts is the error of the sums. With the
 second moments H of a layer's inputs (its patches) that is ``(w - q)ᵀ H (w - q)`` per output channel. Weights are
-rounded in order, and the rest moves by what least squares asks for (optimal brain quantisation with a fixed order,
+rounded in order, and the rest moves by what least squares asks for (optimal brain quantization with a fixed order,
 as in GPTQ): closed form, no gradient, no random numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,15 +20,14 @@ from headrace.emulator.executor import Executor
 from headrace.emulator.float_ops import pad_hw
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Convolving, Dense
-from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.statistics.collect import chunk_size, in_chunks
+from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, Role, State
+from headrace.optimize.chunks import ChunkRunner, chunk_size, evenly_spread, frames_of
+from headrace.optimize.freeze import Correction, FreezeContext, Steps
 
-NAME = "weight-rounding"
 KINDS = (Convolving, Dense)
 FRAMES = 64
-#: Tried where the outputs are noisier than this (dB, mean), kept where they gain at least this much: it costs time, and
-#: gains of less did not come back on other frames.
-NOISY_DB, LEAST_GAIN_DB = 25.0, 0.3
+#: Tried where the outputs are noisier than this (dB, mean): it costs time.
+NOISY_DB = 25.0
 MOST_INPUTS = 1152  # the largest system that is solved
 #: Patches looked at per weight of a channel, and the fewest positions per frame.
 SAMPLES, LEAST_POSITIONS = 8, 64
@@ -39,19 +38,54 @@ DAMPING = 0.01
 LIMIT = 127
 
 
-def second_moments(
-    network: Network,
-    data: Mapping[str, Array],
-    frames: Sequence[int],
-    options: OptimizeOptions,
-    progress: Progress | None,
-) -> dict[str, Array]:
+class WeightRounding(Algorithm):
+    """Weights rounded for the sums they make."""
+
+    name = "weight-rounding"
+    role = Role.CORRECTION
+    switch = "weight_rounding"
+    least_gain = 0.3  # gains of less did not come back on other frames
+
+    def proposals(self, state: State) -> Proposals:
+        bench, best = state.bench, state.best
+        if best.score >= NOISY_DB:
+            return []
+        moments = second_moments(best.prepared, bench.judge.data, bench.runner)
+        if not moments:
+            return []
+        alone = bench.requests.alone(self.switch)
+        rounders = {name: Rounder(value) for name, value in moments.items() if name not in alone}
+        outcome = yield best.again("weight rounding", corrections=[RoundedWeights(rounders)])
+        otherwise = ": the outputs do not gain enough"
+        whole = outcome.decision(self.name, f"{len(rounders)} layers together", otherwise)
+        # What other corrections decide on the rounded weights stands where these do.
+        return [whole, *(outcome.trial.decisions if outcome.taken else ())]
+
+
+@dataclass(frozen=True)
+class RoundedWeights(Correction):
+    """Layers round their weights by rounders of their own.
+
+    Attributes:
+        rounders: by layer.
+    """
+
+    name = WeightRounding.name
+
+    rounders: Mapping[str, Rounder]
+
+    def begin(self, context: FreezeContext) -> Steps:
+        context.rounders.update(self.rounders)
+        return Steps()
+
+
+def second_moments(network: Network, data: Mapping[str, Array], runner: ChunkRunner) -> dict[str, Array]:
     """Layer name → float64 ``[groups, K, K]``: mean of patch·patchᵀ over frames and positions.
 
     Layers with large patches (:data:`MOST_INPUTS`) or too few of them (:data:`LEAST_SAMPLES`) are left out: they round
     to nearest.
     """
-    chosen = [frames[i * len(frames) // FRAMES] for i in range(FRAMES)] if len(frames) > FRAMES else list(frames)
+    chosen = evenly_spread(min(len(value) for value in data.values()), FRAMES)
     readers: dict[str, list[Layer]] = {}
     for layer in network.of(*KINDS):
         size = _patch_size(layer)
@@ -68,16 +102,10 @@ def second_moments(
             for reader in readers.get(layer.name, ()):
                 found[reader.name] = _gram(reader, output, frames_used)
 
-        numbers = chosen[start:stop]
-        executor.visit({name: np.ascontiguousarray(value[numbers]) for name, value in data.items()}, see)
+        executor.visit(frames_of(data, chosen[start:stop]), see)
         return found
 
-    total: dict[str, Array] = {}
-    with closing(in_chunks(work, len(chosen), chunk_size(network), options, progress, "second moments")) as parts:
-        for part in parts:
-            for name, gram in part.items():
-                total[name] = total[name] + gram if name in total else gram
-    return total
+    return runner.sums(work, len(chosen), chunk_size(network), "second moments")
 
 
 def _patch_size(layer: Layer) -> int:
@@ -173,4 +201,4 @@ class Rounder:
         return self._last[1]
 
 
-__all__ = ["NAME", "Rounder", "rounded", "second_moments"]
+__all__ = ["RoundedWeights", "Rounder", "WeightRounding", "rounded", "second_moments"]

@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.hn import Layer
-from headrace.optimize.freeze.context import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext
+from headrace.optimize.freeze.families import freezes
 from headrace.optimize.freeze.lookup import Grid
 
 

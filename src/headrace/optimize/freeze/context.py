@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every family needs to freeze a layer, and the registry of families."""
+"""What every family needs to freeze a layer: quantizations of its tensors, and the integers of its results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hn import Array, Layer, Network, store_requantization
 from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization, choose_multipliers
 from headrace.optimize.freeze.lookup import Grid, choose_lookup, choose_lookups, reaches
+from headrace.reports.optimize import FreezeNotes
 
 # Beyond this ratio any accumulator but zero already leaves the code range, so a larger one gives the same codes.
 MAX_RATIO = 2.0**20
@@ -31,18 +31,18 @@ class FreezeContext:
     """State of one freezing.
 
     Attributes:
-        network: becomes the quantised network; its layers are changed in topological order.
-        tensors: quantisation of every layer's output.
+        network: becomes the quantized network; its layers are changed in topological order.
+        tensors: quantization of every layer's output.
         before: measured range in front of activations.
-        rounders: layer name → rounds its weights; nearest where there is none.
-        notes: plain data per layer for the report (index bits, widened channels …).
+        rounders: layer name → rounds its weights (kernel and scale → integers); to the nearest where there is none.
+        notes: per layer, for the report (index bits, widened channels …).
     """
 
     network: Network
     tensors: Mapping[str, TensorQuantization]
     before: Mapping[str, tuple[float, float]]
-    rounders: Mapping[str, Callable[[Array, Array], Array]] = field(default_factory=dict)
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rounders: dict[str, Callable[[Array, Array], Array]] = field(default_factory=dict)
+    notes: dict[str, FreezeNotes] = field(default_factory=dict[str, FreezeNotes])
 
     def inputs(self, layer: Layer) -> list[TensorQuantization]:
         return [self.tensors[name] for name in layer.inputs]
@@ -50,8 +50,9 @@ class FreezeContext:
     def attributes(self, layer: Layer) -> Any:
         return layer.operation
 
-    def note(self, layer: Layer, **facts: Any) -> None:
-        self.notes.setdefault(layer.name, {}).update(facts)
+    def note(self, layer: Layer, **facts: object) -> None:
+        """Set fields of a layer's :class:`FreezeNotes`."""
+        self.notes[layer.name] = replace(self.notes.get(layer.name, FreezeNotes()), **facts)
 
     def store(self, layer: Layer, rq: Requantization | None, params: Mapping[str, Array] | None = None) -> None:
         """Record the integers and drop the layer's float parameters."""
@@ -95,7 +96,7 @@ class FreezeContext:
                 measured = min(measured[0], WHOLE_FUNCTION[0]), max(measured[1], WHOLE_FUNCTION[1])
         found = choose_lookup(attributes.activation, parameters, measured, output, grid)
         index = found.index
-        self.note(layer, table_bits=index.bits, table_range=[round(v, 6) for v in index.limits])
+        self.note(layer, table_bits=index.bits, table_range=tuple(round(v, 6) for v in index.limits))
         multipliers, shifts = choose_multipliers(_ratios(units, index.scale), magnitudes)
         return Requantization(multipliers, shifts, index.zero_point, 0, index.high, found.table)
 
@@ -131,7 +132,7 @@ def by_sign(units: Array, magnitudes: Array, slopes: Array, output: TensorQuanti
         units: float64 ``[c]`` or ``[1]``, the real value of one unit of the accumulator.
         magnitudes: as ``units``, the largest absolute accumulator.
         slopes: float64 ``[c]`` or ``[1]``.
-        output: quantisation of the result.
+        output: quantization of the result.
     """
     ratios, slopes, magnitudes = np.broadcast_arrays(_ratios(units, output.scale), slopes, magnitudes)
     factors = np.stack([ratios, np.clip(ratios * (slopes - 1.0), -MAX_RATIO, MAX_RATIO)])
@@ -153,53 +154,3 @@ def clamp_codes(output: TensorQuantization, low: float | None, high: float | Non
     bottom = 0 if low is None else code(low)
     top = output.high if high is None else code(high)
     return bottom, max(bottom, top)
-
-
-Freezer = Callable[[FreezeContext, Layer], None]
-_FREEZERS: dict[str, Freezer] = {}
-
-
-def freezes(*kinds: str) -> Callable[[Freezer], Freezer]:
-    """Register a family's rule for these kinds."""
-
-    def record(freezer: Freezer) -> Freezer:
-        for kind in kinds:
-            _FREEZERS[kind] = freezer
-        return freezer
-
-    return record
-
-
-def freezer_of(kind: str) -> Freezer | None:
-    return _FREEZERS.get(kind)
-
-
-def check_freezable(network: Network) -> None:
-    """Raises NotBuiltYetError naming every layer whose kind has no rule."""
-    missing = [layer for layer in network if layer.kind not in _FREEZERS]
-    if missing:
-        raise NotBuiltYetError(
-            [
-                Diagnostic("E-OPTIMIZE-KIND", x.name, "layers of this kind cannot be quantised yet", x.kind)
-                for x in missing
-            ]
-        )
-
-
-def freeze_layer(context: FreezeContext, layer: Layer) -> None:
-    """Freeze one layer of a network that :func:`check_freezable` has passed; those it reads are frozen already."""
-    _FREEZERS[layer.kind](context, layer)
-
-
-def freeze_network(context: FreezeContext, progress: Callable[[int, int, str], None] | None = None) -> None:
-    """Freeze every layer in topological order.
-
-    Raises:
-        NotBuiltYetError: naming every layer whose kind has no rule.
-    """
-    check_freezable(context.network)
-    total = len(context.network.layers)
-    for done, layer in enumerate(context.network, start=1):
-        freeze_layer(context, layer)
-        if progress is not None:
-            progress(done, total, "freezing")

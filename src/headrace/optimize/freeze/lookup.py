@@ -36,7 +36,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A chosen table: index quantisation (its ``bits`` are the index bits k) and ``2^k`` codes."""
+    """A chosen table: index quantization (its ``bits`` are the index bits k) and ``2^k`` codes."""
 
     index: TensorQuantization
     table: Array
@@ -67,7 +67,7 @@ def choose_lookup(
         activation: name of the function.
         params: its parameters.
         measured: range in front of the activation, from calibration.
-        output: quantisation of the result.
+        output: quantization of the result.
         grid: possible values, if they are few.
     """
     return _choose(activation, tuple(sorted(params.items())), measured, output, grid)

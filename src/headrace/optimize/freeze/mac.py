@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,8 @@ from headrace.hn import Array, Layer
 from headrace.layers import PerChannel
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import accumulator_bits
-from headrace.optimize.freeze.context import ROUNDING_OFFSET, FreezeContext, freezes
+from headrace.optimize.freeze.context import ROUNDING_OFFSET, FreezeContext
+from headrace.optimize.freeze.families import freezes
 
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = 2**30
@@ -99,12 +99,13 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
     context.store(layer, rq, {"kernel_q": frozen.kernel, "bias_q": frozen.bias})
     width = accumulator_bits(int(frozen.bounds.max(initial=0)))
     layer.accumulator_bits = width
-    notes: dict[str, Any] = {"accumulator_bits": width, "accumulator_bound": int(frozen.bounds.max(initial=0))}
-    if frozen.widened.size:
-        notes["widened_channels"] = frozen.widened.tolist()
-    if frozen.constant.any():
-        notes["constant_channels"] = np.flatnonzero(frozen.constant).tolist()
-    context.note(layer, **notes)
+    context.note(
+        layer,
+        accumulator_bits=width,
+        accumulator_bound=int(frozen.bounds.max(initial=0)),
+        widened_channels=tuple(frozen.widened.tolist()),
+        constant_channels=tuple(np.flatnonzero(frozen.constant).tolist()),
+    )
 
 
 @freezes("conv", "dw", "dense")

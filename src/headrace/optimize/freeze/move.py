@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers through which codes pass unchanged: they only get their tensor's quantisation."""
+"""Layers through which codes pass unchanged: they only get their tensor's quantization."""
 
 from __future__ import annotations
 
 from headrace.hn import Layer
-from headrace.optimize.freeze.context import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext
+from headrace.optimize.freeze.families import freezes
 
 
 @freezes(

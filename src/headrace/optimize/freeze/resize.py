@@ -7,7 +7,8 @@ import numpy as np
 
 from headrace.hn import Layer
 from headrace.numerics.forms import BILINEAR_BITS
-from headrace.optimize.freeze.context import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext
+from headrace.optimize.freeze.families import freezes
 
 
 @freezes("resize_bilinear")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reciprocal of a sum by normalised look-up (docs/numerics.md, section 7)."""
+"""The reciprocal of a sum by normalized look-up (docs/numerics.md, section 7)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hn import Layer
 from headrace.numerics.requantize import MAX_SHIFT, Requantization, choose_multipliers
 from headrace.numerics.tables import RECIPROCAL_FRACTION, reciprocal_table
-from headrace.optimize.freeze.context import FreezeContext, freezes
+from headrace.optimize.freeze.context import FreezeContext
+from headrace.optimize.freeze.families import freezes
 
 
 @freezes("reciprocal_sum")

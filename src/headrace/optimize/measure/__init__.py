@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of how a quantised network differs from float, and of how much noise its outputs bear."""
+"""Figures of how a quantized network differs from float, and of how much noise its outputs bear."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise of quantised values against float, measured about the mean: per cell (a channel), per part of an output.
+"""Noise of quantized values against float, measured about the mean: per cell (a channel), per part of an output.
 
 What a value tells is how it differs from frame to frame and from place to place. So the signal is the variation about
 the mean of each channel over frames and positions: an offset of 293 hides no loss of a variation of 0.03, and the
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from headrace.hn import Array
-from headrace.optimize.measure.output_parts import CellMap, Part, part_data, parts_of
+from headrace.optimize.measure.output_parts import CellMap, Part, parts_of, place_text
+from headrace.reports.optimize import OutputAccuracy, PartAccuracy
 
 #: Values that differ by less than this part of the largest are equal: float32 arithmetic rounds more.
 EQUAL = 2.0**-20
@@ -36,7 +37,7 @@ class Sums:
         count: values.
         total, squares: Σ x and Σ x² of the float values.
         low, high: the least and the greatest float value.
-        noise: Σ (float - quantised)².
+        noise: Σ (float - quantized)².
         least, most: the least and the greatest code.
     """
 
@@ -55,7 +56,7 @@ class Sums:
 
         Args:
             real: float64 ``[N, …, C]``.
-            error: float - quantised, in the same shape.
+            error: float - quantized, in the same shape.
             codes: in the same shape.
         """
         flat = real.reshape(-1, real.shape[-1])
@@ -151,7 +152,7 @@ class Whole:
     Attributes:
         count: values.
         signal: Σ (x - mean)² by ``basis``.
-        noise: Σ (float - quantised)².
+        noise: Σ (float - quantized)².
         low, high: of the float values.
         basis: what the mean is of: ``"channels"`` (each one's own), ``"values"`` (all together, where none varies:
             a vector of one frame), ``"constant"`` (nothing varies: Σ x², about zero).
@@ -234,15 +235,21 @@ class PartNoise:
         """Whether one or two codes are left of values that vary, and they are not all there is."""
         return self.varies and self.codes <= FEW_CODES and self.judged_db < MASK_DB
 
-    def as_dict(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        return part_data(self.part, shape) | {
-            "snr_db": self.snr_db,
-            "distinct_codes": self.codes,
-            "range": [self.whole.low, self.whole.high],
-            "spread": self.whole.spread,
-            "constant": not self.varies,
-            "dead": self.dead,
-        }
+    def accuracy(self, shape: tuple[int, ...]) -> PartAccuracy:
+        """For the report; ``shape`` is that of a frame of the output."""
+        return PartAccuracy(
+            name=self.part.name,
+            layer=self.part.layer,
+            place=place_text(self.part, shape),
+            slices=self.part.slices,
+            elements=len(self.part.index),
+            snr_db=self.snr_db,
+            distinct_codes=self.codes,
+            range=(self.whole.low, self.whole.high),
+            spread=self.whole.spread,
+            constant=not self.varies,
+            dead=self.dead,
+        )
 
 
 @dataclass
@@ -273,8 +280,8 @@ class OutputNoise:
 
         Args:
             real: float values ``[N, …]``.
-            got: quantised values, as reals.
-            codes: quantised values.
+            got: quantized values, as reals.
+            codes: quantized values.
         """
         wanted = real.astype(np.float64)
         used = np.zeros((len(parts), 1 << (8 * codes.itemsize)), bool)
@@ -307,20 +314,25 @@ class OutputNoise:
             found.append(PartNoise(self.name, part, whole, codes, nothing, concentration, self.frames))
         return found
 
-    def as_dict(self) -> dict[str, Any]:
-        """Of the output as a whole and of every part, as JSON data."""
+    @property
+    def snr_db(self) -> float | None:
+        """DB of all parts that vary, two decimals; ``None`` where there is no noise at all."""
         parts = self.measured()
         varying = [part for part in parts if part.varies] or [part for part in parts if not part.nothing]
-        signal, noise = (sum(getattr(part.whole, what) for part in varying) for what in ("signal", "noise"))
-        whole = decibels(signal, noise)
+        whole = decibels(sum(part.whole.signal for part in varying), sum(part.whole.noise for part in varying))
+        return None if whole is None else round(whole, 2)
+
+    def accuracy(self) -> OutputAccuracy:
+        """Of the output as a whole and of every part, for the report."""
+        parts = self.measured()
         worst = worst_of(parts)
-        return {
-            "snr_db": None if whole is None else round(whole, 2),
-            "distinct_codes": int(self.used.any(axis=0).sum()),
-            "worst": worst.part.name,
-            "worst_snr_db": worst.snr_db,
-            "parts": [part.as_dict(self.cells.shape) for part in parts],
-        }
+        return OutputAccuracy(
+            snr_db=self.snr_db,
+            distinct_codes=int(self.used.any(axis=0).sum()),
+            worst=worst.part.name,
+            worst_snr_db=worst.snr_db,
+            parts=tuple(part.accuracy(self.cells.shape) for part in parts),
+        )
 
 
 def worst_of(parts: Sequence[PartNoise]) -> PartNoise:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -348,15 +347,4 @@ def all_cells(network: Network) -> dict[str, CellMap]:
     return {layer.name: cell_map(network, layer) for layer in network.output_layers}
 
 
-def part_data(part: Part, shape: tuple[int, ...]) -> dict[str, Any]:
-    """What a part is, as JSON data."""
-    return {
-        "name": part.name,
-        "layer": part.layer,
-        "place": place_text(part, shape),
-        "slices": None if part.slices is None else [list(one) for one in part.slices],
-        "elements": len(part.index),
-    }
-
-
-__all__ = ["CellMap", "Part", "Source", "all_cells", "cell_map", "part_data", "parts_of", "place_text"]
+__all__ = ["CellMap", "Part", "Source", "all_cells", "cell_map", "parts_of", "place_text"]

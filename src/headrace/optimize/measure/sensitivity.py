@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much noise in each channel of each tensor moves the outputs: what quantisation may lose, and where.
+"""How much noise in each channel of each tensor moves the outputs: what quantization may lose, and where.
 
 A small error e in a tensor changes the outputs by J·e. For errors without correlation the expected squared change is
 Σ e²·Σ J², and Σ J² over the outputs is the expected squared gradient of the outputs' sum with random signs. One
@@ -10,7 +10,6 @@ tensor's share of the noise at the outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,7 @@ from headrace.emulator.float_ops import TorchFloatOps
 from headrace.hn import Array, Layer, Network
 from headrace.layers import ScaleRule
 from headrace.numerics.quantization import TensorQuantization
-from headrace.optimize.options import OptimizeOptions, Progress
-from headrace.optimize.statistics.collect import in_chunks
+from headrace.optimize.chunks import ChunkRunner, evenly_spread
 
 FRAMES = 8
 ROUNDING = 1.0 / 12.0  # variance of rounding to a step of one
@@ -46,21 +44,18 @@ class Sensitivity:
 def sensitivities(
     network: Network,
     data: Mapping[str, Array],
-    frames: Sequence[int],
-    options: OptimizeOptions,
-    progress: Progress | None,
+    runner: ChunkRunner,
     weights: Mapping[str, Array],
 ) -> dict[str, Sensitivity]:
     """Of every tensor that a layer computes (codes that only pass are not rounded again), by layer name.
 
     Args:
         network: float network with finite tensors.
-        data: calibration data.
-        frames: numbers of the frames to look at, at most :data:`FRAMES` evenly spread ones are.
+        data: frames, of which at most :data:`FRAMES` evenly spread ones are looked at.
         weights: output layer → float32 in the shape of a frame: Σ (weight · error)² over outputs is a frame's
-            noise-to-signal ratio (:attr:`headrace.optimize.trial.Judge.weights`).
+            noise-to-signal ratio (:attr:`headrace.optimize.measure.judge.Judge.weights`).
     """
-    chosen = [frames[i * len(frames) // FRAMES] for i in range(FRAMES)] if len(frames) > FRAMES else list(frames)
+    chosen = evenly_spread(min(len(value) for value in data.values()), FRAMES)
     walk = _Walk(network, weights)
 
     def work(start: int, stop: int) -> dict[str, Array]:
@@ -68,11 +63,7 @@ def sensitivities(
         with torch.inference_mode(False), torch.enable_grad():
             return walk.run({name: value[number] for name, value in data.items()}, start)
 
-    total: dict[str, Array] = {}
-    with closing(in_chunks(work, len(chosen), 1, options, progress, "sensitivity")) as parts:
-        for part in parts:
-            for name, value in part.items():
-                total[name] = total[name] + value if name in total else value
+    total = runner.sums(work, len(chosen), 1, "sensitivity")
     return {name: Sensitivity(value / len(chosen)) for name, value in total.items()}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signal-to-noise ratio of the quantised network against float, per layer, as data."""
+"""Signal-to-noise ratio of the quantized network against float, per layer, as data."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import torch
 from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network, output_quantization
 from headrace.numerics.quantization import dequantize
+from headrace.optimize.chunks import ChunkRunner, chunk_size, frames_of
+from headrace.optimize.measure.judge import Judge
 from headrace.optimize.measure.noise import OutputNoise, Sums, Whole
-from headrace.optimize.options import OptimizeOptions, Progress
 from headrace.optimize.scales.reach import reach_of
-from headrace.optimize.statistics.collect import chunk_size, in_chunks
-from headrace.optimize.trial import Judge
 
 
 @dataclass
@@ -47,6 +46,11 @@ class Comparison:
     def whole(self) -> Whole:
         """All channels together: signal about each channel's mean."""
         return self.sums.whole(np.arange(len(self.sums.count)))
+
+    @property
+    def saturated_percent(self) -> float:
+        share = self.saturated / self.elements if self.elements else 0.0
+        return round(100.0 * share, 4)
 
     @property
     def distinct_codes(self) -> int:
@@ -83,8 +87,7 @@ def measure(
     quantized: Network,
     data: Mapping[str, Array],
     judge: Judge,
-    options: OptimizeOptions,
-    progress: Progress | None,
+    runner: ChunkRunner,
 ) -> Measured:
     """Run both networks on the same frames and compare every layer that both have, outputs by the judge's parts."""
     reals, codes = Executor(fp_network, "fp_optimized"), Executor(quantized, "quantized")
@@ -94,7 +97,7 @@ def measure(
     frames = min(len(v) for v in data.values())
 
     def work(start: int, stop: int) -> Measured:
-        part = {name: np.ascontiguousarray(value[start:stop]) for name, value in data.items()}
+        part = frames_of(data, slice(start, stop))
         integers = codes.run(part, names, batch_size=stop - start)
         result = Measured()
 
@@ -123,7 +126,7 @@ def measure(
     # All tensors of a chunk are held together, so chunks are smaller than in calibration.
     total = Measured()
     size = max(1, chunk_size(fp_network) // 4)
-    with closing(in_chunks(work, frames, size, options, progress, "measuring accuracy")) as parts:
+    with closing(runner.results(work, frames, size, "measuring accuracy")) as parts:
         for part in parts:
             total.add(part)
     return total

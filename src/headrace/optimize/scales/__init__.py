@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what was measured to one quantisation per tensor: which share a scale, and which range it spans."""
+"""From what was measured to one quantization per tensor: which share a scale, and which range it spans."""

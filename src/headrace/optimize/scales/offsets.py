@@ -133,7 +133,7 @@ def _offset_of(layer: Layer) -> tuple[float, ...]:
 
 
 def fitted(network: Network, names: Sequence[str], quantization: TensorQuantization) -> TensorQuantization:
-    """A quantisation whose steps suit the offsets that are added to it.
+    """A quantization whose steps suit the offsets that are added to it.
 
     They are not below float32's own at that distance, and one offset alone is a whole number of them.
 

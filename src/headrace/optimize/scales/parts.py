@@ -26,7 +26,7 @@ UNLIKE = 4.0
 UNLIKE_CHANNELS = 8.0
 #: Channels of all inputs and outputs of a network that has scales per channel: the description lists a scale for each.
 MOST_CHANNELS = 1 << 15
-#: Layers that can requantise each channel to a scale and zero point of its own.
+#: Layers that can requantize each channel to a scale and zero point of its own.
 _PER_CHANNEL = ("conv", "dw", "dense", "batch_norm", "normalization")
 
 Choice = Callable[[Sequence[str]], TensorQuantization]
@@ -186,13 +186,13 @@ def apart(
     fit: Callable[[TensorQuantization], TensorQuantization],
     bits: int,
 ) -> dict[str, TensorQuantization] | None:
-    """A quantisation for each part of outputs.
+    """A quantization for each part of outputs.
 
     Args:
         names: layers that copy codes, in network order.
         units: of all that they read.
-        choose: the quantisation of some tensors together.
-        fit: what becomes of a quantisation whose values get an offset at an output.
+        choose: the quantization of some tensors together.
+        fit: what becomes of a quantization whose values get an offset at an output.
 
     Returns:
         By layer name, of ``names`` and of the units' tensors; ``None`` where all are alike or cannot be told apart.
@@ -245,7 +245,7 @@ def describable(network: Network) -> bool:
 def passed_on(
     network: Network, names: Sequence[str], computed: Mapping[str, TensorQuantization]
 ) -> dict[str, TensorQuantization] | None:
-    """Quantisations of layers that copy codes, from those of what they read.
+    """Quantizations of layers that copy codes, from those of what they read.
 
     Args:
         names: the layers, in network order.

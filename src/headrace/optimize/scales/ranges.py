@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From measured ranges to one quantisation per tensor: scale groups (docs/numerics.md, section 8)."""
+"""From measured ranges to one quantization per tensor: scale groups (docs/numerics.md, section 8)."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def tensor_quantizations(
     calibrator: RangeChoice | None = None,
     spans: Mapping[str, Array] | None = None,
 ) -> dict[str, TensorQuantization]:
-    """One quantisation per layer name; members of a group get equal ones.
+    """One quantization per layer name; members of a group get equal ones.
 
     Args:
         network: float network.
@@ -206,14 +206,14 @@ class _Measured:
         return min(p[0] for p in pairs), max(p[1] for p in pairs)
 
     def choose(self, names: Sequence[str], bits: int) -> TensorQuantization:
-        """One quantisation for the tensors ``names``."""
+        """One quantization for the tensors ``names``."""
         low, high = self.span(names)
         if self.calibrator is not None:
             low, high = self.calibrator.choose(self.network, names, low, high, bits)
         return from_range(low, high, bits)
 
     def apart(self, groups: ScaleGroups, names: Sequence[str], bits: int) -> dict[str, TensorQuantization] | None:
-        """A quantisation for each part of a group; ``None`` where its parts are alike or cannot be kept apart."""
+        """A quantization for each part of a group; ``None`` where its parts are alike or cannot be kept apart."""
         copied = [name for name in names if name in groups.copied]
         asked = self.calibrator is not None and self.calibrator.asks(copied)
         if not copied or asked or not parts.describable(self.network):

@@ -1,33 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """One deterministic pass over the calibration data: the statistics that algorithms declare (:class:`Request`).
 
-Chunks have a fixed size, each is computed by one thread, and results are merged in chunk order by exact operations
-(min, max, integer counts) or, for sums, in float64 in that order; figures do not depend on the number of threads.
+Chunks have a fixed size and are merged in their order by exact operations (min, max, integer counts) or, for sums, in
+float64; figures do not depend on the pool that computes them.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
 
-from headrace.emulator.exact import thread_count
 from headrace.emulator.executor import Executor
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Layer, Network
-from headrace.optimize.options import OptimizeOptions, Progress
+from headrace.optimize.chunks import ChunkRunner, chunk_size
 from headrace.optimize.statistics.histogram import Histogram
-
-CHUNK_BYTES = 64 << 20
-CHUNK_FRAMES = 16
-R = TypeVar("R")
 
 
 @dataclass
@@ -156,59 +148,11 @@ class Statistics:
             self.moments[name] = moments if have is None else have.added(moments)
 
 
-def chunk_size(network: Network) -> int:
-    """Frames per chunk: a function of the network alone, so that no option changes a result."""
-    largest = max((math.prod(layer.output_shape[1:]) for layer in network), default=1)
-    return max(1, min(CHUNK_FRAMES, CHUNK_BYTES // (8 * largest)))
-
-
-def worker_count(threads: int | None, batch: int, size: int) -> int:
-    """Worker threads: as asked, else one per usable core; no more than ``batch`` frames of chunks of ``size`` allow."""
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(threads, batch // size))
-
-
-def in_chunks(
-    work: Callable[[int, int], R],
-    frames: int,
-    size: int,
-    options: OptimizeOptions,
-    progress: Progress | None,
-    text: str,
-) -> Generator[R, None, None]:
-    """Call ``work(start, stop)`` for consecutive chunks on a pool; yields the results in chunk order.
-
-    At most two results per worker are in flight. torch is held to one thread per chunk: the order of additions
-    inside a chunk is then the same whatever the number of workers.
-    """
-    spans = [(i, min(frames, i + size)) for i in range(0, frames, size)]
-    workers = worker_count(options.threads, options.batch, size)
-    with thread_count(1), ThreadPoolExecutor(workers, thread_name_prefix="headrace-optimize") as pool:
-        waiting: list[tuple[int, Future[R]]] = []
-        position = 0
-        try:
-            while position < len(spans) or waiting:
-                while position < len(spans) and len(waiting) < 2 * workers:
-                    start, stop = spans[position]
-                    waiting.append((stop, pool.submit(work, start, stop)))
-                    position += 1
-                stop, future = waiting.pop(0)
-                result = future.result()
-                if progress is not None:
-                    progress(stop, frames, text)
-                yield result
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
 def collect(
     network: Network,
     data: Mapping[str, Array],
     frames: int,
-    options: OptimizeOptions,
-    progress: Progress | None,
+    runner: ChunkRunner,
     request: Request | None = None,
     text: str = "calibrating",
 ) -> Statistics:
@@ -233,7 +177,7 @@ def collect(
         return found
 
     total = Statistics()
-    with closing(in_chunks(work, frames, chunk_size(network), options, progress, text)) as parts:
+    with closing(runner.results(work, frames, chunk_size(network), text)) as parts:
         for part in parts:
             _check_finite(part.ranges)
             total.merge(part)
@@ -260,10 +204,3 @@ def extremes(x: torch.Tensor) -> tuple[float, float]:
     """(min, max) of a tensor; NaN in either when there is one inside."""
     low, high = torch.aminmax(x)
     return float(low), float(high)
-
-
-def evenly_spread(frames: int, count: int) -> Sequence[int]:
-    """At most ``count`` frame numbers, evenly spread, ascending, the same every time."""
-    if frames <= count:
-        return range(frames)
-    return [i * frames // count for i in range(count)]

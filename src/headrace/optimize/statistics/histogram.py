@@ -89,7 +89,7 @@ class Histogram:
         return (self.first + below) * self.width, (self.first + min(above, len(self.counts) - 1) + 1) * self.width
 
     def error(self, low: float, high: float, bits: int) -> float:
-        """Σ (value - nearest code)² if the tensor were quantised to this range."""
+        """Σ (value - nearest code)² if the tensor were quantized to this range."""
         return float(self._errors(np.array([[low, high]]), bits)[0])
 
     def least_error(self, low: float, high: float, bits: int) -> tuple[float, float]:

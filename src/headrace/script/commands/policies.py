@@ -14,7 +14,7 @@ from typing import ClassVar
 from headrace.hn.stages import OPTIMIZE
 from headrace.script.arguments import Argument, Interval, Layers, Policy, Word, argument, keys, values
 from headrace.script.commands.ranges import CLIPPING_MODES, WHOLE_RANGE, range_of
-from headrace.script.effects import Algorithm, Clip, OptimizeEffect, Use, WideOutputs
+from headrace.script.effects import Clip, OptimizeEffect, Use, WideOutputs
 from headrace.script.fates import ACTS, ANYWAY, HINT, LEFT_OUT, REFUSED, Fate
 from headrace.script.forms import Form, OptimizeCommand, Resolving, acts, idle
 
@@ -28,7 +28,7 @@ _LEFT = values(LEFT_OUT)
 class AlgorithmPolicy(OptimizeCommand):
     """A command that turns one algorithm on or off."""
 
-    algorithm: ClassVar[Algorithm]
+    algorithm: ClassVar[str]
 
     policy: bool = argument(Policy(), True, "`disabled`: it is not used")
     layers: tuple[str, ...] | None = argument(Layers(), None, "for these layers alone; without it for all")
@@ -43,7 +43,7 @@ class AlgorithmPolicy(OptimizeCommand):
 class Equalization(AlgorithmPolicy):
     """Scale moves between neighbouring layers; off, channel scales and copies are too."""
 
-    algorithm: ClassVar[Algorithm] = "equalization"
+    algorithm: ClassVar[str] = "equalization"
 
 
 @acts(
@@ -58,7 +58,7 @@ class Equalization(AlgorithmPolicy):
 class AdditionFusing(AlgorithmPolicy):
     """A sum joins the convolution in front of it; off, sums stay layers of their own."""
 
-    algorithm: ClassVar[Algorithm] = "addition_fusing"
+    algorithm: ClassVar[str] = "addition_fusing"
 
 
 @acts(f"{_POST}(bias_correction)", off=ACTS, idle=keys("cache_compression", values(HINT)))
@@ -66,7 +66,7 @@ class AdditionFusing(AlgorithmPolicy):
 class BiasCorrection(AlgorithmPolicy):
     """The mean shift of quantisation is taken off the biases."""
 
-    algorithm: ClassVar[Algorithm] = "bias_correction"
+    algorithm: ClassVar[str] = "bias_correction"
 
 
 # Off, weights are rounded to the nearest. On, ours are rounded for the sums they make, not by training.
@@ -84,7 +84,7 @@ class BiasCorrection(AlgorithmPolicy):
 class WeightRounding(AlgorithmPolicy):
     """Weights are rounded for the sums they make; off, each to the nearest."""
 
-    algorithm: ClassVar[Algorithm] = "weight_rounding"
+    algorithm: ClassVar[str] = "weight_rounding"
 
 
 @acts(
