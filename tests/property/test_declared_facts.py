@@ -16,11 +16,11 @@ import pytest
 
 import headrace.optimize.freeze  # noqa: F401  registers the freezers
 from frontend_oracle import NumpyOps
-from headrace.compiler.lower import lowered_kinds
+from headrace.compiler.lower import lowered_operations
 from headrace.layers import Operation, ScaleRule, all_operations, read_operation
 from headrace.numerics.array import Array
 from headrace.optimize.freeze.context import freezer_of
-from headrace.timing.work import known_kinds
+from headrace.timing import Plane, Work, row_windows
 
 ROOT = Path(__file__).resolve().parents[2]
 Shapes = tuple[tuple[int, ...], ...]
@@ -138,9 +138,37 @@ def test_every_kind_is_carried_through_every_stage(operation: type[Operation]) -
     assert f"| `{kind}` |" in (ROOT / "docs" / "reference" / "layers.md").read_text()
     if operation.is_boundary:
         return
-    assert kind in known_kinds(), "no time: headrace.timing"
-    assert (kind in lowered_kinds()) == operation.has_integer_form, "a kernel, or a decomposition"
+    assert operation.elementwise or operation.row_cost is not Operation.row_cost, "it does not say which rows it reads"
+    assert (operation in lowered_operations()) == operation.has_integer_form, "a kernel, or a decomposition"
     assert (freezer_of(kind) is not None) == operation.has_integer_form, "a form for freezing, or a decomposition"
+
+
+def plane(name: str, shape: tuple[int, ...]) -> Plane:
+    return Plane(name, *((1, 1, shape[1]) if len(shape) == 2 else shape[1:]))
+
+
+@on_every_case
+def test_rows(operation: Operation, shapes: Shapes) -> None:
+    """Another value in a row of an operand shows in no output row that does not read it."""
+    if operation.is_boundary:
+        return
+    opened = open_batch(shapes)
+    output = operation.output_shape(opened, "example")
+    cost = operation.row_cost(opened, output)
+    planes = tuple(plane(str(i), shape) for i, shape in enumerate(shapes))
+    assert len(cost.rules) == len(planes)
+    work = Work("w", operation.kind, cost.family, planes, cost.rules, plane("y", output))
+    given, params = operands(shapes), parameters(operation, shapes)
+    before = run(operation, given, params)
+    for i, source in enumerate(planes):
+        first, last = row_windows(work, i)
+        assert first.size == work.output.height
+        for row in range(source.height):
+            other = [x.copy() for x in given]
+            other[i].reshape(shapes[i][0], source.height, -1)[:, row] += 2.5
+            differs = run(operation, other, params) != before
+            rows = differs.reshape(shapes[0][0], work.output.height, -1).any(axis=(0, 2))
+            assert not rows[(row < first) | (row > last)].any()
 
 
 @on_every_case

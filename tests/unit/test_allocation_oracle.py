@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.layers.rows import Family, RowKind, RowRule
 from headrace.mapping import Option, options_of
 from headrace.mapping.option_table import OptionTable
 from headrace.mapping.resources import RESOURCES
 from headrace.targets import load_target
-from headrace.timing import Family, Plane, RowKind, RowRule, Work
+from headrace.timing import Plane, Work
 
 cp_model: Any = pytest.importorskip("ortools.sat.python.cp_model")
 

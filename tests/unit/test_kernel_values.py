@@ -11,10 +11,11 @@ import pytest
 from headrace.errors import InternalError
 from headrace.hef.kernel import Constant, Joining, Kernel, KernelRequantization, Role, Slicing, Window, write_address
 from headrace.hef.microcode import NONE, RECORDS, KernelRecord, Opcode
+from headrace.layers.rows import Family, RowRule
 from headrace.mapping import Stage
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
-from headrace.timing import Family, Plane, RowRule, Work
+from headrace.timing import Plane, Work
 
 CODES = TensorQuantization(0.5, 3, 8)
 

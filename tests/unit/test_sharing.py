@@ -14,10 +14,11 @@ from headrace.compiler import CompileOptions, CompileResult, compile_network
 from headrace.errors import InternalError
 from headrace.hef.microcode import Program, decode
 from headrace.hn import Network
+from headrace.layers.rows import Family, RowKind, RowRule
 from headrace.mapping import Allocation, Shortage, allocate, allocate_one_context, limits_of, stages_of
 from headrace.mapping.sharing import share_controllers
 from headrace.targets import load_target
-from headrace.timing import Family, Plane, RowKind, RowRule, Work
+from headrace.timing import Plane, Work
 from headrace.timing.turns import order_of
 from interpreters import layer_codes, program_codes
 from random_graphs import GraphBuilder

@@ -12,11 +12,12 @@ import pytest
 from compiler_support import resnet
 from headrace.errors import InputFileError
 from headrace.hn import Network
+from headrace.layers.rows import Family, RowKind, RowRule
 from headrace.mapping import Allocation, Limits, Shortage, allocate, estimate, limits_of, options_of, stages_of
 from headrace.mapping.allocate import shortage_of
 from headrace.mapping.option_table import OptionTable
 from headrace.targets import load_target
-from headrace.timing import Family, Flow, Plane, RowKind, RowRule, Work, row_window, row_windows
+from headrace.timing import Flow, Plane, Work, row_window, row_windows
 from layer_maker import make_layer
 
 TARGET = load_target("hailo8")

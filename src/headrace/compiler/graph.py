@@ -20,9 +20,10 @@ from headrace.hef.kernel import Kernel
 from headrace.hef.microcode import Opcode
 from headrace.hn import Layer, Network, check_network, output_quantization, passed_quantization
 from headrace.layers import OutputLayer, ScaleRule
+from headrace.layers.rows import Family, RowRule
 from headrace.mapping import Stage, StageGraph
 from headrace.numerics.quantization import TensorQuantization
-from headrace.timing import Family, RowRule, Work, work_of_layer
+from headrace.timing import Work, work_of_layer
 from headrace.timing.work import is_quantized, plane_of
 
 

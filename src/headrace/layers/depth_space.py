@@ -10,6 +10,7 @@ from typing import Any
 from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.move import CodesPass
 from headrace.layers.operation import Shape, register
+from headrace.layers.rows import RowCost, listed
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.ops import AnyTensor
 
@@ -47,6 +48,9 @@ class DepthToSpace(_DepthSpace):
             raise shape_error(where, "block² must divide the channels", channels, f"a multiple of {b * b}")
         return (-1, height * b, width * b, channels // (b * b))
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        return listed([(y // self.block, y // self.block) for y in range(output[1])])
+
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return ops.depth_to_space(inputs[0], self.block, self.mode == "DCR")
 
@@ -67,6 +71,9 @@ class SpaceToDepth(_DepthSpace):
         if height % b or width % b:
             raise shape_error(where, "the block must divide height and width", f"{height}×{width}", f"multiples of {b}")
         return (-1, height // b, width // b, channels * b * b)
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        return listed([(y * self.block, (y + 1) * self.block - 1) for y in range(output[1])])
 
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return ops.space_to_depth(inputs[0], self.block, self.mode == "DCR")

@@ -15,6 +15,7 @@ import numpy as np
 from headrace.layers.activation import Activated, activate
 from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.operation import Counts, Frozen, Parameter, QuantizedLayer, Shape, Weights, register
+from headrace.layers.rows import SAME, WHOLE, Family, RowCost, RowKind, RowRule
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import window_output
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
@@ -156,6 +157,18 @@ class Convolving(MultiplyAccumulate):
             terms = a.terms(ops, total, quantized.rq)
         return ops.requantize(terms, quantized.rq, quantized.output.bits)
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        rows, columns, _, _ = self.kernel_shape
+        window = RowRule(RowKind.WINDOW, rows, self.strides[0], self.dilations[0], self.padding[0])
+        return RowCost(
+            (window, *(SAME for _ in shapes[1:])),  # a fused residual is read row by row
+            Family.DENSE if self.groups == 1 else Family.GROUPED,
+            window=(rows, columns),
+            stride=self.strides[1],
+            dilation=self.dilations[1],
+            groups=self.groups,
+        )
+
     def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         kh, kw, cin, cout = self.kernel_shape
         pixels = output[1] * output[2]
@@ -250,6 +263,9 @@ class Dense(MultiplyAccumulate):
         )
         return ops.requantize(self.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        return RowCost((WHOLE,), Family.DENSE)
+
     def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         macs = self.kernel_shape[0] * self.kernel_shape[1]
         return Counts(macs=macs, weights=macs + output[1], operations=2 * macs, output_elements=output[1])
@@ -305,6 +321,9 @@ class PerChannel(MultiplyAccumulate):
         )
         y = ops.requantize(self.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
         return ops.reshape(y, (channels,)) if vector else y
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        return RowCost((SAME,), Family.GROUPED, groups=output[-1])
 
     def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         elements = int(np.prod(output[1:], dtype=np.int64))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.layers.operation import Counts, Operation, Shape, register
+from headrace.layers.rows import RowCost, row_by_row
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps
 from headrace.numerics.requantize import Array
@@ -48,6 +49,10 @@ class Matmul(Operation):
         self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
         return ops.matmul(inputs[0], inputs[1])
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        # Before decomposition: the second operand's rows repeated, products, sums; one controller each.
+        return row_by_row(shapes, controllers=3)
 
     def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         groups, rows, inner = shapes[0][1:]

@@ -7,13 +7,15 @@ All axes are those of the HN tensor without the batch: 0 height, 1 width, 2 chan
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.operation import Counts, Operation, QuantizedLayer, ScaleRule, Shape, register
+from headrace.layers.rows import GATHER, RESHAPED, RowCost, RowKind, RowRule, has_rows, height_of, row_by_row
 from headrace.layers.shapes import shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 from headrace.numerics.requantize import Array
@@ -141,6 +143,11 @@ class Slice(CodesPass):
                 raise shape_error(where, "the slice leaves the input", f"{start} + {count - 1}·{step}", f"below {size}")
         return (-1, *self.sizes)
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        if not has_rows(output):
+            return row_by_row(shapes)
+        return RowCost((RowRule(RowKind.SLICE, stride=self.steps[0], offset=self.starts[0]),))
+
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return ops.slice(inputs[0], self.starts, self.steps, self.sizes)
 
@@ -167,6 +174,11 @@ class Pad(CodesPass):
         if len(self.before) != len(sizes):
             raise shape_error(where, "padding needs one entry per axis", len(self.before), len(sizes))
         return (-1, *(b + s + a for b, s, a in zip(self.before, sizes, self.after, strict=True)))
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        if not has_rows(output):
+            return row_by_row(shapes)
+        return RowCost((RowRule(RowKind.STACK, offset=self.before[0]),))
 
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return ops.pad(inputs[0], self.before, self.after, zero)
@@ -197,6 +209,12 @@ class Concat(CodesPass):
             raise shape_error(where, "inputs must agree in every other axis", [list(s) for s in shapes], "equal sizes")
         return (*first[:axis], sum(s[axis] for s in shapes), *first[axis + 1 :])
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        if self.axis != 0 or not has_rows(output):
+            return replace(row_by_row(shapes), joins=True)
+        places = accumulate((height_of(shape) for shape in shapes[:-1]), initial=0)
+        return RowCost(tuple(RowRule(RowKind.STACK, offset=place) for place in places), joins=True)
+
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return ops.concat(list(inputs), self.axis + 1)
 
@@ -223,6 +241,9 @@ class Reshape(CodesPass):
             raise shape_error(where, "the number of elements changes", need, have)
         return (-1, *self.shape)
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        return RowCost((RESHAPED,))
+
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return ops.reshape(inputs[0], self.shape)
 
@@ -247,6 +268,10 @@ class Transpose(CodesPass):
                 f"of {len(shapes[0]) - 1} axes",
             )
         return (-1, *(shapes[0][p + 1] for p in self.permutation))
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        keeps_rows = not has_rows(output) or self.permutation[0] == 0
+        return row_by_row(shapes) if keeps_rows else RowCost((GATHER,))
 
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         return ops.transpose(inputs[0], self.permutation)

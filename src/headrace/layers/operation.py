@@ -17,6 +17,7 @@ import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError, unknown_name
 from headrace.layers.attributes import attribute_values, read_attributes, write_attributes
+from headrace.layers.rows import RowCost, row_by_row
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Array, Requantization
@@ -244,6 +245,15 @@ class Operation:
         """Work per frame."""
         elements = int(np.prod(output[1:], dtype=np.int64))
         return Counts(operations=elements, output_elements=elements)
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        """Which rows of its operands an output row reads, and what its cycles are made of.
+
+        Operations that are element-wise read row by row; any other says it itself.
+        """
+        if not self.elementwise:
+            raise NotImplementedError(f"{self.kind} does not say which rows it reads")
+        return row_by_row(shapes)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from headrace.layers.operation import (
     Shape,
     register,
 )
+from headrace.layers.rows import Family, RowCost, RowKind, RowRule
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import covered_counts, window_output
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
@@ -63,6 +64,13 @@ class Pool(Operation):
                 where, "the window is larger than the padded input", f"{height}×{width} outputs", "at least 1×1"
             )
         return (-1, height, width, shapes[0][3])
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        window = RowRule(RowKind.WINDOW, self.kernel_shape[0], self.strides[0], 1, self.padding[0])
+        whole = self.kernel_shape == tuple(shapes[0][1:3]) and not any(self.padding)
+        return RowCost(
+            (window,), Family.MOVE if whole else Family.POOL, window=self.kernel_shape, stride=self.strides[1]
+        )
 
     def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         elements = int(np.prod(output[1:], dtype=np.int64))

@@ -16,6 +16,7 @@ import numpy as np
 from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.move import CodesPass
 from headrace.layers.operation import Counts, Frozen, Operation, QuantizedLayer, Shape, register
+from headrace.layers.rows import RowCost, listed
 from headrace.layers.shapes import need_rank
 from headrace.numerics.forms import BILINEAR_BITS
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
@@ -109,6 +110,9 @@ class ResizeNearest(_Resize, CodesPass):
     kind = "resize_nearest"
     description = "Resize height and width by copying the nearest element; codes pass."
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        return listed([(int(row), int(row)) for row in self.nearest(0, shapes[0][1])])
+
     def move(self, ops: Any, inputs: Sequence[AnyTensor], zero: float) -> AnyTensor:
         x = inputs[0]
         return ops.gather(x, self.nearest(0, int(x.shape[1])), self.nearest(1, int(x.shape[2])))
@@ -149,6 +153,10 @@ class ResizeBilinear(_Resize):
         rows, columns = self.neighbours(0, int(x.shape[1])), self.neighbours(1, int(x.shape[2]))
         total = ops.interpolate(x, quantized.inputs[0].zero_point, rows, columns)
         return ops.requantize([total], quantized.rq, quantized.output.bits)
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        rows, _ = self.neighbours(0, shapes[0][1])
+        return listed([(int(first), int(last)) for first, last in rows])
 
     def counts(self, shapes: Sequence[Shape], output: Shape) -> Counts:
         elements = int(np.prod(output[1:], dtype=np.int64))

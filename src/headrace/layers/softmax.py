@@ -14,6 +14,7 @@ import numpy as np
 
 from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.operation import Frozen, Operation, Parameter, QuantizedLayer, ScaleRule, Shape, register
+from headrace.layers.rows import WHOLE, RowCost, has_rows, row_by_row
 from headrace.layers.shapes import shape_error
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 from headrace.numerics.requantize import Array
@@ -36,6 +37,10 @@ class Softmax(Operation):
     def fixed_range(self) -> tuple[float, float]:
         return (0.0, 1.0)
 
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        # Before decomposition: maximum, exponential, reciprocal of the sum, product; one controller each.
+        return row_by_row(shapes, controllers=4)
+
     def forward_float(
         self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
@@ -56,6 +61,10 @@ class _Reduce(Operation):
         if self.axes[-1] >= len(shapes[0]) - 1:
             raise shape_error(where, "the axis does not exist", list(self.axes), f"0 … {len(shapes[0]) - 2}")
         return tuple(1 if i - 1 in self.axes else s for i, s in enumerate(shapes[0]))
+
+    def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
+        sums_rows = 0 in self.axes and has_rows(output)
+        return RowCost((WHOLE,)) if sums_rows else row_by_row(shapes)
 
 
 @register

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from headrace.errors import Diagnostic, InternalError
 from headrace.hef.kernel import Joining, Kernel
 from headrace.hef.microcode import Opcode
+from headrace.layers.rows import RowKind, RowRule
 from headrace.mapping.stages import Stage, StageGraph
 from headrace.numerics.quantization import TensorQuantization
 from headrace.reports.schedule import CompileDecision, JoinDecision
 from headrace.targets import Target
-from headrace.timing.work import Plane, RowKind, RowRule, Work
+from headrace.timing.work import Plane, Work
 
 
 @dataclass(frozen=True)
@@ -179,4 +180,4 @@ def _join(join: _Concatenation, planes: Sequence[Plane], name: str) -> Stage:
     height, width, channels = shape
     output = Plane(name, height, width, channels, work.output.element_bytes)
     kernel = replace(join.kernel, name=name, inputs=tuple(p.tensor for p in planes), shape=(height, width, channels))
-    return Stage(Work(name, work.kind, work.family, tuple(planes), rules, output), kernel)
+    return Stage(Work(name, work.kind, work.family, tuple(planes), rules, output, joins=True), kernel)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from headrace.errors import HeadraceError
+from headrace.layers.rows import Family, RowKind
 from headrace.mapping.allocate import allocate_alone
 from headrace.mapping.stages import ALL, Allocation, Shares, Stage, StageGraph
 from headrace.targets import Target, list_targets, load_target
-from headrace.timing.work import Family, Plane, RowKind, Work
+from headrace.timing.work import Plane, Work
 
 
 def fits_alone(work: Work, target: Target, shares: Shares = ALL) -> bool:

@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from headrace.layers.rows import Family
 from headrace.mapping.resources import MEMORY, Use, per_cluster
 from headrace.targets import Target
 from headrace.timing.rates import Rate, ceil_div, row_cycles
-from headrace.timing.work import Family, Work
+from headrace.timing.work import Work
 
 COLUMNS = 8  # output columns a sub-cluster computes at once
 FEATURES = 8  # output features a sub-cluster computes at once

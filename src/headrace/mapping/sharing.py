@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from headrace.layers.rows import Family
 from headrace.mapping.options import Option
 from headrace.mapping.resources import MEMORY, RESOURCES, Use, per_cluster, total
 from headrace.targets import Target
-from headrace.timing.work import Family, Work
+from headrace.timing.work import Work
 
 # The controller itself, its activation units and its input aligners.
 IN_TURN = tuple(RESOURCES.index(name) for name in ("controllers", "activation_units", "input_aligners"))
@@ -89,7 +90,7 @@ def _related(a: Work, b: Work) -> bool:
         return False
     feeds = b.operands[0].tensor == a.output.tensor
     same = a.family is Family.DENSE and a.operands[0].tensor == b.operands[0].tensor
-    return same or (feeds and (a.family in (Family.DENSE, Family.GROUPED) or a.kind == "concat"))
+    return same or (feeds and (a.family in (Family.DENSE, Family.GROUPED) or a.joins))
 
 
 def _joined(a: Use, b: Use) -> Use:

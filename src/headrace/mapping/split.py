@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from headrace.hef.kernel import Joining, Kernel, Slicing
 from headrace.hef.microcode import Opcode
+from headrace.layers.rows import Family, RowRule
 from headrace.mapping.allocate import allocate_alone
 from headrace.mapping.option_table import OptionTable
 from headrace.mapping.resources import MEMORY
@@ -23,7 +24,7 @@ from headrace.numerics.quantization import TensorQuantization
 from headrace.reports.schedule import CompileDecision, SplitDecision
 from headrace.targets import Target
 from headrace.timing.rates import ceil_div
-from headrace.timing.work import Family, Plane, RowRule, Work
+from headrace.timing.work import Plane, Work
 
 MOST_PARTS = 256
 CHANNEL_AXIS = 2
@@ -71,7 +72,7 @@ def _split(
     parts, most = least, min(MOST_PARTS, units, 4 * least)
     while parts <= most:
         pieces = list(_pieces(stage, parts, scales))
-        widest = next(p for p in pieces if p.work.kind == work.kind)
+        widest = next(p for p in pieces if p.lowered.opcode is stage.lowered.opcode)
         if isinstance(_alone(widest, target, shares), Shortage):
             parts += ceil_div(parts, 4)
             continue
@@ -80,7 +81,7 @@ def _split(
             layer=work.name,
             parts=parts,
             axis="output channels" if work.family is Family.DENSE else "groups",
-            channels=tuple(p.work.output.channels for p in pieces if p.work.kind == work.kind),
+            channels=tuple(p.work.output.channels for p in pieces if p.lowered.opcode is stage.lowered.opcode),
             reason=f"{result.need[MEMORY]} memory units are needed, a context has {result.have[MEMORY]}",
         )
         return pieces, decision
@@ -121,7 +122,9 @@ def _pieces(stage: Stage, parts: int, scales: Scales) -> Iterator[Stage]:
         yield part
         planes.append(part.work.output)
         start += size
-    joined = Work(work.name, "concat", Family.MOVE, tuple(planes), tuple(RowRule() for _ in planes), work.output)
+    joined = Work(
+        work.name, "concat", Family.MOVE, tuple(planes), tuple(RowRule() for _ in planes), work.output, joins=True
+    )
     names = tuple(p.tensor for p in planes)
     closing = Kernel(kernel.name, Opcode.CONCATENATE, names, kernel.shape, kernel.output, detail=Joining(CHANNEL_AXIS))
     yield Stage(joined, closing)

@@ -2,59 +2,25 @@
 """A network as pipeline stages: what each layer reads, writes and computes per output row.
 
 A :class:`Work` is a layer seen by the device's clock. It is made from attributes and shapes alone, so a network of any
-state (native, prepared, quantised) has one; what a kind of layer means for it is registered per kind in
-:mod:`headrace.timing.kinds`.
+state (native, prepared, quantised) has one; what a kind of layer means for it, the layer says
+(:meth:`headrace.layers.Operation.row_cost`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.hn import Array, Layer, Network, output_quantization
+from headrace.layers import UnknownOperation, operation_type
+from headrace.layers.rows import Family, RowKind, RowRule
 from headrace.targets import Target
 
 MAX_ROWS = 1 << 16  # rows, and columns, of one tensor; beyond it the row schedule itself would not be worth its memory
 MAX_FRAME_BYTES = 1 << 32
-
-
-class Family(Enum):
-    """How the engine spends its cycles (reference cost model)."""
-
-    DENSE = "dense"  # every output feature reads every input feature; accumulators drain
-    GROUPED = "grouped"  # depthwise and grouped convolution; the drain is hidden
-    POOL = "pool"  # window without weights
-    MOVE = "move"  # element-wise and data movement: the ports are the work
-
-
-class RowKind(Enum):
-    """Which input rows an output row reads."""
-
-    WINDOW = "window"
-    SAME = "same"
-    WHOLE = "whole"  # accumulated over the frame, row by row
-    GATHER = "gather"  # needs the whole frame at once (transposes)
-    SLICE = "slice"
-    STACK = "stack"  # the operand occupies rows offset … offset + height - 1 of the output (pad, concat on height)
-    RESHAPE = "reshape"
-    TABLE = "table"  # (first, last) row of each output row, listed; never decreasing
-
-
-@dataclass(frozen=True)
-class RowRule:
-    """Row geometry of one operand; ``offset`` is padding before (WINDOW), the start (SLICE) or the place (STACK)."""
-
-    kind: RowKind = RowKind.SAME
-    kernel: int = 1
-    stride: int = 1
-    dilation: int = 1
-    offset: int = 0
-    table: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +62,7 @@ class Work:
         weight_bytes: parameters resident with the stage.
         macs: multiply-accumulates per frame.
         controllers: controllers of one slice (1, or more where one layer stands for several stages).
+        joins: it puts tensors side by side.
     """
 
     name: str
@@ -111,6 +78,7 @@ class Work:
     weight_bytes: int = 0
     macs: int = 0
     controllers: int = 1
+    joins: bool = False
 
     @cached_property
     def steps(self) -> Steps:
@@ -238,51 +206,6 @@ def row_window(work: Work, operand: int, y: int) -> tuple[int, int]:
 
 # --- from a network ------------------------------------------------------------------------------------------------
 
-Builder = Callable[["LayerView"], Work]
-_BUILDERS: dict[str, Builder] = {}
-
-
-@dataclass(frozen=True)
-class LayerView:
-    """What a builder sees of a layer: its planes and typed attributes."""
-
-    layer: Layer
-    attributes: object
-    operands: tuple[Plane, ...]
-    output: Plane
-    weights: int
-    macs: int
-
-    def work(self, family: Family, rules: tuple[RowRule, ...] | None = None, **more: object) -> Work:
-        """A work of this layer; every operand is read row by row unless ``rules`` says otherwise."""
-        base = Work(
-            self.layer.name,
-            self.layer.kind,
-            family,
-            self.operands,
-            rules or tuple(RowRule() for _ in self.operands),
-            self.output,
-            weight_bytes=self.weights,
-            macs=self.macs,
-        )
-        return replace(base, **more)  # pyright: ignore[reportArgumentType]
-
-
-def work_of(*kinds: str) -> Callable[[Builder], Builder]:
-    """Register the builder of some layer kinds."""
-
-    def add(builder: Builder) -> Builder:
-        for kind in kinds:
-            _BUILDERS[kind] = builder
-        return builder
-
-    return add
-
-
-def known_kinds() -> list[str]:
-    """Kinds that have a work."""
-    return sorted(_BUILDERS)
-
 
 def is_quantized(layer: Layer) -> bool:
     """Whether the layer's output has its quantisation (passes leave hints for ``optimize`` in the same place)."""
@@ -315,22 +238,29 @@ def work_of_layer(network: Network, layer: Layer) -> Work:
     """The work of one computing layer.
 
     Raises:
-        InputFileError: the kind has no work (it is unknown, or no pass has decomposed it).
+        InputFileError: the kind is not known.
     """
-    builder = _BUILDERS.get(layer.kind)
-    if builder is None:
-        raise InputFileError(
-            Diagnostic(
-                "E-TIMING-KIND",
-                layer.name,
-                f"layers of kind {layer.kind!r} have no cost rule",
-                layer.kind,
-                ", ".join(known_kinds()),
-            )
-        )
-    counts = layer.operation.counts(network.input_shapes(layer), layer.output_shape)
-    operands = tuple(plane_of(network[name]) for name in layer.inputs)
-    return builder(LayerView(layer, layer.operation, operands, plane_of(layer), counts.weights, counts.macs))
+    if isinstance(layer.operation, UnknownOperation):
+        operation_type(layer.kind, layer.name)  # raises: there is no such kind
+    shapes = network.input_shapes(layer)
+    cost = layer.operation.row_cost(shapes, layer.output_shape)
+    counts = layer.operation.counts(shapes, layer.output_shape)
+    return Work(
+        layer.name,
+        layer.kind,
+        cost.family,
+        tuple(plane_of(network[name]) for name in layer.inputs),
+        cost.rules,
+        plane_of(layer),
+        window=cost.window,
+        stride=cost.stride,
+        dilation=cost.dilation,
+        groups=cost.groups,
+        weight_bytes=counts.weights,
+        macs=counts.macs,
+        controllers=cost.controllers,
+        joins=cost.joins,
+    )
 
 
 def flow_of(network: Network) -> Flow:
