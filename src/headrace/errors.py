@@ -27,6 +27,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+#: Exit code of a command that Ctrl-C ended: 128 + SIGINT, as shells have it.
+INTERRUPTED = 130
+
 
 @dataclass(frozen=True)
 class Diagnostic:

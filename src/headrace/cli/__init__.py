@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+from headrace.errors import INTERRUPTED
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import click
 
-from headrace.cli import INTERRUPTED, console, elsewhere, streams
+from headrace.cli import console, elsewhere, streams
 from headrace.errors import (
+    INTERRUPTED,
     Diagnostic,
     HeadraceError,
     InputFileError,
