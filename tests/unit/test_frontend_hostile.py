@@ -374,6 +374,14 @@ def test_a_list_that_doubles_beside_a_function_does_not_hang():
     error_of(built, HeadraceError, start_node_names=["a"])
 
 
+def test_an_operand_without_a_name_does_not_end_the_process():
+    """onnx's inference of RegexFullMatch reads its operand without looking whether there is one."""
+    nodes = [helper.make_node("RegexFullMatch", [""], ["m"], pattern="a"), helper.make_node("Relu", ["x"], ["y"])]
+    nodes.append(helper.make_node("Where", ["m", "x", "y"], ["z"]))
+    built = model(nodes, [("x", [1, 3, 4, 4])], [("z", None)], opset=20)
+    error_of(built, UnsupportedModelError)
+
+
 INTEGERS = [0, 1, -1, 2, 3, -2, 8, 64, 1 << 20, -(1 << 31), 1 << 40, (1 << 63) - 1, -(1 << 63)]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No two modules import each other, in however many steps; imports inside functions count, those for types alone do not."""
+"""No two modules import each other, in however many steps; imports in functions count, those for types alone do not."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from headrace.frontends.graph import (
     real,
     tensor,
 )
+from headrace.frontends.layout import MAX_RANK
 from headrace.hn import Array
 
 #: One constant that is made: enough for the largest dense layer of VGG (25,088 × 4,096 floats, 392 MiB).
@@ -68,10 +69,12 @@ class Budget:
         """Announce a result, of 8 bytes an element where its type is not known; refuses what is too large."""
         if any(int(d) < 0 for d in shape):
             raise Unsupported("the constant would have a negative size")
-        size = math.prod(int(d) for d in shape) * (8 if dtype is None else dtype.itemsize)
-        if size > MAX_BYTES or size > self.left:
+        each = 8 if dtype is None else dtype.itemsize
+        size = math.prod(int(d) for d in shape) * each
+        spread = math.prod(max(int(d), 1) for d in shape) * each  # numpy holds no empty array of any size either
+        if max(size, spread) > MAX_BYTES or size > self.left:
             raise Unsupported(
-                f"the constant of shape {[int(d) for d in shape]} would need {size >> 20} MiB",
+                f"the constant of shape {[int(d) for d in shape]} would need {max(size, spread) >> 20} MiB",
                 f"at most {MAX_BYTES >> 20} MiB, and {MAX_TOTAL_BYTES >> 20} MiB for all that the file makes",
                 ("export with the constants stored as weights (initializers)",),
             )
@@ -100,9 +103,30 @@ def optional(operands: Operands, index: int) -> Array | None:
 
 
 def axis_in(axis: int, rank: int) -> int:
-    if not -rank <= axis < max(rank, 1):
+    """An axis counted from the first, of those that a tensor of this rank has."""
+    if not rank:
+        raise Unsupported(f"axis {axis} of a number", "a tensor with axes")
+    if not -rank <= axis < rank:
         raise Unsupported(f"axis {axis} does not exist", f"{-rank} … {rank - 1}")
-    return axis % rank if rank else 0
+    return axis % rank
+
+
+def broadcast(*shapes: Sequence[int]) -> list[int]:
+    """The shape that tensors of these shapes broadcast to, as numpy and ONNX do it."""
+    out: list[int] = []
+    for index in range(1, max(map(len, shapes), default=0) + 1):
+        sizes = {shape[-index] for shape in shapes if len(shape) >= index} - {1}
+        if len(sizes) > 1 or min(sizes, default=1) < 0:
+            raise Unsupported(f"shapes {' and '.join(str(list(s)) for s in shapes)} do not broadcast")
+        out.insert(0, sizes.pop() if sizes else 1)
+    return out
+
+
+def only_number(array: Array, what: str) -> Any:
+    """The one element of a constant, a numpy scalar."""
+    if array.size != 1:
+        raise Unsupported(f"{what} has shape {list(array.shape)}", "one number")
+    return array.reshape(-1)[0]
 
 
 def reshaped(shape: Sequence[int], wanted: Sequence[int], allow_zero: bool) -> list[int]:
@@ -132,6 +156,8 @@ def squeezed(shape: Sequence[int], axes: Sequence[int] | None) -> list[int]:
 
 def unsqueezed(shape: Sequence[int], axes: Sequence[int]) -> list[int]:
     rank = len(shape) + len(axes)
+    if rank > MAX_RANK:
+        raise Unsupported(f"Unsqueeze to rank {rank}", f"at most {MAX_RANK}")
     places = {axis_in(a, rank) for a in axes}
     if len(places) != len(axes):
         raise Unsupported("Unsqueeze names an axis twice")
@@ -263,8 +289,11 @@ def _concat(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     arrays = [operand(operands, i) for i in range(len(operands))]
     if not arrays or len({a.dtype for a in arrays}) > 1:
         raise Unsupported("Concat of nothing, or of unlike types")
+    axis = axis_in(integer(node, "axis", 0), arrays[0].ndim)
+    if len({(*a.shape[:axis], *a.shape[axis + 1 :]) for a in arrays}) > 1 or len({a.ndim for a in arrays}) > 1:
+        raise Unsupported(f"Concat of shapes {[list(a.shape) for a in arrays][:6]}", "equal sizes but along the axis")
     budget.take([sum(a.size for a in arrays)], max((a.dtype for a in arrays), key=lambda d: d.itemsize))
-    return [np.concatenate(arrays, axis=integer(node, "axis", 0))]
+    return [np.concatenate(arrays, axis=axis)]
 
 
 @evaluates("Reshape")
@@ -278,8 +307,10 @@ def _reshape(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 def _flatten(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data = operand(operands, 0)
     axis = integer(node, "axis", 1)
-    axis = axis + data.ndim if axis < 0 else min(axis, data.ndim)
-    return [data.reshape(math.prod(data.shape[:axis]), -1)]
+    axis = axis + data.ndim if axis < 0 else axis
+    if not 0 <= axis <= data.ndim:
+        raise Unsupported(f"Flatten at axis {axis} of a tensor of rank {data.ndim}")
+    return [data.reshape(math.prod(data.shape[:axis]), math.prod(data.shape[axis:]))]
 
 
 @evaluates("Squeeze")
@@ -296,7 +327,11 @@ def _unsqueeze(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]
 
 @evaluates("Transpose")
 def _transpose(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    return [operand(operands, 0).transpose(integers(node, "perm", None))]
+    data = operand(operands, 0)
+    order = integers(node, "perm", range(data.ndim)[::-1]) or []
+    if sorted(order) != list(range(data.ndim)):
+        raise Unsupported(f"{order} is not a permutation of {data.ndim} dimensions")
+    return [data.transpose(order)]
 
 
 @evaluates("ConstantOfShape")
@@ -313,7 +348,7 @@ def _constant_of_shape(node: ir.Node, operands: Operands, budget: Budget) -> lis
 @evaluates("Expand")
 def _expand(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data = operand(operands, 0)
-    shape = np.broadcast_shapes(data.shape, tuple(integer_list(operand(operands, 1), "the shape")))
+    shape = broadcast(data.shape, integer_list(operand(operands, 1), "the shape"))
     budget.take(shape, data.dtype)
     return [np.broadcast_to(data, shape)]
 
@@ -321,17 +356,15 @@ def _expand(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 @evaluates("Tile")
 def _tile(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data, repeats = operand(operands, 0), integer_list(operand(operands, 1), "repeats")
-    if len(repeats) != data.ndim:
-        raise Unsupported("Tile needs one repeat per axis")
+    if len(repeats) != data.ndim or any(r < 0 for r in repeats):
+        raise Unsupported(f"Tile of rank {data.ndim} by repeats {repeats}", "one per axis, none below 0")
     budget.take([s * r for s, r in zip(data.shape, repeats, strict=True)], data.dtype)
     return [np.tile(data, repeats)]
 
 
 @evaluates("Range")
 def _range(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    if any(operand(operands, i).size != 1 for i in range(3)):
-        raise Unsupported("Range whose bounds are not one number each")
-    first, limit, delta = (operand(operands, i).reshape(-1)[0] for i in range(3))
+    first, limit, delta = (only_number(operand(operands, i), "a bound of Range") for i in range(3))
     if delta == 0 or not all(math.isfinite(float(v)) for v in (first, limit, delta)):
         raise Unsupported("Range with a step of 0 or a bound that is not finite")
     count = max(math.ceil((float(limit) - float(first)) / float(delta)), 0)
@@ -342,7 +375,7 @@ def _range(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 @evaluates("Where")
 def _where(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     arrays = [operand(operands, i) for i in range(3)]
-    budget.take(np.broadcast_shapes(*(a.shape for a in arrays)))
+    budget.take(broadcast(*(a.shape for a in arrays)))
     return [np.where(*arrays)]
 
 
@@ -387,8 +420,10 @@ def _binary(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
         other = operand(operands, index)
         if "b" in (result.dtype.kind, other.dtype.kind) and node.op_type not in _OF_BOOLS:
             raise Unsupported(f"{node.op_type} of type bool", "numbers")
-        budget.take(np.broadcast_shapes(result.shape, other.shape))
+        budget.take(broadcast(result.shape, other.shape))
         dtype = result.dtype
+        if node.op_type == "Pow" and dtype.kind in "iu" and other.dtype.kind in "iu" and (other < 0).any():
+            raise Unsupported("an integer to a negative power", "an exponent that is not negative")
         if node.op_type == "Pow" and dtype.kind == "f":
             result, other = result.astype(np.float64), other.astype(np.float64)
         remainder = node.op_type == "Mod" and integer(node, "fmod", 0)
@@ -418,7 +453,8 @@ def _reduce(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
         "ReduceMean": np.mean,
     }
     data, axes = operand(operands, 0), optional(operands, 1)
-    over = None if axes is None or not axes.size else tuple(axis_in(a, data.ndim) for a in integer_list(axes, "axes"))
+    given = [] if axes is None else integer_list(axes, "axes")
+    over = tuple(sorted({axis_in(a, data.ndim) for a in given})) if given else None
     if over is None and integer(node, "noop_with_empty_axes", 0):
         return [data]
     if not data.size and node.op_type not in ("ReduceSum", "ReduceProd"):
@@ -445,8 +481,8 @@ def _cast_like(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]
 @evaluates("Clip")
 def _clip(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     data, low, high = operand(operands, 0), optional(operands, 1), optional(operands, 2)
-    data = data if low is None else np.maximum(data, low)
-    return [data if high is None else np.minimum(data, high)]
+    data = data if low is None else np.maximum(data, only_number(low, "a bound"))
+    return [data if high is None else np.minimum(data, only_number(high, "a bound"))]
 
 
 @evaluates("CumSum")
@@ -467,9 +503,12 @@ def _cumulate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
 
 @evaluates("Trilu")
 def _triangle(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    offset = optional(operands, 1)
-    k = 0 if offset is None else integer_list(offset, "k")[0]
-    return [(np.triu if integer(node, "upper", 1) else np.tril)(operand(operands, 0), k)]
+    data, offset = operand(operands, 0), optional(operands, 1)
+    if data.ndim < 2 or (offset is not None and offset.dtype.kind not in "iu"):
+        raise Unsupported(f"Trilu of a tensor of rank {data.ndim}", "a matrix, and a whole number of diagonals")
+    k = 0 if offset is None else int(only_number(offset, "k"))
+    furthest = max(data.shape[-2:]) + 1
+    return [(np.triu if integer(node, "upper", 1) else np.tril)(data, min(max(k, -furthest), furthest))]
 
 
 @evaluates("DequantizeLinear")
@@ -481,23 +520,28 @@ def _dequantize(node: ir.Node, operands: Operands, budget: Budget) -> list[Array
             "DequantizeLinear with blocks, or scales that are not float32", "one scale, or one per channel"
         )
     shape = [1] * codes.ndim
-    if scale.size > 1 and not codes.ndim:
-        raise Unsupported(f"DequantizeLinear of one number by {scale.size} scales")
-    if scale.size > 1:
-        shape[axis_in(integer(node, "axis", 1), codes.ndim)] = scale.size
+    if scale.size != 1:
+        axis = axis_in(integer(node, "axis", 1), codes.ndim)
+        if scale.size != codes.shape[axis]:
+            raise Unsupported(f"{scale.size} scales for an axis of {codes.shape[axis]}", "one scale, or one per index")
+        shape[axis] = scale.size
+    if codes.dtype.kind not in "iu" or (zero is not None and (zero.size not in (1, scale.size) or zero.ndim > 1)):
+        raise Unsupported("codes that are not integers, or zero points that do not go with the scales")
     budget.take(codes.shape, scale.dtype)
     centred = (
         codes.astype(np.int32)
         if zero is None
-        else codes.astype(np.int32) - zero.astype(np.int32).reshape(shape if zero.size > 1 else ())
+        else codes.astype(np.int32) - zero.astype(np.int32).reshape(shape if zero.size != 1 else ())
     )
-    return [centred.astype(np.float32) * scale.reshape(shape if scale.size > 1 else ())]
+    return [centred.astype(np.float32) * scale.reshape(shape if scale.size != 1 else ())]
 
 
 @evaluates("BatchNormalization")
 def _batch_normalization(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     """Of constants: exporters standardise weights with it, in training mode."""
     x, gamma, beta = (operand(operands, i).astype(np.float64) for i in range(3))
+    if x.ndim < 2 or any(operand(operands, i).shape != x.shape[1:2] for i in range(1, 5)):
+        raise Unsupported(f"parameters that do not go with a constant of shape {list(x.shape)}", "N,C,…")
     axes = tuple(i for i in range(x.ndim) if i != 1)
     shape = [-1 if i == 1 else 1 for i in range(x.ndim)]
     if integer(node, "training_mode", 0):

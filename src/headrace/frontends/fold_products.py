@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.fold import Budget, Operands, evaluates, operand, optional
+from headrace.frontends.fold import Budget, Operands, broadcast, evaluates, operand, optional
 from headrace.frontends.graph import Unsupported, integer, integers, real, text
 from headrace.hn import Array
 
@@ -34,7 +34,7 @@ def _product(left: Array, right: Array, budget: Budget) -> Array:
     b = right[:, None] if right.ndim == 1 else right
     if a.shape[-1] != b.shape[-2]:
         raise Unsupported(f"the product of constants of shape {list(left.shape)} and {list(right.shape)}")
-    shape = [*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]]
+    shape = [*broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]]
     budget.take(shape, np.dtype(np.float64))
     budget.spend(math.prod(shape) * max(a.shape[-1], 1))
     total = np.zeros(shape, np.result_type(a, b))
@@ -66,7 +66,9 @@ def gemm(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     total = real(node, "alpha", 1.0) * _product(_wide(a), _wide(b), budget)
     beta = real(node, "beta", 1.0)
     if bias is not None:
-        total = total + beta * np.broadcast_to(_wide(bias), total.shape)
+        if broadcast(bias.shape, total.shape) != list(total.shape):
+            raise Unsupported(f"Gemm of constants with a bias of shape {list(bias.shape)}", str(list(total.shape)))
+        total = total + beta * _wide(bias)
     return [total.astype(left.dtype)]
 
 

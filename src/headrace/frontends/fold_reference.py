@@ -21,6 +21,7 @@ from onnx import numpy_helper
 from headrace.frontends.fold import Budget, Operands
 from headrace.frontends.graph import Unsupported, attributes_read, integer
 from headrace.frontends.opset import RULES
+from headrace.frontends.standard import absent_operand
 from headrace.hn import Array
 
 #: Steps that an element costs where the reference loops in Python, and where numpy does the work.
@@ -145,6 +146,9 @@ def reference(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
         Unsupported: too much memory or work, or operands that the operator does not take.
     """
     opset, proto = _version(node, budget.opset), _proto(node, operands)
+    absent = absent_operand(proto, opset)
+    if absent is not None:
+        raise Unsupported(f"input {absent} is absent")
     arrays = {f"i{i}": a for i, a in enumerate(operands) if a is not None}
     try:
         shapes = _inferred(proto, arrays, opset)

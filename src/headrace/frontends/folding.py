@@ -18,6 +18,7 @@ from headrace.frontends import fold_products
 from headrace.frontends.fold import EVALUATORS, Budget, Operands, shape_of
 from headrace.frontends.fold_reference import KNOWN, reference
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, name_of, set_constant
+from headrace.frontends.layout import MAX_RANK
 from headrace.frontends.standard import check_attributes_read
 from headrace.hn import Array
 
@@ -42,15 +43,12 @@ def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
         with np.errstate(all="ignore"):
             function = EVALUATORS.get(node.op_type, reference)
             results = [np.asarray(r) for r in function(node, operands, budget)]
-    except (ValueError, OverflowError) as error:
-        # numpy: shapes, axes or types that do not go together
-        raise Unsupported(f"its constant operands do not fit: {str(error)[:120]}") from None
     except (Unsupported, HeadraceError, MemoryError):
         raise
     except Exception as error:
         raise internal_error(f"node {label(node)!r} ({node.op_type})", error) from error
     check_attributes_read(node)
-    if any(r.dtype.kind not in "biuf" or r.ndim > 16 for r in results):
+    if any(r.dtype.kind not in "biuf" or r.ndim > MAX_RANK for r in results):
         raise Unsupported("the constant is not a numeric tensor")
     return results
 

@@ -95,7 +95,7 @@ def _declare(value: ir.Value, kind: Any) -> None:
     if kind is None or not kind.HasField("tensor_type"):
         return
     tensor = kind.tensor_type
-    if tensor.elem_type:
+    if tensor.elem_type and tensor.elem_type in set(ir.DataType):  # what is inferred of a damaged file may be no type
         value.dtype = ir.DataType(tensor.elem_type)
     if tensor.HasField("shape") and 0 < len(tensor.shape.dim) <= 16:
         dims = [d.dim_value if d.dim_value > 0 else (d.dim_param or None) for d in tensor.shape.dim]

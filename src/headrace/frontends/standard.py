@@ -75,6 +75,27 @@ def _operands(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> Unsupported |
     return None
 
 
+#: Operators whose operands may be absent in practice where a version of the standard asks for them.
+_LENIENT = frozenset({"Resize"})
+
+
+def absent_operand(node: onnx.NodeProto, opset: int) -> int | None:
+    """The first operand that the standard asks for and that has no name, or None.
+
+    The onnx package's own shape inference and definitions read such an operand without looking, and end the process.
+
+    Args:
+        node: of the default domain; it conforms otherwise (:func:`nonconforming`).
+        opset: the file's operator set.
+    """
+    schema = schema_of(node.op_type, opset)
+    if schema is None or node.op_type in _LENIENT:
+        return None
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    named = zip(schema.inputs, node.input, strict=False)
+    return next((i for i, (given, name) in enumerate(named) if given.option == single and not name), None)
+
+
 #: Attributes that say nothing of the result, or nothing in the form in which the operator is translated.
 _NEUTRAL: dict[str, frozenset[str]] = {
     "AveragePool": frozenset({"pads"}),  # beside auto_pad, which decides alone

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -255,7 +257,8 @@ def translate(source: SourceGraph, name: str, progress: Progress | None, budget:
             if reason or "kind" in value.meta:
                 raise Unsupported(reason or f"the input is a {value.meta['kind']}", "a float tensor")
             shape = source.input_shapes[name_of(value)]
-            view = _input_view(state.builder, value, shape)
+            with _faults_at(state, f"input {name_of(value)!r}"):
+                view = _input_view(state.builder, value, shape)
             state.builder.views[value] = regroup(view, shape[1:]) if value in source.single else view
         except (Unsupported, LayoutError) as problem:
             state.problems.append(Problem(name_of(value), "input", str(problem), getattr(problem, "need", "")))
@@ -271,6 +274,21 @@ def translate(source: SourceGraph, name: str, progress: Progress | None, budget:
     if progress is not None:
         progress(len(nodes), len(nodes))
     return state
+
+
+@contextmanager
+def _faults_at(state: Translation, place: str) -> Generator[None]:
+    """What goes wrong other than by a refusal is a fault of ours, at this place.
+
+    Raises:
+        InternalError: a rule of ours that should have refused something by name let it through.
+    """
+    try:
+        yield
+    except (Unsupported, LayoutError, HeadraceError, MemoryError):
+        raise
+    except Exception as error:
+        raise internal_error(f"{state.builder.source.where}, {place}", error) from error
 
 
 def _taint_expanded(state: Translation) -> None:
@@ -321,7 +339,8 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
                 raise _why_unknown(node, state.builder.source.facts.get("local_functions", []))
             _taint(state, node)
             return
-        _node(state, node)
+        with _faults_at(state, f"node {label(node)!r} ({node.op_type})"):
+            _node(state, node)
     except (Unsupported, LayoutError) as problem:
         operator = node.op_type if node.domain in ("", REFUSED) else f"{node.domain}::{node.op_type}"
         reason, need, levers = str(problem), getattr(problem, "need", ""), getattr(problem, "levers", ())
@@ -331,10 +350,6 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
             need, levers = "frames that are computed apart", ("export with batch 1, or with an open batch",)
         state.problems.append(Problem(label(node), operator, reason, need, tuple(levers)))
         _taint(state, node)
-    except (HeadraceError, MemoryError):
-        raise
-    except Exception as error:  # a rule of ours that should have refused these operands by name let them through
-        raise internal_error(f"{state.builder.source.where}, node {label(node)!r} ({node.op_type})", error) from error
     if tainted:
         state.tainted.update(id(v) for v in node.outputs)
 
@@ -345,7 +360,8 @@ def _finish_output(state: Translation, value: ir.Value) -> None:
     try:
         if value not in state.builder.views:
             raise Unsupported("the output is a constant that does not depend on any input", "a computed output")
-        name = _output(state.builder, value)
+        with _faults_at(state, f"output {name_of(value)!r}"):
+            name = _output(state.builder, value)
         order = state.builder.network.net_params.setdefault("output_layers_order", [])
         order.append(name)
     except (Unsupported, LayoutError) as problem:

@@ -16,7 +16,7 @@ import onnx.inliner
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.onnx.infer import inferred_types
-from headrace.frontends.standard import nonconforming, schema_of
+from headrace.frontends.standard import absent_operand, nonconforming, schema_of
 
 MAX_BYTES = 256 << 20
 _MAX_DEPTH = 64
@@ -159,7 +159,9 @@ def expand_standard(model: onnx.ModelProto, known: Set[str], most_nodes: int) ->
 
 
 def _defined(node: onnx.NodeProto, known: Set[str], opset: int) -> bool:
-    if node.op_type in known or node.op_type in _NEVER or nonconforming(node, opset) is not None:
+    if node.op_type in known or node.op_type in _NEVER:
+        return False
+    if nonconforming(node, opset) is not None or absent_operand(node, opset) is not None:
         return False
     schema = schema_of(node.op_type, opset)
     return any(getattr(schema, kind, False) for kind in ("has_function", "has_context_dependent_function"))

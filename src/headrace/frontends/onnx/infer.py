@@ -14,6 +14,7 @@ import onnx
 import onnx.shape_inference
 from onnx import numpy_helper
 
+from headrace.frontends.standard import absent_operand, nonconforming
 from headrace.hn import Array
 
 _SMALL = 64
@@ -49,6 +50,12 @@ def inferred_types(
     return known | {name: kind for name, kind in found.items() if name not in known or not _complete(known[name])}
 
 
+def _is_safe(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether the standard's inference may look at a node: it trusts that nodes are what the standard says."""
+    standard = node.domain in ("", "ai.onnx")
+    return standard and nonconforming(node, opset) is None and absent_operand(node, opset) is None
+
+
 def _complete(kind: onnx.TypeProto) -> bool:
     tensor = kind.tensor_type
     return tensor.elem_type != 0 and tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
@@ -63,7 +70,10 @@ def _skeleton(
     made = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     made.opset_import.extend(model.opset_import)
     made.graph.name = "skeleton"
-    made.graph.node.extend(n for n in model.graph.node if not all(name in values for name in n.output))
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    made.graph.node.extend(
+        n for n in model.graph.node if not all(name in values for name in n.output) and _is_safe(n, opset)
+    )
     kept = {name for node in made.graph.node for name in node.output}
     made.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in values.items() if n not in kept)
     weights: set[str] = set()

@@ -21,7 +21,7 @@ MAX_SIZE = 1 << 16
 def repeated(builder: Builder, view: View, sizes: Sequence[int]) -> View:
     """Dimensions of size 1 copied to ``sizes``: rows and columns by a nearest resize, channels by ones or copies."""
     grown = [d for d in range(view.rank) if view.shape[d] != sizes[d]]
-    if any(view.shape[d] != 1 for d in grown) or 0 in grown:
+    if any(view.shape[d] != 1 for d in grown) or view.batch_dim in grown:
         raise Unsupported(f"from {list(view.shape)} to {list(sizes)}", "copies of dimensions of size 1, not the batch")
     if any(not 1 <= s <= MAX_SIZE for s in sizes):
         raise Unsupported(f"sizes {list(sizes)}", f"1 to {MAX_SIZE}")

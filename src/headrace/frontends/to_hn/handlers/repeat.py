@@ -43,8 +43,9 @@ def expand(builder: Builder, node: SourceNode) -> list[Result]:
     sizes = [*view.shape[:ahead], *(want if have == 1 else have for have, want in pairs)]
     if any(want not in (1, have) for have, want in zip(sizes[ahead:], wanted, strict=True)):
         raise Unsupported(f"Expand from {list(view.shape)} to {wanted}", "sizes that broadcast")
-    if sizes[0] != view.shape[0] and builder.batch in (-1, sizes[0]):
-        sizes[0] = view.shape[0]  # the frames of the batch, whatever their number
+    batch = view.batch_dim
+    if sizes[batch] != view.shape[batch] and builder.batch in (-1, sizes[batch]):
+        sizes[batch] = view.shape[batch]  # the frames, whatever their number
     if tuple(sizes) == view.shape or _needless(builder, node, view, sizes):
         return [view]
     return [repeated(builder, view, sizes)]
@@ -56,7 +57,7 @@ def tile(builder: Builder, node: SourceNode) -> list[Result]:
     repeats = node.integer_list(1, "repeats")
     if len(repeats) != view.rank or any(r < 1 for r in repeats):
         raise Unsupported(f"repeats {repeats} of a tensor of rank {view.rank}", "one positive number per dimension")
-    if repeats[0] > 1:
+    if repeats[view.batch_dim] > 1:
         raise MixesFrames("Tile of the batch", "other axes")
     if any(s > 1 and r > MAX_PIECES for s, r in zip(view.shape, repeats, strict=True)):
         raise Unsupported(f"repeats {repeats} of a tensor of shape {list(view.shape)}", f"at most {MAX_PIECES} copies")

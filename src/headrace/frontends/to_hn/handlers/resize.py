@@ -27,12 +27,12 @@ def _target(builder: Builder, node: SourceNode, view: View) -> tuple[list[int], 
         if len(given) != len(axes) or node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
             raise Unsupported("Resize that keeps the aspect ratio, or has not one size per axis", "policy 'stretch'")
         for axis, size in zip(axes, given, strict=True):
-            if axis == 0:
+            if axis == view.batch_dim:
                 continue  # the frames of the batch, whatever their number
             out[axis], factor[axis] = size, size / max(view.shape[axis], 1)
     elif scales is not None and scales.size == len(axes) and scales.dtype.kind == "f":
         for axis, value in zip(axes, scales.reshape(-1).tolist(), strict=True):
-            if not 0 < value < _MAX_OUTPUT or (axis == 0 and value != 1):
+            if not 0 < value < _MAX_OUTPUT or (axis == view.batch_dim and value != 1):
                 raise Unsupported(f"Resize by {value}", "positive scales, 1 for the batch")
             factor[axis], out[axis] = float(value), int(np.floor(np.float32(view.shape[axis]) * np.float32(value)))
     else:
