@@ -20,6 +20,7 @@ from headrace.frontends.graph import SourceGraph, constant, declared_shape, inpu
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.translate import Translation, ends_before
 from headrace.hn import Array
+from headrace.layers import Convolving, Dense, Matmul
 
 #: The translation under other options, or None where an error ends it.
 Attempt = Callable[[ParseOptions], Translation | None]
@@ -125,7 +126,7 @@ def shapes_before(attempt: Attempt, source: SourceGraph, options: ParseOptions) 
 
 
 def _computes(state: Translation) -> bool:
-    return any(layer.kind not in ("input_layer", "output_layer") for layer in state.builder.network)
+    return any(not layer.operation.is_boundary for layer in state.builder.network)
 
 
 def working_ends(attempt: Attempt, options: ParseOptions, ends: list[str]) -> list[str]:
@@ -188,8 +189,8 @@ def working_start(attempt: Attempt, source: SourceGraph, options: ParseOptions, 
 
 def _is_a_network(state: Translation) -> bool:
     """Whether it has inputs and what networks are made of, not only the last steps behind what failed."""
-    kinds = {layer.kind for layer in state.builder.network}
-    return bool(state.builder.network.input_layers) and bool(kinds & {"conv", "dw", "dense", "matmul"})
+    network = state.builder.network
+    return bool(network.input_layers) and any(isinstance(x.operation, Convolving | Dense | Matmul) for x in network)
 
 
 def _is_open(source: SourceGraph, name: str) -> bool:

@@ -85,7 +85,7 @@ def absent_operand(node: onnx.NodeProto, opset: int) -> int | None:
     The onnx package's own shape inference and definitions read such an operand without looking, and end the process.
 
     Args:
-        node: of the default domain; it conforms otherwise (:func:`nonconforming`).
+        node: of the default domain.
         opset: the file's operator set.
     """
     schema = schema_of(node.op_type, opset)

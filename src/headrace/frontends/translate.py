@@ -44,7 +44,8 @@ from headrace.frontends.layout import (
 from headrace.frontends.options import Progress
 from headrace.frontends.standard import check_attributes_read
 from headrace.frontends.to_hn import HANDLERS, Builder, SourceNode
-from headrace.layers import Concat
+from headrace.layers import Concat, InputLayer, OutputLayer
+from headrace.layers.attributes import AttributeRuleError
 
 _QUANTISED = frozenset(
     {
@@ -185,13 +186,8 @@ def _input_view(builder: Builder, value: ir.Value, shape: list[int]) -> View:
     view = arranged_view("", extent, arrangement)
     hn_shape = [-1, *extent] if rank > 2 else [-1, extent[2]]
     permutation = _input_permutation(arrangement, len(hn_shape))
-    attributes = {
-        "shape": hn_shape,
-        "source_name": name_of(value),
-        "source_shape": source_shape(view),
-        "source_permutation": permutation,
-    }
-    layer = builder.emit("input_layer", [], attributes, names=[name_of(value)])
+    operation = InputLayer(tuple(hn_shape), name_of(value), tuple(source_shape(view)), tuple(permutation))
+    layer = builder.emit(operation, [], names=[name_of(value)])
     return View(layer.name, view.extent, view.dims)
 
 
@@ -233,12 +229,10 @@ def _output(builder: Builder, value: ir.Value) -> str:
         groups = (dims[:1], dims[1:2], dims[2:]) if len(dims) > 2 else ([], dims[:1], dims[1:])
         layer = builder.place(view, groups)
         permutation = (0, 1) if builder.is_vector(layer) else (0, 1, 2, 3)
-    attributes = {
-        "source_name": name_of(value),
-        "source_shape": source_shape(view),
-        "source_permutation": list(permutation),
-    }
-    return builder.emit("output_layer", [layer], attributes, names=[name_of(value)]).name
+    operation = OutputLayer(
+        source_name=name_of(value), source_shape=tuple(source_shape(view)), source_permutation=tuple(permutation)
+    )
+    return builder.emit(operation, [layer], names=[name_of(value)]).name
 
 
 def translate(source: SourceGraph, name: str, progress: Progress | None, budget: Budget) -> Translation:
@@ -281,10 +275,13 @@ def _faults_at(state: Translation, place: str) -> Generator[None]:
     """What goes wrong other than by a refusal is a fault of ours, at this place.
 
     Raises:
+        Unsupported: a rule of the layer that the node would become.
         InternalError: a rule of ours that should have refused something by name let it through.
     """
     try:
         yield
+    except AttributeRuleError as rule:
+        raise Unsupported(f"{rule.rule} (got {str(rule.got)[:200]})", str(rule.need)) from None
     except (Unsupported, LayoutError, HeadraceError, MemoryError):
         raise
     except Exception as error:

@@ -12,6 +12,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from headrace.errors import Diagnostic, InputFileError, unknown_name
 
+#: The largest integer that an attribute may be.
+MAX_INTEGER = (1 << 31) - 1
+
 
 def _bad(where: str, rule: str, got: object, need: object) -> InputFileError:
     return InputFileError(Diagnostic("E-LAYER-ATTRIBUTE", where, rule, str(got)[:200], str(need)))
@@ -38,7 +41,7 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
-        if isinstance(value, int) and abs(value) >= 1 << 31:
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
             raise _bad(where, f"attribute {name!r} is too large", value, "below 2^31")
         return value
     raise _bad(where, f"attribute {name!r} has the wrong type", type(value).__name__, getattr(hint, "__name__", hint))

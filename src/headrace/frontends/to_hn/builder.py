@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -27,12 +26,22 @@ from headrace.frontends.layout import (
     plan,
 )
 from headrace.hn import Array, Layer, Network, infer_shape
-from headrace.layers import read_operation
+from headrace.layers import Operation, Reshape, Transpose
+from headrace.layers.attributes import MAX_INTEGER
+from headrace.typeguards import is_integer
 
 #: Parameters of a network; a small file may name one large constant many times.
 MAX_PARAMETERS = 1 << 28
 #: N,C,H,W.
 IMAGE: Arrangement = (None, 2, 0, 1)
+
+
+def _check_sizes(operation: Operation) -> None:
+    """Refuse attributes that a file of a network cannot hold."""
+    for name, value in operation.json_attributes.items():
+        for size in value if isinstance(value, list) else [value]:
+            if is_integer(size) and abs(size) > MAX_INTEGER:
+                raise Unsupported(f"attribute {name!r} is too large (got {size})", "below 2^31")
 
 
 class Builder:
@@ -51,7 +60,7 @@ class Builder:
         self.budget = budget
         self.views: dict[ir.Value, View] = {}
         self.origins: list[str] = []
-        self._moves: dict[tuple[Hashable, ...], str] = {}
+        self._moves: dict[tuple[str, Operation], str] = {}
         self._count = 0
         self._parameters = 0
 
@@ -77,19 +86,25 @@ class Builder:
     # --- writing layers ------------------------------------------------------------------------------------------
 
     def emit(
-        self, kind: str, inputs: Sequence[str], attributes: Mapping[str, Any] | None = None,
-        params: Mapping[str, Array] | None = None, names: Sequence[str] | None = None,
+        self, operation: Operation, inputs: Sequence[str], params: Mapping[str, Array] | None = None,
+        names: Sequence[str] | None = None,
     ) -> Layer:  # fmt: skip
-        """Add a layer; its shape follows from its kind's own rule.
+        """Add a layer; its shape follows from its operation's own rule.
+
+        Args:
+            operation: what it computes.
+            inputs: names of the layers that it reads.
+            params: its own arrays, float64 until parsing ends.
+            names: of the source nodes that it stands for; None: of the node that is being translated.
 
         Raises:
-            Unsupported: the layer's rules do not allow it.
+            Unsupported: the operation's rules do not allow it.
         """
         self._count += 1
-        name = f"{self.network.name}/new{self._count}"
         origins = list(self.origins if names is None else names)
+        layer = Layer(f"{self.network.name}/new{self._count}", operation, list(inputs), original_names=origins)
+        _check_sizes(operation)
         try:
-            layer = Layer(name, read_operation(kind, attributes or {}, name), list(inputs), original_names=origins)
             layer.output_shape = infer_shape(self.network, layer)
         except InputFileError as error:
             first = error.diagnostics[0]
@@ -136,22 +151,23 @@ class Builder:
         current = view.layer
         for step in move.steps:
             current = self.reshape(current, step.shape, False)
-            key = ("transpose", current, step.permutation)
-            current = self._moved(key, "transpose", {"permutation": list(step.permutation)})
+            current = self._moved(current, Transpose(permutation=step.permutation))
         if vector is None:
             vector = self.is_vector(current) and move.result[:2] == (1, 1)
         return self.reshape(current, move.result, vector)
 
     def reshape(self, layer: str, extent: Sequence[int], vector: bool) -> str:
-        shape = [extent[2]] if vector else list(extent)
-        if self.network[layer].output_shape[1:] == tuple(shape):
+        """A layer [-1, C] or [-1, H, W, C] with the same elements in order; the layer itself where it is one."""
+        shape = (extent[2],) if vector else tuple(extent)
+        if self.network[layer].output_shape[1:] == shape:
             return layer
-        return self._moved(("reshape", layer, tuple(shape)), "reshape", {"shape": shape})
+        return self._moved(layer, Reshape(shape=shape))
 
-    def _moved(self, key: tuple[Any, ...], kind: str, attributes: dict[str, Any]) -> str:
-        if key not in self._moves:
-            self._moves[key] = self.emit(kind, [key[1]], attributes, names=()).name
-        return self._moves[key]
+    def _moved(self, layer: str, operation: Reshape | Transpose) -> str:
+        """The layer moved so; the same move is made once."""
+        if (layer, operation) not in self._moves:
+            self._moves[layer, operation] = self.emit(operation, [layer], names=()).name
+        return self._moves[layer, operation]
 
     def arrange(self, view: View, arrangement: Arrangement, vector: bool | None = None) -> str:
         """A layer holding ``view`` with its source dimensions on the axes that ``arrangement`` names."""

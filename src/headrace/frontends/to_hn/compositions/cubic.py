@@ -18,6 +18,7 @@ from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.padding import continued
 from headrace.frontends.to_hn.compositions.parts import pick
 from headrace.hn import Array
+from headrace.layers import Convolution, DepthToSpace, DepthwiseConvolution
 
 MAX_FACTOR = 16
 _MAX_OUTPUTS = 1 << 16
@@ -87,12 +88,11 @@ def cubic(
     if channels * growth * growth > _MAX_OUTPUTS:
         raise Unsupported(f"cubic Resize of {channels} channels by {growth}", f"≤ {_MAX_OUTPUTS} sums a pixel", _LEVERS)
     phases = np.einsum("pi,qj->ijpq", rows, rows).reshape(count, count, 1, growth * growth)
-    attributes = {
-        "kernel_shape": [count, count, 1, channels * growth * growth], "groups": channels,
-        "strides": [shrinkage, shrinkage],
-    }  # fmt: skip
+    kind = DepthwiseConvolution if growth == 1 and channels > 1 else Convolution
+    shape = (count, count, 1, channels * growth * growth)
+    operation = kind(kernel_shape=shape, groups=channels, strides=(shrinkage, shrinkage))
     params = {"kernel": np.tile(phases, (1, 1, 1, channels)), "bias": np.zeros(channels * growth * growth)}
-    made = builder.emit("dw" if growth == 1 and channels > 1 else "conv", [layer], attributes, params)
+    made = builder.emit(operation, [layer], params)
     if growth > 1:
-        made = builder.emit("depth_to_space", [made.name], {"block": growth, "mode": "CRD"})
+        made = builder.emit(DepthToSpace(growth, "CRD"), [made.name])
     return builder.output(made, arrangement)

@@ -10,6 +10,7 @@ from headrace.frontends.layout import View, group_dimensions, lift_batch
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import channel_vector, divided, finite, varying_as_channels
 from headrace.hn import Array
+from headrace.layers import Activation, BatchNorm, Operation
 
 #: The largest float32; it and its negative stand for no bound.
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -17,10 +18,7 @@ FLOAT_MAX = float(np.finfo(np.float32).max)
 
 def applied(builder: Builder, view: View, name: str, **params: float) -> View:
     """An activation, with its parameters, on every element."""
-    attributes: dict[str, object] = {"activation": name}
-    if params:
-        attributes["activation_params"] = params
-    return builder.same_layout(builder.emit("activation", [view.layer], attributes), view)
+    return builder.same_layout(builder.emit(Activation(name, params), [view.layer]), view)
 
 
 def clipped(builder: Builder, view: View, low: float, high: float) -> View:
@@ -41,19 +39,19 @@ def per_channel(builder: Builder, view: View, scale: Array | float, offset: Arra
         "scale": finite(channel_vector(view, scale), "the factor"),
         "offset": finite(channel_vector(view, offset), "the offset"),
     }
-    return builder.same_layout(builder.emit("batch_norm", [view.layer], {}, params), view)
+    return builder.same_layout(builder.emit(BatchNorm(), [view.layer], params), view)
 
 
-def combine(builder: Builder, kind: str, left: View, right: View) -> View:
-    """An element-wise layer of two tensors, broadcast as ONNX does."""
+def combine(builder: Builder, operation: Operation, left: View, right: View) -> View:
+    """An element-wise operation of two tensors, broadcast as ONNX does."""
     if left.dims == right.dims and left.extent == right.extent:
         layers = builder.same_rank([left.layer, right.layer])
-        return builder.same_layout(builder.emit(kind, layers), left)
+        return builder.same_layout(builder.emit(operation, layers), left)
     if left.rank == right.rank and not (left.batch_first and right.batch_first):
         if left.batch_dim != right.batch_dim:
             raise Unsupported("operands whose batch is not the same dimension", "one place for the batch")
         (first, put_back), (second, _) = lift_batch(left), lift_batch(right)
-        return put_back(combine(builder, kind, first, second))
+        return put_back(combine(builder, operation, first, second))
     if left.rank != right.rank:
         raise Unsupported(
             f"operands of shape {list(left.shape)} and {list(right.shape)} have different ranks", "equal ranks"
@@ -64,9 +62,9 @@ def combine(builder: Builder, kind: str, left: View, right: View) -> View:
     arrangement = builder.arrangement_of(larger)
     if arrangement is not None:
         layers = builder.same_rank([builder.arrange(view, arrangement) for view in (left, right)])
-        return builder.output(builder.emit(kind, layers), arrangement)
+        return builder.output(builder.emit(operation, layers), arrangement)
     sizes = [max(pair) for pair in zip(left.shape, right.shape, strict=True)]
     marks = [(a == 1, b == 1) for a, b in zip(left.shape, right.shape, strict=True)]
     groups = builder.common_groups([left, right], group_dimensions(larger, marks))
     layers = builder.same_rank([builder.place(view, groups) for view in (left, right)])
-    return builder.grouped(builder.emit(kind, layers).name, groups, sizes)
+    return builder.grouped(builder.emit(operation, layers).name, groups, sizes)

@@ -11,6 +11,7 @@ from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, combine
 from headrace.frontends.to_hn.compositions.reduce import pooled_mean, reduce_over
 from headrace.hn.value import Wish
+from headrace.layers import Multiply, Subtract
 from headrace.layers.activation import OUTPUT_SCALE
 
 
@@ -25,17 +26,17 @@ def normalised(builder: Builder, view: View, axes: Sequence[int], epsilon: float
     if epsilon <= 0:
         raise Unsupported(f"epsilon {epsilon:g}", "a positive number")
     mean = reduce_over(builder, view, list(axes), True, pooled_mean)
-    centered = combine(builder, "ew_sub", view, mean)
-    square = wide(builder, combine(builder, "ew_mult", centered, centered))
+    centered = combine(builder, Subtract(), view, mean)
+    square = wide(builder, combine(builder, Multiply(), centered, centered))
     variance = wide(builder, reduce_over(builder, square, list(axes), True, pooled_mean))
     inverse = wide(builder, applied(builder, variance, "power", exponent=-0.5, offset=epsilon))
-    return combine(builder, "ew_mult", centered, inverse), mean, inverse
+    return combine(builder, Multiply(), centered, inverse), mean, inverse
 
 
 def divided_by_root(builder: Builder, view: View, axis: int, least: float) -> View:
     """``x / √(Σx² + least)`` along one source dimension."""
-    square = wide(builder, combine(builder, "ew_mult", view, view))
+    square = wide(builder, combine(builder, Multiply(), view, view))
     mean = wide(builder, reduce_over(builder, square, [axis], True, pooled_mean))
     count = view.shape[axis]
     root = {"exponent": -0.5, "offset": least / count, OUTPUT_SCALE: count**-0.5}
-    return combine(builder, "ew_mult", view, wide(builder, applied(builder, mean, "power", **root)))
+    return combine(builder, Multiply(), view, wide(builder, applied(builder, mean, "power", **root)))

@@ -9,7 +9,8 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import CHANNELS, View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import per_channel
-from headrace.frontends.to_hn.compositions.parts import _values, pick
+from headrace.frontends.to_hn.compositions.parts import axis_values, pick
+from headrace.layers import Pad
 
 
 def continued(size: int, before: int, after: int, reflect: bool = False) -> list[int]:
@@ -33,10 +34,10 @@ def padded(builder: Builder, view: View, before: Sequence[int], after: Sequence[
     layer, groups = builder.apart(view, padded)
     if any(d in group for group in groups[:CHANNELS] for d in padded):
         layer = builder.as_image(layer)
-    attributes = {
-        "before": _values(builder, layer, groups, {d: before[d] for d in padded}, (0, 0, 0)),
-        "after": _values(builder, layer, groups, {d: after[d] for d in padded}, (0, 0, 0)),
-    }
+    operation = Pad(
+        before=axis_values(builder, layer, groups, {d: before[d] for d in padded}, (0, 0, 0)),
+        after=axis_values(builder, layer, groups, {d: after[d] for d in padded}, (0, 0, 0)),
+    )
     sizes = [size + before[d] + after[d] for d, size in enumerate(view.shape)]
-    result = builder.grouped(builder.emit("external_pad", [layer], attributes).name, groups, sizes)
+    result = builder.grouped(builder.emit(operation, [layer]).name, groups, sizes)
     return per_channel(builder, result, 1.0, value) if value else result

@@ -8,32 +8,35 @@ from collections.abc import Mapping, Sequence
 from headrace.frontends.graph import MixesFrames, Unsupported
 from headrace.frontends.layout import CHANNELS, Groups, View, arrangement_axes, group_dimensions, lift_batch
 from headrace.frontends.to_hn.builder import Builder
+from headrace.layers import Concat, Slice
 
 #: Most slices that one node may become.
 MAX_PIECES = 64
 
 
-def _values(builder: Builder, layer: str, groups: Groups, dims: Mapping[int, int], neutral: Sequence[int]) -> list[int]:
+def axis_values(
+    builder: Builder, layer: str, groups: Groups, dims: Mapping[int, int], neutral: Sequence[int]
+) -> tuple[int, ...]:
     """Values of whole-axis source dimensions as values per non-batch axis of the HN tensor."""
     out = list(neutral)
     for axis, group in enumerate(groups):
         for dim in group:
             if dim in dims:
                 out[axis] = dims[dim]
-    return [out[CHANNELS]] if builder.is_vector(layer) else out
+    return (out[CHANNELS],) if builder.is_vector(layer) else tuple(out)
 
 
 def _cut_axes(builder: Builder, view: View, ranges: Mapping[int, tuple[int, int, int]]) -> View:
     """One slice layer: (start, size, step) of source dimensions that can stand alone."""
     layer, groups = builder.apart(view, list(ranges))
     parts = [{d: r[i] for d, r in ranges.items()} for i in range(3)]
-    attributes = {
-        "starts": _values(builder, layer, groups, parts[0], (0, 0, 0)),
-        "steps": _values(builder, layer, groups, parts[2], (1, 1, 1)),
-        "sizes": _values(builder, layer, groups, parts[1], builder.extent(layer)),
-    }
+    operation = Slice(
+        starts=axis_values(builder, layer, groups, parts[0], (0, 0, 0)),
+        steps=axis_values(builder, layer, groups, parts[2], (1, 1, 1)),
+        sizes=axis_values(builder, layer, groups, parts[1], builder.extent(layer)),
+    )
     sizes = [ranges[d][1] if d in ranges else size for d, size in enumerate(view.shape)]
-    return builder.grouped(builder.emit("slice", [layer], attributes).name, groups, sizes)
+    return builder.grouped(builder.emit(operation, [layer]).name, groups, sizes)
 
 
 def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) -> View:
@@ -103,7 +106,7 @@ def join(builder: Builder, views: Sequence[View], axis: int) -> View:
     place = next(i for i, group in enumerate(groups) if axis in group)
     layers = [builder.place(v, groups) for v in views]
     layers = builder.same_rank(layers) if place == CHANNELS else [builder.as_image(name) for name in layers]
-    made = builder.emit("concat", layers, {"axis": 0 if builder.is_vector(layers[0]) else place})
+    made = builder.emit(Concat(0 if builder.is_vector(layers[0]) else place), layers)
     sizes = list(views[0].shape)
     sizes[axis] = sum(v.shape[axis] for v in views)
     return builder.grouped(made.name, groups, sizes)

@@ -23,6 +23,7 @@ from headrace.frontends.layout import (
 )
 from headrace.frontends.to_hn.builder import Builder
 from headrace.hn import Array
+from headrace.layers import Convolution, Dense, Matmul
 
 VECTOR: Arrangement = (None, CHANNELS)
 _ROWS: dict[int, Arrangement] = {3: (None, WIDTH, CHANNELS), 4: (None, HEIGHT, WIDTH, CHANNELS)}
@@ -48,7 +49,7 @@ def dense(builder: Builder, view: View, weight: Array, bias: Array) -> View:
     atoms = sorted(merge([a for a in view.dims[1] if a.axis != BATCH]), key=stored_order)
     stored = View(view.layer, view.extent, (view.dims[0], tuple(atoms)))
     layer = builder.place(stored, ([], [], [1]), vector=True)
-    made = builder.emit("dense", [layer], {"kernel_shape": list(kernel.shape)}, {"kernel": kernel, "bias": bias})
+    made = builder.emit(Dense(kernel_shape=kernel.shape), [layer], {"kernel": kernel, "bias": bias})
     return builder.output(made, VECTOR)
 
 
@@ -63,10 +64,8 @@ def rows_times(builder: Builder, view: View, weight: Array) -> View:
     else:
         layer, groups = builder.innermost(view, view.rank - 1)
         layer = builder.as_image(layer)
-    made = builder.emit(
-        "conv", [layer], {"kernel_shape": [1, 1, inputs, outputs]},
-        {"kernel": weight.reshape(1, 1, inputs, outputs), "bias": np.zeros(outputs)},
-    )  # fmt: skip
+    params = {"kernel": weight.reshape(1, 1, inputs, outputs), "bias": np.zeros(outputs)}
+    made = builder.emit(Convolution(kernel_shape=(1, 1, inputs, outputs)), [layer], params)
     return builder.grouped(made.name, groups, [*view.shape[:-1], outputs])
 
 
@@ -90,7 +89,7 @@ def product(builder: Builder, left: View, right: View) -> View:
         groups = ([], list(range(1, rank - 1)), [rank - 1])
         layers = [builder.place(left, groups, vector=False)]
         layers.append(builder.place(right, ([], [rank - 2], [rank - 1]), vector=False))
-        made = builder.emit("matmul", layers)
+        made = builder.emit(Matmul(), layers)
         return builder.grouped(made.name, groups, [*left.shape[:-1], right.shape[-1]])
     layers = [builder.place(view, groups, vector=False) for view in (left, right)]
-    return builder.grouped(builder.emit("matmul", layers).name, groups, [*left.shape[:-1], right.shape[-1]])
+    return builder.grouped(builder.emit(Matmul(), layers).name, groups, [*left.shape[:-1], right.shape[-1]])

@@ -11,6 +11,7 @@ import numpy as np
 from headrace.frontends.graph import MixesFrames
 from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, View, lift_batch, regroup
 from headrace.frontends.to_hn.builder import Builder
+from headrace.layers import AveragePool, BatchNorm, Convolution, ReduceMax, Reshape
 
 Reduction = Callable[[Builder, str, set[int]], str]
 
@@ -19,7 +20,7 @@ def _weighted(builder: Builder, layer: str, weight: float) -> str:
     """``weight · Σ`` over the channels: a convolution with one output."""
     channels = builder.extent(layer)[CHANNELS]
     params = {"kernel": np.full((1, 1, channels, 1), weight), "bias": np.zeros(1)}
-    return builder.emit("conv", [layer], {"kernel_shape": [1, 1, channels, 1]}, params).name
+    return builder.emit(Convolution(kernel_shape=(1, 1, channels, 1)), [layer], params).name
 
 
 def spatial_mean(builder: Builder, layer: str, axes: set[int]) -> str:
@@ -29,9 +30,9 @@ def spatial_mean(builder: Builder, layer: str, axes: set[int]) -> str:
     if not axes & {HEIGHT, WIDTH}:
         return layer
     if set(spatial) <= axes:
-        return builder.emit("avgpool", [layer], {"kernel_shape": list(builder.extent(layer)[:2])}).name
-    window = [extent[axis] if axis in axes else 1 for axis in (HEIGHT, WIDTH)]
-    return builder.emit("avgpool", [layer], {"kernel_shape": window}).name
+        return builder.emit(AveragePool(extent[:2]), [layer]).name
+    window = (extent[HEIGHT] if HEIGHT in axes else 1, extent[WIDTH] if WIDTH in axes else 1)
+    return builder.emit(AveragePool(window), [layer]).name
 
 
 def mean(builder: Builder, layer: str, axes: set[int]) -> str:
@@ -48,11 +49,11 @@ def total(builder: Builder, layer: str, axes: set[int]) -> str:
     if count == 1:
         return layer
     params = {"scale": np.full(extent[CHANNELS], float(count)), "offset": np.zeros(extent[CHANNELS])}
-    return builder.emit("batch_norm", [layer], {}, params).name
+    return builder.emit(BatchNorm(), [layer], params).name
 
 
 def largest(builder: Builder, layer: str, axes: set[int]) -> str:
-    return builder.emit("reduce_max", [layer], {"axes": sorted(axes)}).name
+    return builder.emit(ReduceMax(tuple(sorted(axes))), [layer]).name
 
 
 def pooled_mean(builder: Builder, layer: str, axes: set[int]) -> str:
@@ -61,9 +62,9 @@ def pooled_mean(builder: Builder, layer: str, axes: set[int]) -> str:
     if CHANNELS not in axes:
         return layer
     height, width, channels = builder.extent(layer)
-    columns = builder.emit("reshape", [layer], {"shape": [height * width, channels, 1]}).name
-    mean = builder.emit("avgpool", [columns], {"kernel_shape": [1, channels]}).name
-    return builder.emit("reshape", [mean], {"shape": [height, width, 1]}).name
+    columns = builder.emit(Reshape((height * width, channels, 1)), [layer]).name
+    mean = builder.emit(AveragePool((1, channels)), [columns]).name
+    return builder.emit(Reshape((height, width, 1)), [mean]).name
 
 
 def reduce_over(builder: Builder, view: View, axes: list[int], keep: bool, reduction: Reduction) -> View:

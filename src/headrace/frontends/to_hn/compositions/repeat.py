@@ -14,6 +14,7 @@ from headrace.frontends.to_hn.compositions.elementwise import per_channel
 from headrace.frontends.to_hn.compositions.parts import cut, pick
 from headrace.frontends.to_hn.operands import divided
 from headrace.hn import Array
+from headrace.layers import Convolution, ResizeNearest
 
 MAX_SIZE = 1 << 16
 
@@ -44,7 +45,7 @@ def _repeated(builder: Builder, view: View, dim: int, count: int) -> View:
     if axis == CHANNELS and found is not None:  # one channel: a convolution by ones, which takes a factor behind it
         layer = builder.arrange(view, found, vector=False)
         params = {"kernel": np.ones((1, 1, 1, count)), "bias": np.zeros(count)}
-        made = builder.emit("conv", [layer], {"kernel_shape": [1, 1, 1, count]}, params)
+        made = builder.emit(Convolution(kernel_shape=(1, 1, 1, count)), [layer], params)
         return builder.output(made, found)
     return pick(builder, view, dim, [0] * count)
 
@@ -53,8 +54,8 @@ def _stretched(builder: Builder, view: View, axis: int, count: int, dims: Mappin
     """Every element of height or width ``count`` times, with the given source dimensions changed."""
     extent = list(view.extent)
     extent[axis] *= count
-    attributes = {"sizes": extent[:2], "coordinates": "asymmetric", "rounding": "floor"}
-    made = builder.emit("resize_nearest", [builder.as_image(view.layer)], attributes)
+    operation = ResizeNearest((extent[0], extent[1]), coordinates="asymmetric", rounding="floor")
+    made = builder.emit(operation, [builder.as_image(view.layer)])
     changed = tuple(dims.get(i, d) for i, d in enumerate(view.dims))
     return View(made.name, builder.extent(made.name), changed)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from headrace.frontends.to_hn.builder import Builder
 from headrace.hn import Array
+from headrace.layers import Concat, Convolution, DepthToSpace, DepthwiseConvolution, Pad, Reshape, Slice
 
 
 def _cut(builder: Builder, layer: str, axis: int, start: int, size: int, step: int = 1) -> str:
@@ -23,17 +24,17 @@ def _cut(builder: Builder, layer: str, axis: int, start: int, size: int, step: i
         return layer
     starts, steps, sizes = [0, 0, 0], [1, 1, 1], extent
     starts[axis], steps[axis], sizes[axis] = start, step, size
-    return builder.emit("slice", [layer], {"starts": starts, "steps": steps, "sizes": sizes}).name
+    return builder.emit(Slice(tuple(starts), tuple(steps), tuple(sizes)), [layer]).name
 
 
 def _join(builder: Builder, layers: Sequence[str], axis: int) -> str:
-    return layers[0] if len(layers) == 1 else builder.emit("concat", layers, {"axis": axis}).name
+    return layers[0] if len(layers) == 1 else builder.emit(Concat(axis), layers).name
 
 
 def _shaped(builder: Builder, layer: str, shape: Sequence[int]) -> str:
     if builder.extent(layer) == tuple(shape):
         return layer
-    return builder.emit("reshape", [layer], {"shape": list(shape)}).name
+    return builder.emit(Reshape(tuple(shape)), [layer]).name
 
 
 def _interleave_rows(builder: Builder, rows: Sequence[str], width_block: int) -> str:
@@ -118,11 +119,11 @@ def transposed(
 def _phased(
     builder: Builder, layer: str, kernel: Array, bias: Array, axes: Sequence[TransposedAxis], groups: int
 ) -> str:
-    taps, strides = [a.taps for a in axes], [a.stride for a in axes]
+    taps, strides = (axes[0].taps, axes[1].taps), (axes[0].stride, axes[1].stride)
     after = [max(a.bottom - a.taps + 1, 0) for a in axes]  # a convolution's padding stays below its kernel's extent
     if any(after):
-        layer = builder.emit("external_pad", [layer], {"before": [0, 0, 0], "after": [*after, 0]}).name
-    padding = [axes[0].top, axes[1].top, axes[0].bottom - after[0], axes[1].bottom - after[1]]
+        layer = builder.emit(Pad((0, 0, 0), (*after, 0)), [layer]).name
+    padding = (axes[0].top, axes[1].top, axes[0].bottom - after[0], axes[1].bottom - after[1])
     inputs, outputs = kernel.shape[2:]
 
     def convolve(weights: list[Array]) -> list[str]:
@@ -132,9 +133,10 @@ def _phased(
         for weight in weights:
             count = weight.shape[3]
             depthwise = groups > 1 and inputs == 1 and outputs == groups
-            attributes = {"kernel_shape": [*taps, inputs, count], "padding": padding, "groups": groups}
+            kind = DepthwiseConvolution if depthwise else Convolution
+            operation = kind(kernel_shape=(*taps, inputs, count), padding=padding, groups=groups)
             params = {"kernel": weight, "bias": np.tile(bias, count // outputs)}
-            names.append(builder.emit("dw" if depthwise else "conv", [layer], attributes, params).name)
+            names.append(builder.emit(operation, [layer], params).name)
         return names
 
     phases = [
@@ -143,6 +145,6 @@ def _phased(
     ]
     if strides[0] == strides[1]:
         deep = _join(builder, convolve([phase for row in phases for phase in row]), 2)
-        return builder.emit("depth_to_space", [deep], {"block": strides[0]}).name if strides[0] > 1 else deep
+        return builder.emit(DepthToSpace(strides[0]), [deep]).name if strides[0] > 1 else deep
     rows = [_join(builder, convolve(row), 2) for row in phases]
     return _interleave_rows(builder, rows, strides[1])

@@ -9,9 +9,12 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import View, regroup
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import SourceNode
+from headrace.layers import Pad
 from headrace.numerics.geometry import window_output
 
 _MAX_PAD = 1 << 20
+#: Top, left, bottom, right.
+Padding = tuple[int, int, int, int]
 
 
 def pair(values: Sequence[int], what: str) -> tuple[int, int]:
@@ -38,25 +41,26 @@ def attribute_of(node: SourceNode, name: str, rank: int, default: Sequence[int],
 def padding_of(
     node: SourceNode, rank: int, size: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
     dilations: Sequence[int],
-) -> list[int]:  # fmt: skip
+) -> Padding:  # fmt: skip
     """Padding as top, left, bottom, right, from ``pads`` or ``auto_pad``."""
     mode = node.text("auto_pad", "NOTSET")
     if mode == "NOTSET":
         pads = attribute_of(node, "pads", rank, [0, 0, 0, 0], 0)
         if len(pads) != 4 or any(not 0 <= p <= _MAX_PAD for p in pads):
             raise Unsupported(f"pads {pads}", "four sizes that are not negative")
-        return pads
+        return pads[0], pads[1], pads[2], pads[3]
     if mode == "VALID":
-        return [0, 0, 0, 0]
+        return 0, 0, 0, 0
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
         raise Unsupported(f"auto_pad {mode!r}", "NOTSET, SAME_UPPER, SAME_LOWER or VALID")
-    before, after = [], []
+    before: list[int] = []
+    after: list[int] = []
     for n, k, s, d in zip(size, kernel, strides, dilations, strict=True):
         total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
         small, large = total // 2, total - total // 2
         before.append(small if mode == "SAME_UPPER" else large)
         after.append(large if mode == "SAME_UPPER" else small)
-    return [*before, *after]
+    return before[0], before[1], after[0], after[1]
 
 
 def line_as_image(view: View) -> View:
@@ -88,16 +92,15 @@ def _widened(values: Sequence[int], rank: int, filler: int) -> list[int]:
     return out
 
 
-def absorb_excess(
-    builder: Builder, layer: str, padding: Sequence[int], extents: Sequence[int]
-) -> tuple[str, list[int]]:
+def absorb_excess(builder: Builder, layer: str, padding: Padding, extents: Sequence[int]) -> tuple[str, Padding]:
     """Padding of a kernel's extent or more stands in a pad layer of its own (the same zeros)."""
     excess = [max(p - e + 1, 0) for p, e in zip(padding, [*extents, *extents], strict=True)]
     if not any(excess):
-        return layer, list(padding)
-    before, after = [*excess[:2], 0], [*excess[2:], 0]
-    layer = builder.emit("external_pad", [layer], {"before": before, "after": after}, names=()).name
-    return layer, [p - e for p, e in zip(padding, excess, strict=True)]
+        return layer, padding
+    pad = Pad(before=(*excess[:2], 0), after=(*excess[2:], 0))
+    layer = builder.emit(pad, [layer], names=()).name
+    top, left, bottom, right = (p - e for p, e in zip(padding, excess, strict=True))
+    return layer, (top, left, bottom, right)
 
 
 def output_size(size: int, kernel: int, stride: int, before: int, after: int, ceil: bool) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import FLOAT_MAX, applied, clipped, combine, per_channel
 from headrace.frontends.to_hn.operands import SourceNode, channel_vector, divided, finite, varying_as_channels
 from headrace.frontends.to_hn.registry import Result, handles
+from headrace.layers import Activation, Multiply
 
 #: An activation and its parameters.
 Choice = tuple[str, dict[str, float]]
@@ -55,7 +56,7 @@ def swish(builder: Builder, node: SourceNode) -> list[Result]:
     if alpha == 1.0:
         return [applied(builder, view, "silu")]
     inner = per_channel(builder, view, alpha)
-    return [combine(builder, "ew_mult", view, applied(builder, inner, "sigmoid"))]
+    return [combine(builder, Multiply(), view, applied(builder, inner, "sigmoid"))]
 
 
 def _bound(builder: Builder, node: SourceNode, index: int, default: float) -> float:
@@ -84,5 +85,5 @@ def prelu(builder: Builder, node: SourceNode) -> list[Result]:
     slope = divided(builder, node.view(0), slope)
     view = varying_as_channels(builder, node.view(0), (slope,))
     slopes = finite(channel_vector(view, slope), "the slope")
-    made = builder.emit("activation", [view.layer], {"activation": "prelu"}, {"slope": slopes})
+    made = builder.emit(Activation("prelu"), [view.layer], {"slope": slopes})
     return [builder.same_layout(made, view)]

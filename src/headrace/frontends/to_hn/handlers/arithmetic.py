@@ -11,16 +11,17 @@ from headrace.frontends.to_hn.builder import IMAGE, Builder
 from headrace.frontends.to_hn.compositions.elementwise import FLOAT_MAX, applied, clipped, combine, per_channel
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
+from headrace.layers import Activation, Add, Convolution, Multiply, Subtract
 
 
 def _larger(builder: Builder, a: View, b: View) -> View:
     """max(a, b) = a + relu(b - a)."""
-    return combine(builder, "ew_add", a, applied(builder, combine(builder, "ew_sub", b, a), "relu"))
+    return combine(builder, Add(), a, applied(builder, combine(builder, Subtract(), b, a), "relu"))
 
 
 def _smaller(builder: Builder, a: View, b: View) -> View:
     """min(a, b) = a - relu(a - b)."""
-    return combine(builder, "ew_sub", a, applied(builder, combine(builder, "ew_sub", a, b), "relu"))
+    return combine(builder, Subtract(), a, applied(builder, combine(builder, Subtract(), a, b), "relu"))
 
 
 @handles("Max", "Min")
@@ -54,9 +55,9 @@ def power(builder: Builder, node: SourceNode) -> list[Result]:
         case 1.0:
             return [view]
         case 2.0:
-            return [combine(builder, "ew_mult", view, view)]
+            return [combine(builder, Multiply(), view, view)]
         case 3.0:
-            return [combine(builder, "ew_mult", combine(builder, "ew_mult", view, view), view)]
+            return [combine(builder, Multiply(), combine(builder, Multiply(), view, view), view)]
         case 0.5:
             return [applied(builder, view, "sqrt")]
         case -1.0:
@@ -81,7 +82,7 @@ def where(builder: Builder, node: SourceNode) -> list[Result]:
             offset = offset + node.mask(index, "the value") * chosen
     if not parts:
         raise Unsupported("both of its values are constants")
-    result = parts[0] if len(parts) == 1 else combine(builder, "ew_add", parts[0], parts[1])
+    result = parts[0] if len(parts) == 1 else combine(builder, Add(), parts[0], parts[1])
     return [per_channel(builder, result, 1.0, offset)] if np.any(offset) else [result]
 
 
@@ -104,14 +105,11 @@ def local_response_normalization(builder: Builder, node: SourceNode) -> list[Res
     distance = np.arange(channels)[:, None] - np.arange(channels)[None, :]  # input channel less output channel
     near = (distance >= -((size - 1) // 2)) & (distance <= size // 2)
     kernel = (near * (alpha / size)).reshape(1, 1, channels, channels)
-    square = builder.emit("ew_mult", [layer, layer])
-    total = builder.emit(
-        "conv", [square.name], {"kernel_shape": [1, 1, channels, channels]},
-        {"kernel": kernel, "bias": np.full(channels, bias)},
-    )  # fmt: skip
-    params: dict[str, object] = {"activation": "power", "activation_params": {"exponent": -beta}}
-    factor = builder.emit("activation", [total.name], params)
-    return [builder.output(builder.emit("ew_mult", [layer, factor.name]), IMAGE)]
+    square = builder.emit(Multiply(), [layer, layer])
+    params = {"kernel": kernel, "bias": np.full(channels, bias)}
+    total = builder.emit(Convolution(kernel_shape=(1, 1, channels, channels)), [square.name], params)
+    factor = builder.emit(Activation("power", {"exponent": -beta}), [total.name])
+    return [builder.output(builder.emit(Multiply(), [layer, factor.name]), IMAGE)]
 
 
 @handles("Reciprocal", "Sqrt", "Abs", "Exp", "Log", "Softplus", "Softsign", "Sin", "Cos", "Erf")

@@ -17,6 +17,7 @@ from headrace.frontends.to_hn.compositions.window import (
 )
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
+from headrace.layers import Convolution, DepthwiseConvolution
 
 
 @handles("Conv")
@@ -47,14 +48,13 @@ def convolution(builder: Builder, node: SourceNode) -> list[Result]:
     extents = [(k - 1) * d + 1 for k, d in zip((height, width), dilations, strict=True)]
     layer, padding = absorb_excess(builder, builder.image(view), padding, extents)
     depthwise = groups == channels == out_channels and groups > 1
-    attributes = {
-        "kernel_shape": [height, width, per_group, out_channels], "strides": list(strides), "padding": padding,
-        "dilations": list(dilations), "groups": groups,
-    }  # fmt: skip
     bias = node.weights(2, "the bias") if node.has(2) else np.zeros(out_channels)
     if bias.shape != (out_channels,):
         raise Unsupported(f"the bias has shape {list(bias.shape)}", f"[{out_channels}]")
-    made = builder.emit(
-        "dw" if depthwise else "conv", [layer], attributes, {"kernel": weight.transpose(2, 3, 1, 0), "bias": bias}
-    )
+    kind = DepthwiseConvolution if depthwise else Convolution
+    operation = kind(
+        kernel_shape=(height, width, per_group, out_channels), strides=strides, padding=padding, dilations=dilations,
+        groups=groups,
+    )  # fmt: skip
+    made = builder.emit(operation, [layer], {"kernel": weight.transpose(2, 3, 1, 0), "bias": bias})
     return [narrowed(builder.output(made, IMAGE), source.rank)]

@@ -12,8 +12,11 @@ from headrace.frontends.to_hn.compositions.elementwise import applied, combine, 
 from headrace.frontends.to_hn.compositions.repeat import enlarged
 from headrace.frontends.to_hn.operands import SourceNode, divided
 from headrace.frontends.to_hn.registry import Result, handles
+from headrace.layers import Add, Multiply, Operation, Subtract
 
-_KINDS = {"Add": "ew_add", "Sum": "ew_add", "Mean": "ew_add", "Sub": "ew_sub", "Mul": "ew_mult"}
+_OPERATIONS: dict[str, Operation] = {
+    "Add": Add(), "Sum": Add(), "Mean": Add(), "Sub": Subtract(), "Mul": Multiply(),
+}  # fmt: skip
 
 
 def _with_constant(builder: Builder, node: SourceNode, view: View, index: int) -> View:
@@ -50,9 +53,9 @@ def binary(builder: Builder, node: SourceNode) -> list[Result]:
         if result is None:
             result = view
         elif node.op_type == "Div":
-            result = combine(builder, "ew_mult", result, applied(builder, view, "reciprocal"))
+            result = combine(builder, Multiply(), result, applied(builder, view, "reciprocal"))
         else:
-            result = combine(builder, _KINDS[node.op_type], result, view)
+            result = combine(builder, _OPERATIONS[node.op_type], result, view)
     assert result is not None
     for index in operands:
         if index not in tensors:

@@ -17,6 +17,7 @@ from headrace.frontends.to_hn.compositions.reduce import pooled_mean, reduce_ove
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
 from headrace.hn import Array
+from headrace.layers import Multiply
 
 
 def _affine(builder: Builder, node: SourceNode, view: View, shape: Sequence[int]) -> View:
@@ -57,10 +58,10 @@ def root_mean_square_normalization(builder: Builder, node: SourceNode) -> list[R
     axis = axis_in(node.integer("axis", -1), view.rank)
     if epsilon <= 0:
         raise Unsupported(f"epsilon {epsilon:g}", "a positive number")
-    square = wide(builder, combine(builder, "ew_mult", view, view))
+    square = wide(builder, combine(builder, Multiply(), view, view))
     mean = wide(builder, reduce_over(builder, square, list(range(axis, view.rank)), True, pooled_mean))
     inverse = wide(builder, applied(builder, mean, "power", exponent=-0.5, offset=epsilon))
-    return [_affine(builder, node, combine(builder, "ew_mult", view, inverse), view.shape[axis:])]
+    return [_affine(builder, node, combine(builder, Multiply(), view, inverse), view.shape[axis:])]
 
 
 @handles("LpNormalization")
@@ -75,7 +76,7 @@ def unit_length(builder: Builder, node: SourceNode) -> list[Result]:
     size = wide(builder, applied(builder, view, "abs"))
     mean = wide(builder, reduce_over(builder, size, [axis], True, pooled_mean))
     inverse = wide(builder, applied(builder, mean, "power", exponent=-1.0, offset=1e-24))
-    return [per_channel(builder, combine(builder, "ew_mult", view, inverse), 1.0 / view.shape[axis])]
+    return [per_channel(builder, combine(builder, Multiply(), view, inverse), 1.0 / view.shape[axis])]
 
 
 @handles("GroupNormalization")

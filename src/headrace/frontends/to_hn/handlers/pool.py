@@ -18,6 +18,7 @@ from headrace.frontends.to_hn.compositions.window import (
 )
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
+from headrace.layers import AveragePool, DepthToSpace, MaxPool, SpaceToDepth
 
 
 @handles("MaxPool", "AveragePool")
@@ -29,7 +30,7 @@ def window_pool(builder: Builder, node: SourceNode) -> list[Result]:
     dilations = pair(attribute_of(node, "dilations", source.rank, [1, 1]), "dilations")
     if node.integer("storage_order", 0):
         raise Unsupported("storage_order 1", "storage_order 0")
-    padding = padding_of(node, source.rank, view.shape[2:], kernel, strides, dilations)
+    padding = list(padding_of(node, source.rank, view.shape[2:], kernel, strides, dilations))
     block = max(dilations)
     if block > 1:
         _check_dilated(view, dilations, strides, padding)
@@ -45,15 +46,16 @@ def window_pool(builder: Builder, node: SourceNode) -> list[Result]:
                 "ceil_mode with count_include_pad where the last window leaves the padding", "one of the two"
             )
         padding[2 + axis] += reach
-    attributes: dict[str, object] = {"kernel_shape": list(kernel), "strides": list(strides), "padding": padding}
+    top, left, bottom, right = padding
+    pool = MaxPool(kernel, strides, (top, left, bottom, right))
     if average:
-        attributes["count_padding"] = count_padding
+        pool = AveragePool(kernel, strides, (top, left, bottom, right), count_padding)
     layer = builder.image(view)
     if block > 1:  # the pixels that one window reads stand together in one of block × block smaller pictures
-        layer = builder.emit("space_to_depth", [layer], {"block": block, "mode": "DCR"}).name
-    made = builder.emit("avgpool" if average else "maxpool", [layer], attributes)
+        layer = builder.emit(SpaceToDepth(block), [layer]).name
+    made = builder.emit(pool, [layer])
     if block > 1:
-        made = builder.emit("depth_to_space", [made.name], {"block": block, "mode": "DCR"})
+        made = builder.emit(DepthToSpace(block), [made.name])
     return [narrowed(builder.output(made, IMAGE), source.rank)]
 
 
@@ -73,8 +75,5 @@ def global_pool(builder: Builder, node: SourceNode) -> list[Result]:
     source = node.view(0)
     layer = builder.image(line_as_image(source))
     height, width, _ = builder.extent(layer)
-    if node.op_type == "GlobalAveragePool":
-        made = builder.emit("avgpool", [layer], {"kernel_shape": list(builder.extent(layer)[:2])})
-    else:
-        made = builder.emit("maxpool", [layer], {"kernel_shape": [height, width]})
-    return [narrowed(builder.output(made, IMAGE), source.rank)]
+    pool = AveragePool if node.op_type == "GlobalAveragePool" else MaxPool
+    return [narrowed(builder.output(builder.emit(pool((height, width)), [layer]), IMAGE), source.rank)]

@@ -11,6 +11,7 @@ from headrace.frontends.to_hn.compositions.elementwise import applied, combine, 
 from headrace.frontends.to_hn.compositions.reduce import Reduction, largest, mean, reduce_over, total
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
+from headrace.layers import Multiply
 
 
 def _axes(builder: Builder, node: SourceNode, view: View) -> list[int] | None:
@@ -37,7 +38,7 @@ def reduce(builder: Builder, node: SourceNode) -> list[Result]:
     axes = _axes(builder, node, view)
     kind = node.op_type
     if kind in ("ReduceL2", "ReduceSumSquare"):
-        view = combine(builder, "ew_mult", view, view)
+        view = combine(builder, Multiply(), view, view)
     elif kind == "ReduceL1":
         view = applied(builder, view, "abs")
     elif kind == "ReduceMin":

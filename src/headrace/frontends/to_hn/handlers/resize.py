@@ -12,6 +12,7 @@ from headrace.frontends.to_hn.builder import IMAGE, Builder
 from headrace.frontends.to_hn.compositions.cubic import cubic
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
+from headrace.layers import DepthToSpace, ResizeBilinear, ResizeNearest, SpaceToDepth
 from headrace.layers.resize import COORDINATES, ROUNDINGS
 
 _MAX_OUTPUT = 1 << 16
@@ -94,12 +95,9 @@ def resize(builder: Builder, node: SourceNode) -> list[Result]:
     layer = builder.arrange(view, arrangement, vector=False)
     if len(spatial) == 1:
         sizes, factors = [1, *sizes], [1.0, *factors]
-    attributes = {"sizes": sizes, "scales": factors, "coordinates": coordinates, "rounding": rounding}
-    return [
-        builder.output(
-            builder.emit(f"resize_{'nearest' if mode == 'nearest' else 'bilinear'}", [layer], attributes), arrangement
-        )
-    ]
+    kind = ResizeNearest if mode == "nearest" else ResizeBilinear
+    operation = kind((sizes[0], sizes[1]), (factors[0], factors[1]), coordinates, rounding)
+    return [builder.output(builder.emit(operation, [layer]), arrangement)]
 
 
 @handles("DepthToSpace", "SpaceToDepth")
@@ -107,6 +105,6 @@ def blocks(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
     if view.rank != 4:
         raise Unsupported(f"rank {view.rank}", "rank 4")
-    kind = "depth_to_space" if node.op_type == "DepthToSpace" else "space_to_depth"
-    attributes = {"block": node.integer("blocksize", 0), "mode": node.text("mode", "DCR")}
-    return [builder.output(builder.emit(kind, [builder.image(view)], attributes), IMAGE)]
+    kind = DepthToSpace if node.op_type == "DepthToSpace" else SpaceToDepth
+    operation = kind(node.integer("blocksize", 0), node.text("mode", "DCR"))
+    return [builder.output(builder.emit(operation, [builder.image(view)]), IMAGE)]
