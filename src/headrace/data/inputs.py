@@ -13,6 +13,7 @@ import numpy as np
 from headrace.data.dtypes import dtype_problem, first_not_finite
 from headrace.errors import DataError, Diagnostic, unknown_name
 from headrace.hn import Array, Layer, Network
+from headrace.hn.names import meant
 
 log = logging.getLogger("headrace.data")
 
@@ -52,11 +53,10 @@ class InputSpec:
 
 def spec_of(layer: Layer) -> InputSpec:
     """The spec of an input layer."""
-    names = (layer.short_name, layer.boundary.source_name, *layer.original_names)
     return InputSpec(
         layer.name,
         tuple(layer.output_shape[1:]),
-        tuple(dict.fromkeys(str(n) for n in names if n)),
+        layer.names[1:],
         layer.boundary.source_shape,
         layer.boundary.source_permutation,
     )
@@ -69,11 +69,7 @@ def specs_of(network: Network) -> list[InputSpec]:
 
 def find_input(name: str, specs: Sequence[InputSpec]) -> InputSpec | None:
     """The input that a name means: its full name first, then any other, as long as it means one input."""
-    for spec in specs:
-        if spec.name == name:
-            return spec
-    found = [spec for spec in specs if name in spec.names]
-    return found[0] if len(found) == 1 else None
+    return meant(name, specs, lambda spec: (spec.name, *spec.names))
 
 
 def unknown_input(name: str, specs: Sequence[InputSpec], where: str, *levers: str) -> Diagnostic:

@@ -266,7 +266,7 @@ class Executor:
         found: dict[str, Array] = {}
         layers = {layer.name: layer for layer in self.network.input_layers}
         for name, array in inputs.items():
-            layer = self._input_layer(name)
+            layer = self.network.find_input(name)
             if layer is None:
                 known = list(layers) + [o for x in layers.values() for o in x.original_names]
                 problems.append(unknown_name("E-EMULATOR-INPUT", "network input", name, known, self.network.name))
@@ -297,16 +297,6 @@ class Executor:
         if problems:
             raise DataError(problems)
         return found
-
-    def _input_layer(self, name: str) -> Layer | None:
-        for layer in self.network.input_layers:
-            if (
-                name in (layer.name, layer.short_name)
-                or name in layer.original_names
-                or name == layer.boundary.source_name
-            ):
-                return layer
-        return None
 
     def _input_problem(self, layer: Layer, value: Array) -> Diagnostic | None:
         want = tuple(layer.output_shape[1:])

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, InternalError, UsageError, unknown_name
+from headrace.hn.names import meant
 from headrace.hn.value import Use, Value, Wish
 from headrace.layers.move import Boundary, InputLayer, OutputLayer
 from headrace.layers.operation import Operation
@@ -124,6 +125,12 @@ class Layer:
         return self.name.rsplit("/", 1)[-1]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that may mean the layer: in full, without the scope, the source tensor's, the source nodes'."""
+        source = self.operation.source_name if isinstance(self.operation, Boundary) else ""
+        return tuple(dict.fromkeys(n for n in (self.name, self.short_name, source, *self.original_names) if n))
+
+    @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of one frame; a vector is 1×1×C."""
         shape = self.output_shape[1:]
@@ -164,14 +171,22 @@ class Network:
         Raises:
             UsageError: there is none, with the nearest names.
         """
+        layer = self.named(name)
+        if layer is not None:
+            return layer
+        known = list(self.layers) + [o for layer in self.layers.values() for o in layer.original_names]
+        raise UsageError(unknown_name("E-HN-UNKNOWN-LAYER", "layer", name, known, self.name))
+
+    def named(self, name: str) -> Layer | None:
+        """The layer of this HN name (scope may be left out), else the first of this original name; None without one."""
         for candidate in (name, f"{self.name}/{name}"):
             if candidate in self.layers:
                 return self.layers[candidate]
-        for layer in self.layers.values():
-            if name in layer.original_names:
-                return layer
-        known = list(self.layers) + [o for layer in self.layers.values() for o in layer.original_names]
-        raise UsageError(unknown_name("E-HN-UNKNOWN-LAYER", "layer", name, known, self.name))
+        return next((layer for layer in self.layers.values() if name in layer.original_names), None)
+
+    def find_input(self, name: str) -> Layer | None:
+        """The input layer that a name means: any of :attr:`Layer.names`, as long as it means one input."""
+        return meant(name, self.input_layers, lambda layer: layer.names)
 
     def of_kind(self, *kinds: str) -> list[Layer]:
         """Layers by the names that files and people use; code asks by :meth:`of`."""

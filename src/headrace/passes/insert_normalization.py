@@ -90,14 +90,9 @@ class InsertNormalization(Pass):
                     )
                 )
             return inputs[0]
-        for layer in inputs:
-            if self.input_layer in (
-                layer.name,
-                layer.short_name,
-                layer.boundary.source_name,
-                *layer.original_names,
-            ):
-                return layer
+        layer = network.find_input(self.input_layer)
+        if layer is not None:
+            return layer
         raise UsageError(
             unknown_name("E-NORMALIZATION", "input layer", self.input_layer, [x.name for x in inputs], network.name)
         )

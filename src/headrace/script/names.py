@@ -67,10 +67,10 @@ class LayerNames:
 
     def find(self, text: str) -> str | None:
         """The HN name of one layer; None when no layer is called so."""
-        for candidate in (text, f"{self.network.name}/{text}"):
-            if candidate in self.network.layers or candidate in self._added:
-                return candidate
-        return self._originals.get(text)
+        if self.full(text) in self._added:
+            return self.full(text)
+        layer = self.network.named(text)
+        return None if layer is None else layer.name
 
     def matching(self, pattern: str) -> list[str]:
         """HN names that a pattern fits, with or without the network's name, in network order."""

@@ -171,14 +171,14 @@ class Finder:
         inputs = names.network.input_layers
         if input_layer is None:
             return inputs
-        found = names.find(input_layer)
-        chosen = [x for x in inputs if found == x.name or input_layer == x.boundary.source_name]
-        if not chosen:
+        chosen = names.network.find_input(input_layer)
+        if chosen is None:
             known = [x.short_name for x in inputs]
             at = ":".join(map(str, statement.place_of(input_layer, 2)))
             where = f"{statement.where().rsplit(':', 2)[0]}:{at}"
             self._problems.append(unknown_name("E-SCRIPT-LAYER", "input layer", input_layer, known, where))
-        return chosen
+            return []
+        return [chosen]
 
     def _make(self, statement: Statement, names: LayerNames, name: str) -> None:
         scope, _, short = name.rpartition("/")
