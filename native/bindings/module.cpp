@@ -260,7 +260,7 @@ struct Inputs {
 
 template <class T>
 nb::object make_array(size_t frames, const Shape& s, void** data) {
-  // Freed by the capsule when Python drops the array. calloc: no element is ever uninitialised.
+  // Freed by the capsule when Python drops the array. calloc: no element is ever uninitialized.
   const size_t count = frames * s.height * s.width * s.channels;
   T* memory = static_cast<T*>(std::calloc(count ? count : 1, sizeof(T)));
   if (memory == nullptr) throw std::bad_alloc();

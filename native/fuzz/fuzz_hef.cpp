@@ -32,7 +32,7 @@ void run(headrace::Network& network) {
   };
   for (uint32_t tensor : network.streams(false)) bind(p.tensor_names[tensor].c_str(), tensor, inputs);
   for (size_t k = 0; k < p.kernels.size(); ++k) bind(p.kernel_names[k].c_str(), p.kernels[k].output, outputs);
-  network.infer(1, inputs.data(), inputs.size(), outputs.data(), outputs.size(), headrace::Codes::kQuantised, true);
+  network.infer(1, inputs.data(), inputs.size(), outputs.data(), outputs.size(), headrace::Codes::kQuantized, true);
   uint64_t rows = 0;
   for (const auto& t : p.tensors) rows += t.height;
   if (rows <= kRowLimit) network.timing();

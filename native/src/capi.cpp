@@ -367,7 +367,7 @@ headrace_status headrace_network_infer(headrace_network* network, size_t frames,
                                        size_t output_count) noexcept {
   return guarded([&] {
     require_pointer(network, "network");
-    network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantised, false);
+    network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantized, false);
   });
 }
 
@@ -385,7 +385,7 @@ headrace_status headrace_network_infer_all(headrace_network* network, size_t fra
                                            size_t output_count) noexcept {
   return guarded([&] {
     require_pointer(network, "network");
-    network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantised, true);
+    network->network.infer(frames, inputs, input_count, outputs, output_count, Codes::kQuantized, true);
   });
 }
 
@@ -401,7 +401,7 @@ headrace_status headrace_network_submit(headrace_network* network, uint32_t elem
     }
     Network& n = network->network;
     const auto job = std::make_shared<Job>();
-    const Codes codes = element == HEADRACE_FLOAT32 ? Codes::kFloat : Codes::kQuantised;
+    const Codes codes = element == HEADRACE_FLOAT32 ? Codes::kFloat : Codes::kQuantized;
     job->network = &n;
     job->request =
         std::make_unique<Request>(n.request(frames, inputs, input_count, outputs, output_count, codes, false));

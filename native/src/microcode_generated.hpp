@@ -108,7 +108,7 @@ constexpr uint32_t kTablesLimit = 256;
 constexpr uint32_t kCoefficientOne = 2048;
 constexpr uint32_t kShiftLimit = 62;
 constexpr int64_t kMultiplierLimit = 2147483647;
-constexpr uint64_t kRequantisedSumLimit = 4611686018427387904;
+constexpr uint64_t kRequantizedSumLimit = 4611686018427387904;
 constexpr int32_t kZeroPointLimit = 16711680;
 constexpr size_t kNameLimit = 127;
 

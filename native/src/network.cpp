@@ -146,7 +146,7 @@ void copy_in(const Request& r, size_t frame, const Program& program, const Plan&
     const Place& place = plan.tensors[b.tensor];
     const uint8_t* from = b.data + frame * b.frame_bytes;
     if (r.codes == Codes::kFloat)
-      quantise(reinterpret_cast<const float*>(from), lane.at(place), place, program.tensors[b.tensor].scale);
+      quantize(reinterpret_cast<const float*>(from), lane.at(place), place, program.tensors[b.tensor].scale);
     else
       std::memcpy(lane.at(place), from, b.frame_bytes);
   }
@@ -158,7 +158,7 @@ void copy_out(const Request& r, size_t kernel, size_t frame, const Program& prog
     const Place& place = plan.tensors[b.tensor];
     uint8_t* to = b.data + frame * b.frame_bytes;
     if (r.codes == Codes::kFloat)
-      dequantise(lane.at(place), place, reinterpret_cast<float*>(to), program.tensors[b.tensor].scale,
+      dequantize(lane.at(place), place, reinterpret_cast<float*>(to), program.tensors[b.tensor].scale,
                  program.channel_scales[b.tensor]);
     else
       std::memcpy(to, lane.at(place), b.frame_bytes);

@@ -9,7 +9,7 @@
 
 namespace headrace {
 
-enum class Codes { kQuantised, kFloat };
+enum class Codes { kQuantized, kFloat };
 
 // A buffer of the caller's and the tensor it belongs to.
 struct Bound {
@@ -21,7 +21,7 @@ struct Bound {
 
 struct Request {
   size_t frames = 0;
-  Codes codes = Codes::kQuantised;
+  Codes codes = Codes::kQuantized;
   std::vector<Bound> inputs;
   std::vector<std::vector<Bound>> after;  // what to copy out after which kernel
 };

@@ -7,7 +7,7 @@ namespace headrace {
 namespace {
 
 template <class T>
-void quantise_to(const float* from, T* to, int64_t n, float scale, int32_t zero) {
+void quantize_to(const float* from, T* to, int64_t n, float scale, int32_t zero) {
   const auto low = static_cast<float>(-zero);
   const auto high = static_cast<float>((int64_t{1} << (8 * sizeof(T))) - 1 - zero);
   for (int64_t i = 0; i < n; ++i) {
@@ -21,12 +21,12 @@ void quantise_to(const float* from, T* to, int64_t n, float scale, int32_t zero)
 }
 
 template <class T>
-void dequantise_from(const T* from, float* to, int64_t n, float scale, int32_t zero) {
+void dequantize_from(const T* from, float* to, int64_t n, float scale, int32_t zero) {
   for (int64_t i = 0; i < n; ++i) to[i] = scale * static_cast<float>(static_cast<int32_t>(from[i]) - zero);
 }
 
 template <class T>
-void dequantise_channels(const T* from, float* to, int64_t n, const ChannelScales& own) {
+void dequantize_channels(const T* from, float* to, int64_t n, const ChannelScales& own) {
   const auto channels = static_cast<int64_t>(own.scale.size());
   for (int64_t i = 0; i < n; i += channels) {
     for (int64_t c = 0; c < channels; ++c) {
@@ -37,23 +37,23 @@ void dequantise_channels(const T* from, float* to, int64_t n, const ChannelScale
 
 }  // namespace
 
-void quantise(const float* from, uint8_t* codes, const Place& to, float scale) {
+void quantize(const float* from, uint8_t* codes, const Place& to, float scale) {
   if (to.bytes == 1)
-    quantise_to(from, codes, to.elements(), scale, to.zero);
+    quantize_to(from, codes, to.elements(), scale, to.zero);
   else
-    quantise_to(from, reinterpret_cast<uint16_t*>(codes), to.elements(), scale, to.zero);
+    quantize_to(from, reinterpret_cast<uint16_t*>(codes), to.elements(), scale, to.zero);
 }
 
-void dequantise(const uint8_t* codes, const Place& from, float* to, float scale, const ChannelScales& own) {
+void dequantize(const uint8_t* codes, const Place& from, float* to, float scale, const ChannelScales& own) {
   const auto* wide = reinterpret_cast<const uint16_t*>(codes);
   if (!own.scale.empty() && from.bytes == 1)
-    dequantise_channels(codes, to, from.elements(), own);
+    dequantize_channels(codes, to, from.elements(), own);
   else if (!own.scale.empty())
-    dequantise_channels(wide, to, from.elements(), own);
+    dequantize_channels(wide, to, from.elements(), own);
   else if (from.bytes == 1)
-    dequantise_from(codes, to, from.elements(), scale, from.zero);
+    dequantize_from(codes, to, from.elements(), scale, from.zero);
   else
-    dequantise_from(wide, to, from.elements(), scale, from.zero);
+    dequantize_from(wide, to, from.elements(), scale, from.zero);
 }
 
 }  // namespace headrace

@@ -47,7 +47,7 @@ void set_period(const Simulation& sim, uint32_t frames, TimingResult& out) {
   out.period_numerator = last - (out.steady ? before : sim.finished(at - window));
 }
 
-void summarise(const Program& p, const Simulation& sim, TimingResult& out) {
+void summarize(const Program& p, const Simulation& sim, TimingResult& out) {
   out.latency = alone(p, 0);
   const auto clock = static_cast<double>(p.target.clock_hz);
   const auto period = static_cast<double>(out.period_numerator) / static_cast<double>(out.period_denominator);
@@ -174,7 +174,7 @@ TimingResult simulate(const Program& program) {
     sim.run();
     set_period(sim, frames, out);
     if (!out.steady && frames < kMostFrames) continue;
-    summarise(program, sim, out);
+    summarize(program, sim, out);
     return out;
   }
 }

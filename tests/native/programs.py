@@ -144,7 +144,7 @@ def clamp(p: Program, k: KernelRecord, value: Array, out: TensorRecord) -> Array
     return value.astype(f"u{out.element_bytes}")
 
 
-def requantise(p: Program, k: KernelRecord, terms: list[Array], out: TensorRecord) -> Array:
+def requantize(p: Program, k: KernelRecord, terms: list[Array], out: TensorRecord) -> Array:
     """Python integers where int64 might overflow; they cannot."""
     n = k.requantise_channels
     m = constant(p, k.multiplier_offset, "i4", len(terms) * n).reshape(len(terms), n).astype(np.int64)
@@ -184,19 +184,19 @@ def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], 
         v = windows(wide[0], k, out, 0).reshape(*shape[:2], k.kernel_height, k.kernel_width, k.groups, cin)
         acc = np.einsum("hwijgc,goijc->hwgo", v, w).reshape(shape)
         acc = acc + constant(p, k.bias_offset, "i4", out.channels).astype(np.int64)
-        return requantise(p, k, terms_of(k, acc, wide), out)
+        return requantize(p, k, terms_of(k, acc, wide), out)
     if op == Opcode.DEPTHWISE:
         w = constant(p, k.weight_offset, "i1", out.channels * k.kernel_height * k.kernel_width).astype(np.int64)
         w = w.reshape(k.kernel_height, k.kernel_width, out.channels)
         acc = np.einsum("hwijc,ijc->hwc", windows(wide[0], k, out, 0), w)
         acc = acc + constant(p, k.bias_offset, "i4", out.channels).astype(np.int64)
-        return requantise(p, k, terms_of(k, acc, wide), out)
+        return requantize(p, k, terms_of(k, acc, wide), out)
     if op == Opcode.ELEMENTWISE_ADD:
-        return requantise(p, k, [np.broadcast_to(x, shape) for x in wide], out)
+        return requantize(p, k, [np.broadcast_to(x, shape) for x in wide], out)
     if op == Opcode.ELEMENTWISE_MULTIPLY:
-        return requantise(p, k, [np.broadcast_to(wide[0] * wide[1], shape)], out)
+        return requantize(p, k, [np.broadcast_to(wide[0] * wide[1], shape)], out)
     if op == Opcode.RESCALE:
-        return requantise(p, k, terms_of(k, wide[0], wide), out)
+        return requantize(p, k, terms_of(k, wide[0], wide), out)
     if op == Opcode.POOL_MAX:
         return windows(xs[0].astype(np.int64), k, out, -1).max(axis=(2, 3)).astype(xs[0].dtype)
     if op == Opcode.POOL_SUM:
@@ -251,7 +251,7 @@ def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], 
                 for i, cv in ((top, 2048 - v), (bottom, v)):
                     for j, ch in ((left, 2048 - h), (right, h)):
                         acc[y, x] += wide[0][i, j] * cv * ch
-        return requantise(p, k, [acc], out)
+        return requantize(p, k, [acc], out)
     assert op == Opcode.RESHAPE
     return xs[0].reshape(shape)
 
@@ -292,7 +292,7 @@ def interpret(p: Program, inputs: dict[str, Array]) -> dict[str, Array]:
 # --- random parameters ----------------------------------------------------------------------------------------------
 
 
-def requantisation(
+def requantization(
     rng: np.random.Generator,
     reach: float,
     channels: int,
@@ -369,5 +369,5 @@ __all__ = [
     "in_shared_contexts",
     "interpret",
     "output_size",
-    "requantisation",
+    "requantization",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from headrace.hef.microcode import NONE, KernelRecord, Opcode, Program, TensorRole
-from native.programs import Builder, add_pipeline, hef_of, in_shared_contexts, requantisation
+from native.programs import Builder, add_pipeline, hef_of, in_shared_contexts, requantization
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
 
@@ -44,16 +44,16 @@ def every_opcode() -> Program:
     w = rng.integers(-128, 128, (12, 3, 3, 8)).astype(np.int8)
     pads = {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}
     conv = add("conv", Opcode.CONVOLUTION, [x], (8, 6, 12), weight=w, bias=np.zeros(12, np.int32), **pads,
-               **requantisation(rng, 20000, 12, table_bits=9, tables=2),
+               **requantization(rng, 20000, 12, table_bits=9, tables=2),
                channel_table=np.arange(12, dtype=np.uint8) % 2)  # fmt: skip
     dw = add("dw", Opcode.DEPTHWISE, [conv, conv], (8, 6, 12), weight=w[0, :, :, 0:1].repeat(12, 2),
-             bias=np.zeros(12, np.int32), **pads, **requantisation(rng, 5000, 12, 2))  # fmt: skip
-    mul = add("mul", Opcode.ELEMENTWISE_MULTIPLY, [dw, conv], (8, 6, 12), **requantisation(rng, 65025, 1))
-    ew = add("add", Opcode.ELEMENTWISE_ADD, [mul, conv], (8, 6, 12), **requantisation(rng, 500, 1, 2))
-    rs = add("rescale", Opcode.RESCALE, [ew], (8, 6, 12), **requantisation(rng, 255, 12, 2))
+             bias=np.zeros(12, np.int32), **pads, **requantization(rng, 5000, 12, 2))  # fmt: skip
+    mul = add("mul", Opcode.ELEMENTWISE_MULTIPLY, [dw, conv], (8, 6, 12), **requantization(rng, 65025, 1))
+    ew = add("add", Opcode.ELEMENTWISE_ADD, [mul, conv], (8, 6, 12), **requantization(rng, 500, 1, 2))
+    rs = add("rescale", Opcode.RESCALE, [ew], (8, 6, 12), **requantization(rng, 255, 12, 2))
     mx = add("max", Opcode.POOL_MAX, [rs], (4, 3, 12), kernel_height=2, kernel_width=2, stride_height=2, stride_width=2)
     av = add("sum", Opcode.POOL_SUM, [mx], (4, 3, 12), count=np.arange(1, 10, dtype=np.uint32), **pads,
-             **requantisation(rng, 2300, 9))  # fmt: skip
+             **requantization(rng, 2300, 9))  # fmt: skip
     cat = add("cat", Opcode.CONCATENATE, [av, mx], (4, 3, 24), axis=2)
     cut = add("cut", Opcode.SLICE, [cat], (2, 2, 6), start_height=1, start_channel=3, step_channel=3)
     pad = add("pad", Opcode.PAD, [cut], (4, 4, 8), start_height=1, start_width=1, start_channel=1, output_zero=9)
@@ -65,7 +65,7 @@ def every_opcode() -> Program:
                column_table=np.array([0, 2, 3], np.uint32))  # fmt: skip
     mix = np.array([[0, 1, 5], [1, 2, 2048], [2, 2, 0]], np.uint32)
     far = add("far", Opcode.RESIZE_BILINEAR, [near], (3, 3, 8), row_table=mix, column_table=mix,
-              **requantisation(rng, 255 << 22, 8))  # fmt: skip
+              **requantization(rng, 255 << 22, 8))  # fmt: skip
     flat2 = add("flat2", Opcode.RESHAPE, [far], (1, 1, 72))
     top = add("top", Opcode.REDUCE_MAX, [flat], (1, 1, 1), axis_mask=4)
     rec = add("rec", Opcode.REDUCE_SUM_RECIPROCAL, [flat], (1, 1, 1), axis_mask=4, table_bits=6, requantise_terms=1,

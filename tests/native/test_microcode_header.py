@@ -13,7 +13,7 @@ import pytest
 from headrace.errors import InputFileError
 from headrace.hef import microcode as isa
 from headrace.hef.microcode_header import generate
-from native.programs import Builder, hef_of, requantisation
+from native.programs import Builder, hef_of, requantization
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ROOT / "tests" / "golden" / "microcode_versions.json"
@@ -60,7 +60,7 @@ def test_programs_of_another_version_are_refused(
     x, y = (
         b.tensor(name, (4, 4, 8), 0, role) for name, role in (("x", isa.TensorRole.INPUT), ("y", isa.TensorRole.OUTPUT))
     )
-    b.kernel("y", isa.Opcode.RESCALE, [x], y, **requantisation(np.random.default_rng(0), 255, 1))
+    b.kernel("y", isa.Opcode.RESCALE, [x], y, **requantization(np.random.default_rng(0), 255, 1))
     b.build()
     data = bytearray(isa.encode(b.program))
     value = (int.from_bytes(data[place : place + size], "little") + step) % (1 << 8 * size)

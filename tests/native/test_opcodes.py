@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headrace.hef.microcode import Opcode, TensorRole
-from native.programs import Array, Builder, interpret, output_size, requantisation
+from native.programs import Array, Builder, interpret, output_size, requantization
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
 
@@ -119,7 +119,7 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, size
     y = b.tensor("y", shape, 3, TensorRole.OUTPUT, size)
     w = weights(rng, (cout, fields.get("kernel_height", 1), fields.get("kernel_width", 1), x[2] // groups))
     reach = float(np.abs(w.astype(np.int64)).reshape(cout, -1).sum(1).max()) * 255 + 2**20
-    fields |= requantisation(
+    fields |= requantization(
         rng,
         max(reach / 8, 255.0),
         cout if rng.integers(0, 2) else 1,
@@ -189,7 +189,7 @@ def test_depthwise(seed: int, size: int) -> None:
         inputs.append(b.tensor("r", shape, zero_of(rng), TensorRole.INPUT))
     y = b.tensor("y", shape, 0, TensorRole.OUTPUT, size)
     w = weights(rng, (fields["kernel_height"], fields["kernel_width"], x[2]))
-    fields |= requantisation(rng, 5000, x[2] if seed % 3 else 1, len(inputs), size, table_bits=10 if seed == 3 else 0)
+    fields |= requantization(rng, 5000, x[2] if seed % 3 else 1, len(inputs), size, table_bits=10 if seed == 3 else 0)
     bias = rng.integers(-5000, 5000, x[2]).astype(np.int32)
     b.kernel("y", Opcode.DEPTHWISE, inputs, y, weight=w, bias=bias, groups=x[2], **fields)
     compare(b, rng)
@@ -214,7 +214,7 @@ def test_usual_depthwise(taps: tuple[int, int], stride: int, channels: int) -> N
         inputs.append(b.tensor("r", (oh, ow, channels), zero_of(rng), TensorRole.INPUT))
     y = b.tensor("y", (oh, ow, channels), 0, TensorRole.OUTPUT)
     bits = int(rng.choice([0, 0, 7, 8, 9, 10, 11, 12, 13]))
-    fields = requantisation(rng, 5000, channels, len(inputs), table_bits=bits)
+    fields = requantization(rng, 5000, channels, len(inputs), table_bits=bits)
     fields |= own_tables(rng, fields, channels)
     b.kernel(
         "y", Opcode.DEPTHWISE, inputs, y, weight=weights(rng, (*taps, channels)), groups=channels,
@@ -234,7 +234,7 @@ def test_every_channel_its_own_table(channels: int, opcode: Opcode, high_shift: 
     inputs += [b.tensor("r", (4, 16, channels), 30, TensorRole.INPUT)] if channels % 2 else []
     y = b.tensor("y", (4, 16, channels), 5, TensorRole.OUTPUT)
     # Without a spread of multipliers the index covers the table, so that a neighbour's table would be seen.
-    fields = requantisation(rng, 60000, channels, len(inputs), table_bits=10, tables=channels)
+    fields = requantization(rng, 60000, channels, len(inputs), table_bits=10, tables=channels)
     fields["shift"] = np.full(channels, 36 if high_shift else 20, np.uint8)
     fields["multiplier"] = rng.integers(-(2**30), 2**30, (len(inputs), channels)).astype(np.int32)
     fields |= {"requantise_zero": 500, "requantise_low": 0, "requantise_high": 1023}
@@ -252,7 +252,7 @@ def test_tables_of_every_size(bits: int, high_shift: bool) -> None:
     b = Builder()
     x = b.tensor("x", (3, 11, 21), 100, TensorRole.INPUT)
     y = b.tensor("y", (3, 11, 21), 0, TensorRole.OUTPUT)
-    fields = requantisation(rng, 256.0, 21, 1, 1, bits)
+    fields = requantization(rng, 256.0, 21, 1, 1, bits)
     fields["shift"] = np.full(21, 36 if high_shift else 20, np.uint8)
     fields["multiplier"] = rng.integers(-(2**30), 2**30, (1, 21)).astype(np.int32)
     fields |= {"requantise_zero": min(1 << (bits - 1), 2000), "requantise_low": 0, "requantise_high": (1 << bits) - 1}
@@ -290,7 +290,7 @@ def test_elementwise(opcode: Opcode, shapes: Any, sizes: tuple[int, int, int]) -
     reach = max(256.0 ** sizes[0], 256.0 ** sizes[1]) if add else 256.0 ** (sizes[0] + sizes[1])
     bits = int(rng.choice([0, 8, 11]))
     channels = out[2] if rng.integers(0, 2) else 1
-    fields = requantisation(rng, reach, channels, 2 if add else 1, sizes[2], bits)
+    fields = requantization(rng, reach, channels, 2 if add else 1, sizes[2], bits)
     b.kernel("z", opcode, inputs, z, **fields)
     compare(b, rng, threads=(1, 5))
 
@@ -304,7 +304,7 @@ def test_rescale(sizes: tuple[int, int], bits: int, per_channel: bool) -> None:
     b = Builder()
     x = b.tensor("x", shape, zero_of(rng, sizes[0]), TensorRole.INPUT, sizes[0])
     y = b.tensor("y", shape, 0, TensorRole.OUTPUT, sizes[1])
-    fields = requantisation(rng, 256.0 ** sizes[0], 21 if per_channel else 1, 1, sizes[1], bits)
+    fields = requantization(rng, 256.0 ** sizes[0], 21 if per_channel else 1, 1, sizes[1], bits)
     b.kernel("y", Opcode.RESCALE, [x], y, **fields)
     compare(b, rng)
 
@@ -319,7 +319,7 @@ def test_rescale_by_sign(sizes: tuple[int, int], seed: int) -> None:
     x = b.tensor("x", shape, int(rng.integers(1, 255)), TensorRole.INPUT, sizes[0])
     y = b.tensor("y", shape, 0, TensorRole.OUTPUT, sizes[1])
     channels = 21 if seed % 2 else 1
-    fields = requantisation(rng, 256.0 ** sizes[0], channels, 2, sizes[1], int(rng.choice([0, 10])))
+    fields = requantization(rng, 256.0 ** sizes[0], channels, 2, sizes[1], int(rng.choice([0, 10])))
     b.kernel("y", Opcode.RESCALE, [x], y, **fields)
     compare(b, rng)
 
@@ -335,7 +335,7 @@ def test_sums_by_sign(opcode: Opcode, seed: int, channels: int) -> None:
     dense = opcode == Opcode.CONVOLUTION
     w = weights(rng, (channels, 3, 3, channels) if dense else (3, 3, channels))
     reach = float(np.abs(w.astype(np.int64)).sum(axis=(1, 2, 3) if dense else (0, 1)).max()) * 255 + 2**12
-    fields = requantisation(rng, reach / 8, channels if seed % 2 else 1, 2, table_bits=int(rng.choice([0, 0, 9])))
+    fields = requantization(rng, reach / 8, channels if seed % 2 else 1, 2, table_bits=int(rng.choice([0, 0, 9])))
     limit = int(2**60 / reach)
     fields["multiplier"] = np.clip(fields["multiplier"], -limit, limit)
     bias = rng.integers(-(2**12), 2**12, channels).astype(np.int32)
@@ -372,7 +372,7 @@ def test_pool_sum(size: int, taps: int, stride: int, pad: int) -> None:
     inp = b.tensor("x", x, zero_of(rng, size), TensorRole.INPUT, size)
     y = b.tensor("y", (n, n, 37), 0, TensorRole.OUTPUT, size)
     counts = np.arange(1, taps * taps + 1, dtype=np.uint32)
-    fields = requantisation(rng, 256.0**size * taps * taps, len(counts), 1, size)
+    fields = requantization(rng, 256.0**size * taps * taps, len(counts), 1, size)
     b.kernel(
         "y", Opcode.POOL_SUM, [inp], y, count=counts, kernel_height=taps, kernel_width=taps,
         stride_height=stride, stride_width=stride, pad_top=pad, pad_left=pad, **fields,
@@ -469,14 +469,14 @@ def test_a_chain_reuses_memory_and_keeps_every_layer() -> None:
     last = first = b.tensor("x", (12, 13, 16), 9, TensorRole.INPUT)
     for i in range(8):
         y = b.tensor(f"c{i}", (12, 13, 16), 9)
-        fields = requantisation(rng, 20000, 16)
+        fields = requantization(rng, 20000, 16)
         b.kernel(
             f"c{i}", Opcode.CONVOLUTION, [last], y, weight=weights(rng, (16, 3, 3, 16)), kernel_height=3,
             kernel_width=3, pad_top=1, pad_left=1, bias=np.zeros(16, np.int32), **fields,
         )  # fmt: skip
         last = y
     z = b.tensor("z", (12, 13, 16), 9, TensorRole.OUTPUT)
-    b.kernel("z", Opcode.ELEMENTWISE_ADD, [first, last], z, **requantisation(rng, 255, 1, 2))
+    b.kernel("z", Opcode.ELEMENTWISE_ADD, [first, last], z, **requantization(rng, 255, 1, 2))
     compare(b, rng, frames=3)
 
 
@@ -550,5 +550,5 @@ def test_resize_and_blocks(size: int) -> None:
     reach = (255 if size == 1 else 65535) << 22
     for channels in (1, 12):
         add(f"far{channels}", Opcode.RESIZE_BILINEAR, (7, 3, 12), row_table=table(7, 4), column_table=table(3, 6),
-            **requantisation(rng, reach, channels))  # fmt: skip
+            **requantization(rng, reach, channels))  # fmt: skip
     compare(b, rng)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from headrace.hef.microcode import Opcode, TensorRole
-from native.programs import Builder, add_pipeline, hef_of, in_shared_contexts, requantisation
+from native.programs import Builder, add_pipeline, hef_of, in_shared_contexts, requantization
 
 SECONDS = os.environ.get("HEADRACE_SOAK_SECONDS", "20")
 
@@ -33,13 +33,13 @@ def model(seed: int, shape: tuple[int, int, int], layers: int, shared: bool = Fa
         y = b.tensor(f"c{i}", shape, 9)
         depthwise = i % 2 == 1
         size = (3, 3, channels) if depthwise else (channels, 3, 3, channels)
-        fields = requantisation(rng, 2000 if depthwise else 20000, channels, table_bits=10 if depthwise else 0)
+        fields = requantization(rng, 2000 if depthwise else 20000, channels, table_bits=10 if depthwise else 0)
         fields |= window | {"weight": rng.integers(-128, 128, size).astype(np.int8)}
         opcode = Opcode.DEPTHWISE if depthwise else Opcode.CONVOLUTION
         b.kernel(f"c{i}", opcode, [last], y, groups=channels if depthwise else 1, **fields)
         last = y
     z = b.tensor("z", shape, 9, TensorRole.OUTPUT)
-    b.kernel("z", Opcode.ELEMENTWISE_ADD, [first, last], z, **requantisation(rng, 255, 1, 2))
+    b.kernel("z", Opcode.ELEMENTWISE_ADD, [first, last], z, **requantization(rng, 255, 1, 2))
     add_pipeline(b.program, 32)
     b.build()
     return hef_of(in_shared_contexts(b.program, 2, 3) if shared else b.program)

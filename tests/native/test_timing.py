@@ -19,7 +19,7 @@ from headrace.hef.microcode import (
     StageRecord,
     TensorRole,
 )
-from native.programs import Builder, add_pipeline, hef_of, requantisation
+from native.programs import Builder, add_pipeline, hef_of, requantization
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
 
@@ -43,7 +43,7 @@ def chain(engines: list[int], height: int = 10, capacity: int = 8, width: int = 
     for i in range(len(engines)):
         role = TensorRole.OUTPUT if i == len(engines) - 1 else TensorRole.INTERNAL
         y = b.tensor(f"s{i}", (height, width, 8), 0, role)
-        b.kernel(f"s{i}", Opcode.RESCALE, [last], y, **requantisation(rng, 255, 1))
+        b.kernel(f"s{i}", Opcode.RESCALE, [last], y, **requantization(rng, 255, 1))
         last = y
     b.build()
     add_pipeline(b.program, capacity)
@@ -100,10 +100,10 @@ def gated(capacity: int) -> Program:
     b = Builder()
     x = b.tensor("x", (12, 4, 8), 0, TensorRole.INPUT)
     a, g, m = b.tensor("a", (12, 4, 8)), b.tensor("g", (1, 1, 8)), b.tensor("m", (12, 4, 8), 0, TensorRole.OUTPUT)
-    b.kernel("a", Opcode.RESCALE, [x], a, **requantisation(rng, 255, 1))
+    b.kernel("a", Opcode.RESCALE, [x], a, **requantization(rng, 255, 1))
     b.kernel("g", Opcode.POOL_SUM, [a], g, kernel_height=12, kernel_width=4, count=np.array([48], np.uint32),
-             **requantisation(rng, 48 * 255, 1))  # fmt: skip
-    b.kernel("m", Opcode.ELEMENTWISE_MULTIPLY, [a, g], m, **requantisation(rng, 65025, 1))
+             **requantization(rng, 48 * 255, 1))  # fmt: skip
+    b.kernel("m", Opcode.ELEMENTWISE_MULTIPLY, [a, g], m, **requantization(rng, 65025, 1))
     b.build()
     add_pipeline(b.program, 2)
     for buffer in b.program.buffers:

@@ -135,7 +135,7 @@ inline __m256i clamp64(__m256i v, __m256i low, __m256i high) {
 }
 
 // AVX2 has no 64-bit arithmetic shift: 2^62 is added, shifted along and taken off again; the sum is below 2^62.
-inline __m256i requantise_lanes(const Lanes& l, __m256i a, __m256i r, bool two, __m256i zero, __m256i low,
+inline __m256i requantize_lanes(const Lanes& l, __m256i a, __m256i r, bool two, __m256i zero, __m256i low,
                                 __m256i high) {
   __m256i sum = _mm256_mul_epi32(a, l.m0);
   if (two) sum = _mm256_add_epi64(sum, _mm256_mul_epi32(r, l.m1));
@@ -145,7 +145,7 @@ inline __m256i requantise_lanes(const Lanes& l, __m256i a, __m256i r, bool two, 
   return clamp64(sum, low, high);
 }
 
-void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+void requantize_block(const Requantize& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                       uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   const __m256i zero = _mm256_set1_epi64x(q.zero), low = _mm256_set1_epi64x(q.low), high = _mm256_set1_epi64x(q.high);
   const __m256i residual_zero = _mm256_set1_epi32(q.residual_zero);
@@ -166,9 +166,9 @@ void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride,
         const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(r + p * r_stride + 8 * half));
         res = _mm256_sub_epi32(_mm256_cvtepu8_epi32(codes), residual_zero);
       }
-      const __m256i e = requantise_lanes(even[half], sums, res, two, zero, low, high);
+      const __m256i e = requantize_lanes(even[half], sums, res, two, zero, low, high);
       const __m256i o =
-          requantise_lanes(odd[half], _mm256_srli_epi64(sums, 32), _mm256_srli_epi64(res, 32), two, zero, low, high);
+          requantize_lanes(odd[half], _mm256_srli_epi64(sums, 32), _mm256_srli_epi64(res, 32), two, zero, low, high);
       __m256i v = _mm256_blend_epi32(e, _mm256_slli_epi64(o, 32), 0xAA);
       if (q.table_base) v = _mm256_add_epi32(v, load(q.table_base + 8 * half));
       if (q.table) {

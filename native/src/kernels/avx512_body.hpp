@@ -6,9 +6,9 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "avx512_requantise.hpp"
+#include "avx512_requantize.hpp"
 #include "repeat.hpp"
-#include "requantise_run.hpp"
+#include "requantize_run.hpp"
 
 #define HEADRACE_OWN_RUNS
 
@@ -211,7 +211,7 @@ HEADRACE_INLINE inline void finish_run(const Sums<kBlocks, kPixels>& sums, const
     repeat<kBlocks>([&](auto b)
                         HEADRACE_INLINE { _mm512_store_si512(stored + (p * kBlocks + b) * kColumns, sums.at[p][b]); });
   });
-  requantise_run<kBlocks, kPixels>(stored, scalings, to);
+  requantize_run<kBlocks, kPixels>(stored, scalings, to);
 }
 
 // Not inlined: where its sums and those of a whole block meet, both would be copied from register to register.
@@ -239,7 +239,7 @@ void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement*
   finish_run(sums, scalings, to);
 }
 
-// Element-wise results without storing sums. The second operand of an addition is the requantisation's residual.
+// Element-wise results without storing sums. The second operand of an addition is the requantization's residual.
 template <Second kSecond, bool kMultiply>
 void elementwise_run(const ElementwiseOp& op, const Scaling& scaling, const uint8_t* x, int64_t x_pixel,
                      const uint8_t* y, int64_t y_pixel, uint8_t* out, int64_t stride, int64_t pixels, int columns) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of a kernel set that do not depend on the instruction set, included once by each kernel file after it has
 // defined, in an unnamed namespace, its traits (kStep, BandElement, WeightElement, kMaxBlocks, kHalfBlock,
-// kMaxPixels(blocks), kRowGroups, kLineTables, kInputOffset) and depthwise_pixels, requantise_block, and
-// inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling, requantise_rows, convolve_run<blocks, pixels> and
+// kMaxPixels(blocks), kRowGroups, kLineTables, kInputOffset) and depthwise_pixels, requantize_block, and
+// inner_product<blocks, pixels> or, with HEADRACE_OWN_RUNS, Scaling, requantize_rows, convolve_run<blocks, pixels> and
 // elementwise_in_registers. Ends with HEADRACE_KERNEL_SET, which makes of it all one KernelSet. Internal linkage
 // throughout (see kernels.hpp).
 
@@ -12,22 +12,22 @@ namespace {
 
 // What a block of channels needs to become codes, prepared once for many pixels: here nothing.
 struct Scaling {
-  Requantise q;
-  void prepare(const Requantise& requantise, bool /*residual*/) { q = requantise; }
+  Requantize q;
+  void prepare(const Requantize& requantize, bool /*residual*/) { q = requantize; }
 };
-inline void requantise_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+inline void requantize_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
                             ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   if (scaling.q.out_bytes == 1)
-    requantise_block(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+    requantize_block(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
   else
-    requantise_wide(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+    requantize_wide(scaling.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
 }
 
 }  // namespace
 }  // namespace headrace
 #endif
 #include "compiler.hpp"
-#include "requantise_run.hpp"
+#include "requantize_run.hpp"
 
 namespace headrace {
 namespace {
@@ -71,8 +71,8 @@ void make_band(const WindowOp& op, const uint8_t* x, int64_t first, int64_t last
   fill_elements(band + rows * pitch, 0, kSlack / static_cast<int64_t>(sizeof(To)));
 }
 
-inline Requantise block_of(const Requantise& q, int64_t block) {
-  Requantise out = q;
+inline Requantize block_of(const Requantize& q, int64_t block) {
+  Requantize out = q;
   out.multiplier0 += block * kColumns;
   if (out.multiplier1) out.multiplier1 += block * kColumns;
   out.shift += block * kColumns;
@@ -88,7 +88,7 @@ void convolve_run(const WindowOp& op, const BandElement* a, const WeightElement*
   alignas(64) int32_t sums[kPixels * kBlocks * kColumns];
   inner_product<kBlocks, kPixels>(a, op.pixel_stride, op.segment_offset, op.segments, op.segment_padded, w,
                                   op.block_elements, bias, sums);
-  requantise_run<kBlocks, kPixels>(sums, scalings, to);
+  requantize_run<kBlocks, kPixels>(sums, scalings, to);
 }
 
 inline ElementwiseRun elementwise_in_registers(const ElementwiseOp&, const Scaling&) { return nullptr; }
@@ -199,7 +199,7 @@ void depthwise_tile(const WindowOp& op, const WindowTensors& tensors, int64_t ro
         const int n = static_cast<int>(smaller(kBlockPixels, op.out_width - x));
         depthwise_pixels(op, block, row + x * op.pixel_stride, n, sums);
         const int64_t at = (y * op.out_width + x) * op.out_channels + c;
-        requantise_rows(scaling, sums, kColumns, tensors.residual ? tensors.residual + at : nullptr, op.out_channels,
+        requantize_rows(scaling, sums, kColumns, tensors.residual ? tensors.residual + at : nullptr, op.out_channels,
                         tensors.y + at * op.q.out_bytes, op.out_channels, n, columns);
       }
     }
@@ -219,10 +219,10 @@ void elementwise_sums(const ElementwiseOp& op, const uint8_t* x, int64_t x_pixel
     int32_t* HEADRACE_RESTRICT s = sums + p * kColumns;
     if (multiply) {
       const uint8_t* HEADRACE_RESTRICT yp = y + p * y_pixel;
-      HEADRACE_NO_UNROLL  // else the loop is unrolled before it can be vectorised
+      HEADRACE_NO_UNROLL  // else the loop is unrolled before it can be vectorized
           for (int c = 0; c < kColumns; ++c) s[c] = (xp[c * kChannelX] - x_zero) * (yp[c * kChannelY] - y_zero);
     } else {
-      HEADRACE_NO_UNROLL  // else the loop is unrolled before it can be vectorised
+      HEADRACE_NO_UNROLL  // else the loop is unrolled before it can be vectorized
           for (int c = 0; c < kColumns; ++c) s[c] = xp[c * kChannelX] - x_zero;
     }
   }
@@ -260,14 +260,14 @@ void elementwise_row(const ElementwiseOp& op, const ElementwiseTensors& tensors,
         r = scratch;
         r_stride = kColumns;
       }
-      requantise_rows(scaling, sums, kColumns, r, r_stride, out + p * channels + c, channels, n, columns);
+      requantize_rows(scaling, sums, kColumns, r, r_stride, out + p * channels + c, channels, n, columns);
     }
   }
   const int64_t done = flat ? width * kColumns : op.width * op.channels;
   const int rest = static_cast<int>(op.width * op.channels - done);
   if (rest > 0) {
     make_sums(op, x + done, 0, y ? y + done : nullptr, 0, 1, sums);
-    requantise_block(op.q, sums, kColumns, second ? y + done : nullptr, 0, out + done, 0, 1, rest);
+    requantize_block(op.q, sums, kColumns, second ? y + done : nullptr, 0, out + done, 0, 1, rest);
   }
 }
 
@@ -279,5 +279,5 @@ void elementwise_row(const ElementwiseOp& op, const ElementwiseTensors& tensors,
   const KernelSet kernel_set_##name = {                                                           \
       #name,           needs,           kStep,        sizeof(BandElement), sizeof(WeightElement), \
       kRowGroups,      kLineTables,     kInputOffset, convolution_tile,    depthwise_tile,        \
-      elementwise_row, requantise_block};                                                         \
+      elementwise_row, requantize_block};                                                         \
   }

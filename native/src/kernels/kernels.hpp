@@ -12,7 +12,7 @@
 namespace headrace {
 
 constexpr int kColumns = 16;      // output channels of one packed block
-constexpr int kBlockPixels = 16;  // most pixels handed to one requantise call
+constexpr int kBlockPixels = 16;  // most pixels handed to one requantize call
 constexpr int kSlack = 64;        // bytes that may be read past the end of a tensor, band or packed block
 
 // Tables as straight lines. Entry i is min(255, (base[k / 2^step] + slope[k / 2^step] (k mod 2^step)) >> shift) with
@@ -25,9 +25,9 @@ struct Lines {
 
 // y = clamp(zero + ((a M0 + (r - residual_zero) M1 + 2^(s-1)) >> s), low, high), optionally through a table.
 // The per-channel arrays are padded to whole blocks of kColumns (M = 0, s = 1); M1 is null for one term. Where there is
-// an M1 but no r, the second term is the negative part, min(a, 0) M1: requantisation by sign.
+// an M1 but no r, the second term is the negative part, min(a, 0) M1: requantization by sign.
 // Where channels have tables of their own, table_base is each channel's first entry and is added to the index.
-struct Requantise {
+struct Requantize {
   const int32_t* multiplier0;
   const int32_t* multiplier1;
   const int32_t* shift;
@@ -43,7 +43,7 @@ struct Requantise {
 };
 
 // A block of `pixels` x `columns` (<= kColumns) 32-bit sums to 8-bit codes. `q` points at the block's channels.
-using RequantiseBlock = void (*)(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+using RequantizeBlock = void (*)(const Requantize& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
                                  ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns);
 
 // Where the codes of a run of pixels and of neighbouring blocks go.
@@ -83,7 +83,7 @@ struct WindowOp {
   // Depthwise weights as [block][group of four rows][column][kColumns][four rows] int8, or null.
   const int8_t* row_weights;
   const int32_t* bias;  // [blocks][kColumns], -zx * sum w folded in
-  Requantise q;
+  Requantize q;
 };
 
 // Its tensors, in the memory of one frame.
@@ -101,7 +101,7 @@ struct ElementwiseOp {  // 8-bit add, multiply, rescale
   bool two_inputs;  // false for rescale
   bool multiply;
   bool per_channel;
-  Requantise q;
+  Requantize q;
 };
 
 struct ElementwiseTensors {
@@ -119,7 +119,7 @@ struct KernelSet {
   int band_bytes;    // element size of a band (1: uint8, 2: int16)
   int weight_bytes;  // element size of a packed weight
   bool row_groups;   // depthwise reads WindowOp::row_weights where it is set
-  bool line_tables;  // tables are looked up as lines (Requantise::lines)
+  bool line_tables;  // tables are looked up as lines (Requantize::lines)
   int input_offset;  // what the inner product takes off each code; the packed bias gives it back
   // One tile: output rows row_tile * tile_rows .., blocks column_tile * tile_blocks ..
   void (*convolution)(const WindowOp& op, const WindowTensors& tensors, int64_t row_tile, int64_t column_tile,
@@ -127,7 +127,7 @@ struct KernelSet {
   void (*depthwise)(const WindowOp& op, const WindowTensors& tensors, int64_t row_tile, int64_t column_tile,
                     uint8_t* scratch);
   void (*elementwise_row)(const ElementwiseOp& op, const ElementwiseTensors& tensors, int64_t row, uint8_t* scratch);
-  RequantiseBlock requantise;
+  RequantizeBlock requantize;
 };
 
 // kernel_set_NAME of every set that is built; CMake lists them, slowest first.

@@ -104,12 +104,12 @@ void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int p
   }
 }
 
-// Four requantised values, saturated to 32 bits: the clamp bounds fit those.
+// Four requantized values, saturated to 32 bits: the clamp bounds fit those.
 struct Quarter {
   int32x2_t m0[2], m1[2];
   int64x2_t round[2], right[2], zero;
 
-  Quarter(const Requantise& q, int first, bool two) : zero(vdupq_n_s64(q.zero)) {
+  Quarter(const Requantize& q, int first, bool two) : zero(vdupq_n_s64(q.zero)) {
     for (int i = 0; i < 2; ++i) {
       const int at = first + 2 * i;
       m0[i] = vld1_s32(q.multiplier0 + at);
@@ -130,7 +130,7 @@ struct Quarter {
   }
 };
 
-void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+void requantize_block(const Requantize& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                       uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   const bool two = q.multiplier1 != nullptr;
   const Quarter quarters[4] = {{q, 0, two}, {q, 4, two}, {q, 8, two}, {q, 12, two}};

@@ -44,7 +44,7 @@ void Check::same_channels() const {
 }
 
 void Check::codes_pass() const {
-  require(k_.requantise_terms == 0, "codes pass unchanged, so there is no requantisation", k_.requantise_terms, 0);
+  require(k_.requantise_terms == 0, "codes pass unchanged, so there is no requantization", k_.requantise_terms, 0);
   for (const TensorRecord* t : in_) {
     require(t->element_bytes == out_.element_bytes, "input and output elements differ in size", t->element_bytes,
             out_.element_bytes);
@@ -124,8 +124,8 @@ void Check::clamp_and_table(const Sums& sums) const {
   }
 }
 
-void Check::requantise(const Sums& sums) const {
-  require(k_.requantise_terms == sums.terms, "the number of requantised terms is not this kernel's",
+void Check::requantize(const Sums& sums) const {
+  require(k_.requantise_terms == sums.terms, "the number of requantized terms is not this kernel's",
           k_.requantise_terms, sums.terms);
   const uint64_t count = k_.requantise_channels;
   if (count != sums.channels && count != 1) {
@@ -147,8 +147,8 @@ void Check::requantise(const Sums& sums) const {
       invalid("a shift is out of range", str(s[c] + sums.extra_shift), "1 to 62 in all");
     }
     sum = sat_add(sum, uint64_t{1} << (s[c] + sums.extra_shift - 1));
-    if (sum >= kRequantisedSumLimit) {
-      invalid("the requantised sum may not fit 62 bits", "channel " + str(c), "sum |a_i M_i| + 2^(s-1) < 2^62");
+    if (sum >= kRequantizedSumLimit) {
+      invalid("the requantized sum may not fit 62 bits", "channel " + str(c), "sum |a_i M_i| + 2^(s-1) < 2^62");
     }
   }
   clamp_and_table(sums);

@@ -13,14 +13,14 @@ namespace headrace {
 
 constexpr uint32_t kWindowLimit = 1u << 16;
 
-// How the kernel's sums become codes; see Check::requantise.
+// How the kernel's sums become codes; see Check::requantize.
 struct Sums {
   uint32_t terms;
   uint64_t channels;
   std::vector<uint64_t> bound;  // of |sum|, one entry or one per channel
   uint64_t second_bound = 0;    // of the second term
   uint32_t extra_shift = 0;
-  bool reciprocal = false;          // looked up first, in a table of two-byte entries, then requantised
+  bool reciprocal = false;          // looked up first, in a table of two-byte entries, then requantized
   bool tables_per_channel = false;  // each channel may have a table of its own
 };
 
@@ -41,13 +41,13 @@ class Check {
 
   void operands(uint32_t least, uint32_t most) const;
   void same_channels() const;
-  // Input and output elements have one size and nothing is requantised.
+  // Input and output elements have one size and nothing is requantized.
   void codes_pass() const;
   void eight_bit_inputs() const;
   // The rows and columns of a window; those of a pool must each meet the input.
   void window(bool pool) const;
   // Proves |sum of a_i M_i| + 2^(s-1) < 2^62 for every channel, and that the codes and tables that follow are there.
-  void requantise(const Sums& sums) const;
+  void requantize(const Sums& sums) const;
   // A residual beside the first operand makes two terms; without one the second may be the negative part of the first.
   bool by_sign() const { return k_.operand_count == 1 && k_.requantise_terms == 2; }
   uint64_t second_bound() const;

@@ -6,7 +6,7 @@
 #include "arithmetic.hpp"
 #include "kernels/scalar.hpp"
 #include "primitive.hpp"
-#include "requantiser.hpp"
+#include "requantizer.hpp"
 
 namespace headrace {
 namespace {
@@ -41,7 +41,7 @@ uint64_t verify(const Check& c, uint32_t inputs, uint32_t terms) {
   if (c.by_sign()) terms = 2;
   Sums sums{terms, c.out().channels, {inputs == 2 && terms == 1 ? a * b : a}};
   sums.second_bound = b;
-  c.requantise(sums);
+  c.requantize(sums);
   return 0;
 }
 
@@ -59,7 +59,7 @@ RowRule rows(const Program& p, uint32_t kernel, uint32_t operand) {
 
 struct Elementwise : Prepared {
   ElementwiseOp op{};
-  Requantiser requantiser;
+  Requantizer requantizer;
 };
 
 void run_narrow(const Step& s, const Lane& lane, int64_t tile) {
@@ -72,7 +72,7 @@ void run_narrow(const Step& s, const Lane& lane, int64_t tile) {
 // Where a tensor has 16 bits: few, and computed one by one.
 template <Opcode kOpcode>
 void run_wide(const Step& s, const Lane& lane, int64_t tile) {
-  const Requantise& q = s.as<Elementwise>().requantiser.q;
+  const Requantize& q = s.as<Elementwise>().requantizer.q;
   const bool two = s.in.size() == 2;
   const Place &first = s.in[0], &last = s.in.back();
   const uint8_t *x_codes = lane.at(first), *y_codes = lane.at(last);
@@ -91,7 +91,7 @@ void run_wide(const Step& s, const Lane& lane, int64_t tile) {
         int64_t sum = x * q.multiplier0[m];
         if (kOpcode == Opcode::kRescale) second = std::min<int64_t>(x, 0);
         if (q.multiplier1) sum += second * q.multiplier1[m];
-        store(out, s.out.bytes, at, code_of(q, requantise_value(sum, q.shift[m], q.zero, q.low, q.high)));
+        store(out, s.out.bytes, at, code_of(q, requantize_value(sum, q.shift[m], q.zero, q.low, q.high)));
       }
     }
   }
@@ -118,8 +118,8 @@ void fill_operation(const Step& s, Elementwise& prepared, bool multiply) {
   }
   e.multiply = multiply;
   e.per_channel = per_channel(s);
-  prepared.requantiser.q.residual_zero = e.y_zero;
-  e.q = prepared.requantiser.q;
+  prepared.requantizer.q.residual_zero = e.y_zero;
+  e.q = prepared.requantizer.q;
 }
 
 template <Opcode kOpcode>
@@ -138,7 +138,7 @@ uint64_t plan(Step& s, Planning& planning) {
     layout.reach = kMultiply ? layout.reach * top : top;
     wide = wide || x.bytes != 1;
   }
-  prepared.requantiser.prepare(s, planning, layout);
+  prepared.requantizer.prepare(s, planning, layout);
   set_row_tiles(s, row_elements(s) * (wide ? 8 : 2), planning.threads);
   if (wide) {
     s.run = run_wide<kOpcode>;

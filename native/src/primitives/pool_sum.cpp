@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// POOL_SUM: the sum of each window over the positions inside the input, requantised by how many there are.
+// POOL_SUM: the sum of each window over the positions inside the input, requantized by how many there are.
 #include <algorithm>
 #include <set>
 #include <vector>
@@ -8,7 +8,7 @@
 #include "errors.hpp"
 #include "kernels/scalar.hpp"
 #include "primitive.hpp"
-#include "requantiser.hpp"
+#include "requantizer.hpp"
 #include "window.hpp"
 
 namespace headrace {
@@ -78,15 +78,15 @@ uint64_t verify(const Check& c) {
       check_listed(c, table, n, sat_mul(static_cast<uint64_t>(row), static_cast<uint64_t>(column)));
     }
   }
-  c.requantise({1, n, bound});
+  c.requantize({1, n, bound});
   return 0;
 }
 
-// Class of each output row and column by covered elements, and the requantisation of each pair of classes.
+// Class of each output row and column by covered elements, and the requantization of each pair of classes.
 struct PoolSum : Prepared {
   std::vector<uint32_t> row_class, column_class, pair_entry;
   uint32_t column_classes = 0;
-  Requantiser requantiser;
+  Requantizer requantizer;
 };
 
 std::vector<int64_t> classify(const Axis& axis, std::vector<uint32_t>& classes) {
@@ -129,7 +129,7 @@ void pool_position(const Step& s, const Lane& lane, const Window& w, uint32_t en
   const int64_t channels = s.out.channels;
   const uint8_t* x = lane.at(s.in[0]);
   uint8_t* out = lane.at(s.out);
-  Requantise q = s.as<PoolSum>().requantiser.q;
+  Requantize q = s.as<PoolSum>().requantizer.q;
   q.multiplier0 += int64_t{entry} * kColumns;
   q.shift += int64_t{entry} * kColumns;
   const int64_t most = w.v.count * w.h.count * std::max<int64_t>(s.in[0].zero, (s.in[0].bytes == 1 ? 255 : 65535));
@@ -138,12 +138,12 @@ void pool_position(const Step& s, const Lane& lane, const Window& w, uint32_t en
     if (s.out.bytes == 1 && most <= kAccumulatorLimit) {
       alignas(64) int32_t sums[kColumns] = {};
       window_sums(s, x, w, c, n, sums);
-      lane.kernels.requantise(q, sums, kColumns, nullptr, 0, out + at + c, 0, 1, static_cast<int>(n));
+      lane.kernels.requantize(q, sums, kColumns, nullptr, 0, out + at + c, 0, 1, static_cast<int>(n));
     } else {
       int64_t sums[kColumns];
       window_sums(s, x, w, c, n, sums);
       for (int64_t i = 0; i < n; ++i) {
-        const int64_t value = requantise_value(sums[i] * q.multiplier0[0], q.shift[0], q.zero, q.low, q.high);
+        const int64_t value = requantize_value(sums[i] * q.multiplier0[0], q.shift[0], q.zero, q.low, q.high);
         store(out, s.out.bytes, at + c + i, code_of(q, value));
       }
     }
@@ -191,7 +191,7 @@ uint64_t plan(Step& s, Planning& planning) {
   LaneLayout layout;
   layout.lanes = uint64_t{k.requantise_channels} * kColumns;
   layout.channel_of = [](uint64_t lane) { return static_cast<int64_t>(lane / kColumns); };
-  prepared.requantiser.prepare(s, planning, layout);
+  prepared.requantizer.prepare(s, planning, layout);
   s.run = run;
   set_row_tiles(s, sat_mul(row_elements(s), window), planning.threads);
   return 0;

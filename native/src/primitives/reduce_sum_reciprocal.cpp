@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// REDUCE_SUM_RECIPROCAL: a normalised look-up of max(1, sum of x - zx) over the axes of `axis_mask`.
+// REDUCE_SUM_RECIPROCAL: a normalized look-up of max(1, sum of x - zx) over the axes of `axis_mask`.
 #include <algorithm>
 
 #include "arithmetic.hpp"
@@ -8,13 +8,13 @@
 #include "kernels/scalar.hpp"
 #include "primitive.hpp"
 #include "reduce.hpp"
-#include "requantiser.hpp"
+#include "requantizer.hpp"
 
 namespace headrace {
 namespace {
 
 struct Reciprocal : Prepared {
-  Requantiser requantiser;
+  Requantizer requantizer;
 };
 
 uint64_t verify(const Check& c) {
@@ -28,13 +28,13 @@ uint64_t verify(const Check& c) {
   Sums sums{1, c.out().channels, {65535}};
   sums.extra_shift = n;
   sums.reciprocal = true;
-  c.requantise(sums);
+  c.requantize(sums);
   return 0;
 }
 
 void run(const Step& s, const Lane& lane, int64_t) {
   const Place& x = s.in[0];
-  const Requantise& q = s.as<Reciprocal>().requantiser.q;
+  const Requantize& q = s.as<Reciprocal>().requantizer.q;
   const uint8_t* from = lane.at(x);
   auto* sums = reinterpret_cast<int64_t*>(lane.scratch);
   std::fill(sums, sums + s.out.elements(), 0);
@@ -55,13 +55,13 @@ void run(const Step& s, const Lane& lane, int64_t) {
     const int64_t index = ((v - (int64_t{1} << n)) << bits) >> n;
     const int64_t entry = q.table[2 * index] | (q.table[2 * index + 1] << 8);
     const int64_t c = per_channel(s) ? i % s.out.channels : 0;
-    const int64_t value = requantise_value(entry * q.multiplier0[c], q.shift[c] + n, q.zero, q.low, q.high);
+    const int64_t value = requantize_value(entry * q.multiplier0[c], q.shift[c] + n, q.zero, q.low, q.high);
     store(out, s.out.bytes, i, static_cast<uint32_t>(value));
   }
 }
 
 uint64_t plan(Step& s, Planning& planning) {
-  s.prepare<Reciprocal>().requantiser.prepare_by_channel(s, planning, 2);
+  s.prepare<Reciprocal>().requantizer.prepare_by_channel(s, planning, 2);
   plan_whole(s, run);
   return static_cast<uint64_t>(s.out.elements()) * 8;
 }

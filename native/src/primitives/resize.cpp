@@ -8,7 +8,7 @@
 #include "errors.hpp"
 #include "kernels/scalar.hpp"
 #include "primitive.hpp"
-#include "requantiser.hpp"
+#include "requantizer.hpp"
 
 namespace headrace {
 namespace {
@@ -66,7 +66,7 @@ RowRule rows(const Program& p, uint32_t kernel, uint32_t) {
 
 struct Resize : Prepared {
   std::vector<uint32_t> rows, columns;
-  Requantiser requantiser;  // bilinear
+  Requantizer requantizer;  // bilinear
 };
 
 Resize& prepare_tables(Step& s, Planning& planning, uint64_t entry) {
@@ -121,14 +121,14 @@ uint64_t plan_nearest(Step& s, Planning& planning) {
 uint64_t verify_bilinear(const Check& c) {
   c.operands(1, 1);
   check_axes(c, kBilinear);
-  c.requantise({1, c.out().channels, {static_cast<uint64_t>(reach(c.in(0))) * kCoefficientOne * kCoefficientOne}});
+  c.requantize({1, c.out().channels, {static_cast<uint64_t>(reach(c.in(0))) * kCoefficientOne * kCoefficientOne}});
   return 0;
 }
 
 void run_bilinear(const Step& s, const Lane& lane, int64_t tile) {
   constexpr int64_t kOne = kCoefficientOne;
   const auto& prepared = s.as<Resize>();
-  const Requantise& q = prepared.requantiser.q;
+  const Requantize& q = prepared.requantizer.q;
   const Place& x = s.in[0];
   const uint8_t* codes = lane.at(x);
   uint8_t* out = lane.at(s.out);
@@ -145,7 +145,7 @@ void run_bilinear(const Step& s, const Lane& lane, int64_t tile) {
         const int64_t sum = (kOne - cv) * ((kOne - ch) * at(top + left) + ch * at(top + right)) +
                             cv * ((kOne - ch) * at(bottom + left) + ch * at(bottom + right));
         const int64_t m = per_channel(s) ? c : 0;
-        const int64_t value = requantise_value(sum * q.multiplier0[m], q.shift[m], q.zero, q.low, q.high);
+        const int64_t value = requantize_value(sum * q.multiplier0[m], q.shift[m], q.zero, q.low, q.high);
         store(out, s.out.bytes, (y * s.out.width + w) * n + c, code_of(q, value));
       }
     }
@@ -153,7 +153,7 @@ void run_bilinear(const Step& s, const Lane& lane, int64_t tile) {
 }
 
 uint64_t plan_bilinear(Step& s, Planning& planning) {
-  prepare_tables(s, planning, kBilinear).requantiser.prepare_by_channel(s, planning);
+  prepare_tables(s, planning, kBilinear).requantizer.prepare_by_channel(s, planning);
   s.work = sat_mul(s.work, 8);
   s.run = run_bilinear;
   set_row_tiles(s, sat_mul(row_elements(s), 8), planning.threads);

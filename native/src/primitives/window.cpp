@@ -55,7 +55,7 @@ uint64_t verify_weighted(const Check& c, uint64_t total, ChannelWeights (*of)(co
   }
   sums.second_bound = c.second_bound();
   sums.tables_per_channel = true;
-  c.requantise(sums);
+  c.requantize(sums);
   return total;
 }
 
@@ -157,16 +157,16 @@ void choose_tiles(Step& s, WindowOp& w, bool depthwise, int band_bytes, uint32_t
   s.tiles = w.row_tiles * w.column_tiles;
 }
 
-void prepare_requantisation(const Step& s, WindowStep& prepared, Planning& planning) {
+void prepare_requantization(const Step& s, WindowStep& prepared, Planning& planning) {
   WindowOp& w = prepared.op;
   LaneLayout layout;
   layout.lanes = static_cast<uint64_t>(w.groups * w.group_blocks) * kColumns;
   layout.channel_of = [&w](uint64_t lane) { return channel_of_lane(w, lane); };
   layout.reach = prepared.reach;
-  prepared.requantiser.prepare(s, planning, layout);
-  prepared.requantiser.use_lines(s, planning);
-  if (s.in.size() == 2) prepared.requantiser.q.residual_zero = s.in[1].zero;
-  w.q = prepared.requantiser.q;
+  prepared.requantizer.prepare(s, planning, layout);
+  prepared.requantizer.use_lines(s, planning);
+  if (s.in.size() == 2) prepared.requantizer.q.residual_zero = s.in[1].zero;
+  w.q = prepared.requantizer.q;
 }
 
 }  // namespace
@@ -217,7 +217,7 @@ uint64_t plan_window(Step& s, Planning& planning, const WindowKind& kind) {
     s.work = sat_add(s.work, sat_mul(static_cast<uint64_t>(w.band_elements), static_cast<uint64_t>(s.tiles)));
     scratch = sat_add(sat_mul(static_cast<uint64_t>(w.band_elements), static_cast<uint64_t>(band_bytes)), 2 * kSlack);
   }
-  prepare_requantisation(s, prepared, planning);
+  prepare_requantization(s, prepared, planning);
   return scratch;
 }
 

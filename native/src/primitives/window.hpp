@@ -9,7 +9,7 @@
 #include "check.hpp"
 #include "memory.hpp"
 #include "planning.hpp"
-#include "requantiser.hpp"
+#include "requantizer.hpp"
 #include "row_rule.hpp"
 #include "step.hpp"
 
@@ -31,7 +31,7 @@ void verify_window(const Check& check);
 // A convolution, dense or depthwise, as the kernel sets run it.
 struct WindowStep : Prepared {
   WindowOp op{};
-  Requantiser requantiser;
+  Requantizer requantizer;
   AlignedBytes bias, weights, row_weights;
   std::vector<int64_t> segment_offset;
   int64_t reach = 0;  // bound of a sum without a residual

@@ -91,7 +91,7 @@ def _limits() -> list[str]:
         "kCoefficientOne": ("uint32_t", 1 << BILINEAR_BITS),
         "kShiftLimit": ("uint32_t", requantize.MAX_SHIFT),
         "kMultiplierLimit": ("int64_t", requantize.MAX_MULTIPLIER),
-        "kRequantisedSumLimit": ("uint64_t", requantize.INT64_LIMIT),
+        "kRequantizedSumLimit": ("uint64_t", requantize.INT64_LIMIT),
         "kZeroPointLimit": ("int32_t", MAX_ZERO_POINT),
         "kNameLimit": ("size_t", MAX_NAME_BYTES),
     }

@@ -63,7 +63,7 @@ class InferStream:
         return False
 
     def set_format_type(self, type: FormatType) -> None:  # noqa: A002  the public parameter name
-        """Codes (AUTO, or UINT8/UINT16 as the stream has) or FLOAT32, which quantises inputs and dequantises outputs.
+        """Codes (AUTO, or UINT8/UINT16 as the stream has) or FLOAT32, which quantizes inputs and dequantizes outputs.
 
         Raises:
             HailoRTInvalidArgumentException: the stream's codes have another size.

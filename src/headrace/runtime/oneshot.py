@@ -44,8 +44,8 @@ def run(
         hef: the network: a :class:`HEF`, its path or its bytes.
         inputs: one array per input, by stream name (full, or the part after the last ``/``) or source name; a network
             with one input also takes the bare array. An array holds frames (B, H, W, C) or one frame (H, W, C); frames
-            with channels first are recognised when only that fits. Arrays of the stream's code type (uint8 or uint16)
-            are codes; arrays of floating type are real values and are quantised.
+            with channels first are recognized when only that fits. Arrays of the stream's code type (uint8 or uint16)
+            are codes; arrays of floating type are real values and are quantized.
         output_type: FLOAT32 gives real values, AUTO gives codes.
         arch, device_ids, threads, kernels: see :class:`VDevice`.
         batch_size: frames per call of the device; 0 chooses. Results never depend on it.

@@ -55,9 +55,9 @@ void depthwise_pixels(const WindowOp& op, int64_t block, const uint8_t* x, int p
   }
 }
 
-void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+void requantize_block(const Requantize& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                       uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
-  requantise_scalar(q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+  requantize_scalar(q, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
 }
 
 }  // namespace

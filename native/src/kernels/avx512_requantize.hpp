@@ -35,15 +35,15 @@ struct Bounds {
   __m512i zero, low, high;
 };
 
-// The second term of a requantisation: none, a residual's codes, or the negative part of the first.
+// The second term of a requantization: none, a residual's codes, or the negative part of the first.
 enum Second { kNone, kResidual, kNegative };
 
-inline Second second_of(const Requantise& q, bool residual) {
+inline Second second_of(const Requantize& q, bool residual) {
   return q.multiplier1 == nullptr ? kNone : residual ? kResidual : kNegative;
 }
 
 template <Second kSecond>
-inline __m512i requantise_lanes(const Lanes& l, const Bounds& b, __m512i a, __m512i r) {
+inline __m512i requantize_lanes(const Lanes& l, const Bounds& b, __m512i a, __m512i r) {
   __m512i sum = _mm512_add_epi64(_mm512_mul_epi32(a, l.m0), l.round);
   if (kSecond != kNone) sum = _mm512_add_epi64(sum, _mm512_mul_epi32(r, l.m1));
   sum = _mm512_add_epi64(_mm512_srav_epi64(sum, l.shift), b.zero);
@@ -100,7 +100,7 @@ struct LineLookUp {
   const uint8_t* parts[kColumns];
   __mmask64 channels[kColumns];  // where, among the narrowed codes of four pixels, each table's channels lie
 
-  void prepare(const Requantise& q) {
+  void prepare(const Requantize& q) {
     lines = q.lines;
     tables = 0;
     for (int c = 0; c < kColumns; ++c) {
@@ -155,20 +155,20 @@ constexpr int64_t kMostPermuted = 0;
 constexpr int kMostLongTables = 0;
 struct LineLookUp {
   int tables = 0;
-  void prepare(const Requantise&) {}
+  void prepare(const Requantize&) {}
 };
 #endif
 
-// How a requantised value becomes a code: it is one, or an index into a table that is looked up by a tree of permutes,
+// How a requantized value becomes a code: it is one, or an index into a table that is looked up by a tree of permutes,
 // or as 128 or 256 lines.
 enum Form { kCode, kTree, kLines, kLongLines };
 
-// Every shift is at most 50 and the zero point small (Requantise::high_half): zero and rounding are one addend, and
+// Every shift is at most 50 and the zero point small (Requantize::high_half): zero and rounding are one addend, and
 // only the upper half of each 64-bit sum is needed; it stays below 2^31, and the narrowing to 16 and 8 bits saturates.
 struct HighHalf {
   __m512i m0_even, m0_odd, m1_even, m1_odd, add_even, add_odd, before, shift;
 
-  void prepare(const Requantise& q, Second second) {
+  void prepare(const Requantize& q, Second second) {
     const __m512i zero = _mm512_set1_epi64(q.zero);
     const __m512i shifts = _mm512_max_epi32(load(q.shift), _mm512_set1_epi32(32));
     before = _mm512_sub_epi32(shifts, load(q.shift));  // a shift below 32 is made up for in the accumulators
@@ -213,11 +213,11 @@ struct Scaling {
 
   HighHalf high_half;
   LineLookUp lines;
-  Requantise q;
+  Requantize q;
   InRegisters in_registers;
   Rows rows;
 
-  void prepare(const Requantise& requantise, bool residual);
+  void prepare(const Requantize& requantize, bool residual);
 };
 
 // The codes of four pixels, in four lanes of 128 bits. Constants are copied: stores of codes might otherwise change
@@ -299,7 +299,7 @@ void requantise_high(const Scaling& s, const int32_t* a, ptrdiff_t a_stride, con
 // The same with a table that is not permuted: channels with tables of their own (measured on Zen 4: a gather for each
 // pixel is faster than permuting through every table of the block), or no VBMI.
 template <Second kSecond>
-void requantise_gathered(const Scaling& s, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+void requantize_gathered(const Scaling& s, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                          uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   const HighHalf high_half = s.high_half;
   const uint8_t* table = s.q.table;
@@ -317,9 +317,9 @@ void requantise_gathered(const Scaling& s, const int32_t* a, ptrdiff_t a_stride,
 
 // Any shift, zero point and table.
 template <Second kSecond>
-void requantise_any(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+void requantize_any(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                     uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
-  const Requantise& q = scaling.q;
+  const Requantize& q = scaling.q;
   const Bounds bounds = {_mm512_set1_epi64(q.zero), _mm512_set1_epi64(q.low), _mm512_set1_epi64(q.high)};
   const __m512i residual_zero = _mm512_set1_epi32(q.residual_zero);
   const __m512i m0 = load(q.multiplier0), shift = load(q.shift);
@@ -335,35 +335,35 @@ void requantise_any(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride
       const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(r + p * r_stride));
       res = _mm512_sub_epi32(_mm512_cvtepu8_epi32(codes), residual_zero);
     }
-    const __m512i e = requantise_lanes<kSecond>(even, bounds, sums, res);
-    const __m512i o = requantise_lanes<kSecond>(odd, bounds, _mm512_srli_epi64(sums, 32), _mm512_srli_epi64(res, 32));
+    const __m512i e = requantize_lanes<kSecond>(even, bounds, sums, res);
+    const __m512i o = requantize_lanes<kSecond>(odd, bounds, _mm512_srli_epi64(sums, 32), _mm512_srli_epi64(res, 32));
     __m512i v = _mm512_mask_blend_epi32(0xAAAA, e, _mm512_slli_epi64(o, 32));
     if (q.table_base) v = _mm512_add_epi32(v, base);
     store_row(out + p * out_stride, q.table ? gathered(q.table, v) : _mm512_cvtepi32_epi8(v), columns);
   }
 }
 
-void Scaling::prepare(const Requantise& requantise, bool residual) {
-  static const Rows any[] = {requantise_any<kNone>, requantise_any<kResidual>, requantise_any<kNegative>};
+void Scaling::prepare(const Requantize& requantize, bool residual) {
+  static const Rows any[] = {requantize_any<kNone>, requantize_any<kResidual>, requantize_any<kNegative>};
 #if defined(HEADRACE_VBMI)
 #define HEADRACE_FORMS(second)                                                                  \
-  {requantise_high<second, kCode>, requantise_gathered<second>, requantise_high<second, kTree>, \
+  {requantise_high<second, kCode>, requantize_gathered<second>, requantise_high<second, kTree>, \
    requantise_high<second, kLines>, requantise_high<second, kLongLines>}
 #else
 #define HEADRACE_FORMS(second)                                  \
   {                                                             \
-    requantise_high<second, kCode>, requantise_gathered<second> \
+    requantise_high<second, kCode>, requantize_gathered<second> \
   }
 #endif
   static const Rows high[][5] = {HEADRACE_FORMS(kNone), HEADRACE_FORMS(kResidual), HEADRACE_FORMS(kNegative)};
 #undef HEADRACE_FORMS
-  q = requantise;
+  q = requantize;
   const Second second = second_of(q, residual);
   in_registers = InRegisters::kNo;
   if (q.out_bytes != 1) {
     rows = [](const Scaling& s, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
               uint8_t* out, ptrdiff_t out_stride, int pixels,
-              int columns) { requantise_wide(s.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns); };
+              int columns) { requantize_wide(s.q, a, a_stride, r, r_stride, out, out_stride, pixels, columns); };
     return;
   }
   if (!q.high_half) {
@@ -383,16 +383,16 @@ void Scaling::prepare(const Requantise& requantise, bool residual) {
   if (form == 0 && second == kResidual) in_registers = InRegisters::kAdds;
 }
 
-inline void requantise_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
+inline void requantize_rows(const Scaling& scaling, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r,
                             ptrdiff_t r_stride, uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   scaling.rows(scaling, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
 }
 
-void requantise_block(const Requantise& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
+void requantize_block(const Requantize& q, const int32_t* a, ptrdiff_t a_stride, const uint8_t* r, ptrdiff_t r_stride,
                       uint8_t* out, ptrdiff_t out_stride, int pixels, int columns) {
   Scaling scaling;
   scaling.prepare(q, r != nullptr);
-  requantise_rows(scaling, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
+  requantize_rows(scaling, a, a_stride, r, r_stride, out, out_stride, pixels, columns);
 }
 
 }  // namespace

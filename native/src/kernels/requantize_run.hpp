@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sums of a run of pixels and neighbouring blocks, [pixel][block][kColumns], to codes. Included after the kernel
-// set's Scaling and requantise_rows. Internal linkage, see kernels.hpp.
+// set's Scaling and requantize_rows. Internal linkage, see kernels.hpp.
 #pragma once
 
 #include "kernels.hpp"
@@ -14,10 +14,10 @@ using ElementwiseRun = void (*)(const ElementwiseOp&, const Scaling&, const uint
                                 int columns);
 
 template <int kBlocks, int kPixels>
-inline void requantise_run(const int32_t* sums, const Scaling* scalings, const Target& to) {
+inline void requantize_run(const int32_t* sums, const Scaling* scalings, const Target& to) {
   for (int b = 0; b < kBlocks; ++b) {
     const int64_t at = b * kColumns;
-    requantise_rows(scalings[b], sums + at, kBlocks * kColumns, to.residual ? to.residual + at : nullptr, to.stride,
+    requantize_rows(scalings[b], sums + at, kBlocks * kColumns, to.residual ? to.residual + at : nullptr, to.stride,
                     to.out + at * to.out_bytes, to.stride, kPixels, b + 1 < kBlocks ? kColumns : to.last_columns);
   }
 }

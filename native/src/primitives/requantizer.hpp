@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A kernel's requantisation as the kernel sets read it.
+// A kernel's requantization as the kernel sets read it.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +20,13 @@ struct LaneLayout {
 };
 
 // Constants, one per lane, which `q` points into.
-class Requantiser {
+class Requantizer {
  public:
-  Requantise q{};
+  Requantize q{};
 
   // From the step's record. `entry_bytes` of a table's entries; 0: those of the output's elements.
   void prepare(const Step& step, Planning& planning, const LaneLayout& layout, int32_t entry_bytes = 0);
-  // One lane per channel, or one where all channels share a requantisation.
+  // One lane per channel, or one where all channels share a requantization.
   void prepare_by_channel(const Step& step, Planning& planning, int32_t entry_bytes = 0);
   // After either: look-ups as lines, where the kernel set has a use for them and lines give every entry.
   void use_lines(const Step& step, Planning& planning);

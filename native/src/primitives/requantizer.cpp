@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "requantiser.hpp"
+#include "requantizer.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -12,19 +12,19 @@ namespace headrace {
 
 using namespace microcode;
 
-void Requantiser::prepare(const Step& s, Planning& planning, const LaneLayout& layout, int32_t entry_bytes) {
+void Requantizer::prepare(const Step& s, Planning& planning, const LaneLayout& layout, int32_t entry_bytes) {
   fill_lanes(s, planning, layout);
   fill_table(s, planning, entry_bytes);
 }
 
-void Requantiser::prepare_by_channel(const Step& s, Planning& planning, int32_t entry_bytes) {
+void Requantizer::prepare_by_channel(const Step& s, Planning& planning, int32_t entry_bytes) {
   LaneLayout layout;
   layout.lanes = per_channel(s) ? static_cast<uint64_t>(s.out.channels) : 1;
   layout.channel_of = [](uint64_t lane) { return static_cast<int64_t>(lane); };
   prepare(s, planning, layout, entry_bytes);
 }
 
-void Requantiser::fill_lanes(const Step& s, Planning& planning, const LaneLayout& layout) {
+void Requantizer::fill_lanes(const Step& s, Planning& planning, const LaneLayout& layout) {
   const KernelRecord& k = s.record;
   const uint64_t terms = k.requantise_terms, count = k.requantise_channels, lanes = layout.lanes;
   multipliers_ = AlignedBytes(planning.budget, sat_mul(lanes * terms, 4), "multipliers");
@@ -66,7 +66,7 @@ void Requantiser::fill_lanes(const Step& s, Planning& planning, const LaneLayout
   q.table_base = base;
 }
 
-void Requantiser::fill_table(const Step& s, Planning& planning, int32_t entry_bytes) {
+void Requantizer::fill_table(const Step& s, Planning& planning, int32_t entry_bytes) {
   const KernelRecord& k = s.record;
   q.zero = k.requantise_zero;
   q.low = k.requantise_low;
@@ -83,7 +83,7 @@ void Requantiser::fill_table(const Step& s, Planning& planning, int32_t entry_by
   q.table = table_.data();
 }
 
-void Requantiser::use_lines(const Step& s, Planning& planning) {
+void Requantizer::use_lines(const Step& s, Planning& planning) {
   if (!planning.kernels.line_tables || !q.table || q.table_bytes != 1 || !q.high_half) return;
   const ByteTables tables{q.table, std::max<uint32_t>(1, s.record.table_count), s.record.table_bits};
   Lines lines{};
