@@ -309,12 +309,18 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "")
 
 
-def test_missing_files_and_other_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_files_and_other_formats(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (tmp_path / "model.pb").write_bytes(b"\x0a\x10\x0a\x04conv")
     for arguments, status in (
         (["har", "info", str(tmp_path / "no.har")], 3),
         (["hef", "info", str(tmp_path / "no.hef")], 3),
         (["hef", "disassemble", str(tmp_path)], 3),
         (["parse", "model.tflite"], 3),
+        (["parse", "none.h5"], 3),
         (["parse", "model.h5"], 11),
         (["parser", "tf", "model.pb"], 11),
         (["profile", "x.har", "--out-path", "r.html"], 11),
@@ -323,7 +329,7 @@ def test_missing_files_and_other_formats(tmp_path: Path, capsys: pytest.CaptureF
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err.startswith("E-")
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.h5", "model.pb"]
 
 
 def test_version() -> None:

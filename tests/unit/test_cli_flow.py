@@ -61,9 +61,15 @@ def test_stage_by_stage_gives_the_same_executable(
     assert (tmp_path / "o" / "small.hef").read_bytes() == (built / "small.hef").read_bytes()
     assert (tmp_path / "a.alls").read_text() == ""
     # From the model file at once, and from every state.
-    for source in (built / "small.onnx", "small.har", "small_optimized.har", "o/small_compiled.har"):
-        named = ["--calib-set-path", calibration, "--output-dir", "again"]
-        result(["compile", source, *named], capsys)
+    data = ["--calib-set-path", calibration]
+    sources = [
+        (built / "small.onnx", data),
+        ("small.har", data),
+        ("small_optimized.har", []),
+        ("o/small_compiled.har", []),
+    ]
+    for source, named in sources:
+        result(["compile", source, *named, "--output-dir", "again"], capsys)
         assert (tmp_path / "again" / "small.hef").read_bytes() == (built / "small.hef").read_bytes()
 
 
