@@ -206,8 +206,8 @@ def test_names_for_several_inputs(folder: Path) -> None:
     runner = two_inputs(folder)
     runner.load_model_script("left, right = normalization([1], [2])\n")
     runner.optimize_full_precision()
-    made = {layer.name: layer.inputs for layer in runner.get_hn_model().of_kind("normalization")}
-    assert made == {"two/left": ["two/input_layer1"], "two/right": ["two/input_layer2"]}
+    made = {layer.name: tuple(layer.inputs) for layer in runner.get_hn_model().of_kind("normalization")}
+    assert made == {"two/left": ("two/input_layer1",), "two/right": ("two/input_layer2",)}
     one = two_inputs(folder)
     one.load_model_script("right = normalization([1], [2], input_layer2)\nn = normalization([3], [4], a)\n")
     one.optimize_full_precision()
