@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Repository rules that no linter knows: licence lines, module length, portable C++, no registry host names, no large
-files.
+"""Repository rules that no linter knows: licence lines, lengths, names of modules and of kinds of layers, portable C++,
+no registry host names, no large files.
 """
 
 from __future__ import annotations
@@ -9,13 +9,30 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import kind_rule
 
 ROOT = Path(__file__).resolve().parent.parent
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 SOURCE_SUFFIXES = {".py", ".cpp", ".hpp", ".h", ".sh", ".cmake", ".toml"}
-MAX_MODULE_LINES = 620
-MAX_FUNCTION_LINES = 70
+MAX_MODULE_LINES = 600
+MAX_FUNCTION_LINES = 60
+#: Functions over the limit at present. All exceptions may only shrink: one that is wider than what there is fails.
+LONGER = {
+    "src/headrace/optimize/pipeline.py:optimize": 69,
+    "src/headrace/runner.py:optimize": 69,
+}
+#: Modules that still know kinds of layers by name.
+NAMING_KINDS = ("src/headrace/optimize/", "src/headrace/mapping/sharing.py")
+#: Names that say nothing of what a module holds.
+EMPTY_NAMES = frozenset({"base.py", "utils.py", "util.py", "helpers.py", "misc.py", "common.py"})
+UNNAMED = (
+    "src/headrace/passes/base.py",
+    "src/headrace/frontends/patterns/base.py",
+    "src/headrace/compiler/lower/base.py",
+)
 MAX_FILE_BYTES = 512 * 1024
 # Written in pieces, so that this file passes its own check.
 REGISTRY_HOSTS = re.compile(
@@ -58,9 +75,7 @@ def check(path: Path) -> list[str]:
     if is_source and text.strip() and not any(SPDX in line for line in lines[:3]):
         problems.append(f"{name}: no '{SPDX}' in its first lines")
     if name.startswith("src/") and path.suffix == ".py":
-        if len(lines) > MAX_MODULE_LINES:
-            problems.append(f"{name}: {len(lines)} lines, more than {MAX_MODULE_LINES}: a concept is missing its name")
-        problems += long_functions(name, text)
+        problems += python_problems(name, text)
     portable = name.startswith("native/") and path.suffix in {".cpp", ".hpp", ".h"} and name not in COMPILER_FILES
     for number, line in enumerate(lines, 1):
         if REGISTRY_HOSTS.search(line):
@@ -70,21 +85,44 @@ def check(path: Path) -> list[str]:
     return problems
 
 
-def long_functions(name: str, text: str) -> list[str]:
-    """Functions longer than the limit."""
-    problems: list[str] = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
-            length = node.end_lineno - node.lineno + 1
-            if length > MAX_FUNCTION_LINES:
-                problems.append(f"{name}:{node.lineno}: {node.name} has {length} lines, more than {MAX_FUNCTION_LINES}")
-    return problems
+def python_problems(name: str, text: str) -> Iterator[str]:
+    """What is wrong with one module of the package."""
+    tree, count = ast.parse(text), len(text.splitlines())
+    too_long = "more than {}: a concept is missing its name".format
+    if count > MAX_MODULE_LINES:
+        yield f"{name}: {count} lines, {too_long(MAX_MODULE_LINES)}"
+    if name.rsplit("/", 1)[-1] in EMPTY_NAMES and name not in UNNAMED:
+        yield f"{name}: the name says nothing of what the module holds"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+            length, allowed = node.end_lineno - node.lineno + 1, LONGER.get(f"{name}:{node.name}", MAX_FUNCTION_LINES)
+            if length > allowed:
+                yield f"{name}:{node.lineno}: {node.name} has {length} lines, {too_long(allowed)}"
+    if not name.startswith((*kind_rule.ALLOWED, *NAMING_KINDS)):
+        for line, what in kind_rule.branches(tree, kind_rule.kinds_of(ROOT / "src" / "headrace" / "layers")):
+            yield f"{name}:{line}: {what}: ask the operation (headrace.layers.Operation) or its type"
+
+
+def stale_exceptions() -> Iterator[str]:
+    """Exceptions that are not needed, or are wider than what there is."""
+    lengths: dict[str, int] = {}
+    for name in sorted({place.rsplit(":", 1)[0] for place in LONGER}):
+        for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+                place = f"{name}:{node.name}"
+                lengths[place] = max(lengths.get(place, 0), node.end_lineno - node.lineno + 1)
+    for place, allowed in LONGER.items():
+        if lengths.get(place, 0) < allowed:
+            yield f"tools/check_repository.py: {place} has {lengths.get(place, 0)} lines now, lower its exception"
+    for name in (*UNNAMED, *NAMING_KINDS):
+        if not (ROOT / name).exists():
+            yield f"tools/check_repository.py: {name} is no more, take its exception out"
 
 
 def main() -> int:
     """Prints the problems; 1 when there is any."""
     files = tracked_files()
-    problems = [problem for path in files for problem in check(path)]
+    problems = [*(problem for path in files for problem in check(path)), *stale_exceptions()]
     print("\n".join(problems) if problems else f"repository rules: {len(files)} files, no problem")
     return bool(problems)
 

@@ -19,6 +19,7 @@ from headrace.data.pictures import check_resize
 from headrace.data.plausible import expected_of, plausible_values, range_problem, raw_images_expected
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Network
+from headrace.layers import Normalization
 from headrace.typeguards import is_mapping, is_path
 
 CHECK_CHUNK = 64
@@ -129,7 +130,7 @@ def range_notes(network: Network, data: Mapping[str, Array], frames: int) -> lis
         sample = as_values(array[:: max(1, frames // CHECK_CHUNK)][:CHECK_CHUNK])
         low, high = float(sample.min()), float(sample.max())
         whole = bool(np.all(np.rint(sample) == sample))
-        normalizations = [u for u in network.users(layer.name) if u.kind == "normalization"]
+        normalizations = [u for u in network.users(layer.name) if isinstance(u.operation, Normalization)]
         if normalizations:
             mean, std = (network.param(normalizations[0], key) for key in ("mean", "std"))
             expected = raw_images_expected(mean, std)
