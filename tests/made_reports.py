@@ -9,7 +9,6 @@ from headrace.reports.optimize import (
     CalibrationFacts,
     LayerAccuracy,
     OptimizeReport,
-    OptionChoices,
     OutputAccuracy,
     PartAccuracy,
     TensorScale,
@@ -89,7 +88,7 @@ def optimize_report(
 
     return OptimizeReport(
         calibration=CalibrationFacts(frames=64, snr_frames=64, trial_frames=16, raw_uint8_inputs=(), random=random),
-        options=OptionChoices.from_dict(OptimizeOptions().as_dict(), "options"),
+        options=OptimizeOptions().choices(["equalization"]),
         passes=(),
         algorithms=(),
         warnings=tuple(warnings),

@@ -67,7 +67,9 @@ def linked(hint: Any) -> str:
 def row(rule: FieldRule) -> str:
     """A field as a row of the table of its record."""
     if rule.place is REST:
-        return f"| *any other* | any | {rule.meaning} |"
+        values = get_args(rule.hint)[1]
+        text = "any" if get_origin(values) in (Union, types.UnionType) else linked(values)
+        return f"| *any other* | {text} | {rule.meaning} |"
     if rule.place is not None:
         options = get_args(rule.hint) if get_origin(rule.hint) in (Union, types.UnionType) else (rule.hint,)
         return f"| *the fields of* {' *or* '.join(linked(option) for option in options)} | | {rule.meaning} |"

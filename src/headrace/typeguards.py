@@ -22,6 +22,11 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def is_text(value: object) -> TypeGuard[str]:
+    """A ``str``."""
+    return isinstance(value, str)
+
+
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
     """An object as JSON has it: a ``dict`` (whose keys JSON makes text)."""
     return isinstance(value, dict)

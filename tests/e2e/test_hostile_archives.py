@@ -117,6 +117,11 @@ def use(path: Path, name: str) -> None:
             assert not isinstance(error, InternalError), error
 
 
+def deep(levels: int) -> Any:
+    """A list in a list in a list."""
+    return [deep(levels - 1)] if levels else []
+
+
 def inputs_of(runner: Any) -> list[Any]:
     layers = (runner.archive.quantized or runner.archive.native).input_layers
     return [layer for layer in layers if np.prod(layer.output_shape[1:], dtype=float) < 1e6]
@@ -152,7 +157,18 @@ def test_the_commands_say_what_is_wrong(
     Path("bad.har").write_bytes(archive.pack(members | {"small.quantized.hn": json.dumps(hn).encode()}))
     Path("hef.har").write_bytes(members["small.hef"])
     Path("har.hef").write_bytes(archive.pack(members))
+    for name, member, change in (
+        ("types.har", "schedule", lambda report: report["layers"][0].update(cycles="9")),
+        ("nested.har", "optimize", lambda report: report["calibration"].update(frames=deep(50))),
+        ("huge.har", "timing", lambda report: report.update(stages=[1] * 200_000)),
+    ):
+        report = json.loads(members[f"small.{member}.json"])
+        change(report)
+        Path(name).write_bytes(archive.pack(members | {f"small.{member}.json": json.dumps(report).encode()}))
     for command, needle in (
+        ("profile types.har", "report 'schedule', layers[0].cycles"),
+        ("profile nested.har", "report 'optimize', calibration.frames"),
+        ("profile huge.har", "report 'timing', stages[0]"),
         ("har info bad.har", "E-HN-QUANTIZATION"),
         ("profile bad.har", "E-HN-QUANTIZATION"),
         ("optimize bad.har --use-random-calib-set", "E-HN-QUANTIZATION"),
@@ -169,4 +185,8 @@ def test_the_commands_say_what_is_wrong(
         assert run(command.split()) in (3, 9), command
         error = capsys.readouterr().err
         assert needle in error and "E-INTERNAL" not in error, (command, error)
-    assert sorted(os.listdir()) == ["bad.har", "har.hef", "hef.har"]
+    assert sorted(os.listdir()) == ["bad.har", "har.hef", "hef.har", "huge.har", "nested.har", "types.har"]
+    # A report is for people: what compiles does not depend on it, and says so.
+    assert run(["compile", "nested.har", "--hef-path", "x.hef"]) == 0
+    output = capsys.readouterr()
+    assert "report 'optimize', calibration.frames" in output.err and "SNR" not in output.out

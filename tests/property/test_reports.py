@@ -61,8 +61,15 @@ def records(cls: Any) -> st.SearchStrategy[Any]:
     """Any record of a class."""
     found: dict[str, st.SearchStrategy[Any]] = {}
     for rule in field_rules(cls):
-        found[rule.name] = values(rule.hint) if rule.place is not REST else st.just({"other": [1, {"x": None}]})
+        found[rule.name] = rest(rule.hint) if rule.place is REST else values(rule.hint)
     return st.fixed_dictionaries(found).map(lambda fields: cls(**fields))
+
+
+def rest(hint: Any) -> st.SearchStrategy[Any]:
+    """Keys that are no fields: of the type that is given, or any JSON."""
+    of_values = get_args(hint)[1]
+    anything = get_origin(of_values) in (Union, types.UnionType)
+    return st.just({"other": [1, {"x": None}]}) if anything else st.fixed_dictionaries({"other": values(of_values)})
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -49,6 +49,14 @@ class Sample(Report):
 
 
 @record
+class Switches(Record):
+    """Keys that are not known beforehand, with values of one type."""
+
+    name: Annotated[str, "what it is called"]
+    others: Annotated[dict[str, bool], "what is on", REST]
+
+
+@record
 class Second(Report):
     """A report that got a field."""
 
@@ -104,6 +112,14 @@ def test_what_breaks_a_rule_is_told_with_its_place(key: str, value: Any, place: 
     with pytest.raises(InputFileError, match=rule) as caught:
         Sample.from_dict(SAMPLE | {key: value}, "here")
     assert caught.value.diagnostics[0].where == place and caught.value.diagnostics[0].need
+
+
+def test_the_rest_may_have_a_type() -> None:
+    data: dict[str, Any] = {"name": "n", "a": True, "b": False}
+    assert Switches.from_dict(data, "here").others == {"a": True, "b": False}
+    with pytest.raises(InputFileError, match="wrong type") as caught:
+        Switches.from_dict(data | {"c": 1}, "here")
+    assert caught.value.diagnostics[0].where == "here, c"
 
 
 def test_a_misspelt_field_is_told_with_the_right_one() -> None:

@@ -13,7 +13,7 @@ from headrace.mapping import Estimate, estimate, stages_of
 from headrace.mapping.estimate import BASIS
 from headrace.passes.base import run_passes
 from headrace.passes.preparation import PREPARATION
-from headrace.reports.optimize import OptimizeReport
+from headrace.reports.optimize import LayerAccuracy, OptimizeReport
 from headrace.reports.profile import (
     NamedStream,
     NetworkAccuracy,
@@ -103,9 +103,9 @@ def _counts(network: Network, layer: Layer) -> dict[str, int]:
 def _layers(
     network: Network, optimized: OptimizeReport | None, schedule: ScheduleReport | None, timing: TimingReport | None
 ) -> tuple[ProfiledLayer, ...]:
-    accuracy = {} if optimized is None else optimized.layers
-    planned = {} if schedule is None else {layer.name: layer for layer in schedule.layers}
-    played = {} if timing is None else {stage.name: stage for stage in timing.stages}
+    accuracy = optimized.layers if optimized else dict[str, LayerAccuracy]()
+    planned = {layer.name: layer for layer in (schedule.layers if schedule else ())}
+    played = {stage.name: stage for stage in (timing.stages if timing else ())}
     return tuple(
         ProfiledLayer(
             name=layer.name,

@@ -8,7 +8,7 @@ what is written, what is accepted when it is read back from a file that nobody v
 - the key is the field's name, without an underscore at its end (``pass_`` is ``"pass"``), in the order of declaration;
 - a field with a default is left out of the JSON where it has that value, and may be absent; any other is always there;
 - :data:`INLINE`: a record whose keys stand beside those around it;
-- :data:`REST`: the keys that no other field has, any JSON values.
+- :data:`REST`: the keys that no other field has, with values of one type, or any (:data:`Json`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from typing import (
 )
 
 from headrace.errors import Diagnostic, InputFileError, unknown_name
+from headrace.typeguards import is_list, is_mapping, is_number, is_object, is_sequence, is_text
 
 #: A value that JSON can hold.
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -163,8 +164,8 @@ class Report(Record):
             InputFileError: also ``E-REPORT-VERSION``, where the version is no version.
         """
         newer = False
-        if isinstance(data, dict):
-            data = dict(cast("dict[str, Json]", data))
+        if is_object(data):
+            data = dict(data)
             version = data.pop(cls.VERSION_KEY, cls.UNWRITTEN)
             if type(version) is not int or version < 1:
                 rule, need = "the report's version is not valid", f"1 … {cls.VERSION}"
@@ -177,12 +178,12 @@ class Report(Record):
 
 
 def _plain(value: Any) -> Json:
-    if is_dataclass(value):  # a record, or a diagnostic
-        return value.as_dict()  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in cast("tuple[Any, ...]", value)]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, Record | Diagnostic):
+        return value.as_dict()
+    if is_sequence(value):
+        return [_plain(item) for item in value]
+    if is_mapping(value):
+        return {str(key): _plain(item) for key, item in value.items()}
     return value
 
 
@@ -212,20 +213,28 @@ def _from_dict(cls: type[_T], data: object, where: str, newer: bool) -> _T:
 def _read_record(cls: type[_T], data: object, newer: bool) -> _T:
     values, known = _read_fields(cls, _object_of(data), newer)
     rest = [rule for rule in field_rules(cls) if rule.place is REST]
-    unknown = {key: value for key, value in cast("dict[str, object]", data).items() if key not in known}
+    unknown = {key: value for key, value in _object_of(data).items() if key not in known}
     for rule in rest:
-        _check_json(unknown, 0)
-        values[rule.name] = unknown
+        values[rule.name] = _read_rest(rule.hint, unknown, newer)
     if unknown and not rest and not newer:
         found = unknown_name("E-REPORT-FIELD", "field", next(iter(unknown)), known)
         raise _FieldError(found.rule, found.got, found.need, found.levers)
     return cls(**values)
 
 
+def _read_rest(hint: Any, values: dict[str, object], newer: bool) -> dict[str, Any]:
+    """Values of one type, or, where the hint says :data:`Json`, any."""
+    of_values = get_args(hint)[1]
+    if get_origin(of_values) not in (Union, types.UnionType):
+        return {key: _at(f".{key[:80]}", of_values, value, newer) for key, value in values.items()}
+    _check_json(values, 0)
+    return values
+
+
 def _object_of(data: object) -> dict[str, object]:
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in cast("dict[object, object]", data)):
+    if not is_object(data) or not all(is_text(key) for key in data):
         raise _FieldError("the value is not an object", type(data).__name__, "an object")
-    return cast("dict[str, object]", data)
+    return data
 
 
 def _read_fields(cls: type[Any], data: dict[str, object], newer: bool) -> tuple[dict[str, Any], set[str]]:
@@ -281,8 +290,8 @@ def _read_union(hint: Any, value: object, newer: bool) -> Any:
         return None
     for option in options:
         if is_dataclass(option):
-            if isinstance(value, dict):
-                return _read_record(_alternative(hint, cast("dict[str, object]", value)), value, newer)
+            if is_object(value):
+                return _read_record(_alternative(hint, value), value, newer)
         elif _could_be(option, value):
             return _read(option, value, newer)
     names = " or ".join(dict.fromkeys(type_text(option) for option in options))
@@ -292,11 +301,11 @@ def _read_union(hint: Any, value: object, newer: bool) -> Any:
 def _could_be(option: Any, value: object) -> bool:
     origin = get_origin(option)
     if origin is tuple:
-        return isinstance(value, (list, tuple))
+        return is_sequence(value)
     if origin is not None and issubclass(origin, Mapping):
-        return isinstance(value, dict)
+        return is_object(value)
     if option is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number(value)
     return type(value) is option
 
 
@@ -318,9 +327,9 @@ def _read(hint: Any, value: object, newer: bool) -> Any:
 
 
 def _read_tuple(arguments: tuple[Any, ...], value: object, newer: bool) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
+    if not is_sequence(value):
         raise _FieldError("the value is not a list", type(value).__name__, "a list")
-    items = cast("tuple[object, ...]", value)
+    items = value
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple([_at(f"[{i}]", arguments[0], item, newer) for i, item in enumerate(items)])
     if len(items) != len(arguments):
@@ -349,14 +358,14 @@ def _scalar(hint: Any, value: object) -> Any:
 def _check_json(value: object, depth: int) -> None:
     if depth > _DEEPEST:
         raise _FieldError("the value is nested too deeply", f"more than {_DEEPEST} levels", f"≤ {_DEEPEST} levels")
-    if isinstance(value, dict):
-        for item in _object_of(cast("object", value)).values():
+    if is_object(value):
+        for item in _object_of(value).values():
             _check_json(item, depth + 1)
-    elif isinstance(value, list):
-        for item in cast("list[object]", value):
+    elif is_list(value):
+        for item in value:
             _check_json(item, depth + 1)
     elif value is not None and type(value) is not bool:
-        _scalar(float if isinstance(value, (int, float)) else str, value)
+        _scalar(float if is_number(value) else str, value)
 
 
 # --- for people ------------------------------------------------------------------------------------------------------
