@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UsageError, unknown_name
-from headrace.frontends.graph import SourceGraph, constant, label, name_of
+from headrace.frontends.graph import SourceGraph, constant, label, marks, name_of
 
 
 def _internal(value: ir.Value) -> bool:
     """Whether a value stands between the nodes that one operator of the file became, and is no tensor of the file."""
-    return "internal" in value.meta
+    return "internal" in marks(value)
 
 
 def _by_name(source: SourceGraph) -> tuple[dict[str, list[ir.Node]], dict[str, ir.Value]]:

@@ -26,6 +26,7 @@ from headrace.frontends.graph import (
 )
 from headrace.frontends.layout import MAX_RANK
 from headrace.hn import Array
+from headrace.typeguards import is_number, is_tuple
 
 #: One constant that is made: enough for the largest dense layer of VGG (25,088 × 4,096 floats, 392 MiB).
 MAX_BYTES = 512 << 20
@@ -184,10 +185,11 @@ def slice_ranges(shape: Sequence[int], operands: Operands) -> list[tuple[int, in
 def _constant(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     dtypes = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     for name, attribute in node.attributes.items():
-        if name == "value" and isinstance(attribute.value, ir.Tensor):
-            return [attribute.value.numpy()]
-        if name in dtypes and isinstance(attribute.value, (int, float, tuple)):
-            return [np.array(attribute.value, dtypes[name])]
+        value: object = attribute.value
+        if name == "value" and isinstance(value, ir.Tensor):
+            return [value.numpy()]
+        if name in dtypes and (is_number(value) or is_tuple(value)):
+            return [np.array(value, dtypes[name])]
     raise Unsupported("the constant holds no numeric tensor (strings and sparse tensors are not read)")
 
 

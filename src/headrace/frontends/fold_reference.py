@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from headrace.frontends.fold import Budget, Operands
-from headrace.frontends.graph import Unsupported, attributes_read, integer
+from headrace.frontends.graph import Unsupported, attributes_read, integer, integers
 from headrace.frontends.opset import RULES
 from headrace.frontends.standard import absent_operand
 from headrace.hn import Array
@@ -53,11 +54,10 @@ Shape = list["int | None"]
 
 def _window(node: ir.Node, operands: Operands) -> int:
     """Elements that one element of the result is made of."""
-    found = node.attributes.get("kernel_shape")
-    sizes = [int(v) for v in found.value] if found is not None and isinstance(found.value, tuple) else []
+    sizes = integers(node, "kernel_shape", ()) or []
     kernel = operands[1] if node.op_type in ("ConvTranspose", "DeformConv") and len(operands) > 1 else None
     taps = math.prod(max(s, 1) for s in sizes)
-    return max(taps, int(np.prod(kernel.shape[1:])) if kernel is not None else 1)
+    return max(taps, math.prod(kernel.shape[1:]) if kernel is not None else 1)
 
 
 def _recurrent(node: ir.Node, operands: Operands) -> int:
@@ -184,7 +184,8 @@ def _run(proto: onnx.NodeProto, arrays: dict[str, Array], opset: int, wide: bool
     )  # fmt: skip
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     try:
-        found = ReferenceEvaluator(model).run(None, feeds)
+        evaluator: Any = ReferenceEvaluator(model)
+        found = evaluator.run(None, feeds)
     except Exception as error:  # noqa: BLE001 - another package's code, on operands that it may not foresee
         raise Unsupported(f"its constant operands do not fit: {type(error).__name__}: {str(error)[:120]}") from None
     results = [np.asarray(r) for r in found]

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from headrace.errors import HeadraceError, internal_error
 from headrace.frontends import fold_products
+from headrace.frontends.faults import faults_at
 from headrace.frontends.fold import EVALUATORS, Budget, Operands, shape_of
 from headrace.frontends.fold_reference import KNOWN, reference
-from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, name_of, set_constant
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, marks, name_of, set_constant
 from headrace.frontends.layout import MAX_RANK
 from headrace.frontends.standard import check_attributes_read
 from headrace.hn import Array
@@ -39,14 +39,9 @@ def evaluate(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     """
     if not folds(node):
         raise Unsupported(f"{node.op_type} of constants is not folded")
-    try:
-        with np.errstate(all="ignore"):
-            function = EVALUATORS.get(node.op_type, reference)
-            results = [np.asarray(r) for r in function(node, operands, budget)]
-    except (Unsupported, HeadraceError, MemoryError):
-        raise
-    except Exception as error:
-        raise internal_error(f"node {label(node)!r} ({node.op_type})", error) from error
+    with faults_at(f"node {label(node)!r} ({node.op_type})"), np.errstate(all="ignore"):
+        function = EVALUATORS.get(node.op_type, reference)
+        results = [np.asarray(r) for r in function(node, operands, budget)]
     check_attributes_read(node)
     if any(r.dtype.kind not in "biuf" or r.ndim > MAX_RANK for r in results):
         raise Unsupported("the constant is not a numeric tensor")
@@ -86,7 +81,7 @@ def fold_constants(source: SourceGraph, budget: Budget) -> dict[str, Array]:
         try:
             results = evaluate(node, inputs, budget)
         except Unsupported as refusal:
-            node.meta["unfolded"] = refusal
+            marks(node)["unfolded"] = refusal
             continue
         for value, array in zip(node.outputs, results, strict=False):
             set_constant(value, array)

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,7 @@ import onnx_ir as ir
 from headrace.errors import Diagnostic, UsageError, unknown_name
 from headrace.frontends.options import ParseOptions
 from headrace.hn import Array
+from headrace.typeguards import is_integer, is_number, is_sequence
 
 #: No tensor of a frame may have more elements than this; real ones stay far below, hostile ones do not.
 MAX_TENSOR_ELEMENTS = 1 << 28
@@ -85,10 +86,21 @@ def name_of(value: ir.Value | None) -> str:
     return (value.name or "") if value is not None else ""
 
 
+def marks(of: ir.Node | ir.Value) -> dict[str, Any]:
+    """What reading and translating note on a node or value: its label, its origins, what kind of thing it is."""
+    return cast("dict[str, Any]", of.meta)
+
+
+def kind_of(value: ir.Value) -> str | None:
+    """What a value is that is no numeric tensor, in words; None for one that may be a tensor."""
+    found = marks(value).get("kind")
+    return None if found is None else str(found)
+
+
 def label(node: ir.Node) -> str:
     """The node's name or, where it has none, its first output's (onnx-ir invents names for nodes without one)."""
     return (
-        str(node.meta.get("label", ""))
+        str(marks(node).get("label", ""))
         or node.name
         or next((name_of(o) for o in node.outputs if name_of(o)), node.op_type)
     )
@@ -96,7 +108,7 @@ def label(node: ir.Node) -> str:
 
 def origins(node: ir.Node) -> list[str]:
     """Source nodes that this node stands for (a fused pattern stands for several)."""
-    return list(node.meta.get("origins", [label(node)]))
+    return list(marks(node).get("origins", [label(node)]))
 
 
 def constant(value: ir.Value | None) -> Array | None:
@@ -120,7 +132,8 @@ def live_uses(value: ir.Value) -> list[ir.Node]:
 
 def attributes_read(node: ir.Node) -> set[str]:
     """Names of attributes that something has asked for; what nobody asks for must mean nothing."""
-    return node.meta.setdefault("read", set())
+    read: set[str] = marks(node).setdefault("read", set())
+    return read
 
 
 def _raw(node: ir.Node, name: str) -> Any:
@@ -133,7 +146,7 @@ def integer(node: ir.Node, name: str, default: int) -> int:
     value = _raw(node, name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_integer(value):
         raise Unsupported(f"attribute {name!r} is not an integer")
     return value
 
@@ -142,7 +155,7 @@ def real(node: ir.Node, name: str, default: float) -> float:
     value = _raw(node, name)
     if value is None:
         return default
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise Unsupported(f"attribute {name!r} is not a finite number")
     return float(value)
 
@@ -151,10 +164,10 @@ def reals(node: ir.Node, name: str) -> list[float] | None:
     value = _raw(node, name)
     if value is None:
         return None
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if not is_sequence(value):
         raise Unsupported(f"attribute {name!r} is not a list of numbers")
-    out = list(value)
-    if len(out) > 64 or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in out):
+    out: list[Any] = list(value)
+    if len(out) > 64 or not all(is_number(v) and math.isfinite(v) for v in out):
         raise Unsupported(f"attribute {name!r} is not a short list of finite numbers")
     return [float(v) for v in out]
 
@@ -172,10 +185,10 @@ def integers(node: ir.Node, name: str, default: Sequence[int] | None) -> list[in
     value = _raw(node, name)
     if value is None:
         return None if default is None else list(default)
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+    if not is_sequence(value):
         raise Unsupported(f"attribute {name!r} is not a list of integers")
-    out = list(value)
-    if len(out) > 64 or not all(isinstance(v, int) and not isinstance(v, bool) for v in out):
+    out: list[Any] = list(value)
+    if len(out) > 64 or not all(is_integer(v) for v in out):
         raise Unsupported(f"attribute {name!r} is not a list of integers")
     return out
 
@@ -247,7 +260,7 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
     missing: list[Diagnostic] = []
     for value in source.graph.inputs:
         name, declared = name_of(value), declared_shape(value)
-        if input_problem(value) or "kind" in value.meta:
+        if input_problem(value) or kind_of(value) is not None:
             continue  # reported with the nodes: no shape would help
         shape: list[int | str] = list(user.get(name, declared or []))
         place = f"{source.where}, input {name!r}"

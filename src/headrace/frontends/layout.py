@@ -425,8 +425,9 @@ def group_dimensions(view: View, marks: Sequence[object], alone: Sequence[int] =
             runs.append([d])
     if len(runs) > 3:
         raise LayoutError(f"{len(runs)} groups of dimensions would need an axis each; there are three")
-    first = runs[:-1] + [[]] * (3 - len(runs)) if runs else [[], []]
-    return list(first[0]), list(first[1]), list(runs[-1]) if runs else []
+    none: list[list[int]] = [[], []]
+    first, second = (runs[:-1] + none)[:2]
+    return list(first), list(second), list(runs[-1]) if runs else []
 
 
 def grouped_view(layer: str, extent: Sequence[int], groups: Groups, sizes: Sequence[int]) -> View:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from headrace.errors import did_you_mean
 from headrace.frontends.graph import Unsupported, attributes_read
+from headrace.typeguards import is_tuple
 
 _ANY = 1 << 30
 _NAMES = {kind.number: kind.name for kind in onnx.AttributeProto.DESCRIPTOR.enum_types_by_name["AttributeType"].values}
@@ -144,4 +145,4 @@ def _equal(value: object, default: onnx.AttributeProto) -> bool:
     standard = onnx.helper.get_attribute_value(default)
     if isinstance(standard, bytes):
         return value == standard.decode("utf-8", "replace")
-    return list(value) == list(standard) if isinstance(value, tuple) else value == standard
+    return list(value) == list(standard) if is_tuple(value) else value == standard

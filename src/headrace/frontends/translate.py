@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
-from headrace.errors import HeadraceError, internal_error
+from headrace.frontends.faults import faults_at
 from headrace.frontends.fold import EVALUATORS, Budget
 from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.graph import (
@@ -24,6 +22,7 @@ from headrace.frontends.graph import (
     constant,
     declared_shape,
     input_problem,
+    kind_of,
     label,
     live_uses,
     name_of,
@@ -33,6 +32,7 @@ from headrace.frontends.input_layout import input_arrangement
 from headrace.frontends.layout import (
     CHANNELS,
     Arrangement,
+    Groups,
     LayoutError,
     View,
     arranged_view,
@@ -45,7 +45,6 @@ from headrace.frontends.options import Progress
 from headrace.frontends.standard import check_attributes_read
 from headrace.frontends.to_hn import HANDLERS, Builder, SourceNode
 from headrace.layers import Concat, InputLayer, OutputLayer
-from headrace.layers.attributes import AttributeRuleError
 
 _QUANTISED = frozenset(
     {
@@ -219,14 +218,14 @@ def _output(builder: Builder, value: ir.Value) -> str:
     joined = _interleaved(builder, view)
     if joined is not None:
         rest = [d for d in range(1, view.rank) if d != joined]
-        groups = (rest[:-1], rest[-1:], [joined])
+        groups: Groups = (rest[:-1], rest[-1:], [joined])
         layer = builder.place(view, groups)
         view = builder.grouped(layer, groups, view.shape)
         permutation = source_permutation(view, 2 if builder.is_vector(layer) else 4) or (0, 1, 2, 3)
     elif permutation is None:
         # The source order cuts an axis apart: bring the elements into that order, then only the shape differs.
         dims = [i for i in range(1, view.rank) if view.shape[i] > 1]
-        groups = (dims[:1], dims[1:2], dims[2:]) if len(dims) > 2 else ([], dims[:1], dims[1:])
+        groups = (dims[:1], dims[1:2], dims[2:]) if len(dims) > 2 else (dims[:0], dims[:1], dims[1:])
         layer = builder.place(view, groups)
         permutation = (0, 1) if builder.is_vector(layer) else (0, 1, 2, 3)
     operation = OutputLayer(
@@ -248,10 +247,10 @@ def translate(source: SourceGraph, name: str, progress: Progress | None, budget:
     for value in source.graph.inputs:
         reason = input_problem(value)
         try:
-            if reason or "kind" in value.meta:
-                raise Unsupported(reason or f"the input is a {value.meta['kind']}", "a float tensor")
+            if reason or kind_of(value) is not None:
+                raise Unsupported(reason or f"the input is a {kind_of(value)}", "a float tensor")
             shape = source.input_shapes[name_of(value)]
-            with _faults_at(state, f"input {name_of(value)!r}"):
+            with faults_at(f"{state.builder.source.where}, input {name_of(value)!r}"):
                 view = _input_view(state.builder, value, shape)
             state.builder.views[value] = regroup(view, shape[1:]) if value in source.single else view
         except (Unsupported, LayoutError) as problem:
@@ -268,24 +267,6 @@ def translate(source: SourceGraph, name: str, progress: Progress | None, budget:
     if progress is not None:
         progress(len(nodes), len(nodes))
     return state
-
-
-@contextmanager
-def _faults_at(state: Translation, place: str) -> Generator[None]:
-    """What goes wrong other than by a refusal is a fault of ours, at this place.
-
-    Raises:
-        Unsupported: a rule of the layer that the node would become.
-        InternalError: a rule of ours that should have refused something by name let it through.
-    """
-    try:
-        yield
-    except AttributeRuleError as rule:
-        raise Unsupported(f"{rule.rule} (got {str(rule.got)[:200]})", str(rule.need)) from None
-    except (Unsupported, LayoutError, HeadraceError, MemoryError):
-        raise
-    except Exception as error:
-        raise internal_error(f"{state.builder.source.where}, {place}", error) from error
 
 
 def _taint_expanded(state: Translation) -> None:
@@ -336,7 +317,7 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
                 raise _why_unknown(node, state.builder.source.facts.get("local_functions", []))
             _taint(state, node)
             return
-        with _faults_at(state, f"node {label(node)!r} ({node.op_type})"):
+        with faults_at(f"{state.builder.source.where}, node {label(node)!r} ({node.op_type})"):
             _node(state, node)
     except (Unsupported, LayoutError) as problem:
         operator = node.op_type if node.domain in ("", REFUSED) else f"{node.domain}::{node.op_type}"
@@ -357,7 +338,7 @@ def _finish_output(state: Translation, value: ir.Value) -> None:
     try:
         if value not in state.builder.views:
             raise Unsupported("the output is a constant that does not depend on any input", "a computed output")
-        with _faults_at(state, f"output {name_of(value)!r}"):
+        with faults_at(f"{state.builder.source.where}, output {name_of(value)!r}"):
             name = _output(state.builder, value)
         order = state.builder.network.net_params.setdefault("output_layers_order", [])
         order.append(name)

@@ -18,7 +18,7 @@ from onnx import numpy_helper
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.fold import EVALUATORS
-from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, set_constant
+from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.onnx.functions import Expansion, expand_standard, inlined
 from headrace.frontends.onnx.infer import inferred_types
 from headrace.frontends.opset import normalise
@@ -186,7 +186,7 @@ class _Reader:
                 [*(values.get(n) if n else None for n in proto.input), *_captured(proto, values)],
                 {a.name: a for a in attributes}, outputs=outputs, name=proto.name or None,
             )  # fmt: skip
-            node.meta["label"] = proto.name or next((n for n in proto.output if n), "")
+            marks(node)["label"] = proto.name or next((n for n in proto.output if n), "")
             if refusal is not None:
                 self.refused[node] = refusal
             made.append(node)
@@ -276,7 +276,7 @@ def _parse_proto(data: bytes, where: str) -> onnx.ModelProto:
 
 def _value_info(value: ir.Value, info: onnx.ValueInfoProto) -> None:
     if not info.type.HasField("tensor_type"):
-        value.meta["kind"] = info.type.WhichOneof("value") or "untyped"
+        marks(value)["kind"] = info.type.WhichOneof("value") or "untyped"
         return
     tensor = info.type.tensor_type
     if tensor.elem_type in _T.DataType.values():
@@ -302,12 +302,12 @@ def _weights(proto: onnx.GraphProto, reader: _Reader) -> tuple[dict[str, ir.Valu
         if array is not None:
             set_constant(value, array)
         else:
-            value.meta["kind"] = f"a tensor of type {tensor.data_type}"
+            marks(value)["kind"] = f"a tensor of type {tensor.data_type}"
         initializers.append(value)
     for sparse in proto.sparse_initializer:
         if sparse.values.name and sparse.values.name not in values:
             values[sparse.values.name] = ir.Value(name=sparse.values.name)
-            values[sparse.values.name].meta["kind"] = "a sparse tensor"
+            marks(values[sparse.values.name])["kind"] = "a sparse tensor"
     return values, initializers
 
 
@@ -341,7 +341,7 @@ def _build(model: onnx.ModelProto, reader: _Reader, expansion: Expansion) -> Sou
         raise InputFileError(reader.problems)
     graph = ir.Graph(inputs, outputs, nodes=nodes, initializers=initializers, name=proto.name or None)
     for name in expansion.internal & values.keys():
-        values[name].meta["internal"] = True
+        marks(values[name])["internal"] = True
     return SourceGraph(
         graph, reader.where, facts, opset=reader.opset, broken=reader.refused, expanded=expansion.operators,
         infer=lambda shapes, values: inferred_types(model, shapes, values),

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, live_uses, origins, real
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, live_uses, marks, origins, real
 from headrace.reports.parse import FusedPattern, NearMiss
 
 
@@ -174,7 +174,7 @@ def _replace(source: SourceGraph, root: ir.Node, match: Match, names: list[str])
     attributes += [ir.AttrString(key, value) for key, value in sorted(match.words.items())]
     output = ir.Value(name=old.name, shape=old.shape, type=old.type)
     new = ir.Node("", match.op_type, [match.source], attributes, outputs=[output], name=label(root))
-    new.meta["origins"] = names
+    marks(new)["origins"] = names
     source.graph.insert_before(root, new)
     old.replace_all_uses_with(output, replace_graph_outputs=True)
     for node in match.nodes:

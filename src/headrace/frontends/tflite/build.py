@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import evaluate, folds
-from headrace.frontends.graph import Unsupported, constant, set_constant
+from headrace.frontends.graph import Unsupported, constant, kind_of, marks, set_constant
 from headrace.frontends.tflite.dilation import Dilation
 from headrace.frontends.tflite.flatbuffer import DamagedError
 from headrace.frontends.tflite.read import Model, Operator, Option, Tensor
@@ -130,23 +130,23 @@ class GraphBuilder:
                 if array is not None:
                     self.charge(array)
             except Unsupported as problem:  # whoever wants the constant reports it
-                value.meta["kind"] = f"a constant that cannot be read ({problem})"
+                marks(value)["kind"] = f"a constant that cannot be read ({problem})"
                 return value
             if array is not None:
                 set_constant(value, array)
             elif tensor.variable:
-                value.meta["kind"] = "a variable, which keeps its value from one frame to the next"
+                marks(value)["kind"] = "a variable, which keeps its value from one frame to the next"
             elif tensor.sparsity is not None:
-                value.meta["kind"] = f"a sparse tensor of type {tensor.type}"
+                marks(value)["kind"] = f"a sparse tensor of type {tensor.type}"
             else:
-                value.meta["kind"] = f"a tensor of type {tensor.type}"
+                marks(value)["kind"] = f"a tensor of type {tensor.type}"
         return self.values[index]
 
     def declare(self, index: int, value: ir.Value) -> None:
         """Make ``value`` stand for a tensor: its name, and the shape and type that the file states."""
         tensor = self.model.tensors[index]
         value.name = tensor.name
-        value.meta.pop("internal", None)
+        marks(value).pop("internal", None)
         value.dtype = _DTYPES.get(tensor.type, ir.DataType.UNDEFINED)
         if index not in self.free_shapes:
             value.shape = ir.Shape([s if s > 0 else None for s in tensor.shape])
@@ -160,14 +160,14 @@ class GraphBuilder:
     ) -> ir.Node:  # fmt: skip
         made = [ir.Value(name=None) for _ in range(outputs)]
         for value in made:
-            value.meta["internal"] = True
+            marks(value)["internal"] = True
         node = ir.Node(
             domain, op_type, inputs, [_attribute(k, v) for k, v in attributes.items()], outputs=made,
             name=f"{label}/{len(self.nodes)}",
         )  # fmt: skip
-        node.meta["label"] = label
+        marks(node)["label"] = label
         if glue:
-            node.meta["origins"] = []
+            marks(node)["origins"] = []
         if not self._folds(node):
             self.nodes.append(node)
         for value in made:
@@ -276,7 +276,7 @@ class Operation:
         """Operand ``index`` as a constant."""
         found = constant(self.value(index))
         if found is None:
-            kind = self.value(index).meta.get("kind", "computed")
+            kind = kind_of(self.value(index)) or "computed"
             raise Unsupported(
                 f"{what} (input {index}, {self.tensor(index).name!r}) is {kind}, not a constant", "a constant"
             )
@@ -310,7 +310,7 @@ class Operation:
     def make(self, array: Array) -> ir.Value:
         """A new constant."""
         value = ir.Value(name=f"{self.label}#")
-        value.meta["internal"] = True
+        marks(value)["internal"] = True
         set_constant(value, array)
         return value
 
@@ -353,7 +353,7 @@ class Operation:
             raise Unsupported(f"it has {len(self.record.outputs)} outputs", f"{len(values)}")
         for index, value in zip(self.record.outputs, values, strict=True):
             fresh = value
-            if "internal" not in value.meta:
+            if "internal" not in marks(value):
                 fresh = self.emit("Identity", [value], glue=True)
             self.builder.declare(index, fresh)
 

@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UnsupportedModelError
-from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, set_constant
+from headrace.frontends.faults import faults_at
+from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.reader import Source
 from headrace.frontends.tflite import operators
 from headrace.frontends.tflite.build import CONVERTERS, GraphBuilder, Operation
@@ -144,7 +145,7 @@ def _inputs(builder: GraphBuilder) -> list[ir.Value]:
         value = ir.Value(name=None)
         builder.declare(index, value)
         if builder.model.tensors[index].variable:
-            value.meta["kind"] = "variable, which keeps its value from one frame to the next"
+            marks(value)["kind"] = "variable, which keeps its value from one frame to the next"
         values.append(value)
     return values
 
@@ -164,7 +165,7 @@ def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> No
             raise Unsupported(
                 "it reads a variable, which keeps its value from one frame to the next", "a network without state"
             )
-        with builder.attempt():
+        with builder.attempt(), faults_at(f"{builder.model.where}, operator {label!r} ({record.name})"):
             converter(operation)
     except Unsupported as problem:
         inputs = [builder.value(i) if i >= 0 else None for i in record.inputs]

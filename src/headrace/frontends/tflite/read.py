@@ -243,7 +243,7 @@ class _Reader:
         if options is None or number == 0:
             defaults: dict[str, Option] = {}
             for key, entry in spec.fields.items():
-                words = {"padding": PADDINGS[0], "activation": ACTIVATIONS[0], "i32s": []}
+                words: dict[str, Option] = {"padding": PADDINGS[0], "activation": ACTIVATIONS[0], "i32s": []}
                 defaults[key] = words.get(entry.kind, entry.default)
             return defaults
         if number != spec.number:

@@ -28,7 +28,7 @@ from headrace.frontends.layout import (
 from headrace.hn import Array, Layer, Network, infer_shape
 from headrace.layers import Operation, Reshape, Transpose
 from headrace.layers.attributes import MAX_INTEGER
-from headrace.typeguards import is_integer
+from headrace.typeguards import is_integer, is_list
 
 #: Parameters of a network; a small file may name one large constant many times.
 MAX_PARAMETERS = 1 << 28
@@ -39,7 +39,7 @@ IMAGE: Arrangement = (None, 2, 0, 1)
 def _check_sizes(operation: Operation) -> None:
     """Refuse attributes that a file of a network cannot hold."""
     for name, value in operation.json_attributes.items():
-        for size in value if isinstance(value, list) else [value]:
+        for size in value if is_list(value) else [value]:
             if is_integer(size) and abs(size) > MAX_INTEGER:
                 raise Unsupported(f"attribute {name!r} is too large (got {size})", "below 2^31")
 

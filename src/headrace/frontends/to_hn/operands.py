@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from headrace.frontends import graph
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import MixesFrames, Unsupported, live_uses, name_of
+from headrace.frontends.graph import MixesFrames, Unsupported, kind_of, live_uses, name_of
 from headrace.frontends.layout import BATCH, CHANNELS, View, tail_as_channels
 from headrace.frontends.to_hn.builder import Builder
 from headrace.hn import Array
@@ -97,7 +97,7 @@ class SourceNode:
             raise Unsupported(
                 f"input {index} ({name_of(value)!r}) is a constant where a tensor is expected", "a computed tensor"
             )
-        raise Unsupported(f"input {index} ({name_of(value)!r}) is {value.meta.get('kind', 'not known')}")
+        raise Unsupported(f"input {index} ({name_of(value)!r}) is {kind_of(value) or 'not known'}")
 
     def constant(self, index: int, what: str) -> Array:
         """Operand ``index`` as a constant."""
@@ -113,7 +113,7 @@ class SourceNode:
             return None
         array = graph.constant(value)
         if array is None:
-            kind = "computed" if value in self.builder.views else value.meta.get("kind", "not known")
+            kind = "computed" if value in self.builder.views else kind_of(value) or "not known"
             raise Unsupported(f"{what} (input {index}, {name_of(value)!r}) is {kind}, not a constant", "a constant")
         return array
 

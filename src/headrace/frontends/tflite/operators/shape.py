@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from headrace.frontends.graph import Unsupported
+from headrace.frontends.graph import Unsupported, kind_of
 from headrace.frontends.tflite.build import Operation, converts
 from headrace.frontends.tflite.schema import TYPES
 
@@ -134,7 +134,7 @@ def dequantize(operation: Operation) -> None:
 def densify(operation: Operation) -> None:
     """Sparse constants were spread when they were read."""
     if not operation.is_constant(0):
-        kind = operation.value(0).meta.get("kind", "computed")
+        kind = kind_of(operation.value(0)) or "computed"
         raise Unsupported(f"its input is {kind}, not a constant", "a sparse constant of numbers")
     operation.done(operation.value(0))
 

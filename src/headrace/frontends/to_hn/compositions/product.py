@@ -33,7 +33,7 @@ def _in_stored_order(view: View, weight: Array) -> Array:
     """Rows of a ``[K, M]`` weight, given in the source's element order, in the order of the HN tensor."""
     atoms = merge([a for a in view.dims[1] if a.axis != BATCH])
     order = sorted(range(len(atoms)), key=lambda i: stored_order(atoms[i]))
-    index = np.arange(weight.shape[0]).reshape([a.size for a in atoms]).transpose(order).reshape(-1)
+    index = np.arange(len(weight), dtype=np.int64).reshape([a.size for a in atoms]).transpose(order).reshape(-1)
     return weight[index]
 
 

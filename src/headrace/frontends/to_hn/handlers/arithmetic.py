@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.frontends.fold import broadcast
 from headrace.frontends.graph import Unsupported, constant
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import IMAGE, Builder
@@ -74,12 +75,15 @@ def where(builder: Builder, node: SourceNode) -> list[Result]:
     condition = node.constant(0, "the condition")
     if condition.dtype.kind != "b":
         raise Unsupported(f"the condition has type {condition.dtype}", "bool")
-    mask, parts, offset = condition.astype(np.float64), [], np.zeros(())
+    mask, offset = condition.astype(np.float64), np.zeros(())
+    parts: list[View] = []
     for index, chosen in ((1, mask), (2, 1.0 - mask)):
         if node.known(index) is None:
             parts.append(per_channel(builder, node.view(index), chosen))
-        else:
-            offset = offset + node.mask(index, "the value") * chosen
+            continue
+        value = node.mask(index, "the value")
+        builder.budget.take(broadcast(value.shape, chosen.shape, offset.shape))
+        offset = offset + value * chosen
     if not parts:
         raise Unsupported("both of its values are constants")
     result = parts[0] if len(parts) == 1 else combine(builder, Add(), parts[0], parts[1])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from headrace.frontends.fold import broadcast
 from headrace.frontends.graph import Unsupported, constant
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import SourceNode
@@ -38,7 +39,4 @@ def equal(builder: Builder, node: SourceNode) -> list[Result]:
     array = node.constant(at, "the operand")
     if array.dtype.kind != "f" or not array.size or not np.isinf(array).all():
         raise Unsupported(_COMPARISONS, "operands that are known")
-    try:
-        return [_never(builder, np.broadcast_shapes(node.view(1 - at).shape, array.shape))]
-    except ValueError:
-        raise Unsupported(f"operands of shape {list(array.shape)} and another that it does not fit") from None
+    return [_never(builder, broadcast(node.view(1 - at).shape, array.shape))]
