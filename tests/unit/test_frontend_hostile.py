@@ -207,7 +207,7 @@ def test_external_data(tmp_path):
         return folder / "m.onnx"
 
     result = parse_onnx(write("w.bin", offset=0, length=48))
-    assert result.network.param("m/conv1", "kernel").reshape(3, 4).T.reshape(-1).tolist() == list(range(12))
+    assert result.network["m/conv1"].params["kernel"].reshape(3, 4).T.reshape(-1).tolist() == list(range(12))
     bad = [
         ("../secret.bin", {}),
         (str(outside), {}),
