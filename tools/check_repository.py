@@ -29,7 +29,6 @@ NAMING_KINDS = ("src/headrace/optimize/", "src/headrace/mapping/sharing.py")
 #: Names that say nothing of what a module holds.
 EMPTY_NAMES = frozenset({"base.py", "utils.py", "util.py", "helpers.py", "misc.py", "common.py"})
 UNNAMED = (
-    "src/headrace/passes/base.py",
     "src/headrace/frontends/patterns/base.py",
     "src/headrace/compiler/lower/base.py",
 )

@@ -32,9 +32,9 @@ from headrace.mapping import (
     stages_of,
 )
 from headrace.passes import fresh_name
-from headrace.passes.base import run_passes
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
+from headrace.passes.rewriting import run_passes
 from headrace.targets import Target, list_targets, load_target
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results-throughput.md"

@@ -58,9 +58,9 @@ def quantized(request: Any, tmp_path_factory: Any) -> tuple[str, Any, dict[str, 
     """(name, quantised network, one frame of codes, every layer's codes by the quantised emulator)."""
     from compiler_support import freeze, random_codes
     from headrace.emulator import Executor
-    from headrace.passes.base import run_passes
     from headrace.passes.decompose_softmax import DecomposeSoftmax
     from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
+    from headrace.passes.rewriting import run_passes
     from headrace.runner import ClientRunner
 
     runner = ClientRunner(hw_arch="hailo8")

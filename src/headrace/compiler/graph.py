@@ -19,6 +19,7 @@ from headrace.hef.description import MAX_STREAMS
 from headrace.hef.kernel import Kernel
 from headrace.hef.microcode import Opcode
 from headrace.hn import Layer, Network, check_network, output_quantization, passed_quantization
+from headrace.hn.check import check_single_results
 from headrace.layers import OutputLayer, ScaleRule
 from headrace.layers.rows import Family, RowRule
 from headrace.mapping import Stage, StageGraph
@@ -68,6 +69,7 @@ def lower_network(network: Network) -> Lowered:
     """
     _check_stage(network)
     check_network(network)
+    check_single_results(network)
     problems: list[HeadraceError] = [InputFileError(d) for d in _changed_meanings(network)]
     stages: list[Stage] = []
     for layer in network:

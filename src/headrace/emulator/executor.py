@@ -31,6 +31,7 @@ DEFAULT_BATCH = 16
 Progress = Callable[[int, int, str], None]
 Observer = Callable[[Layer, "torch.Tensor | None", "torch.Tensor"], None]
 Forward = Callable[[Sequence[torch.Tensor]], torch.Tensor]
+Results = tuple[torch.Tensor, ...]
 After = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -62,6 +63,7 @@ class Executor:
         self._float_ops = TorchFloatOps()
         self._integer_ops = TorchIntegerOps(backend, self_check) if mode == "quantized" else None
         self._forward: dict[str, Forward] = {}
+        self._several: dict[str, Callable[[Sequence[torch.Tensor]], Results]] = {}
         self._before: dict[str, tuple[Forward, After]] = {}
         for layer in network:
             if not isinstance(layer.operation, InputLayer):
@@ -171,12 +173,15 @@ class Executor:
                 if observer is not None:
                     observer(layer, None, alive[layer.name])
             else:
-                alive[layer.name] = self._compute(layer, [alive[name] for name in layer.inputs], observer)
+                results = self._compute(layer, [alive[name] for name in layer.inputs], observer)
+                alive |= zip((value.name for value in layer.results), results, strict=True)
+                del results  # or they would outlive their last use
             for name in dict.fromkeys(layer.inputs):
                 if last_use[name] == i and name not in keep:
                     del alive[name]
-            if layer.name not in last_use and layer.name not in keep:
-                del alive[layer.name]
+            for value in layer.results:
+                if value.name not in last_use and value.name not in keep:
+                    del alive[value.name]
         return alive
 
     def _needed(self, wanted: set[str]) -> list[Layer]:
@@ -185,15 +190,17 @@ class Executor:
         for layer in reversed(list(self.network)):
             if layer.name in wanted or layer.name in needed:
                 needed.add(layer.name)
-                needed.update(layer.inputs)
+                needed.update(value.producer.name for value in layer.operands or ())
         return [layer for layer in self.network if layer.name in needed]
 
-    def _compute(self, layer: Layer, inputs: Sequence[torch.Tensor], observer: Observer | None) -> torch.Tensor:
+    def _compute(self, layer: Layer, inputs: Sequence[torch.Tensor], observer: Observer | None) -> Results:
         try:
-            if observer is None:
-                result = self._forward[layer.name](inputs)
+            if layer.name in self._several:
+                results = self._several[layer.name](inputs)
+            elif observer is None:
+                results = (self._forward[layer.name](inputs),)
             else:
-                result = self._observed(layer, inputs, observer)
+                results = (self._observed(layer, inputs, observer),)
         except (KeyError, IndexError, ValueError, RuntimeError, TypeError) as error:
             short = out_of_memory(error, layer.name)
             if short is not None:
@@ -208,18 +215,13 @@ class Executor:
                     ("parse the model again",),
                 )
             ) from error
-        if tuple(result.shape[1:]) != tuple(layer.output_shape[1:]):
-            raise InputFileError(
-                Diagnostic(
-                    "E-EMULATOR-LAYER",
-                    layer.name,
-                    "the computed shape differs from the recorded one",
-                    str(tuple(result.shape[1:])),
-                    str(tuple(layer.output_shape[1:])),
-                    ("parse the model again",),
-                )
-            )
-        return result
+        computed = [tuple(result.shape[1:]) for result in results]
+        recorded = [tuple(value.shape[1:]) for value in layer.results]
+        if computed != recorded:
+            rule, levers = "the computed shape differs from the recorded one", ("parse the model again",)
+            got, need = (", ".join(map(str, shapes)) for shapes in (computed, recorded))
+            raise InputFileError(Diagnostic("E-EMULATOR-LAYER", layer.name, rule, got, need, levers))
+        return results
 
     def _observed(self, layer: Layer, inputs: Sequence[torch.Tensor], observer: Observer) -> torch.Tensor:
         split = self._before.get(layer.name)
@@ -242,6 +244,9 @@ class Executor:
             return
         params = layer.params
         float_ops = self._float_ops
+        if len(layer.results) > 1:
+            self._several[layer.name] = lambda xs: operation.float_results(float_ops, params, xs)
+            return
         self._forward[layer.name] = lambda xs: operation.forward_float(float_ops, params, xs)
         if isinstance(operation, Activated):
             linear = replace(operation, activation="linear", activation_params={})

@@ -211,6 +211,16 @@ class Operation:
         """
         raise NotImplementedError
 
+    def output_shapes(self, shapes: Sequence[Shape], where: str) -> tuple[Shape, ...]:
+        """The shapes of all results; most operations have one, that of :meth:`output_shape`."""
+        return (self.output_shape(shapes, where),)
+
+    def float_results(
+        self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
+    ) -> tuple[AnyTensor, ...]:
+        """The float meaning of all results; most operations have one, that of :meth:`forward_float`."""
+        return (self.forward_float(ops, params, inputs),)
+
     def forward_float(
         self, ops: FloatOps[AnyTensor], params: Mapping[str, Array], inputs: Sequence[AnyTensor]
     ) -> AnyTensor:

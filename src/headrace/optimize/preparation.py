@@ -11,6 +11,7 @@ import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, UsageError
 from headrace.hn import Array, Network, check_network
+from headrace.hn.check import check_single_results
 from headrace.optimize.bench import check_same_meaning
 from headrace.optimize.freeze.families import check_freezable
 from headrace.optimize.options import ADDITION_FUSING, OptimizeOptions
@@ -124,6 +125,7 @@ def check_float(network: Network) -> None:
             )
         )
     check_network(network)
+    check_single_results(network)
     problems = [
         Diagnostic(
             "E-OPTIMIZE-WEIGHTS",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.layers import Convolving, Pad
-from headrace.passes.base import Pass
+from headrace.passes.rewriting import Pass
 
 
 def _widened(user: Layer, pad: Pad) -> Convolving | None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from headrace.hn import Layer, Network
 from headrace.layers import Concat, Operation, Reshape, Slice, Transpose
-from headrace.passes.base import Pass, fresh_name, sole_user
+from headrace.passes.rewriting import Pass, fresh_name, sole_user
 
 
 class Cut(NamedTuple):

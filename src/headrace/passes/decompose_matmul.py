@@ -31,7 +31,7 @@ from headrace.layers import (
     Subtract,
     Transpose,
 )
-from headrace.passes.base import Pass, fresh_name, sole_user
+from headrace.passes.rewriting import Pass, fresh_name, sole_user
 
 _WIDE = Wish(bits=16)
 #: Layers that a tensor passes on its way to a product without a change of its codes.

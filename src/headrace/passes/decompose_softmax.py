@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from headrace.hn import Layer, Network
 from headrace.hn.value import Wish
 from headrace.layers import Multiply, Operation, ReciprocalSum, ReduceMax, Softmax, Subtract
-from headrace.passes.base import Pass, fresh_name
+from headrace.passes.rewriting import Pass, fresh_name
 
 # Ranges and precisions that the meaning of each part fixes; read by the optimiser (docs/numerics.md, section 7).
 UNIT_16 = Wish(bits=16, range=(0.0, 1.0))

@@ -18,9 +18,9 @@ import numpy as np
 from headrace.hn import Array, Layer, Network
 from headrace.layers import BatchNorm, Convolving
 from headrace.layers.activation import OUTPUT_OFFSET, OUTPUT_SCALE, Activated
-from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
 from headrace.passes.fold_batch_norm import WEIGHTED, fold_into
+from headrace.passes.rewriting import Pass
 
 
 def _one(values: Array) -> float | None:

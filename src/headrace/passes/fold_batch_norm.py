@@ -10,9 +10,9 @@ import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import BatchNorm, Convolving, Dense
-from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
 from headrace.passes.fuse_activation import take_activation
+from headrace.passes.rewriting import Pass
 
 WEIGHTED = (Convolving, Dense)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Concat, Convolution, Slice, SpaceToDepth
-from headrace.passes.base import Pass, sole_user
+from headrace.passes.rewriting import Pass, sole_user
 
 
 @dataclass(frozen=True)

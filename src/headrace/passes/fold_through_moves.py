@@ -14,9 +14,9 @@ import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Activation, BatchNorm, Concat, DepthToSpace, Reshape, Slice, Transpose
-from headrace.passes.base import Pass, sole_user
 from headrace.passes.fold_batch_norm import WEIGHTED, multiply_add, scale_offset
 from headrace.passes.fuse_activation import take_activation
+from headrace.passes.rewriting import Pass, sole_user
 
 #: A convolution, and for each of its output channels the channel of the tensor behind the moves.
 Target = tuple[Layer, Array]

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Activated, Activation
-from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
+from headrace.passes.rewriting import Pass
 
 
 def take_activation(network: Network, target: Layer, source: Layer, channels: Array | None = None) -> None:

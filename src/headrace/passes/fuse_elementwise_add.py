@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.layers import Add, Convolving, ReduceMax, Reshape, Transpose
-from headrace.passes.base import Pass, sole_user
 from headrace.passes.fuse_activation import take_activation
+from headrace.passes.rewriting import Pass, sole_user
 
 
 @dataclass(frozen=True)

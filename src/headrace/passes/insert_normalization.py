@@ -12,7 +12,7 @@ import numpy as np
 from headrace.errors import Diagnostic, UsageError, unknown_name
 from headrace.hn import Layer, Network
 from headrace.layers import Normalization
-from headrace.passes.base import Pass, fresh_name
+from headrace.passes.rewriting import Pass, fresh_name
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Add, BatchNorm, Convolving, DepthwiseConvolution
-from headrace.passes.base import Pass
 from headrace.passes.fold_batch_norm import scale_offset
 from headrace.passes.fuse_activation import take_activation
+from headrace.passes.rewriting import Pass
 
 _MAX_LEAVES = 64
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from headrace.passes.base import Pass
 from headrace.passes.cut_before_join import CutBeforeJoin
 from headrace.passes.decompose_matmul import DecomposeMatmul
 from headrace.passes.decompose_softmax import DecomposeSoftmax
 from headrace.passes.fuse_elementwise_add import FuseElementwiseAdd
+from headrace.passes.rewriting import Pass
 from headrace.passes.split_affine import SplitAffine
 
 

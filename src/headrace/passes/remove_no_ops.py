@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.layers import Activation, Concat, InputLayer, OutputLayer, Pad, Reshape, Slice, Transpose
-from headrace.passes.base import Pass
 from headrace.passes.bypasses import Bypasses
+from headrace.passes.rewriting import Pass
 
 
 def _changes_nothing(network: Network, layer: Layer) -> bool:

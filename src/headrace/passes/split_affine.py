@@ -15,8 +15,8 @@ import numpy as np
 
 from headrace.hn import Layer, Network
 from headrace.layers import BatchNorm, Concat, ScaleRule
-from headrace.passes.base import Pass, fresh_name, sole_user
 from headrace.passes.fold_batch_norm import scale_offset
+from headrace.passes.rewriting import Pass, fresh_name, sole_user
 
 
 @dataclass(frozen=True)

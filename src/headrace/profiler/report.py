@@ -11,7 +11,6 @@ from headrace.hn import Layer, Network
 from headrace.hn.archive import Archive
 from headrace.mapping import Estimate, estimate, stages_of
 from headrace.mapping.estimate import BASIS
-from headrace.passes.base import run_passes
 from headrace.passes.preparation import PREPARATION
 from headrace.reports.optimize import LayerAccuracy, OptimizeReport
 from headrace.reports.profile import (

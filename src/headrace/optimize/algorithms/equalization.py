@@ -28,7 +28,7 @@ from headrace.optimize.options import OptimizeOptions
 from headrace.optimize.requests import Requests
 from headrace.optimize.statistics.collect import Request, Statistics, extremes
 from headrace.optimize.trial import Rewrite
-from headrace.passes.base import sole_user
+from headrace.passes.rewriting import sole_user
 from headrace.reports.optimize import Decision
 
 WEIGHTED = (Convolving, Dense)
