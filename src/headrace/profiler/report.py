@@ -12,6 +12,7 @@ from headrace.hn.archive import Archive
 from headrace.mapping import Estimate, estimate, stages_of
 from headrace.mapping.estimate import BASIS
 from headrace.passes.preparation import PREPARATION
+from headrace.passes.rewriting import run_passes
 from headrace.reports.optimize import LayerAccuracy, OptimizeReport
 from headrace.reports.profile import (
     NamedStream,
