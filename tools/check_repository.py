@@ -81,6 +81,8 @@ def check(path: Path) -> list[str]:
             problems.append(f"{name}:{number}: names a registry host")
         if portable and (word := COMPILER_WORDS.search(line.partition("//")[0])):
             problems.append(f"{name}:{number}: {word[0]} is one compiler's or system's: native/src/compiler.hpp")
+        if portable and not name.startswith("native/src/primitives/") and "Opcode::k" in line:
+            problems.append(f"{name}:{number}: names an opcode: what is one primitive's stands in its own file")
     return problems
 
 

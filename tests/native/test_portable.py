@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words of one compiler stay in one header; what stands in where a compiler lacks something gives the same."""
+"""What is one compiler's or one primitive's stands in its own file.
+
+What stands in where a compiler lacks something gives the same.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +74,10 @@ def test_two_words_are_a_number_of_128_bits(tmp_path: Path) -> None:
         ("#pragma once", True),
         ("all.push_back({1, 2});  // not __builtin_clz", True),
         ("HEADRACE_NOINLINE void f();", True),
+        ("case Opcode::kSlice:", False),
     ],
 )
-def test_lint_finds_words_of_one_compiler(
+def test_lint_finds_what_stands_in_the_wrong_file(
     line: str, good: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = importlib.util.spec_from_file_location("check_repository", ROOT / "tools" / "check_repository.py")
@@ -81,7 +85,8 @@ def test_lint_finds_words_of_one_compiler(
     rules = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rules)
     monkeypatch.setattr(rules, "ROOT", tmp_path)
-    for place in ("native/src/some.cpp", "native/src/compiler.hpp"):
+    own = "native/src/primitives/slice.cpp" if "Opcode" in line else "native/src/compiler.hpp"
+    for place in ("native/src/some.cpp", own):
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"// {rules.SPDX}\n{line}\n")
