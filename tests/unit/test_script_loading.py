@@ -258,7 +258,7 @@ def test_names_that_a_script_gives_are_found_by_scripts_that_are_added(folder: P
         assert last.archive.quantized is not None
         assert "net/scaled" in {layer.name for layer in last.archive.quantized}
     # Elsewhere the line is gone with the script it stood in.
-    with pytest.raises(ScriptError, match="there is no layer of this name"):
+    with pytest.raises(ScriptError, match="replaces makes it: load this one with append=True"):
         ClientRunner(har=tmp_path / "fp.har").load_model_script(clip)
 
 

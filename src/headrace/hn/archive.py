@@ -25,7 +25,7 @@ from headrace.hn.content import HEAD_BYTES, wrong_kind
 from headrace.hn.files import MAX_FILE_BYTES, open_regular
 from headrace.hn.network import Network
 from headrace.hn.outputs import FileKind, Outputs
-from headrace.hn.stages import PARSE, STAGES, Stage, State
+from headrace.hn.stages import COMPILE, PARSE, STAGES, Stage, State
 from headrace.hn.unpack import bad
 from headrace.typeguards import is_list, is_object
 
@@ -109,7 +109,7 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-_NETWORKS = (("native", "native"), ("fp", "fp_optimized"), ("quantized", "quantized"))
+_NETWORKS = tuple(stage for stage in STAGES if stage is not COMPILE)  # whose results are networks
 
 
 def members(archive: Archive) -> dict[str, bytes]:
@@ -126,11 +126,11 @@ def members(archive: Archive) -> dict[str, bytes]:
         "history": archive.history,
     }
     parts["metadata.json"] = _json(metadata)
-    for short, attribute in _NETWORKS:
-        network: Network | None = getattr(archive, attribute)
-        if network is not None:
-            parts[f"{net}.{short}.hn"] = json_format.dumps(network)
-            parts[f"{net}.{short}.npz"] = dump_arrays(network.params)
+    for stage in _NETWORKS:
+        network = product(archive, stage)
+        if isinstance(network, Network):
+            parts[f"{net}.{stage.member}.hn"] = json_format.dumps(network)
+            parts[f"{net}.{stage.member}.npz"] = dump_arrays(network.params)
     if archive.model_script:
         parts[f"{net}.alls"] = archive.model_script.encode()
     if archive.resolved_script:
@@ -307,8 +307,8 @@ def from_members(parts: dict[str, bytes], where: str) -> Archive:
     meta = _metadata(parts, where)
     name = meta.name
     archive = Archive(name=name, state=meta.state, hw_arch=meta.hw_arch, history=meta.history)
-    for short, attribute in _NETWORKS:
-        text, arrays = f"{name}.{short}.hn", f"{name}.{short}.npz"
+    for stage in _NETWORKS:
+        text, arrays = f"{name}.{stage.member}.hn", f"{name}.{stage.member}.npz"
         if text in parts:
             network = json_format.loads(parts[text], f"{where}: {text}")
             if network.name != name:
@@ -316,7 +316,7 @@ def from_members(parts: dict[str, bytes], where: str) -> Archive:
             if arrays not in parts:
                 raise bad(where, "a network has no parameters", text, arrays)
             network.params = load_parameters(parts[arrays], f"{where}: {arrays}", network)
-            setattr(archive, attribute, network)
+            setattr(archive, stage.product, network)
     try:
         archive.model_script = parts.get(f"{name}.alls", b"").decode("utf-8")
         archive.resolved_script = parts.get(f"{name}.auto.alls", b"").decode("utf-8")

@@ -33,6 +33,7 @@ class Stage:
         name: in the history of an archive.
         state: of an archive whose latest stage this is.
         product: the field of :class:`headrace.hn.archive.Archive` that holds its result.
+        member: what the members of a HAR that hold it are called behind the network's name.
         reports: reports that it writes, which are dropped with its result.
         adjective: of a network that has been through it, for messages.
         call: what to call in Python for it to run.
@@ -41,6 +42,7 @@ class Stage:
     name: str
     state: State
     product: Literal["native", "fp_optimized", "quantized", "hef"]
+    member: str
     reports: tuple[str, ...]
     adjective: str
     call: str
@@ -57,17 +59,42 @@ class Stage:
         return STAGES[STAGES.index(self) :]
 
 
-PARSE = Stage("parse", State.HAILO_MODEL, "native", ("parse",), "parsed", "translate_onnx_model(...) or load_har(...)")
-OPTIMIZE_FULL_PRECISION = Stage(
-    "optimize_full_precision",
-    State.FP_OPTIMIZED_MODEL,
-    "fp_optimized",
-    (),
-    "fp optimized",
-    "optimize_full_precision()",
+PARSE = Stage(
+    name="parse",
+    state=State.HAILO_MODEL,
+    product="native",
+    member="native",
+    reports=("parse",),
+    adjective="parsed",
+    call="translate_onnx_model(...) or load_har(...)",
 )
-OPTIMIZE = Stage("optimize", State.QUANTIZED_MODEL, "quantized", ("optimize",), "quantized", "optimize(calib_data)")
-COMPILE = Stage("compile", State.COMPILED_MODEL, "hef", ("compile", "schedule", "timing"), "compiled", "compile()")
+OPTIMIZE_FULL_PRECISION = Stage(
+    name="optimize_full_precision",
+    state=State.FP_OPTIMIZED_MODEL,
+    product="fp_optimized",
+    member="fp",
+    reports=(),
+    adjective="fp optimized",
+    call="optimize_full_precision()",
+)
+OPTIMIZE = Stage(
+    name="optimize",
+    state=State.QUANTIZED_MODEL,
+    product="quantized",
+    member="quantized",
+    reports=("optimize",),
+    adjective="quantized",
+    call="optimize(calib_data)",
+)
+COMPILE = Stage(
+    name="compile",
+    state=State.COMPILED_MODEL,
+    product="hef",
+    member="hef",
+    reports=("compile", "schedule", "timing"),
+    adjective="compiled",
+    call="compile()",
+)
 
 #: In the order in which a network goes through them.
 STAGES = (PARSE, OPTIMIZE_FULL_PRECISION, OPTIMIZE, COMPILE)

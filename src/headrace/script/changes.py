@@ -63,7 +63,7 @@ def merge(old: Script, new: Script, network: Network, *, append: bool, frozen: b
     makes = any(statement.name in MAKERS for statement in new.statements)
     # Layers that the script before made are still there while the numbers are kept.
     made = tuple(one for one in old.statements if one.name in MAKERS) if frozen and not makes else ()
-    news = plan(Script(new.source, (*made, *new.statements)), network)
+    news = plan(Script(new.source, (*made, *new.statements)), network, old)
     if frozen and _says_nothing_else(news, before):
         if made or _numbers(news) != _numbers(before) or not any(_numbers(news)):
             fresh = [one for one in new.statements if one.name not in NUMBERS and one not in old.statements]
@@ -72,7 +72,7 @@ def merge(old: Script, new: Script, network: Network, *, append: bool, frozen: b
             script = new
         planned = plan(script, network)
         return Change(script, planned, news, _redo(before, planned))
-    news = plan(new, network) if made else news
+    news = plan(new, network, old) if made else news
     return Change(new, news, news, _redo(before, news))
 
 

@@ -21,13 +21,21 @@ class Finder:
         network: the network as it was parsed; without one, names are taken as they are.
         script: whose names are looked up.
         problems: takes what is wrong.
+        before: the script that this one replaces, for messages.
     """
 
-    def __init__(self, network: Network | None, script: Script, problems: list[Diagnostic]) -> None:
+    def __init__(
+        self,
+        network: Network | None,
+        script: Script,
+        problems: list[Diagnostic],
+        before: Script | None = None,
+    ) -> None:
         self.names = None if network is None else LayerNames(network)
         self._problems = problems
         self._normalized: dict[str, str] = {}
         self._lines: dict[str, int] = {}
+        self._replaced = {t for one in (before.statements if before is not None else ()) for t in one.targets}
         for statement in script.statements:
             for target in statement.targets:
                 self._lines.setdefault(target, statement.line)
@@ -99,6 +107,8 @@ class Finder:
         levers = (f"did you mean {' or '.join(map(repr, close))}?",) if close else ()
         if self._lines.get(text, 0) > statement.line:
             levers = (f"line {self._lines[text]} makes it: put that line first",)
+        elif text in self._replaced:
+            levers = ("the script that this one replaces makes it: load this one with append=True",)
         self._bad(statement, key, text, "there is no layer of this name", need, repr(text), levers)
         return []
 

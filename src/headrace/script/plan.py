@@ -123,18 +123,19 @@ def load_script(path_or_text: str | Path) -> Script:
     return parse_script(text, path.name)
 
 
-def plan(script: Script, network: Network | None = None) -> ScriptPlan:
+def plan(script: Script, network: Network | None = None, before: Script | None = None) -> ScriptPlan:
     """Checks every statement against the vocabulary and the network, and sorts it.
 
     Args:
         script: the statements.
         network: as it was parsed; without it layer names are taken as they are, and stay patterns.
+        before: the script that this one replaces, whose names are no longer there; for messages.
 
     Raises:
         ScriptError: unknown commands, features, arguments, handles or layers, or unusable values; all of them together
             (the first 20).
     """
-    return _Planner(script, network).run()
+    return _Planner(script, network, before).run()
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class _Reading:
 
 
 class _Planner:
-    def __init__(self, script: Script, network: Network | None) -> None:
+    def __init__(self, script: Script, network: Network | None, before: Script | None) -> None:
         self._script = script
         self._problems: list[Diagnostic] = []
         self._commands: list[ActingCommand] = []
@@ -190,7 +191,7 @@ class _Planner:
         self._warnings: list[Diagnostic] = []
         self._told: dict[Fate, list[str]] = {ACTS: [], ANYWAY: [], HINT: []}
         self._contexts: set[str] = set()
-        self._finder = Finder(network, script, self._problems)
+        self._finder = Finder(network, script, self._problems, before)
 
     def run(self) -> ScriptPlan:
         for statement in self._script.statements:
