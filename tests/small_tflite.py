@@ -6,7 +6,7 @@ from __future__ import annotations
 import flatbuffers
 import numpy as np
 
-from headrace.frontends.tflite.schema import ACTIVATIONS, OPERATORS, OPTIONS, PADDINGS, TYPES
+from headrace.frontends.formats.tflite.schema import ACTIVATIONS, OPERATORS, OPTIONS, PADDINGS, TYPES
 
 _PREPEND = {
     "i8": "Int8", "u8": "Uint8", "bool": "Bool", "i32": "Int32", "u32": "Uint32", "u64": "Uint64", "f32": "Float32",

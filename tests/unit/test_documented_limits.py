@@ -15,9 +15,9 @@ from headrace.compiler.capacity import MOST_TRIED
 from headrace.data import iterables, pictures
 from headrace.emulator import exact
 from headrace.frontends import fold, graph, layout, opset
-from headrace.frontends.onnx import functions
-from headrace.frontends.onnx import read as onnx_read
-from headrace.frontends.tflite import read as tflite_read
+from headrace.frontends.formats.onnx import functions
+from headrace.frontends.formats.onnx import read as onnx_read
+from headrace.frontends.formats.tflite import read as tflite_read
 from headrace.frontends.to_hn import builder
 from headrace.frontends.to_hn.compositions import cubic, parts
 from headrace.frontends.to_hn.handlers import arithmetic, transposed_convolution

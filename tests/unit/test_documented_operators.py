@@ -8,8 +8,8 @@ from pathlib import Path
 
 from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.formats import READERS, UNREAD
-from headrace.frontends.tflite import operators as converters
-from headrace.frontends.tflite.build import CONVERTERS
+from headrace.frontends.formats.tflite import operators as converters
+from headrace.frontends.formats.tflite.build import CONVERTERS
 from headrace.frontends.to_hn import HANDLERS
 from headrace.script.fates import Fate
 from headrace.script.vocabulary import fate_table

@@ -122,7 +122,7 @@ def test_a_network_starts_and_ends_at_nodes_with_a_definition():
 
 
 def test_calls_by_the_thousand_stay_within_the_number_of_nodes():
-    from headrace.frontends.onnx.functions import expand_standard
+    from headrace.frontends.formats.onnx.functions import expand_standard
 
     nodes = [helper.make_node("Attention", [f"t{i}"] * 3, [f"t{i + 1}"]) for i in range(50)]
     built = model(nodes, [("t0", [1, 2, 6, 8])], [("t50", None)], {}, 23, ir_version=11)

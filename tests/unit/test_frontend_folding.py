@@ -18,8 +18,8 @@ from frontend_oracle import compare, kinds, model  # noqa: E402
 from headrace.errors import HeadraceError, UnsupportedModelError  # noqa: E402
 from headrace.frontends.fold import Budget  # noqa: E402
 from headrace.frontends.folding import evaluate, folds  # noqa: E402
+from headrace.frontends.formats.onnx.read import read_model  # noqa: E402
 from headrace.frontends.graph import Unsupported, constant  # noqa: E402
-from headrace.frontends.onnx.read import read_model  # noqa: E402
 from headrace.frontends.opset import normalise  # noqa: E402
 from headrace.frontends.reader import Source  # noqa: E402
 from parsing import parse_onnx, parse_tflite  # noqa: E402

@@ -151,7 +151,7 @@ def test_a_start_without_a_recorded_shape_gets_it_from_what_stands_before():
 
 
 def test_what_shape_inference_does_not_know_is_told_by_our_own_translation(monkeypatch):
-    import headrace.frontends.onnx.read as read
+    import headrace.frontends.formats.onnx.read as read
 
     monkeypatch.setattr(read, "inferred_types", lambda *args: {})
     nodes = [N("Conv", ["x", "w"], ["a"]), N("Relu", ["a"], ["r"]), N("Conv", ["r", "v"], ["y"], name="second")]

@@ -54,7 +54,7 @@ def test_every_row_of_the_table_reads_what_it_sniffs(reader):
 def test_the_name_does_not_decide(tmp_path, kind, name):
     path = tmp_path / name
     path.write_bytes(CONTENT[kind]())
-    assert parse(path).report["source"]["format"] == kind
+    assert parse(path).report.as_dict()["source"]["format"] == kind
     assert is_model(path)
 
 

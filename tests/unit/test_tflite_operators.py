@@ -11,8 +11,8 @@ pytest.importorskip("flatbuffers")
 
 from frontend_oracle import run_network
 from headrace.errors import UnsupportedModelError
+from headrace.frontends.formats.tflite.graph import read_tflite
 from headrace.frontends.reader import Source
-from headrace.frontends.tflite.graph import read_tflite
 from parsing import parse_tflite
 from small_tflite import SmallModel, run_source, uniform_feeds, worst_difference
 

@@ -13,8 +13,8 @@ pytest.importorskip("flatbuffers")
 
 from frontend_oracle import run_network
 from headrace.errors import HeadraceError, InputFileError, UnsupportedModelError
-from headrace.frontends.tflite.flatbuffer import DamagedError
-from headrace.frontends.tflite.sparse import Level, Sparsity, dense
+from headrace.frontends.formats.tflite.flatbuffer import DamagedError
+from headrace.frontends.formats.tflite.sparse import Level, Sparsity, dense
 from parsing import parse_tflite
 from small_tflite import SmallModel, uniform_feeds, worst_difference
 

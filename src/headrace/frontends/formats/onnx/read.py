@@ -18,9 +18,9 @@ from onnx import numpy_helper
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.fold import EVALUATORS
+from headrace.frontends.formats.onnx.functions import Expansion, expand_standard, inlined
+from headrace.frontends.formats.onnx.infer import inferred_types
 from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, marks, set_constant
-from headrace.frontends.onnx.functions import Expansion, expand_standard, inlined
-from headrace.frontends.onnx.infer import inferred_types
 from headrace.frontends.opset import normalise
 from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
 from headrace.frontends.standard import nonconforming

@@ -11,12 +11,12 @@ import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UnsupportedModelError
 from headrace.frontends.faults import faults_at
+from headrace.frontends.formats.tflite import operators
+from headrace.frontends.formats.tflite.build import CONVERTERS, GraphBuilder, Operation
+from headrace.frontends.formats.tflite.dilation import find_dilations
+from headrace.frontends.formats.tflite.read import Model, Operator, Quantization, Tensor, read_records
 from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.reader import Source
-from headrace.frontends.tflite import operators
-from headrace.frontends.tflite.build import CONVERTERS, GraphBuilder, Operation
-from headrace.frontends.tflite.dilation import find_dilations
-from headrace.frontends.tflite.read import Model, Operator, Quantization, Tensor, read_records
 from headrace.hn import Array
 
 _CONTROL = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})

@@ -1,6 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """TFLite operators in ONNX words, one file per family; importing the package registers all converters."""
 
-from headrace.frontends.tflite.operators import activation, convolution, dense, elementwise, move, pool, resize, shape
+from headrace.frontends.formats.tflite.operators import (
+    activation,
+    convolution,
+    dense,
+    elementwise,
+    move,
+    pool,
+    resize,
+    shape,
+)
 
 __all__ = ["activation", "convolution", "dense", "elementwise", "move", "pool", "resize", "shape"]

@@ -25,6 +25,6 @@ class OnnxReader(Reader):
         return content_of(source.head) is ONNX
 
     def read(self, source: Source, options: ParseOptions) -> SourceGraph:
-        from headrace.frontends.onnx.read import read_model
+        from headrace.frontends.formats.onnx.read import read_model
 
         return read_model(source)

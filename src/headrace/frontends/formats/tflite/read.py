@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.frontends.graph import MAX_TENSOR_ELEMENTS
-from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
-from headrace.frontends.tflite.flatbuffer import Buffer, DamagedError, Table
-from headrace.frontends.tflite.schema import (
+from headrace.frontends.formats.tflite.flatbuffer import Buffer, DamagedError, Table
+from headrace.frontends.formats.tflite.schema import (
     ACTIVATIONS,
     CUSTOM_OPTIONS,
     IDENTIFIER,
@@ -24,7 +22,9 @@ from headrace.frontends.tflite.schema import (
     VERSION,
     Field,
 )
-from headrace.frontends.tflite.sparse import Sparsity, dense, read_sparsity
+from headrace.frontends.formats.tflite.sparse import Sparsity, dense, read_sparsity
+from headrace.frontends.graph import MAX_TENSOR_ELEMENTS
+from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
 from headrace.hn import Array
 
 MAX_MODEL_BYTES = (2 << 30) - 1
@@ -53,7 +53,7 @@ class Tensor:
     Attributes:
         index: its number in the file.
         name: as in the file, made unique.
-        type: one of :data:`~headrace.frontends.tflite.schema.TYPES`, or ``type<n>``.
+        type: one of :data:`~headrace.frontends.formats.tflite.schema.TYPES`, or ``type<n>``.
         shape: sizes; -1 where the file leaves one open.
         data: the bytes of a constant, else None.
         quantization: for integer types that stand for reals.

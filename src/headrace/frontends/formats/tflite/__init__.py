@@ -28,6 +28,6 @@ class TfliteReader(Reader):
         return content_of(source.head) is TFLITE
 
     def read(self, source: Source, options: ParseOptions) -> SourceGraph:
-        from headrace.frontends.tflite.graph import read_tflite
+        from headrace.frontends.formats.tflite.graph import read_tflite
 
         return read_tflite(source)

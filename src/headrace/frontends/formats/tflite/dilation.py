@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.frontends.tflite.read import Model, Operator
+from headrace.frontends.formats.tflite.read import Model, Operator
 
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 #: One tensor, any shape: they may stand between the convolution and batch-to-space.

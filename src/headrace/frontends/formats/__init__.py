@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError
-from headrace.frontends.onnx import OnnxReader
+from headrace.frontends.formats.onnx import OnnxReader
+from headrace.frontends.formats.tflite import TfliteReader
 from headrace.frontends.options import Framework
 from headrace.frontends.reader import Reader, Source
-from headrace.frontends.tflite import TfliteReader
 from headrace.hn.content import content_of
 
 READERS: tuple[Reader, ...] = (

@@ -15,7 +15,7 @@ import onnx
 import onnx.inliner
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.frontends.onnx.infer import inferred_types
+from headrace.frontends.formats.onnx.infer import inferred_types
 from headrace.frontends.standard import absent_operand, nonconforming, schema_of
 
 MAX_BYTES = 256 << 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.frontends.formats.tflite.build import Operation, converts
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.tflite.build import Operation, converts
 
 _PLAIN = {
     "ABS": "Abs", "CEIL": "Ceil", "COS": "Cos", "EXP": "Exp", "FLOOR": "Floor", "LOG": "Log",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.formats.tflite.build import Operation, converts
+from headrace.frontends.formats.tflite.schema import TRANSPOSE_CONV_BIAS
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.tflite.build import Operation, converts
-from headrace.frontends.tflite.schema import TRANSPOSE_CONV_BIAS
 from headrace.hn import Array
 
 _DILATED = "SPACE_TO_BATCH_ND, one convolution with stride 1, BATCH_TO_SPACE_ND, with constant blocks"

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from headrace.frontends.formats.tflite.build import Operation, converts
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.tflite.build import Operation, converts
 
 
 @converts("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR")

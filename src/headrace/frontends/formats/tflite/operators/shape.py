@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from headrace.frontends.formats.tflite.build import Operation, converts
+from headrace.frontends.formats.tflite.schema import TYPES
 from headrace.frontends.graph import Unsupported, kind_of
-from headrace.frontends.tflite.build import Operation, converts
-from headrace.frontends.tflite.schema import TYPES
 
 _TYPES = {
     "float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE,

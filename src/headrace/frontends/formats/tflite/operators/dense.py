@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.formats.tflite.build import Operation, converts
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.tflite.build import Operation, converts
 
 
 def _of_two_tensors(operation: Operation) -> None:

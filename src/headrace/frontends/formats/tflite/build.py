@@ -17,11 +17,11 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import evaluate, folds
+from headrace.frontends.formats.tflite.dilation import Dilation
+from headrace.frontends.formats.tflite.flatbuffer import DamagedError
+from headrace.frontends.formats.tflite.read import Model, Operator, Option, Tensor
+from headrace.frontends.formats.tflite.schema import NUMPY_TYPES
 from headrace.frontends.graph import Unsupported, constant, kind_of, marks, set_constant
-from headrace.frontends.tflite.dilation import Dilation
-from headrace.frontends.tflite.flatbuffer import DamagedError
-from headrace.frontends.tflite.read import Model, Operator, Option, Tensor
-from headrace.frontends.tflite.schema import NUMPY_TYPES
 from headrace.hn import Array
 
 CHANNELS_FIRST = (0, 3, 1, 2)

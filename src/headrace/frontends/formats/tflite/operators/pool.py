@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headrace.frontends.tflite.build import Operation, converts
-from headrace.frontends.tflite.operators.convolution import positive
+from headrace.frontends.formats.tflite.build import Operation, converts
+from headrace.frontends.formats.tflite.operators.convolution import positive
 
 _REDUCTIONS = {
     "MEAN": "ReduceMean", "SUM": "ReduceSum", "REDUCE_MAX": "ReduceMax", "REDUCE_MIN": "ReduceMin",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.frontends.tflite.flatbuffer import DamagedError, Table
+from headrace.frontends.formats.tflite.flatbuffer import DamagedError, Table
 from headrace.hn import Array
 
 _MAX_LEVELS = 32
