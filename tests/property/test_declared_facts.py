@@ -19,7 +19,7 @@ from frontend_oracle import NumpyOps
 from headrace.compiler.lower import lowered_operations
 from headrace.layers import Operation, ScaleRule, all_operations, read_operation
 from headrace.numerics.array import Array
-from headrace.optimize.freeze.context import freezer_of
+from headrace.optimize.freeze.families import freezer_of
 from headrace.timing import Plane, Work, row_windows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,7 +140,7 @@ def test_every_kind_is_carried_through_every_stage(operation: type[Operation]) -
         return
     assert operation.elementwise or operation.row_cost is not Operation.row_cost, "it does not say which rows it reads"
     assert (operation in lowered_operations()) == operation.has_integer_form, "a kernel, or a decomposition"
-    assert (freezer_of(kind) is not None) == operation.has_integer_form, "a form for freezing, or a decomposition"
+    assert (freezer_of(operation) is not None) == operation.has_integer_form, "a form for freezing, or a decomposition"
 
 
 def plane(name: str, shape: tuple[int, ...]) -> Plane:
@@ -186,6 +186,15 @@ def test_copied_codes(operation: Operation, shapes: Shapes) -> None:
     assert copies or not operation.copies_codes
     if operation.copies_codes:
         assert operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+
+
+@on_every_case
+def test_passed_codes(operation: Operation, shapes: Shapes) -> None:
+    """No value is made that is none of the operands', but for the zeros of padding."""
+    if operation.passes_codes:
+        given = operands(shapes)
+        elements = np.concatenate([x.reshape(-1) for x in given])
+        assert np.isin(run(operation, given), [*elements, 0.0]).all()
 
 
 @on_every_case

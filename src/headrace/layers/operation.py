@@ -184,6 +184,11 @@ class Operation:
     passes_factors: ClassVar[bool] = False
 
     @property
+    def passes_codes(self) -> bool:
+        """The codes of the output are codes of the operands, where these have its scale."""
+        return self.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+
+    @property
     def keeps_constants(self) -> bool:
         """An input that is one constant per channel comes out as that constant."""
         return False

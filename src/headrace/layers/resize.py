@@ -125,6 +125,7 @@ class ResizeBilinear(_Resize):
 
     kind = "resize_bilinear"
     channelwise = True
+    passes_factors = True
     description = "Resize height and width by bilinear interpolation with 11-bit coefficients per axis."
 
     @property

@@ -181,7 +181,7 @@ def _most_lost(network: Network, layers: Mapping[str, Comparison], end: str) -> 
     seen = {end, *_before(network, end)} if end in network.layers else set[str]()
     best: tuple[float, str] | None = None
     for layer in network:
-        if layer.name in seen and layer.name in layers and layer.kind != "input_layer":
+        if layer.name in seen and layer.name in layers and layer.inputs:
             drop = min((snr(name) for name in layer.inputs), default=120.0) - snr(layer.name)
             if best is None or drop > best[0]:
                 best = drop, layer.name

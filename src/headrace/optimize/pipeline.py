@@ -14,7 +14,7 @@ from headrace.optimize.algorithms.order import ALGORITHMS, switches
 from headrace.optimize.bench import CHECK_FRAMES, Bench
 from headrace.optimize.chunks import ChunkRunner, Pool, evenly_spread, frames_of, thread_pool
 from headrace.optimize.gate import Gate, check
-from headrace.optimize.measure.snr import Measured, measure
+from headrace.optimize.measure.snr import measure
 from headrace.optimize.options import ADDITION_FUSING, OptimizeOptions, OptimizeResult, Progress
 from headrace.optimize.preparation import check_float, prepare
 from headrace.optimize.preparation import request as fitting_request
@@ -63,15 +63,14 @@ def optimize(
         AccuracyError: an output is below ``min_snr``; ``error.result`` holds the complete result.
     """
     options = options or OptimizeOptions()
-    options.check()
     named = (ADDITION_FUSING, *switches(algorithms))
+    options.check()
     options.check_switches(named)
     check_float(network)
     requests = resolve_requests(network, options)
     data, frames = selected(network, calibration, options)
     warnings = range_notes(network, data, frames)
-    head = {name: value[: min(frames, CHECK_FRAMES)] for name, value in data.items()}
-    ready = prepare(network, head, requests, options)
+    ready = prepare(network, frames_of(data, slice(min(frames, CHECK_FRAMES))), requests, options)
     prepared, requests = ready.network, ready.requests
     runner, used = ChunkRunner.of(options, progress, pool), switched_on(algorithms, options)
 
@@ -80,27 +79,19 @@ def optimize(
         return collect(prepared, data, frames, runner, request, text)
 
     statistics = ready.measured(options, measure_now)
-    groups = scale_groups(prepared)
     raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
-    bench = Bench(prepared, data, frames, groups, raw, requests, options, runner)
+    bench = Bench(prepared, data, frames, scale_groups(prepared), raw, requests, options, runner)
     trial, decisions = Search(bench, used).run(prepared, statistics)
     _store_ranges(trial)
-    sample = frames_of(data, evenly_spread(frames, options.snr_frames))
-    measured = measure(trial.prepared, trial.quantized, sample, bench.judge, runner)
-    gate = Gate(trial, measured, groups)
+    gate = _compared(trial, bench)
     report = OptimizeReport(
-        calibration=CalibrationFacts(
-            frames=frames,
-            snr_frames=min(frames, options.snr_frames),
-            trial_frames=len(bench.judge.frames),
-            raw_uint8_inputs=tuple(name for name, is_raw in raw.items() if is_raw),
-        ),
+        calibration=_calibration(bench),
         options=options.choices(named),
         passes=tuple(PassRecord.from_dict(record, "passes") for record in ready.records),
         algorithms=tuple(decisions),
         warnings=tuple(warnings),
-        layers=_layers(trial, measured),
-        outputs={x.name: measured.outputs[x.name].accuracy() for x in trial.quantized.output_layers},
+        layers=_layers(gate),
+        outputs={x.name: gate.measured.outputs[x.name].accuracy() for x in trial.quantized.output_layers},
         dead_layers=_dead_layers(gate, bench),
     )
     return check(gate, OptimizeResult(trial.quantized, trial.prepared, report), options.min_snr)
@@ -140,13 +131,31 @@ def _store_ranges(trial: Trial) -> None:
         layer.output.calibrated = float(low), float(high)
 
 
+def _compared(trial: Trial, bench: Bench) -> Gate:
+    """The network that was chosen, against float on calibration frames."""
+    sample = frames_of(bench.data, evenly_spread(bench.frames, bench.options.snr_frames))
+    measured = measure(trial.prepared, trial.quantized, sample, bench.judge, bench.runner)
+    return Gate(trial, measured, bench.groups)
+
+
+def _calibration(bench: Bench) -> CalibrationFacts:
+    """The data."""
+    return CalibrationFacts(
+        frames=bench.frames,
+        snr_frames=min(bench.frames, bench.options.snr_frames),
+        trial_frames=len(bench.judge.frames),
+        raw_uint8_inputs=tuple(name for name, is_raw in bench.raw.items() if is_raw),
+    )
+
+
 def _dead_layers(gate: Gate, bench: Bench) -> dict[str, float]:
     """Dead layers that matter; sensitivities are taken where there is one to suspect."""
     return gate.dead_layers(bench.sensitivities(gate.trial.prepared) if gate.suspects else {})
 
 
-def _layers(trial: Trial, measured: Measured) -> dict[str, LayerAccuracy]:
+def _layers(gate: Gate) -> dict[str, LayerAccuracy]:
     """Every layer of the quantized network beside float."""
+    trial = gate.trial
     return {
         name: LayerAccuracy(
             kind=trial.quantized[name].kind,
@@ -157,7 +166,7 @@ def _layers(trial: Trial, measured: Measured) -> dict[str, LayerAccuracy]:
             scale=_scale(trial.tensors[name]),
             notes=trial.notes.get(name, FreezeNotes()),
         )
-        for name, found in measured.layers.items()
+        for name, found in gate.measured.layers.items()
     }
 
 

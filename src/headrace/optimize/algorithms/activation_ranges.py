@@ -111,7 +111,7 @@ def clippable(network: Network, layer: Layer) -> bool:
     """Whether values of a layer may be cut off unasked: not at network inputs and outputs, nor where the meaning
     fixes the range.
     """
-    return layer.kind not in ("input_layer", "output_layer") and not has_meant_range(network, layer)
+    return not layer.operation.is_boundary and not has_meant_range(network, layer)
 
 
 def _inside(chosen: tuple[float, float], low: float, high: float) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from headrace.emulator.exact import exact_arithmetic
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.integer_ops import TorchIntegerOps, to_codes
 from headrace.hn import Array, Layer, Network, quantized_view
-from headrace.layers import Activated, Convolving, Dense
+from headrace.layers import Activated, InputLayer
 from headrace.numerics.quantization import TensorQuantization, quantize_input
 from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, Role, State
 from headrace.optimize.chunks import ChunkRunner, chunk_size
@@ -29,7 +29,6 @@ from headrace.optimize.freeze.mac import FrozenWeights
 from headrace.optimize.statistics.collect import Moments, Request
 from headrace.reports.optimize import Decision
 
-KINDS = (Convolving, Dense)
 #: A shift beyond this many times the channel's root mean square is a broken channel, not a rounding effect.
 IMPLAUSIBLE = 2.0
 R = TypeVar("R")
@@ -59,7 +58,7 @@ class BiasCorrection(Algorithm):
 
 def request(network: Network, alone: frozenset[str] = frozenset()) -> Request:
     """Sums per channel in front of the activation of every layer that has a bias to correct and is not ``alone``."""
-    return Request(moments=frozenset(layer.name for layer in network.of(*KINDS)) - alone)
+    return Request(moments=frozenset(layer.name for layer in network if layer.operation.weights is not None) - alone)
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class _Walk(Steps):
         return [decision]
 
     def after(self, layer: Layer) -> None:
-        if layer.kind == "input_layer":
+        if isinstance(layer.operation, InputLayer):
             self._codes[layer.name] = self._entered(layer)
         elif layer.name in self._last_use:
             self._codes[layer.name] = self._computed(layer)
@@ -167,14 +166,15 @@ class _Walk(Steps):
         shifts = (reference.sums - got.sums) / halves
         power = reference.squares.sum(axis=0) / max(float(reference.elements.sum()), 1.0)
         whole = (reference.sums - got.sums).sum(axis=0) / max(float(reference.elements.sum()), 1.0)
-        usable = np.isfinite(whole) & bool(np.all(reference.elements > 0))
+        usable: Array = np.isfinite(whole) & bool(np.all(reference.elements > 0))
         implausible = usable & (np.square(whole) > IMPLAUSIBLE**2 * power)
         # Each half is judged by the other: what is left of its shift after the other's has been taken off.
         remaining = np.square(shifts[0] - shifts[1])
         helps = usable & ~implausible & (2 * remaining < np.square(shifts).sum(axis=0))
         before = float(np.square(shifts[:, usable]).mean(axis=0).sum()) if usable.any() else 0.0
-        after = float(np.where(helps, remaining, np.square(shifts).mean(axis=0))[usable].sum()) if usable.any() else 0.0
-        chosen = int(helps.sum())
+        left = np.asarray(np.where(helps, remaining, np.square(shifts).mean(axis=0)), np.float64)
+        after = float(left[usable].sum()) if usable.any() else 0.0
+        chosen = int(np.count_nonzero(helps))
         reason = f"{chosen} of {len(helps)} channels: one half of the frames predicts the other's shift"
         if implausible.any():
             reason += f"; {int(implausible.sum())} skipped, the shift exceeds {IMPLAUSIBLE:g} × the channel's size"

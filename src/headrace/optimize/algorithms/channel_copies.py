@@ -13,7 +13,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -121,7 +120,7 @@ def _site(network: Network, root: Layer) -> Site | None:
 
 def _copyable(network: Network, layer: Layer) -> bool:
     """Whether an addend to the bias moves the thresholds of the layer's codes, and nothing else has its channels."""
-    attributes: Any = layer.operation
+    attributes = layer.operation
     if len(layer.inputs) != 1 or layer.output.wish or f"{layer.name}/{GAIN}" in network.params:
         return False
     return isinstance(attributes, Activated) and attributes.clamp is not None and not attributes.by_sign
@@ -151,7 +150,7 @@ def plans(
     differ in their input's rounding too, 1/n.
     """
     places = [site for site in sites(network, alone) if all(name in found for name in (site.root, *site.along))]
-    left = MOST_WORK * sum(_macs(network, layer) for layer in network if layer.kind != "input_layer")
+    left = MOST_WORK * sum(_macs(network, layer) for layer in network if layer.inputs)
     least = LEAST_SHARE * sum(noise for _, noise in predicted_noise(found, tensors))
     own = [channel_noise(found[site.root], tensors[site.root]) for site in places]
     more = [
@@ -186,7 +185,7 @@ def apply(network: Network, statistics: Statistics, chosen: Sequence[Plan]) -> t
     for plan in chosen:
         index = np.repeat(np.arange(len(plan.copies)), plan.copies)
         share = plan.copies[index].astype(np.float64)
-        number = np.concatenate([np.arange(n) for n in plan.copies])
+        number: Array = np.concatenate([np.arange(int(n)) for n in plan.copies])
         offset = ((2 * number + 1 - share) / (2 * share)).astype(np.float32)
         for name in (plan.site.root, *plan.site.along):
             _copy_outputs(changed, changed[name], index, offset)

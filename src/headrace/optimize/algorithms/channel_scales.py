@@ -13,18 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import torch
 
 from headrace.emulator.float_ops import TorchFloatOps
+from headrace.emulator.tensors import tensor_of
 from headrace.hn import Array, Layer, Network
-from headrace.layers import ScaleRule
-from headrace.layers.activation import GAIN, Activated
+from headrace.layers import Activated, Activation, DepthwiseConvolution, Multiply, ScaleRule
+from headrace.layers.activation import GAIN
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
-from headrace.optimize.algorithms.equalization import WEIGHTED, homogeneous, scaled_inputs
+from headrace.optimize.algorithms.equalization import homogeneous, scaled_inputs
 from headrace.optimize.freeze.context import clamp_codes
 from headrace.optimize.measure.sensitivity import Sensitivity, predicted_noise
 from headrace.optimize.options import OptimizeOptions
@@ -116,8 +115,10 @@ def _decisions(found: Sequence[Plan], taken: Sequence[Plan]) -> list[Decision]:
 def candidates(network: Network, alone: frozenset[str] = frozenset()) -> list[Layer]:
     """Layers whose channels could have gains: weighted, with an activation that lets no factor pass; not ``alone``."""
     found: list[Layer] = []
-    for layer in network.of(*WEIGHTED):
-        if not (layer.name in alone or homogeneous(layer) or layer.output.wish or has_meant_range(network, layer)):
+    for layer in network:
+        if layer.operation.weights is not None and not (
+            layer.name in alone or homogeneous(layer) or layer.output.wish or has_meant_range(network, layer)
+        ):
             found.append(layer)
     return found
 
@@ -164,7 +165,7 @@ def plans(
 
 def _clamps_alike(network: Network, layer: Layer, output: TensorQuantization) -> bool:
     """Whether a clamp has the same codes at every gain: its upper end lies at or beyond the last code."""
-    attributes: Any = layer.operation
+    attributes = layer.operation
     if not isinstance(attributes, Activated) or attributes.clamp is None:
         return True
     low, high = attributes.clamp
@@ -216,12 +217,6 @@ class Absorbed:
     dense: bool = False
 
 
-#: Kinds that carry values unchanged, at places that do not depend on them.
-_MOVES = ("slice", "concat", "reshape", "transpose", "resize_nearest", "depth_to_space", "space_to_depth")
-#: Kinds that work channel by channel and let a positive factor pass.
-_CHANNELWISE = ("maxpool", "avgpool", "resize_bilinear", "activation")
-
-
 def absorb(network: Network, layer: Layer, gain: Array) -> Absorbed | None:
     """Follow a tensor's gains to the weights that can take them off; ``None`` where some reader cannot."""
     result = Absorbed()
@@ -230,7 +225,7 @@ def absorb(network: Network, layer: Layer, gain: Array) -> Absorbed | None:
         carried = [name in maps for name in reader.inputs]
         if not any(carried):
             continue
-        if isinstance(reader.operation, WEIGHTED):
+        if reader.operation.weights is not None:
             if carried[0] and not any(carried[1:]) and _take_off(network, reader, maps[reader.inputs[0]], result):
                 continue
             return None
@@ -254,31 +249,31 @@ def _take_off(network: Network, reader: Layer, values: Array, result: Absorbed) 
         return False
     key = f"{reader.name}/kernel"
     result.params[key] = scaled_inputs(reader, network.params[key], 1.0 / gain)
-    result.dense |= reader.kind != "dw"
+    result.dense |= not isinstance(reader.operation, DepthwiseConvolution)
     return True
 
 
 def _through(network: Network, reader: Layer, maps: Mapping[str, Array]) -> Array | None:
     """By what a reader's output is larger, at every place of a frame; ``None`` where that is no constant."""
-    attributes: Any = reader.operation
-    if reader.output.wish or (isinstance(attributes, Activated) and attributes.activation != "linear"):
+    operation = reader.operation
+    if reader.output.wish or (isinstance(operation, Activated) and operation.activation != "linear"):
         return None
     shapes = [(1, *network[name].output_shape[1:]) for name in reader.inputs]
     inputs = [maps.get(name, np.ones(shape)) for name, shape in zip(reader.inputs, shapes, strict=True)]
-    if reader.kind == "ew_mult":
+    if isinstance(operation, Multiply):
         return np.multiply(*inputs)
-    if reader.kind in _CHANNELWISE:
+    if operation.passes_factors or isinstance(operation, Activation):  # which is linear here
         per_channel = _per_channel(inputs[0])
         shape = (1, *reader.output_shape[1:])
         return None if per_channel is None else np.broadcast_to(per_channel, shape)
-    if reader.kind in _MOVES:
+    if operation.copies_codes and not operation.is_boundary:
         return _moved(reader, inputs)
     return None
 
 
 def _moved(reader: Layer, inputs: Sequence[Array]) -> Array:
     """The factors where a moving layer puts them: its own rule, run on them (powers of two, exact in float32)."""
-    tensors = [torch.from_numpy(np.array(x, np.float32)) for x in inputs]
+    tensors = [tensor_of(np.array(x, np.float32)) for x in inputs]
     moved = reader.operation.forward_float(TorchFloatOps(), {}, tensors)
     return moved.numpy().astype(np.float64)
 

@@ -10,6 +10,7 @@ layer's error falls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,8 +19,9 @@ import torch
 
 from headrace.emulator.executor import Executor
 from headrace.hn import Array, Layer, Network
-from headrace.layers import Activated, Convolving, Dense, InputLayer, OutputLayer
+from headrace.layers import Activated, Convolving, DepthwiseConvolution, InputLayer, OutputLayer
 from headrace.layers.activation import GAIN
+from headrace.layers.pool import Pool
 from headrace.numerics.quantization import from_range
 from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
 from headrace.optimize.chunks import ChunkRunner, chunk_size, evenly_spread, frames_of
@@ -31,9 +33,6 @@ from headrace.optimize.trial import Rewrite
 from headrace.passes.rewriting import sole_user
 from headrace.reports.optimize import Decision
 
-WEIGHTED = (Convolving, Dense)
-#: Layers between two weighted ones that keep channels apart and let a positive factor through.
-TRANSPARENT = ("maxpool", "avgpool")
 CLIP = (0.01, 100.0)
 #: A chain is taken when at least this part of its error goes away; less is chance.
 LEAST_GAIN = 0.02
@@ -96,8 +95,10 @@ def find_chains(network: Network, alone: frozenset[str] = frozenset()) -> list[C
     """Maximal chains of layers outside ``alone``, in network order; a layer begins or continues at most one."""
     links = {
         link.first: link
-        for layer in network.of(*WEIGHTED)
-        if (link := _link(network, layer)) is not None and alone.isdisjoint((link.first, *link.between, link.second))
+        for layer in network
+        if layer.operation.weights is not None
+        and (link := _link(network, layer)) is not None
+        and alone.isdisjoint((link.first, *link.between, link.second))
     }
     seconds = {link.second for link in links.values()}
     chains: list[Chain] = []
@@ -124,9 +125,9 @@ def _link(network: Network, layer: Layer) -> Link | None:
         user = sole_user(network, current.name)
         if user is None or user.inputs[0] != current.name:
             return None
-        if isinstance(user.operation, WEIGHTED):
+        if user.operation.weights is not None:
             return Link(layer.name, tuple(between), user.name)
-        if user.kind not in TRANSPARENT:
+        if not isinstance(user.operation, Pool):
             return None
         between.append(user.name)
         current = user
@@ -234,7 +235,7 @@ def _equalized(
         first, second = network[link.first], network[link.second]
         size = channels[link.first]
         weights = _input_sizes(second, param(f"{second.name}/kernel"), len(size))
-        if second.kind == "dw":
+        if isinstance(second.operation, DepthwiseConvolution):
             wanted = size
         else:
             # Factor r^strength / w^(1-strength), each relative to the geometric mean over live channels.
@@ -259,12 +260,10 @@ def _relative(values: Array) -> Array:
 
 
 def _by_input(layer: Layer, kernel: Array) -> Array:
-    """A view of a kernel as ``[…, groups, inputs per group, outputs per group]``."""
-    if layer.kind == "dense":
-        return kernel[:, None, :].transpose(1, 0, 2)[None]
-    height, width, inputs, outputs = kernel.shape
+    """A kernel ``[…, inputs per group, outputs]`` as ``[taps, groups, inputs per group, outputs per group]``."""
+    *taps, inputs, outputs = kernel.shape
     groups = layer.operation.groups if isinstance(layer.operation, Convolving) else 1
-    split = kernel.reshape(height * width, inputs, groups, outputs // groups)
+    split = kernel.reshape(math.prod(taps), inputs, groups, outputs // groups)
     return split.transpose(0, 2, 1, 3)
 
 
@@ -274,10 +273,9 @@ def _input_sizes(layer: Layer, kernel: Array, channels: int) -> Array:
 
 
 def scaled_inputs(layer: Layer, kernel: Array, factor: Array) -> Array:
+    """A kernel whose weights for each input channel are multiplied by its factor."""
     split = _by_input(layer, kernel)
     scaled = split * factor.reshape(1, split.shape[1], split.shape[2], 1)
-    if layer.kind == "dense":
-        return scaled[0, 0].astype(np.float32)
     return scaled.transpose(0, 2, 1, 3).reshape(kernel.shape).astype(np.float32)
 
 
@@ -354,7 +352,7 @@ def _error(network: Network, chain: Chain, params: Mapping[str, Array], sample: 
     Executor(alone, "fp_optimized", threads=1).visit({names[0]: sample}, see)
     tensors = {n: from_range(*ranges[n], 16 if n in (last, names[-1]) else 8) for n in names}
     for name in names[1:-2]:
-        if alone[name].kind == "maxpool":
+        if alone[name].operation.passes_codes:
             tensors[name] = tensors[alone[name].inputs[0]]
     context = FreezeContext(alone, tensors, before)
     freeze_network(context)

@@ -11,10 +11,9 @@ subtracted (the corners of boxes, whose difference is their size), the rounding 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from headrace.hn import Layer, Network
-from headrace.layers.activation import Activated
+from headrace.layers import Activated, InputLayer, OutputLayer, ReduceMax
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
 from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
 from headrace.optimize.measure.sensitivity import Sensitivity, predicted_noise
@@ -93,12 +92,14 @@ def candidates(
     found: list[list[str]] = []
     for names in groups.members().values():
         members = [network[name] for name in names]
-        if tensors[names[0]].bits != 8 or any(layer.kind == "input_layer" for layer in members):
+        if tensors[names[0]].bits != 8 or any(isinstance(layer.operation, InputLayer) for layer in members):
             continue
         if not narrow.isdisjoint(names):
             continue
         readers = [user for layer in members for user in network.users(layer.name)]
-        ends = any(layer.kind == "output_layer" for layer in members) or any(_is_softmax(user) for user in readers)
+        ends = any(isinstance(layer.operation, OutputLayer) for layer in members)
+        # The largest of a row is taken of what softmax reads.
+        ends = ends or any(isinstance(user.operation, ReduceMax) for user in readers)
         if ends is not inner and readers and all(reads_wide(user) for user in readers):
             found.append(names)
     return found
@@ -109,10 +110,6 @@ def worthwhile(
 ) -> list[list[str]]:
     """The groups whose rounding makes a good part of the predicted noise, each by itself."""
     return [names for names in groups if share(found, tensors, set(names)) >= LEAST_SHARE]
-
-
-def _is_softmax(layer: Layer) -> bool:
-    return layer.kind == "reduce_max"
 
 
 def widened(quantization: TensorQuantization, fixed: Collection[Pair] = ()) -> TensorQuantization:
@@ -134,7 +131,7 @@ def widened(quantization: TensorQuantization, fixed: Collection[Pair] = ()) -> T
 
 def _bounded(network: Network, layer: Layer) -> bool:
     """Whether no value can lie beyond the range: by meaning, or because a clamp ends it on both sides."""
-    attributes: Any = layer.operation
+    attributes = layer.operation
     if isinstance(attributes, Activated) and attributes.clamp is not None:
         return None not in attributes.clamp
     return has_meant_range(network, layer)

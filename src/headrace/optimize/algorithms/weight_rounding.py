@@ -18,13 +18,13 @@ import torch
 from headrace.emulator.exact import thread_count
 from headrace.emulator.executor import Executor
 from headrace.emulator.float_ops import pad_hw
+from headrace.emulator.tensors import cholesky, tensor_of
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Convolving, Dense
 from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, Role, State
 from headrace.optimize.chunks import ChunkRunner, chunk_size, evenly_spread, frames_of
 from headrace.optimize.freeze import Correction, FreezeContext, Steps
 
-KINDS = (Convolving, Dense)
 FRAMES = 64
 #: Tried where the outputs are noisier than this (dB, mean): it costs time.
 NOISY_DB = 25.0
@@ -87,7 +87,9 @@ def second_moments(network: Network, data: Mapping[str, Array], runner: ChunkRun
     """
     chosen = evenly_spread(min(len(value) for value in data.values()), FRAMES)
     readers: dict[str, list[Layer]] = {}
-    for layer in network.of(*KINDS):
+    for layer in network:
+        if layer.operation.weights is None:
+            continue
         size = _patch_size(layer)
         if size <= MOST_INPUTS and len(chosen) * _positions(layer, len(chosen)) >= LEAST_SAMPLES * size:
             readers.setdefault(layer.inputs[0], []).append(layer)
@@ -109,7 +111,7 @@ def second_moments(network: Network, data: Mapping[str, Array], runner: ChunkRun
 
 
 def _patch_size(layer: Layer) -> int:
-    assert isinstance(layer.operation, KINDS)
+    assert isinstance(layer.operation, (Convolving, Dense))
     shape = layer.operation.kernel_shape
     return int(np.prod(shape[:-1]))
 
@@ -122,10 +124,10 @@ def _positions(layer: Layer, frames: int) -> int:
 
 def _gram(layer: Layer, x: torch.Tensor, frames: int) -> Array:
     """Sum of patch·patchᵀ, float64 ``[groups, K, K]``, over frames and evenly spread positions."""
-    if layer.kind == "dense":
+    attributes = layer.operation
+    if isinstance(attributes, Dense):
         flat = x.reshape(-1, x.shape[-1]).double()
         return (flat.T @ flat)[None].numpy()
-    attributes = layer.operation
     assert isinstance(attributes, Convolving)
     kh, kw, per_group, _ = attributes.kernel_shape
     padded = pad_hw(x, attributes.padding, 0.0)
@@ -169,12 +171,12 @@ def _factors(moments: Array) -> Array:
     Where there is none (sums that overflowed, in a network whose values do), the identity: rounding to the nearest.
     """
     with thread_count(1):
-        matrix = torch.from_numpy(moments.copy())
+        matrix = tensor_of(moments.copy())
         diagonal = torch.diagonal(matrix, dim1=1, dim2=2)
         mean = diagonal.mean(dim=1, keepdim=True)
         diagonal += torch.where(mean > 0, DAMPING * mean, torch.ones_like(mean))
-        lower = _or_identity(*torch.linalg.cholesky_ex(matrix))
-        return _or_identity(*torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)).numpy()
+        lower = _or_identity(*cholesky(matrix))
+        return _or_identity(*cholesky(torch.cholesky_inverse(lower), upper=True)).numpy()
 
 
 def _or_identity(factors: torch.Tensor, failed: torch.Tensor) -> torch.Tensor:

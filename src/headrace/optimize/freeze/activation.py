@@ -6,12 +6,13 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.hn import Layer
+from headrace.layers import Activation
 from headrace.optimize.freeze.context import FreezeContext
 from headrace.optimize.freeze.families import freezes
 from headrace.optimize.freeze.lookup import Grid
 
 
-@freezes("activation")
+@freezes(Activation)
 def freeze_activation(context: FreezeContext, layer: Layer) -> None:
     x = context.inputs(layer)[0]
     grid = Grid(x.scale, -x.zero_point, x.high - x.zero_point)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -47,9 +46,6 @@ class FreezeContext:
     def inputs(self, layer: Layer) -> list[TensorQuantization]:
         return [self.tensors[name] for name in layer.inputs]
 
-    def attributes(self, layer: Layer) -> Any:
-        return layer.operation
-
     def note(self, layer: Layer, **facts: object) -> None:
         """Set fields of a layer's :class:`FreezeNotes`."""
         self.notes[layer.name] = replace(self.notes.get(layer.name, FreezeNotes()), **facts)
@@ -69,15 +65,16 @@ class FreezeContext:
             magnitudes: ``[terms, channels]``, the largest absolute accumulator.
             grid: the few reals that the sum can take, if they are few.
         """
-        attributes = self.attributes(layer)
+        operation = layer.operation
         output = self.tensors[layer.name]
         params = layer.params
-        if isinstance(attributes, Activated) and attributes.by_sign:
-            return by_sign(units[0], magnitudes[0], attributes.slopes(params), output)
+        if isinstance(operation, Activated) and operation.by_sign:
+            return by_sign(units[0], magnitudes[0], operation.slopes(params), output)
         gain = params.get(GAIN)
         if gain is not None:
-            return self._with_gains(layer, attributes, units, magnitudes, gain.astype(np.float64))
-        clamp = attributes.clamp if isinstance(attributes, Activated) else (None, None)
+            assert isinstance(operation, Activated)
+            return self._with_gains(layer, operation, units, magnitudes, gain.astype(np.float64))
+        clamp = operation.clamp if isinstance(operation, Activated) else (None, None)
         if not output.uniform:
             # Zero points are in the bias, and a clamp ends at the ends of the codes (optimize.scales.parts.can_differ).
             assert clamp is not None
@@ -87,32 +84,33 @@ class FreezeContext:
             low, high = clamp_codes(output, *clamp)
             multipliers, shifts = choose_multipliers(_ratios(units, output.scale), magnitudes)
             return Requantization(multipliers, shifts, output.zero_point, low, high)
-        measured, parameters = self.before[layer.name], dict(attributes.activation_params)
-        bottom, top = attributes.range
+        assert isinstance(operation, Activated)
+        measured, parameters = self.before[layer.name], dict(operation.activation_params)
+        bottom, top = operation.range
         if output.bits == WIDE and bottom is not None and top is not None:
-            whole = reaches(attributes.activation, parameters, WHOLE_FUNCTION, (bottom, top), output)
+            whole = reaches(operation.activation, parameters, WHOLE_FUNCTION, (bottom, top), output)
             # The codes show what lies beyond the measured values; so must the index.
             if whole:
                 measured = min(measured[0], WHOLE_FUNCTION[0]), max(measured[1], WHOLE_FUNCTION[1])
-        found = choose_lookup(attributes.activation, parameters, measured, output, grid)
+        found = choose_lookup(operation.activation, parameters, measured, output, grid)
         index = found.index
         self.note(layer, table_bits=index.bits, table_range=tuple(round(v, 6) for v in index.limits))
         multipliers, shifts = choose_multipliers(_ratios(units, index.scale), magnitudes)
         return Requantization(multipliers, shifts, index.zero_point, 0, index.high, found.table)
 
     def _with_gains(
-        self, layer: Layer, attributes: Any, units: Array, magnitudes: Array, gain: Array
+        self, layer: Layer, operation: Activated, units: Array, magnitudes: Array, gain: Array
     ) -> Requantization:
         """As :meth:`requantization`, where each channel's result is multiplied by its gain."""
         output = self.tensors[layer.name]
-        if attributes.clamp is not None:
-            low, high = clamp_codes(output, *attributes.clamp)
+        if operation.clamp is not None:
+            low, high = clamp_codes(output, *operation.clamp)
             multipliers, shifts = choose_multipliers(_ratios(units * gain, output.scale), magnitudes)
             return Requantization(multipliers, shifts, output.zero_point, low, high)
         distinct, numbers = np.unique(gain, return_inverse=True)
         found = choose_lookups(
-            attributes.activation,
-            dict(attributes.activation_params),
+            operation.activation,
+            dict(operation.activation_params),
             self.before[layer.name],
             output,
             [float(g) for g in distinct],

@@ -6,15 +6,16 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.hn import Layer
-from headrace.layers import Add
+from headrace.layers import Add, Multiply, Subtract
 from headrace.optimize.freeze.context import FreezeContext
 from headrace.optimize.freeze.families import freezes
 from headrace.optimize.freeze.lookup import Grid
 
 
-@freezes("ew_add", "ew_sub")
+@freezes(Add, Subtract)
 def freeze_sum(context: FreezeContext, layer: Layer) -> None:
-    sign = 1 if isinstance(layer.operation, Add) else -1
+    assert isinstance(layer.operation, (Add, Subtract))
+    sign = layer.operation.sign
     x, y = context.inputs(layer)
     units = np.array([[x.scale], [sign * y.scale]])
     grid = None
@@ -27,7 +28,7 @@ def freeze_sum(context: FreezeContext, layer: Layer) -> None:
     context.store(layer, context.requantization(layer, units, magnitudes, grid))
 
 
-@freezes("ew_mult")
+@freezes(Multiply)
 def freeze_product(context: FreezeContext, layer: Layer) -> None:
     x, y = context.inputs(layer)
     units = np.array([[float(x.scale) * float(y.scale)]])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from headrace.layers.activation import FUNCTIONS
 from headrace.numerics.quantization import TensorQuantization, from_range
 from headrace.numerics.tables import build_table, decimal_context, exact, nearest_code
 
+Function = Callable[[Decimal], Decimal]
 MIN_BITS, MAX_BITS = 9, 12
 PROBES = 512
 #: A range whose changing part is at most this much of it is probed again.
@@ -181,7 +181,7 @@ class _Span:
     slope: float
 
 
-def _narrowed(function: Any, measured: tuple[float, float], output: TensorQuantization) -> _Span:
+def _narrowed(function: Function, measured: tuple[float, float], output: TensorQuantization) -> _Span:
     """The part of the measured range where the result changes, probed again until it stays."""
     low, high = min(0.0, measured[0]), max(0.0, measured[1])
     if not high > low:
@@ -218,7 +218,7 @@ def _grid_index(grid: Grid) -> TensorQuantization | None:
     return TensorQuantization(grid.step, -min(grid.low, 0), max(MIN_BITS, (count - 1).bit_length()))
 
 
-def _range_index(function: Any, measured: tuple[float, float], output: TensorQuantization) -> TensorQuantization:
+def _range_index(function: Function, measured: tuple[float, float], output: TensorQuantization) -> TensorQuantization:
     low, high = min(0.0, measured[0]), max(0.0, measured[1])
     if not high > low:
         low, high = -1.0, 1.0
@@ -249,7 +249,7 @@ def _flat(codes: Array) -> int:
     return int(different[0]) - 1 if different.size else codes.size - 1
 
 
-def _probe(function: Any, low: float, high: float, output: TensorQuantization) -> tuple[Array, Array]:
+def _probe(function: Function, low: float, high: float, output: TensorQuantization) -> tuple[Array, Array]:
     """The function at 513 points of [low, high] in units of output codes: float64, and rounded and clamped."""
     reals: list[float] = []
     codes: list[int] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from headrace.hn import Array, Layer
-from headrace.layers import PerChannel
+from headrace.layers import Convolving, Dense, PerChannel
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import accumulator_bits
 from headrace.optimize.freeze.context import ROUNDING_OFFSET, FreezeContext
@@ -63,10 +63,10 @@ class FrozenWeights:
             wider = _bounds(chosen, integers, x)
             if np.all(wider < ACCUMULATOR_LIMIT):
                 weights, bounds = chosen, wider
-        self.kernel = weights.astype(np.int8).reshape(kernel.shape)
-        self.bias = integers.astype(np.int32)
-        self.units = scale * x.scale
-        self.bounds = bounds
+        self.kernel: Array = weights.astype(np.int8).reshape(kernel.shape)
+        self.bias: Array = integers.astype(np.int32)
+        self.units: Array = scale * x.scale
+        self.bounds: Array = bounds
         self.widened = np.flatnonzero(~self.constant & (scale > natural))
 
 
@@ -108,13 +108,13 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
     )
 
 
-@freezes("conv", "dw", "dense")
+@freezes(Convolving, Dense)
 def freeze_weighted(context: FreezeContext, layer: Layer) -> None:
     params = layer.params
     _freeze(context, layer, context.network.param(layer, "kernel"), params.get("bias"))
 
 
-@freezes("batch_norm", "normalization")
+@freezes(PerChannel)
 def freeze_per_channel(context: FreezeContext, layer: Layer) -> None:
     operation = layer.operation
     assert isinstance(operation, PerChannel)

@@ -11,7 +11,7 @@ from headrace.optimize.freeze.context import FreezeContext
 from headrace.optimize.freeze.families import freezes
 
 
-@freezes("avgpool")
+@freezes(AveragePool)
 def freeze_average(context: FreezeContext, layer: Layer) -> None:
     window = layer.operation
     assert isinstance(window, AveragePool)

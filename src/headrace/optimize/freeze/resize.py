@@ -6,12 +6,13 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.hn import Layer
+from headrace.layers import ResizeBilinear
 from headrace.numerics.forms import BILINEAR_BITS
 from headrace.optimize.freeze.context import FreezeContext
 from headrace.optimize.freeze.families import freezes
 
 
-@freezes("resize_bilinear")
+@freezes(ResizeBilinear)
 def freeze_bilinear(context: FreezeContext, layer: Layer) -> None:
     x = context.inputs(layer)[0]
     whole = 1 << (2 * BILINEAR_BITS)

@@ -3,21 +3,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hn import Layer
+from headrace.layers import ReciprocalSum
 from headrace.numerics.requantize import MAX_SHIFT, Requantization, choose_multipliers
 from headrace.numerics.tables import RECIPROCAL_FRACTION, reciprocal_table
 from headrace.optimize.freeze.context import FreezeContext
 from headrace.optimize.freeze.families import freezes
 
 
-@freezes("reciprocal_sum")
+@freezes(ReciprocalSum)
 def freeze_reciprocal(context: FreezeContext, layer: Layer) -> None:
     x = context.inputs(layer)[0]
-    axes = context.attributes(layer).axes
-    count = int(np.prod([context.network.input_shapes(layer)[0][1 + a] for a in axes], dtype=np.int64))
+    assert isinstance(layer.operation, ReciprocalSum)
+    shape = context.network.input_shapes(layer)[0]
+    count = math.prod(shape[1 + axis] for axis in layer.operation.axes)
     table = reciprocal_table()
     # 1 / (scale_x · v) = T · 2^-15 · 2^-n / scale_x; the 2^-n is the run-time part of the shift.
     units = np.array([[2.0**-RECIPROCAL_FRACTION / x.scale]])

@@ -19,26 +19,11 @@ import numpy as np
 import torch
 
 from headrace.emulator.float_ops import TorchFloatOps
+from headrace.emulator.tensors import tensor_of
 from headrace.hn import Array, Layer, Network
+from headrace.layers import Activation, Concat, Pad
 from headrace.optimize.scales.ranges import has_meant_range
 
-#: Kinds that carry values unchanged, at places that do not depend on them.
-MOVES = (
-    "output_layer",
-    "slice",
-    "concat",
-    "reshape",
-    "transpose",
-    "resize_nearest",
-    "depth_to_space",
-    "space_to_depth",
-    "external_pad",
-)
-#: One operand, each value of the result depends on the value at its place alone.
-_VALUEWISE = ("activation", "batch_norm", "normalization")
-#: Each channel of the result depends on that channel alone.
-_CHANNELWISE = ("maxpool", "avgpool", "resize_bilinear")
-_PAIRWISE = ("ew_add", "ew_sub", "ew_mult")
 #: Channels belong to one group where their spread is within this factor of the group's largest.
 LIKE = 8.0
 #: A group of fewer of a source's varying channels than this part joins the next larger one: a few channels that
@@ -123,6 +108,16 @@ class CellMap:
         return result
 
 
+def _moves(layer: Layer) -> bool:
+    """Whether a layer carries values unchanged, to places that do not depend on them; padding is a value of its own."""
+    return layer.operation.copies_codes or isinstance(layer.operation, Pad)
+
+
+def _mixes_places(layer: Layer) -> bool:
+    """Whether each channel of the result depends on that channel alone, but on several of its places."""
+    return layer.operation.channelwise and not layer.operation.elementwise
+
+
 class _Walk:
     """Finds the cell of every place of an output: first what is walked, back from the output, then the cells, in order.
 
@@ -155,26 +150,26 @@ class _Walk:
     def _steps(self, name: str, bounded: bool) -> list[tuple[str, bool]]:
         """The steps below one; none where the layer is a source."""
         layer = self.network[name]
-        bounded = bounded or (layer.kind == "activation" and has_meant_range(self.network, layer))
-        if layer.kind in MOVES:
+        bounded = bounded or (isinstance(layer.operation, Activation) and has_meant_range(self.network, layer))
+        if _moves(layer):
             return [(below, bounded) for below in layer.inputs]
         joined = [below for below in dict.fromkeys(layer.inputs) if below in self._joined]
         if len(joined) != 1:
             return []
-        alone = layer.kind in _VALUEWISE and len(layer.inputs) == 1
-        paired = layer.kind in _PAIRWISE and self.network[joined[0]].output_shape == layer.output_shape
-        return [(joined[0], bounded)] if alone or paired or layer.kind in _CHANNELWISE else []
+        alone = layer.operation.elementwise and len(layer.inputs) == 1
+        paired = layer.operation.elementwise and self.network[joined[0]].output_shape == layer.output_shape
+        return [(joined[0], bounded)] if alone or paired or _mixes_places(layer) else []
 
     def _cells(self, layer: Layer, bounded: bool, inputs: Sequence[Array]) -> Array:
         """Cell numbers, float32 ``[1, …]`` in the shape of the tensor (small integers, exact)."""
         if not inputs:
             return self._source(layer, bounded)
-        if layer.kind in _CHANNELWISE:
+        if _mixes_places(layer):
             flat = inputs[0].reshape(-1, inputs[0].shape[-1])
             if not bool((flat == flat[:1]).all()):  # a channel holds several: they are not apart behind this layer
                 return self._source(layer, bounded)
             return np.broadcast_to(flat[0], (1, *layer.output_shape[1:]))
-        if layer.kind in MOVES and layer.kind != "output_layer":
+        if _moves(layer) and not layer.operation.is_boundary:
             return _moved(layer, inputs)
         return inputs[0]
 
@@ -182,6 +177,8 @@ class _Walk:
         bounded = bounded or has_meant_range(self.network, layer)
         channels = channel_numbers(self.network, layer.name)
         first = self.count
+        present: Array
+        numbers: Array
         present, numbers = np.unique(channels, return_inverse=True)
         if first + len(present) > MOST_CELLS:
             present, numbers = present[:1], np.zeros(channels.size, np.int64)
@@ -209,39 +206,39 @@ def channel_numbers(network: Network, name: str) -> Array:
 
 def _channels_from(network: Network, layer: Layer) -> list[str]:
     """The inputs that decide a tensor's channels; none where it is the last axis."""
-    if layer.kind in MOVES or (layer.kind in (*_VALUEWISE, *_CHANNELWISE) and len(layer.inputs) == 1):
+    if _moves(layer) or ((layer.operation.elementwise or layer.operation.channelwise) and len(layer.inputs) == 1):
         return list(layer.inputs)
-    if layer.kind in _PAIRWISE:
+    if layer.operation.elementwise:
         return [one for one in layer.inputs if network[one].output_shape == layer.output_shape][:1]
     return []
 
 
 def _channel_numbers(layer: Layer, inputs: Sequence[Array]) -> Array:
     shape = (1, *layer.output_shape[1:])
-    if layer.kind in _CHANNELWISE and inputs:
+    if _mixes_places(layer) and inputs:
         flat = inputs[0].reshape(-1, inputs[0].shape[-1])
         inputs = [np.broadcast_to(flat[0], shape)] if bool((flat == flat[:1]).all()) else []
     if not inputs:
         return np.broadcast_to(np.arange(shape[-1], dtype=np.float32), shape)
-    if layer.kind == "concat":  # channels of different inputs are different ones
+    if isinstance(layer.operation, Concat):  # channels of different inputs are different ones
         offsets = np.cumsum([0.0, *(float(one.max()) + 1 for one in inputs[:-1])])
         inputs = [one + np.float32(offset) for one, offset in zip(inputs, offsets, strict=True)]
-    return _moved(layer, inputs) if layer.kind in MOVES and layer.kind != "output_layer" else inputs[0]
+    return _moved(layer, inputs) if _moves(layer) and not layer.operation.is_boundary else inputs[0]
 
 
 def joined_values(network: Network) -> set[str]:
     """Layers whose values were kept apart since a concatenation."""
     found: set[str] = set()
     for layer in network:
-        carries = (*MOVES, *_VALUEWISE, *_CHANNELWISE, *_PAIRWISE)
-        if layer.kind == "concat" or (layer.kind in carries and any(name in found for name in layer.inputs)):
+        apart = _moves(layer) or layer.operation.elementwise or layer.operation.channelwise
+        if isinstance(layer.operation, Concat) or (apart and any(name in found for name in layer.inputs)):
             found.add(layer.name)
     return found
 
 
 def _moved(layer: Layer, inputs: Sequence[Array]) -> Array:
     """Cells where a moving layer puts them: its own rule, run on them."""
-    tensors = [torch.from_numpy(np.array(x, np.float32)) for x in inputs]
+    tensors = [tensor_of(np.array(x, np.float32)) for x in inputs]
     with torch.inference_mode():
         return layer.operation.forward_float(TorchFloatOps(), {}, tensors).numpy()
 

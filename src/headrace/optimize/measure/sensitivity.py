@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 
 from headrace.emulator.float_ops import TorchFloatOps
+from headrace.emulator.tensors import tensor_of
 from headrace.hn import Array, Layer, Network
-from headrace.layers import ScaleRule
+from headrace.layers import InputLayer, ScaleRule
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize.chunks import ChunkRunner, evenly_spread
 
@@ -72,7 +74,7 @@ class _Walk:
 
     def __init__(self, network: Network, weights: Mapping[str, Array]) -> None:
         self.network = network
-        self.weights = {name: torch.from_numpy(value) for name, value in weights.items()}
+        self.weights = {name: tensor_of(value) for name, value in weights.items()}
         self.ops = TorchFloatOps()
         self.outputs = [layer.name for layer in network.output_layers]
         self.seen = [layer.name for layer in network if layer.operation.scale_rule is ScaleRule.OWN]
@@ -81,9 +83,9 @@ class _Walk:
         """float64 ``[C]`` per tensor: squared gradients summed over frame and positions."""
         tensors: dict[str, torch.Tensor] = {}
         for layer in self.network:
-            if layer.kind == "input_layer":
+            if isinstance(layer.operation, InputLayer):
                 source = np.array(inputs[layer.name], np.float32)
-                tensors[layer.name] = torch.from_numpy(source).requires_grad_(True)
+                tensors[layer.name] = tensor_of(source).requires_grad_(True)
             else:
                 tensors[layer.name] = self._forward(layer, [tensors[name] for name in layer.inputs])
         rng = np.random.default_rng(number)
@@ -91,11 +93,13 @@ class _Walk:
         for name in self.outputs:
             value = tensors[name]
             signs = rng.choice(np.array([-1.0, 1.0], np.float32), tuple(value.shape))
-            total = total + (value * torch.from_numpy(signs) * self.weights[name]).sum()
+            total = total + (value * tensor_of(signs) * self.weights[name]).sum()
         if not total.requires_grad:
             return {}
         names = [name for name in self.seen if tensors[name].requires_grad]
-        grads = torch.autograd.grad(total, [tensors[name] for name in names], allow_unused=True)
+        seen = [tensors[name] for name in names]
+        # The stub does not say that a tensor that the outputs do not use has none.
+        grads = cast("tuple[torch.Tensor | None, ...]", torch.autograd.grad(total, seen, allow_unused=True))
         result: dict[str, Array] = {}
         for name, grad in zip(names, grads, strict=True):
             if grad is not None:

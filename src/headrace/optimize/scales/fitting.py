@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headrace.hn import Network, check_network
+from headrace.layers import InputLayer
 from headrace.optimize.scales import meant, precision, reach
 from headrace.optimize.scales.ranges import ScaleGroups, scale_groups
 from headrace.optimize.statistics.collect import Statistics
@@ -61,7 +62,7 @@ def _widen_logits(
     for name in chosen:
         group = [network[other] for other in members[groups.find(name)]]
         readers = [user for layer in group for user in network.users(layer.name)]
-        fixed = any(layer.kind == "input_layer" or layer.name in keep for layer in group)
+        fixed = any(isinstance(layer.operation, InputLayer) or layer.name in keep for layer in group)
         if fixed or not all(map(precision.reads_wide, readers)):
             continue
         low, high = statistics.ranges.output[name]

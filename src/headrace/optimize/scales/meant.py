@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.hn import Layer, Network
-from headrace.layers import Activation, ScaleRule
+from headrace.layers import Activation, InputLayer, OutputLayer
 from headrace.optimize.scales.precision import reads_wide
 from headrace.optimize.scales.ranges import natural_range
 from headrace.optimize.scales.reach import wish
@@ -117,13 +117,12 @@ def _readers(network: Network, name: str, keep: frozenset[str]) -> tuple[list[La
 
 
 def _takes_wide(network: Network, reader: Layer, keep: frozenset[str]) -> bool:
-    if reader.kind == "output_layer" or reader.name in keep:
+    if isinstance(reader.operation, OutputLayer) or reader.name in keep:
         return reader.name not in keep
-    rule = reader.operation.scale_rule
-    if rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
+    if reader.operation.passes_codes:
         beside = [network[name] for name in reader.inputs]
         moved = all(_takes_wide(network, user, keep) for user in network.users(reader.name))
-        return moved and all(layer.kind != "input_layer" for layer in beside)
+        return moved and not any(isinstance(layer.operation, InputLayer) for layer in beside)
     return reads_wide(reader)
 
 

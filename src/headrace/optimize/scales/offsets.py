@@ -19,7 +19,6 @@ from headrace.hn import Array, Layer, Network
 from headrace.hn.passing import copied_labels
 from headrace.layers import OutputLayer
 from headrace.layers.activation import GAIN, Activated
-from headrace.layers.pool import Pool
 from headrace.numerics.quantization import TensorQuantization, per_channel
 from headrace.optimize.statistics.collect import Request, Statistics
 
@@ -27,10 +26,6 @@ from headrace.optimize.statistics.collect import Request, Statistics
 FAR = 4.0
 #: At most so many times: a step of 8 bits is then one that float32 tells apart at that distance.
 FARTHEST = 2.0**15
-#: Each channel of the result depends on that channel alone, and a constant stays what it is.
-_KEEP_CONSTANTS = ("maxpool", "avgpool", "resize_bilinear")
-#: Layer kind → parameter that is added to its result.
-_ADDED = {"conv": "bias", "dw": "bias", "dense": "bias", "batch_norm": "offset"}
 #: Least part of an offset that a step is: float32 has 24 bits, codes may have 16.
 FINEST = 2.0**23
 NAME = "output-offset"
@@ -62,7 +57,7 @@ class _Walk:
             return nowhere
         if layer.inputs and layer.operation.copies_codes:
             return copied_labels(layer, [self.labels(x) for x in layer.inputs])
-        if layer.kind in _KEEP_CONSTANTS and self._keeps(layer):
+        if layer.operation.channelwise and layer.operation.keeps_constants:
             below = self.labels(layer.inputs[0])
             flat = below.reshape(-1, below.shape[-1])
             same = np.array_equal(flat.min(axis=0), flat.max(axis=0))
@@ -75,17 +70,10 @@ class _Walk:
 
     def _adds(self, layer: Layer) -> bool:
         """Whether a layer adds a constant per channel, and nothing comes behind that."""
-        if layer.kind not in _ADDED or f"{layer.name}/{GAIN}" in self.network.params:
+        if layer.operation.additive is None or GAIN in layer.params:
             return False
-        attributes: Any = layer.operation
-        return not isinstance(attributes, Activated) or attributes.clamp == (None, None)
-
-    def _keeps(self, layer: Layer) -> bool:
-        attributes: Any = layer.operation
-        if not isinstance(attributes, Pool):
-            return True
-        padded = any(attributes.padding) and getattr(attributes, "count_padding", False)
-        return not padded and not getattr(attributes, "total", False)
+        operation = layer.operation
+        return not isinstance(operation, Activated) or operation.clamp == (None, None)
 
 
 def request(network: Network) -> Request:
@@ -120,7 +108,7 @@ def centre(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
         if not np.array_equal(flat.min(axis=0), flat.max(axis=0)):
             continue
         for layer, first in walk.sources:
-            _take_out(network, layer, offsets[first : first + layer.output_shape[-1]])
+            _take_out(layer, offsets[first : first + layer.output_shape[-1]])
         found = [float(v) for v in flat[0]]
         offset = found[:1] if len(set(found)) == 1 else found
         output.operation = replace(operation, offset=tuple(offset))
@@ -163,11 +151,12 @@ def _middles(span: Array) -> Array:
     return np.where(far, ((low + high) / 2).astype(np.float32), 0.0).astype(np.float64)
 
 
-def _take_out(network: Network, layer: Layer, offsets: Array) -> None:
-    key = f"{layer.name}/{_ADDED[layer.kind]}"
-    have = network.params.get(key)
+def _take_out(layer: Layer, offsets: Array) -> None:
+    name = layer.operation.additive
+    assert name is not None
+    have = layer.params.get(name)
     values = np.zeros(len(offsets)) if have is None else have.astype(np.float64)
-    network.params[key] = (values - offsets).astype(np.float32)
+    layer.params[name] = (values - offsets).astype(np.float32)
 
 
 __all__ = ["NAME", "centre", "fitted", "request"]

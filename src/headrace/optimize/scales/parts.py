@@ -16,6 +16,7 @@ import numpy as np
 
 from headrace.hn import Array, Layer, Network, passed_quantization
 from headrace.hn.passing import MAX_ELEMENTS, copied_labels
+from headrace.layers import OutputLayer
 from headrace.layers.activation import GAIN, Activated
 from headrace.numerics.quantization import TensorQuantization, from_range, per_channel
 from headrace.optimize.statistics.collect import Request
@@ -26,8 +27,6 @@ UNLIKE = 4.0
 UNLIKE_CHANNELS = 8.0
 #: Channels of all inputs and outputs of a network that has scales per channel: the description lists a scale for each.
 MOST_CHANNELS = 1 << 15
-#: Layers that can requantize each channel to a scale and zero point of its own.
-_PER_CHANNEL = ("conv", "dw", "dense", "batch_norm", "normalization")
 
 Choice = Callable[[Sequence[str]], TensorQuantization]
 Range = tuple[float, float]
@@ -41,7 +40,8 @@ def copied_only(network: Network) -> frozenset[str]:
             users[name].append(layer.name)
     found: set[str] = set()
     for layer in reversed(list(network)):
-        ends = layer.kind == "output_layer" or (bool(users[layer.name]) and found.issuperset(users[layer.name]))
+        own = users[layer.name]
+        ends = isinstance(layer.operation, OutputLayer) or (bool(own) and found.issuperset(own))
         if ends and layer.inputs and layer.operation.copies_codes:
             found.add(layer.name)
     return frozenset(found)
@@ -55,7 +55,7 @@ def request(network: Network) -> Request:
 
 def can_differ(network: Network, layer: Layer, copied: frozenset[str]) -> bool:
     """Whether a layer can give each channel a scale of its own: its result is only copied, and no table makes it."""
-    if layer.kind not in _PER_CHANNEL or f"{layer.name}/{GAIN}" in network.params:
+    if not layer.operation.requantizes_by_channel or f"{layer.name}/{GAIN}" in network.params:
         return False
     attributes = layer.operation
     if isinstance(attributes, Activated):
@@ -132,7 +132,7 @@ def channels_of_outputs(network: Network, names: Sequence[str], units: Sequence[
         if max(math.prod(network[x].output_shape[1:]) for x in (name, *layer.inputs)) > MAX_ELEMENTS:
             return None
         labels[name] = copied_labels(layer, [labels[x] for x in layer.inputs])
-        if layer.kind == "output_layer":
+        if isinstance(layer.operation, OutputLayer):
             flat = labels[name].reshape(-1, labels[name].shape[-1])
             low, high = flat.min(axis=0), flat.max(axis=0)
             several = [np.unique(flat[:, c]).tolist() if low[c] < high[c] else [int(low[c])] for c in range(low.size)]
@@ -259,7 +259,7 @@ def passed_on(
     for name in names:
         layer = network[name]
         found = passed_quantization(layer, network.input_shapes(layer), [result[x] for x in layer.inputs])
-        if found is None or (layer.kind == "output_layer" and found.axis != -1):
+        if found is None or (isinstance(layer.operation, OutputLayer) and found.axis != -1):
             return None
         result[name] = found
     return result

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 from headrace.hn import Layer, Network
-from headrace.layers import ScaleRule
+from headrace.layers import InputLayer
 
 WIDE = 16
-#: Kinds that compute and may read 16-bit codes; beside them, those whose codes pass.
-_READS_WIDE = ("ew_add", "ew_sub", "ew_mult", "activation", "output_layer")
 
 
 def bits_of(layer: Layer) -> int:
@@ -18,14 +16,14 @@ def bits_of(layer: Layer) -> int:
 
 def reads_wide(layer: Layer) -> bool:
     """Whether a layer can read codes of 16 bits (what reads those it moves is another question)."""
-    return layer.kind in _READS_WIDE or layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
+    return layer.operation.reads_wide or layer.operation.passes_codes
 
 
 def cannot_widen(network: Network, names: list[str]) -> str | None:
     """Why a scale group cannot have 16 bits; ``None`` where it can."""
     members = [network[name] for name in names]
     for layer in members:
-        if layer.kind == "input_layer":
+        if isinstance(layer.operation, InputLayer):
             return f"its scale is that of the network's input {layer.name!r}"
         for user in network.users(layer.name):
             if not reads_wide(user):

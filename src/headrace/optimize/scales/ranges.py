@@ -58,7 +58,7 @@ class ScaleGroups:
         rest = [name for name in names if name not in self.copied]
         inside, sets = set(rest), {name: [name] for name in rest}
         for name in rest:
-            if network[name].operation.scale_rule not in (ScaleRule.PASSES, ScaleRule.CONCAT):
+            if not network[name].operation.passes_codes:
                 continue
             for source in network[name].inputs:
                 mine, theirs = sets[name], sets.get(source, [])
@@ -106,8 +106,7 @@ def scale_groups(network: Network) -> ScaleGroups:
 
 def _computed_from(network: Network, name: str) -> bool:
     """Whether a layer that does not only copy codes reads a tensor."""
-    copies = (ScaleRule.PASSES, ScaleRule.CONCAT)
-    return any(user.operation.scale_rule not in copies for user in network.users(name))
+    return not all(user.operation.passes_codes for user in network.users(name))
 
 
 def insert_rescales(network: Network, groups: ScaleGroups) -> list[dict[str, Any]]:

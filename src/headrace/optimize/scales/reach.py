@@ -19,10 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from headrace.hn import Layer, Network
+from headrace.hn import Array, Layer, Network
 from headrace.hn.value import Wish
-from headrace.layers import Add, ReduceMax, ScaleRule, Subtract
-from headrace.layers.activation import Activated
+from headrace.layers import (
+    Activated,
+    Activation,
+    Add,
+    BatchNorm,
+    InputLayer,
+    OutputLayer,
+    ReduceMax,
+    ScaleRule,
+    Subtract,
+)
 from headrace.numerics.quantization import from_range
 from headrace.optimize.freeze.lookup import changing_range
 from headrace.optimize.statistics.collect import Request, Statistics
@@ -98,27 +107,26 @@ class Reach:
 
     def _seen(self, reader: Layer, position: int) -> Interval:
         """What one reader tells apart of its operand."""
-        if reader.kind == "output_layer":
+        operation = reader.operation
+        if isinstance(operation, OutputLayer):
             return EVERYTHING
         source = _softmax_source(self.network, reader, self._readers)
         if source is not None:
             top = self.statistics.row_tops.get(source)
             return EVERYTHING if top is None else Interval(low=top - NEVER)
-        if reader.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
+        if operation.passes_codes:
             return self.intervals[reader.name]
-        if reader.kind not in ("activation", "batch_norm", "ew_add", "ew_sub"):
+        if not isinstance(operation, (Activation, BatchNorm, Add, Subtract)):
             return EVERYTHING
-        inside = self._before_activation(reader)
-        if inside == EVERYTHING or reader.kind == "activation":
+        inside = self._before_activation(reader, operation)
+        if inside == EVERYTHING or isinstance(operation, Activation):
             return inside
-        if reader.kind == "batch_norm":
-            return _of_channels(inside, *reader.operation.scale_offset(reader.params))  # pyright: ignore[reportAttributeAccessIssue]
+        if isinstance(operation, BatchNorm):
+            return _of_channels(inside, *operation.scale_offset(reader.params))
         return self._of_operand(inside, reader, position)
 
-    def _before_activation(self, layer: Layer) -> Interval:
+    def _before_activation(self, layer: Layer, attributes: Activated) -> Interval:
         """What lies in front of a layer's activation, by what is told apart of its result."""
-        attributes: Any = layer.operation
-        assert isinstance(attributes, Activated)
         seen = self.intervals[layer.name]
         if attributes.clamp is not None:
             low, high = attributes.clamp
@@ -142,7 +150,7 @@ class Reach:
         """Of one operand of a sum or difference, by what is told apart of the result."""
         ranges = self.statistics.ranges
         low, high = ranges.output[layer.inputs[1 - position]]
-        if layer.kind == "ew_sub":
+        if isinstance(layer.operation, Subtract):
             if position == 1:
                 inside, low, high = Interval(-inside.high, -inside.low), -high, -low
             else:
@@ -153,7 +161,7 @@ class Reach:
         return Interval(inside.low - high - room, inside.high - low + room)
 
 
-def _of_channels(inside: Interval, scale: Any, offset: Any) -> Interval:
+def _of_channels(inside: Interval, scale: Array, offset: Array) -> Interval:
     """Of the operand of a multiply-add per channel; channels that are constants see nothing."""
     found: Interval | None = None
     for s, o in sorted({(float(s), float(o)) for s, o in zip(scale, offset, strict=True)}):
@@ -165,15 +173,15 @@ def _of_channels(inside: Interval, scale: Any, offset: Any) -> Interval:
 
 def _softmax_source(network: Network, reader: Layer, readers: dict[str, list[Layer]]) -> str | None:
     """The tensor x, where a reader of it is a part of ``exp(x - max x)`` and sees no more of x than that."""
-    if reader.kind == "reduce_max":
+    if isinstance(reader.operation, ReduceMax):
         source = reader.inputs[0]
         users = readers[reader.name]
         fine = bool(users) and all(_is_exponential(user, source, reader.name) for user in users)
         return source if fine else None
-    if reader.kind != "ew_sub":
+    if not isinstance(reader.operation, Subtract):
         return None
     source, top = reader.inputs
-    if network[top].kind != "reduce_max" or not _is_exponential(reader, source, top):
+    if not isinstance(network[top].operation, ReduceMax) or not _is_exponential(reader, source, top):
         return None
     return source if network[top].inputs[0] == source else None
 
@@ -238,7 +246,7 @@ def clamp(network: Network, statistics: Statistics) -> list[dict[str, Any]]:
     reach = Reach(network, statistics)
     records: list[dict[str, Any]] = []
     for layer in network:
-        if layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) and layer.inputs:
+        if layer.operation.passes_codes and layer.inputs:
             continue
         measured = statistics.ranges.output[layer.name]
         seen = reach.intervals[layer.name]
@@ -259,7 +267,7 @@ def _span(low: float, high: float) -> float:
 
 
 def _add_clamp(layer: Layer, low: float, high: float) -> bool:
-    attributes: Any = layer.operation
+    attributes = layer.operation
     if not isinstance(attributes, Activated) or attributes.clamp is None:
         return False
     bottom, top = attributes.clamp
@@ -276,7 +284,7 @@ def narrow(network: Network, statistics: Statistics) -> None:
         hint = reach_of(layer)
         if hint is None and layer.inputs and layer.operation.scale_rule is ScaleRule.PASSES:
             hint = reach_of(network[layer.inputs[0]])
-            if hint is not None and layer.kind != "output_layer":
+            if hint is not None and not isinstance(layer.operation, OutputLayer):
                 wish(layer, reach=hint)
         if hint is not None:
             ranges.output[layer.name] = Interval(*hint).clamped(*ranges.output[layer.name])
@@ -305,14 +313,13 @@ def logits(network: Network) -> Iterator[str]:
 
     def walk(name: str) -> None:
         layer = network[name]
-        if name in found or layer.kind == "input_layer":
+        operation = layer.operation
+        if name in found or isinstance(operation, InputLayer):
             return
-        rule = layer.operation.scale_rule
-        attributes: Any = layer.operation
-        if rule is ScaleRule.OWN:
+        if operation.scale_rule is ScaleRule.OWN:
             found.add(name)
-        sums = layer.kind in ("ew_add", "ew_sub") and attributes.clamp is not None
-        if sums or rule in (ScaleRule.PASSES, ScaleRule.CONCAT):
+        sums = isinstance(operation, (Add, Subtract)) and operation.clamp is not None
+        if sums or operation.passes_codes:
             for source in layer.inputs:
                 walk(source)
 

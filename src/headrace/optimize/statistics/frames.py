@@ -11,6 +11,7 @@ from headrace.data.calibration import check_frames
 from headrace.data.dtypes import as_values
 from headrace.errors import DataError, Diagnostic
 from headrace.hn import Array, Network
+from headrace.layers import Normalization
 from headrace.optimize.options import OptimizeOptions
 from headrace.optimize.statistics.collect import Ranges
 
@@ -47,7 +48,7 @@ def is_raw_image(network: Network, name: str, data: Array, ranges: Ranges) -> bo
     if data.dtype == np.uint8:
         return True
     users = network.users(name)
-    if low < 0 or high > 255 or not users or any(user.kind != "normalization" for user in users):
+    if low < 0 or high > 255 or not users or not all(isinstance(user.operation, Normalization) for user in users):
         return False
     return all(bool(np.all(np.rint(part) == part)) for part in (data[i : i + 64] for i in range(0, len(data), 64)))
 
