@@ -462,3 +462,30 @@ def test_batch_is_read_and_checked() -> None:
     for bad in ("0", "-1", "65537", "1.5", "True", "max", "[8]"):
         with pytest.raises(ScriptError, match="optimize_for_batch is not a whole number in its range"):
             plan_text(f"performance_param(optimize_for_batch={bad})")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("model_optimization_config(calibration, batch_size=2)\n", "", True),
+        ("pre_quantization_optimization(equalization, policy=disabled, layers=[conv1])\n", "", False),
+        ("context_switch_param(mode=enabled)\ncontext_switch_param(mode=automatic)\n", "", True),
+        ("resources_param(max_utilization=0.5)\nresources_param(max_memory_utilization=0.7)\n",
+         "context_switch_param(max_memory_utilization=0.7, max_compute_utilization=0.5, max_control_utilization=0.5)\n",
+         True),
+        ("quantization_param(a, precision_mode=a8_w8)\nquantization_param(b, precision_mode=a8_w8_a16)\n",
+         "quantization_param(b, precision_mode=a8_w8_a16)\nquantization_param(a, precision_mode=a8_w8)\n", False),
+        ("post_quantization_optimization(bias_correction, layers=[a])\n"
+         "post_quantization_optimization(bias_correction, policy=disabled)\n",
+         "post_quantization_optimization(bias_correction, policy=disabled)\n", True),
+    ],
+)  # fmt: skip
+def test_scripts_that_ask_for_the_same_are_the_same(one: str, other: str, same: bool) -> None:
+    """Later lines win, whatever they replace; what only takes an earlier line back leaves nothing."""
+    last = "model_optimization_config(calibration, batch_size=4)\n"
+    asked = [plan_text(text + last) for text in (one, other)]
+    effects = [(found.optimize_effects, found.compile_effects) for found in asked]
+    assert (effects[0] == effects[1]) == same
+    if same:
+        options = [(a.optimize_options(OptimizeOptions()), a.compile_options(CompileOptions())) for a in asked]
+        assert options[0] == options[1]
