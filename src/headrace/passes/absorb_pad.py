@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.layers import Convolving, Pad
-from headrace.passes.rewriting import Pass
+from headrace.passes.rewriting import Facts, Pass
 
 
 def _widened(user: Layer, pad: Pad) -> Convolving | None:
@@ -28,8 +28,8 @@ class AbsorbPad(Pass):
 
     name: ClassVar[str] = "absorb-pad"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for layer in network.of(Pad):
             pad = layer.operation
             if not isinstance(pad, Pad) or len(pad.before) != 3 or pad.before[2] or pad.after[2]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from headrace.hn import Layer, Network
 from headrace.layers import Concat, Operation, Reshape, Slice, Transpose
-from headrace.passes.rewriting import Pass, fresh_name, sole_user
+from headrace.passes.rewriting import Facts, Pass, fresh_name, sole_user
 
 
 class Cut(NamedTuple):
@@ -32,8 +32,8 @@ class CutBeforeJoin(Pass):
 
     name: ClassVar[str] = "cut-before-join"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for joined in list(network):
             if joined.name not in network.layers:
                 continue

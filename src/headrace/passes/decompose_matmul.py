@@ -11,7 +11,7 @@ operand, and attention over many positions has small numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from headrace.layers import (
     Subtract,
     Transpose,
 )
-from headrace.passes.rewriting import Pass, fresh_name, sole_user
+from headrace.passes.rewriting import Facts, Pass, fresh_name, sole_user
 
 _WIDE = Wish(bits=16)
 #: Layers that a tensor passes on its way to a product without a change of its codes.
@@ -45,10 +45,10 @@ class DecomposeMatmul(Pass):
 
     name: ClassVar[str] = "decompose-matmul"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
+    def run(self, network: Network) -> list[Facts]:
         return [self._decompose(network, layer) for layer in network.of(Matmul)]
 
-    def _decompose(self, network: Network, matmul: Layer) -> dict[str, Any]:
+    def _decompose(self, network: Network, matmul: Layer) -> Facts:
         wide_result = _reaches_softmax(network, matmul)
         left, right = matmul.inputs
         groups, rows, inner = network[left].frame_shape

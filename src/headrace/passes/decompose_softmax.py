@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.hn.value import Wish
 from headrace.layers import Multiply, Operation, ReciprocalSum, ReduceMax, Softmax, Subtract
-from headrace.passes.rewriting import Pass, fresh_name
+from headrace.passes.rewriting import Facts, Pass, fresh_name
 
 # Ranges and precisions that the meaning of each part fixes; read by the optimiser (docs/numerics.md, section 7).
 UNIT_16 = Wish(bits=16, range=(0.0, 1.0))
@@ -22,10 +22,10 @@ class DecomposeSoftmax(Pass):
 
     name: ClassVar[str] = "decompose-softmax"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
+    def run(self, network: Network) -> list[Facts]:
         return [self._decompose(network, layer) for layer in network.of(Softmax)]
 
-    def _decompose(self, network: Network, softmax: Layer) -> dict[str, Any]:
+    def _decompose(self, network: Network, softmax: Layer) -> Facts:
         source = network[softmax.inputs[0]]
         axis = len(source.output_shape) - 2  # the last, counted from the first non-batch axis
         reduced = (*source.output_shape[:-1], 1)

@@ -11,7 +11,7 @@ where s may differ between channels. A table takes it into its entries, whatever
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from headrace.layers import BatchNorm, Convolving
 from headrace.layers.activation import OUTPUT_OFFSET, OUTPUT_SCALE, Activated
 from headrace.passes.bypasses import Bypasses
 from headrace.passes.fold_batch_norm import WEIGHTED, fold_into
-from headrace.passes.rewriting import Pass
+from headrace.passes.rewriting import Facts, Pass
 
 
 def _one(values: Array) -> float | None:
@@ -35,8 +35,8 @@ class FoldAffine(Pass):
 
     name: ClassVar[str] = "fold-affine"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         bypasses = Bypasses(network)
         for layer in network.of(BatchNorm):
             before = bypasses.source(layer)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import BatchNorm, Convolving, Dense
 from headrace.passes.bypasses import Bypasses
 from headrace.passes.fuse_activation import take_activation
-from headrace.passes.rewriting import Pass
+from headrace.passes.rewriting import Facts, Pass
 
 WEIGHTED = (Convolving, Dense)
 
@@ -50,8 +50,8 @@ class FoldBatchNorm(Pass):
 
     name: ClassVar[str] = "fold-batch-norm"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         bypasses = Bypasses(network)
         for layer in network.of(BatchNorm):
             before = bypasses.source(layer)
@@ -73,8 +73,8 @@ class DropIdentityBatchNorm(Pass):
 
     name: ClassVar[str] = "drop-identity-batch-norm"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         bypasses = Bypasses(network)
         for layer in network.of(BatchNorm):
             scale, offset = scale_offset(network, layer)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Concat, Convolution, Slice, SpaceToDepth
-from headrace.passes.rewriting import Pass, sole_user
+from headrace.passes.rewriting import Facts, Pass, sole_user
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class MergeSlices(Pass):
 
     name: ClassVar[str] = "merge-slices"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for layer in network.of(Slice):
             before = network[layer.inputs[0]]
             inner, outer = before.operation, layer.operation
@@ -104,8 +104,8 @@ class FoldSpaceToDepth(Pass):
 
     name: ClassVar[str] = "fold-space-to-depth"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for layer in network.of(Concat, SpaceToDepth):
             if isinstance(layer.operation, SpaceToDepth):
                 blocks, passed = _of_layer(network, layer, layer.operation), [layer]

@@ -8,7 +8,7 @@ values neither changes them nor mixes channels, so computing before or after it 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import Activation, BatchNorm, Concat, DepthToSpace, Reshape, Slice, Transpose
 from headrace.passes.fold_batch_norm import WEIGHTED, multiply_add, scale_offset
 from headrace.passes.fuse_activation import take_activation
-from headrace.passes.rewriting import Pass, sole_user
+from headrace.passes.rewriting import Facts, Pass, sole_user
 
 #: A convolution, and for each of its output channels the channel of the tensor behind the moves.
 Target = tuple[Layer, Array]
@@ -70,8 +70,8 @@ class FoldThroughMoves(Pass):
 
     name: ClassVar[str] = "fold-through-moves"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for layer in network.of(BatchNorm, Activation):
             before = network[layer.inputs[0]]
             if isinstance(before.operation, WEIGHTED):

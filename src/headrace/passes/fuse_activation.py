@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Activated, Activation
 from headrace.passes.bypasses import Bypasses
-from headrace.passes.rewriting import Pass
+from headrace.passes.rewriting import Facts, Pass
 
 
 def take_activation(network: Network, target: Layer, source: Layer, channels: Array | None = None) -> None:
@@ -33,8 +33,8 @@ class FuseActivation(Pass):
 
     name: ClassVar[str] = "fuse-activation"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         bypasses = Bypasses(network)
         for layer in network.of(Activation):
             before = bypasses.source(layer)

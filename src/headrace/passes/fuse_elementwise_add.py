@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.layers import Add, Convolving, ReduceMax, Reshape, Transpose
 from headrace.passes.fuse_activation import take_activation
-from headrace.passes.rewriting import Pass, sole_user
+from headrace.passes.rewriting import Facts, Pass, sole_user
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class FuseElementwiseAdd(Pass):
     name: ClassVar[str] = "fuse-elementwise-add"
     apart: frozenset[str] = frozenset()
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for add in network.of(Add):
             convolution = None if add.name in self.apart else self._candidate(network, add)
             if convolution is not None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from headrace.errors import Diagnostic, UsageError, unknown_name
 from headrace.hn import Layer, Network
 from headrace.layers import Normalization
-from headrace.passes.rewriting import Pass, fresh_name
+from headrace.passes.rewriting import Facts, Pass, fresh_name
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class InsertNormalization(Pass):
     input_layer: str | None = None
     layer_name: str | None = None
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
+    def run(self, network: Network) -> list[Facts]:
         source = self._source(network)
         channels = source.output_shape[-1]
         mean, std = (

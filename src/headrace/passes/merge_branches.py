@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from headrace.hn import Array, Layer, Network
 from headrace.layers import Add, BatchNorm, Convolving, DepthwiseConvolution
 from headrace.passes.fold_batch_norm import scale_offset
 from headrace.passes.fuse_activation import take_activation
-from headrace.passes.rewriting import Pass
+from headrace.passes.rewriting import Facts, Pass
 
 _MAX_LEAVES = 64
 
@@ -157,8 +157,8 @@ class MergeBranches(Pass):
 
     name: ClassVar[str] = "merge-branches"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         users: dict[str, list[Layer]] = {}
         for layer in network:
             for name in dict.fromkeys(layer.inputs):
@@ -179,7 +179,7 @@ class MergeBranches(Pass):
         return records[::-1]
 
     @staticmethod
-    def _merge(network: Network, tree: _Sum, branches: list[Branch]) -> dict[str, Any] | None:
+    def _merge(network: Network, tree: _Sum, branches: list[Branch]) -> Facts | None:
         convolutions = [b for b in branches if b.layer is not None and isinstance(b.layer.operation, Convolving)]
         if len(convolutions) < 2:
             return None

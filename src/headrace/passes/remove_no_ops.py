@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from headrace.hn import Layer, Network
 from headrace.layers import Activation, Concat, InputLayer, OutputLayer, Pad, Reshape, Slice, Transpose
 from headrace.passes.bypasses import Bypasses
-from headrace.passes.rewriting import Pass
+from headrace.passes.rewriting import Facts, Pass
 
 
 def _changes_nothing(network: Network, layer: Layer) -> bool:
@@ -35,8 +35,8 @@ class RemoveNoOps(Pass):
 
     name: ClassVar[str] = "remove-no-ops"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         bypasses = Bypasses(network)
         for layer in network:
             if _changes_nothing(network, layer):
@@ -52,8 +52,8 @@ class MergeReshapes(Pass):
 
     name: ClassVar[str] = "merge-reshapes"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for layer in network.of(Reshape):
             before = network[layer.inputs[0]]
             if isinstance(before.operation, Reshape):
@@ -68,12 +68,12 @@ class RemoveDeadLayers(Pass):
 
     name: ClassVar[str] = "remove-dead-layers"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
+    def run(self, network: Network) -> list[Facts]:
         needed = {layer.name for layer in network.of(OutputLayer, InputLayer)}
         for layer in reversed(list(network)):
             if layer.name in needed:
                 needed.update(layer.inputs)
-        records: list[dict[str, Any]] = []
+        records: list[Facts] = []
         dead = [layer for layer in network if layer.name not in needed]
         if dead:
             records = [{"removed": layer.name, "originals": list(layer.original_names)} for layer in dead]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 from headrace.errors import HeadraceError
 from headrace.hn import Layer, Network, check_network
 from headrace.layers import Operation
 from headrace.passes.verification import Verification
 from headrace.passes.verification import is_on as verification_is_on
+
+#: What a pass says of a change: the layer and, by the pass, ``into``, ``becomes``, ``folded`` …
+Facts: TypeAlias = dict[str, str | int | Sequence[str] | Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,12 @@ class Pass:
 
     name: ClassVar[str]
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
+    def run(self, network: Network) -> list[Facts]:
         """Rewrite ``network``; returns one plain record per change (layers, what was done)."""
         raise NotImplementedError
 
 
-def run_passes(network: Network, passes: Sequence[Pass], verify: bool = True) -> list[dict[str, Any]]:
+def run_passes(network: Network, passes: Sequence[Pass], verify: bool = True) -> list[Facts]:
     """Run passes in order; returns their records, each with the pass's name under ``"pass"``.
 
     Args:
@@ -36,7 +39,7 @@ def run_passes(network: Network, passes: Sequence[Pass], verify: bool = True) ->
         passes: run in this order.
         verify: check the network after each pass; always done, with more, under :mod:`headrace.passes.verification`.
     """
-    records: list[dict[str, Any]] = []
+    records: list[Facts] = []
     for item in passes:
         try:
             verification = Verification(network, item.name) if verification_is_on() else None

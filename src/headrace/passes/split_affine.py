@@ -9,14 +9,14 @@ nothing but moves is between the multiply-add and the network's outputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from headrace.hn import Layer, Network
 from headrace.layers import BatchNorm, Concat, ScaleRule
 from headrace.passes.fold_batch_norm import scale_offset
-from headrace.passes.rewriting import Pass, fresh_name, sole_user
+from headrace.passes.rewriting import Facts, Pass, fresh_name, sole_user
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class SplitAffine(Pass):
 
     name: ClassVar[str] = "split-affine"
 
-    def run(self, network: Network) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
+    def run(self, network: Network) -> list[Facts]:
+        records: list[Facts] = []
         for layer in network.of(BatchNorm):
             concat = network[layer.inputs[0]]
             if self._fits(network, layer, concat):
