@@ -16,7 +16,7 @@ DEVELOPED := sdk,host,test
 NATIVE_SOURCES := $(shell find native CMakeLists.txt src/headrace/hef/microcode.py -type f 2>/dev/null | sort)
 CXX_FILES = $(shell git ls-files 'native/*.cpp' 'native/*.hpp' 'native/*.h')
 
-.PHONY: help setup demo test test-slow lint format bench results clean
+.PHONY: help setup demo test test-slow lint format bench results metrics clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -65,6 +65,9 @@ bench: $(DEVELOPMENT)  ## seconds and memory of each stage into bench/out; with 
 
 results: $(DEVELOPMENT)  ## every real network through every stage: bytes, SNR, accuracy, into docs/results.md
 	@$(PY) tools/results_page.py
+
+metrics: $(DEVELOPMENT)  ## the figures of every real network into tests/golden/metrics.json, and a table of what moved
+	@$(PY) tools/metrics.py
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist demo/out demo/cache bench/out .pytest_cache .hypothesis .ruff_cache .import_linter_cache

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from text_images import text_images
 
+from headrace import reports
 from headrace.errors import Diagnostic, HeadraceError, InputFileError
 from headrace.hn.files import write_atomic
 from headrace.runner import ClientRunner, InferenceContext
@@ -129,7 +130,8 @@ def main() -> int:
     codes = [runner.infer(contexts[n], images, batch_size=16, quantized_io=True) for n in ("emulator", "device")]
     different = int(np.count_nonzero(codes[0] != codes[1]))
 
-    timing = runner.archive.reports["timing"]
+    timing = reports.of(runner.archive).timing
+    assert timing is not None
     print(f"\n{EVALUATION} rendered text lines, none of them in the calibration set; upright or upside down\n")
     print(f"{'':10}{'correct':>10}{'as float':>10}{'SNR':>10}{'bytes that differ':>20}{'host speed':>14}")
     top = results["float"].argmax(axis=1)
@@ -140,7 +142,7 @@ def main() -> int:
         equal = f"{different} of {codes[0].size}" if name == "device" else ""
         print(f"{name:10}{right:>10}{agree:>10}{noise:>10}{equal:>20}{speed[name]:>10.0f} /s")
     print(
-        f"\nvirtual {runner.hw_arch}: {timing['fps']:.0f} frames per second, latency {timing['latency_ms']:.2f} ms "
+        f"\nvirtual {runner.hw_arch}: {timing.fps:.0f} frames per second, latency {timing.latency_ms:.2f} ms "
         "(event simulation of the device)"
     )
     written, command = shown(out / "direction_classifier.hef"), shown(Path(sys.executable).parent / "headrace")

@@ -19,6 +19,10 @@ from typing import Any
 import numpy as np
 
 from emulator_process import EmulatorProcess
+from headrace import reports
+from headrace.profiler import profile
+from headrace.reports.profile import ProfileReport
+from zoo_metrics import Metrics, metrics_of
 from zoo_models import Array, ZooModel, calibrated_frames, source_output, translate
 
 
@@ -35,6 +39,8 @@ class Effort:
 
 
 QUICK = Effort()
+METRICS = Effort(native_frames=0, byte_frames=0)
+"""The figures of tests/golden/metrics.json and nothing else: as QUICK, bytes and native results not compared."""
 FULL = Effort(native_frames=16, byte_frames=104, snr_frames=64, calibration=None, every_setting=True, accuracy=True)
 """The conditions of the skeleton; data sets with fewer than 104 frames give all they have."""
 
@@ -50,6 +56,8 @@ class Row:
         snr: output name → dB against the source runtime's float.
         codes: distinct output codes.
         accuracy: figure name → value.
+        metrics: of a network that was compiled.
+        reports: read as their types and written again; changed_reports: those whose JSON is another then.
     """
 
     name: str
@@ -68,6 +76,9 @@ class Row:
     snr: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     judged_on: str = ""
+    metrics: Metrics | None = None
+    reports: int = 0
+    changed_reports: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -75,7 +86,8 @@ class Row:
         return min(self.snr.values(), default=math.nan)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """All but the metrics, which have a file of their own."""
+        return {key: value for key, value in asdict(self).items() if key != "metrics"}
 
 
 def snr_db(want: Array, got: Array) -> float:
@@ -115,6 +127,7 @@ def measure(model: ZooModel, zoo: Path, effort: Effort, emulator: EmulatorProces
         ("parse", _parse),
         ("optimise", _optimise),
         ("compile", _compile),
+        ("reports", _reports),
         ("bytes", _bytes),
         ("SNR", _snr),
         ("accuracy", _accuracy),
@@ -149,6 +162,8 @@ def _parse(state: dict[str, Any]) -> None:
     row.layers = len(runner.archive.native.layers)
     state["frames"], state["labels"] = model.test(zoo)
     frames = state["frames"][: state["effort"].native_frames]
+    if not len(frames):
+        return
     got = outputs_of(runner, model, InferenceContext.SDK_NATIVE, model.normalised(frames))
     row.native_error = range_error(source_output(model, zoo, frames), got)
 
@@ -163,16 +178,31 @@ def _optimise(state: dict[str, Any]) -> None:
 def _compile(state: dict[str, Any]) -> None:
     runner, row = state["runner"], state["row"]
     runner.compile()
-    report = runner.archive.reports["compile"]
-    contexts = report.get("contexts", 1) if isinstance(report, dict) else 1
-    row.contexts = len(contexts) if isinstance(contexts, list) else int(contexts)
+    compiled = reports.of(runner.archive).compile
+    assert compiled is not None
+    row.contexts = compiled.figures.contexts
+
+
+def _reports(state: dict[str, Any]) -> None:
+    """Every report of the archive, and the profile, through its type and back."""
+    runner, row = state["runner"], state["row"]
+    known = reports.of(runner.archive)
+    found = {name: getattr(known, name) for name in runner.archive.reports if hasattr(known, name)}
+    plain = {name: runner.archive.reports[name] for name in found}
+    profiled = profile(runner.archive)
+    plain["profile"] = profiled.as_dict()
+    found["profile"] = ProfileReport.from_dict(json.loads(json.dumps(plain["profile"])), "profile")
+    row.reports = len(found)
+    row.changed_reports = [
+        name for name, report in found.items() if json.dumps(report.as_dict()) != json.dumps(plain[name])
+    ]
 
 
 def _bytes(state: dict[str, Any]) -> None:
     from headrace.runtime import _native
 
     runner, row, effort = state["runner"], state["row"], state["effort"]
-    if runner.hef is None:
+    if runner.hef is None or not effort.byte_frames:
         return
     har = state["folder"] / "net.har"
     runner.save_har(har)
@@ -247,6 +277,8 @@ def _snr(state: dict[str, Any]) -> None:
     state["row"].snr = {
         name: round(snr_db(w[:wanted], g[:wanted]), 2) for name, w, g in zip(names, want, got, strict=True)
     }
+    if state["runner"].hef is not None:
+        state["row"].metrics = metrics_of(state["runner"].archive, state["row"].snr)
 
 
 def _accuracy(state: dict[str, Any]) -> None:

@@ -8,12 +8,14 @@ With ``HEADRACE_RESULTS=bench/out/results.json`` it keeps what it measured, for 
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import zoo_metrics
 from emulator_process import EmulatorProcess
 from zoo_matrix import FULL, QUICK, Row, keep, loss, measure
 from zoo_models import ZOO, ZooModel
@@ -41,12 +43,30 @@ def judge(model: ZooModel, row: Row) -> None:
     assert row.native_error is not None and row.native_error <= 1e-4
     assert row.different == 0
     assert row.compared_layers > 0
+    assert row.reports >= 6 and row.changed_reports == []
     assert row.codes >= 2
 
 
+@pytest.fixture(scope="module")
+def measured(zoo: Path, emulator: EmulatorProcess) -> Callable[[str], Row]:
+    """A network's row, which is measured when it is first asked for."""
+    return functools.cache(lambda name: measure(ZOO[name], zoo, QUICK, emulator))
+
+
 @pytest.mark.parametrize("name", sorted(ZOO))
-def test_every_stage(name: str, zoo: Path, emulator: EmulatorProcess) -> None:
-    judge(ZOO[name], measure(ZOO[name], zoo, QUICK, emulator))
+def test_every_stage(name: str, measured: Callable[[str], Row]) -> None:
+    judge(ZOO[name], measured(name))
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_no_figure_moved(name: str, measured: Callable[[str], Row]) -> None:
+    """Speed, latency, contexts, sizes, SNR against tests/golden/metrics.json; `make metrics` writes it anew."""
+    after = measured(name).metrics
+    found = {} if after is None else {name: after}
+    golden = {known: metrics for known, metrics in zoo_metrics.read().items() if known == name}
+    assert not zoo_metrics.moved(golden.get(name), after), (
+        "figures moved; if that is meant: make metrics, then read the diff\n" + zoo_metrics.moved_text(golden, found)
+    )
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from headrace.mapping.allocate import allocate_one_context, shortage_of
 from headrace.mapping.resources import RESOURCES, Use, usable
@@ -37,20 +36,6 @@ class Estimate:
     devices: int
     need: dict[str, int]
     have: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "basis": BASIS,
-            "target": self.target,
-            "fits_one_context": self.fits,
-            "fps": round(self.fps, 2),
-            "latency_ms": round(self.latency_ms, 4),
-            "bottleneck": self.bottleneck,
-            "clusters_needed": self.clusters,
-            "devices_needed": self.devices,
-            "need": self.need,
-            "have": self.have,
-        }
 
 
 def clusters_needed(need: Use, target: Target, inputs: int) -> int:
