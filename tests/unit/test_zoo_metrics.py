@@ -22,8 +22,9 @@ def test_what_moves_is_told_with_both_figures() -> None:
         ("SNR output_layer1", 30.0, 29.5),
         ("SNR output_layer2", None, 3.0),
     ]
-    text = moved_text({"net": NET}, {"net": after})
-    assert "1,000.0  1,250.0  +25.00 %" in text and "29.5" in text
+    lines = [line.split() for line in moved_text({"net": NET}, {"net": after}).splitlines()]
+    assert ["net", "fps", "1,000.0", "1,250.0", "+25.00", "%"] in lines
+    assert ["net", "SNR", "output_layer2", "-", "3.0", "-"] in lines
     assert moved(NET, NET) == [] and moved_text({"net": NET}, {"net": NET}) == "nothing moved in 1 networks"
 
 
