@@ -27,6 +27,7 @@ from headrace.mapping.choose import (
 )
 from headrace.reports.schedule import CompileReport, ScheduleReport
 from headrace.targets import Target, list_targets, load_target
+from headrace.typeguards import is_number
 
 Progress = Callable[[int, int, str], None]  # done, total, what
 
@@ -60,7 +61,7 @@ class CompileOptions:
     def check(self) -> None:
         """Raises UsageError when a share is not in (0, 1] or the batch is out of range."""
         names = ("max_control_utilization", "max_compute_utilization", "max_memory_utilization")
-        bad = [n for n, v in zip(names, self.shares, strict=True) if not (isinstance(v, (int, float)) and 0 < v <= 1)]
+        bad = [n for n, v in zip(names, self.shares, strict=True) if not (is_number(v) and 0 < v <= 1)]
         if type(self.batch) is not int or not 1 <= self.batch <= MAX_BATCH:
             rule, need = "the batch is out of range", f"a whole number, 1 … {MAX_BATCH}"
             raise UsageError(Diagnostic("E-COMPILE-OPTION", "compile options", rule, repr(self.batch)[:60], need))
@@ -97,6 +98,10 @@ class CompileResult:
     report: CompileReport
 
 
+def _silent(done: int, total: int, what: str) -> None:
+    """A progress that nobody wants to see."""
+
+
 def compile_network(
     network: Network, target: Target, options: CompileOptions | None = None, progress: Progress | None = None
 ) -> CompileResult:
@@ -117,7 +122,7 @@ def compile_network(
     """
     options = options or CompileOptions()
     options.check()
-    tell = progress or (lambda done, total, what: None)
+    tell = progress or _silent
     tell(0, 4, "lower")
     lowered = lower_network(network)
     tell(1, 4, "allocate")

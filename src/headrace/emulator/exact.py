@@ -13,11 +13,12 @@ import inspect
 import platform
 import threading
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from headrace.emulator.tensors import set_onednn_flags
 from headrace.errors import Diagnostic, InternalError, UsageError
 from headrace.hn import Array
 
@@ -52,7 +53,7 @@ def _enter() -> contextlib.ExitStack:
     stack = contextlib.ExitStack()
     stack.enter_context(torch.backends.nnpack.flags(enabled=False))
     # TF32 in oneDNN exists on Intel GPUs only, and touching its switch elsewhere warns: it is left alone (None).
-    change = torch.backends.mkldnn.set_flags
+    change = set_onednn_flags
     known = list(inspect.signature(change).parameters)
     wanted: dict[str, Any] = {"_enabled": True, "_deterministic": True, "_allow_tf32": None, "_fp32_precision": "ieee"}
     before = change(**{k: v for k, v in wanted.items() if k in known})
@@ -104,14 +105,14 @@ def verify_convolution(
     Raises:
         InternalError: a sum differs: this torch build is not exact here.
     """
-    kh, kw, per_group, outputs = kernel.shape
+    kh, kw, per_group, outputs = (int(size) for size in kernel.shape)
     total = result.numel()
     if total == 0:
         return
     count = min(CHECKED_POSITIONS, total)
     # A stride coprime with most sizes spreads the positions over batch, rows, columns and channels.
     flat = np.unique(np.linspace(0, total - 1, count).astype(np.int64))
-    n, y, x, c = np.unravel_index(flat, tuple(result.shape))
+    n, y, x, c = cast("tuple[Array, ...]", np.unravel_index(flat, tuple(result.shape)))
     rows = (y * strides[0])[:, None, None] + (np.arange(kh) * dilations[0])[None, :, None]
     columns = (x * strides[1])[:, None, None] + (np.arange(kw) * dilations[1])[None, None, :]
     group = c // (outputs // groups)

@@ -18,6 +18,7 @@ from headrace.data.dtypes import as_values, dtype_problem
 from headrace.emulator.exact import exact_arithmetic, thread_count
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.integer_ops import TorchIntegerOps, from_codes, to_codes
+from headrace.emulator.tensors import tensor_of
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError, out_of_memory, unknown_name
 from headrace.hn import Array, Layer, Network, check_network, output_quantization, quantized_view
 from headrace.layers import InputLayer
@@ -260,7 +261,7 @@ class Executor:
     def _import(self, layer: Layer, array: Array) -> torch.Tensor:
         if not self.quantized:
             value = as_values(array)
-            return torch.from_numpy(value if value.flags.writeable else value.copy())
+            return tensor_of(value if value.flags.writeable else value.copy())
         quantization = output_quantization(layer)
         codes = array if array.dtype == quantization.dtype else quantize_input(as_values(array), quantization)
         return to_codes(codes)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows)
 
 from headrace.emulator.constants import ConstantCache
+from headrace.emulator.tensors import tensor_of
 from headrace.hn import Array
 
 
@@ -73,7 +74,7 @@ class TorchFloatOps(TorchMoves):
 
     def _kernel(self, kernel: Array) -> torch.Tensor:
         def prepare() -> torch.Tensor:
-            oihw = torch.from_numpy(kernel.astype("float32", copy=True)).permute(3, 2, 0, 1)
+            oihw = tensor_of(kernel.astype("float32", copy=True)).permute(3, 2, 0, 1)
             return oihw.contiguous(memory_format=torch.channels_last)
 
         return self._constants.get(kernel, "oihw", prepare)
@@ -81,7 +82,7 @@ class TorchFloatOps(TorchMoves):
     def _vector(self, value: Array | None) -> torch.Tensor | None:
         if value is None:
             return None
-        return self._constants.get(value, "float32", lambda: torch.from_numpy(value.astype("float32", copy=True)))
+        return self._constants.get(value, "float32", lambda: tensor_of(value.astype("float32", copy=True)))
 
     def convolve(
         self,
@@ -108,13 +109,13 @@ class TorchFloatOps(TorchMoves):
         return to_nhwc(y)
 
     def dense(self, x: torch.Tensor, kernel: Array, bias: Array | None) -> torch.Tensor:
-        weights = self._constants.get(kernel, "dense", lambda: torch.from_numpy(kernel.astype("float32", copy=True)))
+        weights = self._constants.get(kernel, "dense", lambda: tensor_of(kernel.astype("float32", copy=True)))
         y = torch.matmul(x, weights)
         offset = self._vector(bias)
         return y if offset is None else y + offset
 
     def constant(self, value: Array, like: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(value.astype("float32", copy=True)).to(like.device)
+        return tensor_of(value.astype("float32", copy=True)).to(like.device)
 
     def add(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return a + b
@@ -144,7 +145,7 @@ class TorchFloatOps(TorchMoves):
         return torch.sqrt(x)
 
     def erf(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.special.erf(x)
+        return torch.erf(x)
 
     def sin(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sin(x)
@@ -224,7 +225,7 @@ def space_to_depth(x: torch.Tensor, block: int, blocks_first: bool) -> torch.Ten
 
 def gather_rows_columns(x: torch.Tensor, rows: Array, columns: Array) -> torch.Tensor:
     """``y[i, j] = x[rows[i], columns[j]]`` on height and width."""
-    return x.index_select(1, torch.from_numpy(rows)).index_select(2, torch.from_numpy(columns))
+    return x.index_select(1, tensor_of(rows)).index_select(2, tensor_of(columns))
 
 
 def interpolate_rows_columns(x: torch.Tensor, rows: tuple[Array, Array], columns: tuple[Array, Array]) -> torch.Tensor:
@@ -233,8 +234,8 @@ def interpolate_rows_columns(x: torch.Tensor, rows: tuple[Array, Array], columns
         shape = [1] * x.ndim
         shape[axis] = -1
         parts = [
-            x.index_select(axis, torch.from_numpy(np.ascontiguousarray(indices[:, k])))
-            * torch.from_numpy(np.ascontiguousarray(coefficients[:, k])).to(x.dtype).reshape(shape)
+            x.index_select(axis, tensor_of(np.ascontiguousarray(indices[:, k])))
+            * tensor_of(np.ascontiguousarray(coefficients[:, k])).to(x.dtype).reshape(shape)
             for k in range(2)
         ]
         x = parts[0] + parts[1]

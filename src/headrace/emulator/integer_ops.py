@@ -36,6 +36,7 @@ from headrace.emulator.scaling import (
     code_dtype,
     make_plan,
 )
+from headrace.emulator.tensors import tensor_of
 from headrace.hn import Array
 from headrace.numerics.forms import BILINEAR_BITS
 from headrace.numerics.requantize import Requantization
@@ -141,7 +142,7 @@ class TorchIntegerOps(TorchMoves):
         groups: int,
     ) -> torch.Tensor:
         def prepare() -> torch.Tensor:
-            oihw = torch.from_numpy(kernel.astype(np.float32)).permute(3, 2, 0, 1)
+            oihw = tensor_of(kernel.astype(np.float32)).permute(3, 2, 0, 1)
             return oihw.contiguous(memory_format=torch.channels_last)
 
         weights = self._constants.get(kernel, "float32", prepare)
@@ -183,7 +184,7 @@ class TorchIntegerOps(TorchMoves):
 
         def prepare() -> torch.Tensor:
             shaped = kernel.reshape(kh * kw * per_group, groups, outputs // groups).transpose(1, 0, 2)
-            return torch.from_numpy(np.ascontiguousarray(shaped)).to(dtype)
+            return tensor_of(np.ascontiguousarray(shaped)).to(dtype)
 
         weights = self._constants.get(kernel, ("matmul", dtype), prepare)
         padded = pad_hw(x.to(dtype) - x_zero, padding, 0.0 if dtype.is_floating_point else 0)
@@ -205,7 +206,7 @@ class TorchIntegerOps(TorchMoves):
         magnitude = self._constants.get(kernel, "magnitude", lambda: np.abs(kernel.astype(np.int64)).sum(axis=0))
         bound = magnitude.astype(np.float64) * _reach(x, x_zero)
         dtype = torch.float64 if float(bound.max(initial=0.0)) < FLOAT64_EXACT else torch.int64
-        weights = self._constants.get(kernel, ("dense", dtype), lambda: torch.from_numpy(kernel.copy()).to(dtype))
+        weights = self._constants.get(kernel, ("dense", dtype), lambda: tensor_of(kernel.copy()).to(dtype))
         raw = torch.matmul(x.to(dtype) - x_zero, weights)
         return Accumulator(raw, bias.astype(np.int64), bound)
 
@@ -277,7 +278,7 @@ class TorchIntegerOps(TorchMoves):
         index = torch.bitwise_right_shift(
             torch.bitwise_left_shift(value - torch.bitwise_left_shift(one, exponent), index_bits), exponent
         )
-        entries = self._constants.get(table, "int64", lambda: torch.from_numpy(table.astype(np.int64)))
+        entries = self._constants.get(table, "int64", lambda: tensor_of(table.astype(np.int64)))
         shift = exponent + int(rq.shifts[0])
         total = entries[index] * int(rq.multipliers[0, 0]) + torch.bitwise_left_shift(one, shift - 1)
         result = torch.bitwise_right_shift(total, shift) + rq.zero
@@ -296,10 +297,8 @@ class TorchIntegerOps(TorchMoves):
 def to_codes(array: Array) -> torch.Tensor:
     """Codes (uint8 or uint16) as the tensor this module computes on."""
     if array.dtype == np.uint8:
-        return (
-            torch.from_numpy(np.ascontiguousarray(array)) if array.flags.writeable else torch.from_numpy(array.copy())
-        )
-    return torch.from_numpy(array.astype(np.int32))
+        return tensor_of(np.ascontiguousarray(array)) if array.flags.writeable else tensor_of(array.copy())
+    return tensor_of(array.astype(np.int32))
 
 
 def from_codes(tensor: torch.Tensor) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from headrace.emulator.exact import FLOAT64_EXACT
+from headrace.emulator.tensors import tensor_of
 from headrace.hn import Array
 from headrace.numerics.requantize import Requantization
 
@@ -70,7 +71,7 @@ class Accumulator:
             return value
         if self.offset.size == 1:
             return value + int(self.offset.reshape(-1)[0])
-        offset = torch.from_numpy(np.atleast_1d(self.offset).astype(np.int64)).to(dtype)
+        offset = tensor_of(np.atleast_1d(self.offset).astype(np.int64)).to(dtype)
         return value + offset
 
 
@@ -102,7 +103,7 @@ class Product:
         if first.offset.size == 1:
             out.add_(int(first.offset.reshape(-1)[0]))
         else:
-            out.add_(torch.from_numpy(first.offset.astype(np.float64)))
+            out.add_(tensor_of(first.offset.astype(np.float64)))
         other = Accumulator(_cut(second.raw, frames, rows), second.offset, second.bound)
         out.mul_(other.centered())
 
@@ -156,7 +157,7 @@ class NegativePart:
         if offset.size == 1:
             out.add_(int(offset.reshape(-1)[0]))
         else:
-            out.add_(torch.from_numpy(offset.astype(np.float64)))
+            out.add_(tensor_of(offset.astype(np.float64)))
         out.clamp_(max=0)
 
     def integers(self, frames: slice, rows: slice | None) -> torch.Tensor:
@@ -234,22 +235,22 @@ def make_plan(rq: Requantization, terms: Sequence[tuple[Array, Array]], choice: 
             constant = constant + (np.int64(rq.zero) << shifts)
         scale = np.exp2(-shifts.astype(np.float64))
         narrow = bool(np.max(reach * scale) + rq.zero < NARROW) and rq.high < NARROW
-        factors = [torch.from_numpy(m.astype(np.float64) * scale) for m in multipliers]
-        constants = torch.from_numpy(constant.astype(np.float64) * scale)
+        factors = [tensor_of(m.astype(np.float64) * scale) for m in multipliers]
+        constants = tensor_of(constant.astype(np.float64) * scale)
     else:
         zero = rq.zero
-        factors = [torch.from_numpy(m.copy()) for m in multipliers]
-        constants = torch.from_numpy(np.asarray(constant))
+        factors = [tensor_of(m.copy()) for m in multipliers]
+        constants = tensor_of(np.asarray(constant))
     table = (
         None
         if rq.table is None
-        else torch.from_numpy(rq.table.astype(np.uint8 if rq.table.dtype == np.uint8 else np.int32).reshape(-1))
+        else tensor_of(rq.table.astype(np.uint8 if rq.table.dtype == np.uint8 else np.int32).reshape(-1))
     )
     bases = None
     if rq.channel_tables is not None and rq.table is not None:
-        bases = torch.from_numpy(rq.channel_tables.astype(np.int32) * np.int32(rq.table.shape[-1]))
+        bases = tensor_of(rq.channel_tables.astype(np.int32) * np.int32(rq.table.shape[-1]))
     single = (float(constants), [float(f) for f in factors]) if exact and constants.numel() == 1 else None
-    shift = torch.from_numpy(shifts.copy())
+    shift = tensor_of(shifts.copy())
     return ScalePlan(exact, factors, constants, shift, zero, rq.low, rq.high, table, bases, narrow, single)
 
 

@@ -12,6 +12,7 @@ from headrace.hn import quantization_json, strict_json
 from headrace.hn.network import SCHEMA_VERSION, Layer, Network
 from headrace.hn.value import Value
 from headrace.layers import AveragePool, Operation, read_operation
+from headrace.typeguards import is_list, is_object
 
 MAX_LAYERS = 100_000
 MAX_ELEMENTS = 1 << 31  # of one tensor
@@ -101,8 +102,8 @@ def _operation(entry: dict[str, Any], operands: list[Any], place: str) -> Operat
     attributes: dict[str, Any] = _typed(entry.get("params"), dict, place, "params")
     if kind == "global_avgpool" and not attributes and len(operands) == 1:
         # Files up to version 1 had a kind of its own for the window that is the whole input.
-        shapes = operands[0].get("output_shapes") if isinstance(operands[0], dict) else None
-        shape = _shape(shapes[0] if isinstance(shapes, list) and shapes else None, place)
+        shapes: object = operands[0].get("output_shapes") if is_object(operands[0]) else None
+        shape = _shape(shapes[0] if is_list(shapes) and shapes else None, place)
         kind, attributes = AveragePool.kind, {"kernel_shape": list(shape[1:3])}
     return read_operation(kind, attributes, place)
 

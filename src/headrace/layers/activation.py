@@ -42,7 +42,7 @@ class Function:
     decimal: Callable[[Params, Decimal], Decimal] | None = None
     clamp: Callable[[Params], tuple[float | None, float | None]] | None = None
     range: Callable[[Params], tuple[float | None, float | None]] = lambda p: (None, None)
-    params: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, float] = field(default_factory=dict[str, float])
     slope: Callable[[Params], float] | None = None
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from headrace.errors import Diagnostic, InputFileError, unknown_name
+from headrace.typeguards import is_object, is_sequence, is_text, is_tuple
 
 #: The largest integer that an attribute may be.
 MAX_INTEGER = (1 << 31) - 1
@@ -27,7 +28,7 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
             return None
         return _convert(value, next(a for a in arguments if a is not type(None)), where, name)
     if origin is tuple:
-        if not isinstance(value, (list, tuple)):
+        if not is_sequence(value):
             raise _bad(where, f"attribute {name!r} is not a list", type(value).__name__, "a list")
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_convert(v, arguments[0], where, name) for v in value)
@@ -35,7 +36,7 @@ def _convert(value: Any, hint: Any, where: str, name: str) -> Any:
             raise _bad(where, f"attribute {name!r} has the wrong length", len(value), len(arguments))
         return tuple(_convert(v, a, where, name) for v, a in zip(value, arguments, strict=True))
     if origin is dict:
-        if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+        if not is_object(value) or not all(is_text(k) for k in value):
             raise _bad(where, f"attribute {name!r} is not an object", type(value).__name__, "an object")
         return {k: _convert(v, arguments[1], where, name) for k, v in value.items()}
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
@@ -81,7 +82,7 @@ class AttributeRuleError(Exception):
 
 
 def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+    return [_plain(v) for v in value] if is_tuple(value) else value
 
 
 def attribute_values(operation: Any) -> dict[str, Any]:

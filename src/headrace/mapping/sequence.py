@@ -86,7 +86,7 @@ def cheapest_sequence(costs: Costs) -> tuple[int, list[tuple[int, int]]] | None:
         came[:, middle, after] = before[at]
     # One run that is everything stays loaded: no sequence that follows itself.
     total[starts == last, 0, last] = NEVER
-    closing = np.arange(n)
+    closing = np.arange(int(costs.run.shape[0]))
     ends = total[:, :, last] + costs.turns(closing, 0, starts, end=last).T
     found = int(ends.min(initial=NEVER))
     alone = costs.whole if valid[0, last] else int(NEVER)

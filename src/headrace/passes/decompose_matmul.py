@@ -55,7 +55,8 @@ class DecomposeMatmul(Pass):
         columns = network[right].frame_shape[2]
         for name in dict.fromkeys(matmul.inputs):
             _widen_softmax(network, name)
-        anchor, made = matmul.name, []
+        anchor = matmul.name
+        made: list[str] = []
 
         def put(operation: Operation, inputs: list[str], shape: tuple[int, int, int], wide: bool = False) -> str:
             nonlocal anchor

@@ -184,7 +184,8 @@ class MergeBranches(Pass):
         if len(convolutions) < 2:
             return None
         host = max(convolutions, key=lambda b: b.kernel.size)
-        kernel, bias, merged = host.kernel.copy(), host.bias.copy(), []
+        kernel, bias = host.kernel.copy(), host.bias.copy()
+        merged: list[Branch] = []
         for branch in (*convolutions, *(b for b in branches if b not in convolutions)):
             multiple = branch not in convolutions
             if branch is host or (multiple and not merged) or not _added(host, branch, kernel):
