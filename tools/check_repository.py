@@ -23,14 +23,9 @@ MAX_FUNCTION_LINES = 60
 LONGER = {
     "src/headrace/runner.py:optimize": 69,
 }
-#: Modules that still know kinds of layers by name.
-NAMING_KINDS = ("src/headrace/mapping/sharing.py",)
 #: Names that say nothing of what a module holds.
 EMPTY_NAMES = frozenset({"base.py", "utils.py", "util.py", "helpers.py", "misc.py", "common.py"})
-UNNAMED = (
-    "src/headrace/frontends/patterns/base.py",
-    "src/headrace/compiler/lower/base.py",
-)
+UNNAMED = ("src/headrace/compiler/lower/base.py",)
 MAX_FILE_BYTES = 512 * 1024
 # Written in pieces, so that this file passes its own check.
 REGISTRY_HOSTS = re.compile(
@@ -98,7 +93,7 @@ def python_problems(name: str, text: str) -> Iterator[str]:
             length, allowed = node.end_lineno - node.lineno + 1, LONGER.get(f"{name}:{node.name}", MAX_FUNCTION_LINES)
             if length > allowed:
                 yield f"{name}:{node.lineno}: {node.name} has {length} lines, {too_long(allowed)}"
-    if not name.startswith((*kind_rule.ALLOWED, *NAMING_KINDS)):
+    if not name.startswith(kind_rule.ALLOWED):
         for line, what in kind_rule.branches(tree, kind_rule.kinds_of(ROOT / "src" / "headrace" / "layers")):
             yield f"{name}:{line}: {what}: ask the operation (headrace.layers.Operation) or its type"
 
@@ -114,7 +109,7 @@ def stale_exceptions() -> Iterator[str]:
     for place, allowed in LONGER.items():
         if lengths.get(place, 0) < allowed:
             yield f"tools/check_repository.py: {place} has {lengths.get(place, 0)} lines now, lower its exception"
-    for name in (*UNNAMED, *NAMING_KINDS):
+    for name in UNNAMED:
         if not (ROOT / name).exists():
             yield f"tools/check_repository.py: {name} is no more, take its exception out"
 

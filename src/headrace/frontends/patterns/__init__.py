@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations recognised in source graphs that write them out, one pattern per file."""
 
-from headrace.frontends.patterns.base import Match, NoMatch, Pattern, apply_patterns
 from headrace.frontends.patterns.by_sign import BySign
 from headrace.frontends.patterns.gelu import GELU
 from headrace.frontends.patterns.gelu_tanh import GELUTanh
 from headrace.frontends.patterns.hard_sigmoid import HardSigmoid
 from headrace.frontends.patterns.hard_swish import HardSwish
 from headrace.frontends.patterns.mish import Mish
+from headrace.frontends.patterns.pattern import Match, NoMatch, Pattern, apply_patterns
 from headrace.frontends.patterns.silu import SiLU
 from headrace.frontends.patterns.softplus import Softplus
 

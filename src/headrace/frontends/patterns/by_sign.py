@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from headrace.frontends.patterns.base import Match, NoMatch, Pattern, close, maker, product_of, scalar
+from headrace.frontends.patterns.pattern import Match, NoMatch, Pattern, close, maker, product_of, scalar
 
 _ABOVE = {"Greater": 0, "GreaterOrEqual": 0, "Less": 1, "LessOrEqual": 1}
 

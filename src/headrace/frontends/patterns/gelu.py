@@ -7,7 +7,7 @@ import math
 
 import onnx_ir as ir
 
-from headrace.frontends.patterns.base import Match, NoMatch, Pattern, close, maker, product_of, scalar
+from headrace.frontends.patterns.pattern import Match, NoMatch, Pattern, close, maker, product_of, scalar
 
 
 class GELU(Pattern):

@@ -7,7 +7,7 @@ import math
 
 import onnx_ir as ir
 
-from headrace.frontends.patterns.base import Match, NoMatch, Pattern, close, maker, product_of, scalar
+from headrace.frontends.patterns.pattern import Match, NoMatch, Pattern, close, maker, product_of, scalar
 
 _FACTOR, _CUBE = math.sqrt(2.0 / math.pi), 0.044715
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from headrace.frontends.patterns.base import (
+from headrace.frontends.patterns.pattern import (
     Match,
     NoMatch,
     Pattern,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from headrace.frontends.patterns.base import Match, NoMatch, Pattern, close, product_of
+from headrace.frontends.patterns.pattern import Match, NoMatch, Pattern, close, product_of
 
 Gate = tuple[ir.Value | None, tuple[ir.Node, ...]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from headrace.frontends.patterns.base import maker
+from headrace.frontends.patterns.pattern import maker
 from headrace.frontends.patterns.self_gated import Gate, SelfGated
 
 
