@@ -9,8 +9,10 @@ Run it on two commits to show that a change of structure changed no number::
     .venv/bin/python tools/digest_zoo.py --compare before.json after.json
 
 For each network: SHA-256 of every member of its HAR (HN, parameters, reports and HEF of each state), of the outputs of
-the float emulator and of the device. ``--keep FOLDER`` leaves the members there, so that a difference can be read. It
-uses the public runner and the archive's bytes alone, so that it runs on commits whose insides differ.
+the float emulator and of the device. ``--keep FOLDER`` leaves the members there, so that a difference can be read;
+``--members BEFORE AFTER`` compares two such folders, HNs as this version reads and writes them, so that another text of
+the same network is no difference. Digests use the public runner and the archive's bytes alone, so that they can be made on
+commits whose insides differ.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import os
 import sys
 import tarfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,40 @@ def compare(before: Path, after: Path) -> int:
     return different
 
 
+def as_read(path: Path) -> bytes:
+    """A member; an HN as this version reads and writes it, with its parameters."""
+    if path.suffix != ".hn":
+        return path.read_bytes()
+    from headrace.hn import json_format
+    from headrace.hn.arrays import load_parameters
+
+    network = json_format.loads(path.read_bytes(), str(path))
+    arrays = path.with_suffix(".npz")
+    network.params = load_parameters(arrays.read_bytes(), str(arrays), network)
+    return json_format.dumps(network)
+
+
+def compare_members(before: Path, after: Path) -> int:
+    """Print what differs between two folders of members, of texts line by line; returns the number that do."""
+    compared = different = 0
+    lines: Counter[tuple[str, str]] = Counter()
+    for path in sorted(p for p in before.glob("*/*") if (after / p.parent.name).exists()):
+        other = after / path.relative_to(before)
+        compared += 1
+        old, new = as_read(path), as_read(other) if other.exists() else b""
+        if old == new:
+            continue
+        different += 1
+        print(f"{path.relative_to(before)}: {len(old)} and {len(new)} bytes")
+        if path.suffix in (".hn", ".json", ".alls"):
+            texts = [data.decode().splitlines() for data in (old, new)]
+            lines.update((x.strip(), y.strip()) for x, y in zip(*texts, strict=False) if x != y)
+    for (old_line, new_line), count in lines.most_common(20):
+        print(f"  {count} times {old_line[:70]}  ->  {new_line[:70]}")
+    print(f"{compared} members compared, {different} differ")
+    return different
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file of digests; networks that are in it already are left out")
@@ -111,12 +148,15 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--frames", type=int, default=16, help="calibration frames")
     parser.add_argument("--keep", type=Path, help="folder for the members of the HARs")
-    parser.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"))
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("BEFORE", "AFTER"), help="files of digests")
+    parser.add_argument("--members", nargs=2, type=Path, metavar=("BEFORE", "AFTER"), help="folders of --keep")
     given = parser.parse_args()
     if given.compare:
         return 1 if compare(*given.compare) else 0
+    if given.members:
+        return 1 if compare_members(*given.members) else 0
     if given.out is None:
-        parser.error("--out or --compare is needed")
+        parser.error("--out, --compare or --members is needed")
     zoo = Path(os.environ.get("HEADRACE_ZOO", ROOT.parent / "shared" / "zoo"))
     collect(given.out, zoo, list(QUICK) if given.quick else given.only, given.frames, given.keep)
     return 0
