@@ -11,7 +11,7 @@ import numpy as np
 
 from headrace.hef.microcode import NONE, AxisMask, KernelRecord, Opcode, Program, TensorRole
 from headrace.hn import Layer, Network, store_requantization
-from headrace.layers import AveragePool, ScaleRule
+from headrace.layers import AveragePool, ResizeBilinear, ScaleRule
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
 from headrace.numerics.tables import reciprocal_table
@@ -31,6 +31,7 @@ def freeze(network: Network, seed: int = 0) -> Network:
         passes = layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT) or layer.kind == "input_layer"
         rq = None if passes else _integers(network, layer, rng, everywhere)
         store_requantization(layer, everywhere, rq)
+        layer.params.update(layer.operation.integers_of_attributes(network.input_shapes(layer)))
     network.net_params["stage"] = "quantized"
     return network
 
@@ -69,7 +70,9 @@ def _integers(network: Network, layer: Layer, rng: Any, q: TensorQuantization) -
         numbers = rng.integers(0, 3, channels).astype(np.uint8)
     columns = 1 if one else columns
     multipliers = rng.integers(1 << 17, 1 << 19, (terms, columns)).astype(np.int32) * (128 if magnitude == 2000 else 4)
-    return Requantization(multipliers, np.full(columns, 26, np.uint8), zero, 0, high, table, numbers)
+    # The coefficients of a bilinear element sum to 2^22.
+    shift = 26 + 22 * isinstance(layer.operation, ResizeBilinear)
+    return Requantization(multipliers, np.full(columns, shift, np.uint8), zero, 0, high, table, numbers)
 
 
 def softmax_tail(builder: GraphBuilder, x: str) -> str:

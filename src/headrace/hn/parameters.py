@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError, InternalError
+from headrace.hn import older
 from headrace.hn.archive import Archive
 from headrace.hn.check import check_network
 from headrace.hn.network import Array, Layer, Network
@@ -27,7 +28,7 @@ _LEVERS = ("make the archive again",)
 
 
 def check_archive(archive: Archive) -> None:
-    """Every layer of every network in an archive, with its parameters.
+    """Every layer of every network in an archive, with its parameters; what an older archive lacks is put in before.
 
     Raises:
         InputFileError: all that is wrong in the first network where something is.
@@ -35,6 +36,8 @@ def check_archive(archive: Archive) -> None:
     for network, quantized in ((archive.native, False), (archive.fp_optimized, False), (archive.quantized, True)):
         if network is not None:
             check_network(network)
+            if quantized:
+                older.complete(network)
             check_parameters(network, quantized)
 
 
@@ -81,6 +84,8 @@ def _arrays(layer: Layer, given: Mapping[str, Array], needed: dict[str, Paramete
             problems.append(_bad(layer, key, "a parameter has the wrong type or shape", got, want))
         elif value.dtype.kind == "f" and not _usable(value):
             problems.append(_bad(layer, key, "a parameter holds NaN, infinity or more than float32", "", want))
+        elif want.most is not None and int(value.max()) > want.most:
+            problems.append(_bad(layer, key, "a parameter is out of range", str(value.max()), want))
         elif want.nonzero and not bool(np.all(value)):
             problems.append(_bad(layer, key, "a parameter that is divided by is zero", "0", want))
     return problems

@@ -52,15 +52,18 @@ class Parameter(NamedTuple):
         dtype: ``"float"`` for any float type, else the exact dtype.
         required: the layer cannot do without.
         nonzero: it is divided by.
+        most: the greatest value of an unsigned one; None: whatever its type holds.
     """
 
     shape: Shape | None
     dtype: str = "float"
     required: bool = True
     nonzero: bool = False
+    most: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.dtype} {'[n]' if self.shape is None else list(self.shape)}"
+        bound = "" if self.most is None else f", at most {self.most}"
+        return f"{self.dtype} {'[n]' if self.shape is None else list(self.shape)}{bound}"
 
 
 class Weights(NamedTuple):
@@ -251,6 +254,10 @@ class Operation:
     def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen | None:
         """The integers of the quantised layer; None where codes pass and there are none."""
         return None
+
+    def integers_of_attributes(self, shapes: Sequence[Shape]) -> dict[str, Array]:
+        """Those of the frozen integers that follow from attributes and shapes alone; ``optimize`` stores them."""
+        return {}
 
     def fixed_range(self) -> tuple[float, float] | None:
         """The real range of the output where the meaning fixes it."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from headrace.layers.attributes import AttributeRuleError
 from headrace.layers.move import CodesPass
-from headrace.layers.operation import Counts, Frozen, Operation, QuantizedLayer, Shape, register
+from headrace.layers.operation import Counts, Frozen, Operation, Parameter, QuantizedLayer, Shape, register
 from headrace.layers.rows import RowCost, listed
 from headrace.layers.shapes import need_rank
 from headrace.numerics.forms import BILINEAR_BITS
@@ -26,6 +26,7 @@ COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"
 # "simple" is that of ONNX operator set 10: floor where the axis grows, ceil where it shrinks.
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple")
 MAX_SIZE = 1 << 16
+COEFFICIENTS = ("row_coefficients", "column_coefficients")
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,15 @@ class _Resize(Operation):
         return np.clip(index.astype(np.int64), 0, size - 1)
 
     def neighbours(self, axis: int, size: int) -> tuple[Array, Array]:
-        """int64 ``[output, 2]`` input elements and ``[output, 2]`` coefficients that sum to 2^11."""
+        """int64 ``[output, 2]`` input elements; float32 ``[output]``, the part of the second, 0 … 1."""
         x = np.clip(self.positions(axis, size), np.float32(0), np.float32(size - 1))
         first = np.minimum(np.floor(x).astype(np.int64), size - 1)
         second = np.minimum(first + 1, size - 1)
-        part = np.rint((x - first.astype(np.float32)).astype(np.float64) * (1 << BILINEAR_BITS)).astype(np.int64)
-        return np.stack([first, second], 1), np.stack([(1 << BILINEAR_BITS) - part, part], 1)
+        return np.stack([first, second], 1), x - first.astype(np.float32)
 
     def fractions(self, axis: int, size: int) -> tuple[Array, Array]:
-        """As :meth:`neighbours` with float32 coefficients that sum to 1."""
-        indices, _ = self.neighbours(axis, size)
-        x = np.clip(self.positions(axis, size), np.float32(0), np.float32(size - 1))
-        part = x - indices[:, 0].astype(np.float32)
+        """int64 ``[output, 2]`` input elements and float32 coefficients ``[output, 2]`` that sum to 1."""
+        indices, part = self.neighbours(axis, size)
         return indices, np.stack([np.float32(1) - part, part], 1)
 
     def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
@@ -126,14 +124,29 @@ class ResizeBilinear(_Resize):
     kind = "resize_bilinear"
     channelwise = True
     passes_factors = True
-    description = "Resize height and width by bilinear interpolation with 11-bit coefficients per axis."
+    description = (
+        "Resize height and width by bilinear interpolation; params (quantised): row_coefficients uint16 [H], "
+        "column_coefficients uint16 [W], of the second neighbour, in 2^-11."
+    )
 
     @property
     def keeps_constants(self) -> bool:
         return True
 
     def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
-        return Frozen({}, (1,), output[-1])
+        needed = {
+            name: Parameter((size,), "uint16", most=1 << BILINEAR_BITS)
+            for name, size in zip(COEFFICIENTS, self.sizes, strict=True)
+        }
+        return Frozen(needed, (1,), output[-1])
+
+    def integers_of_attributes(self, shapes: Sequence[Shape]) -> dict[str, Array]:
+        parts = (self.neighbours(axis, shapes[0][axis + 1])[1] for axis in (0, 1))
+        whole = 1 << BILINEAR_BITS
+        return {
+            name: np.rint(part.astype(np.float64) * whole).astype(np.uint16)
+            for name, part in zip(COEFFICIENTS, parts, strict=True)
+        }
 
     def forward_float(
         self,
@@ -151,9 +164,15 @@ class ResizeBilinear(_Resize):
         inputs: Sequence[AnyTensor],
     ) -> AnyTensor:
         x = inputs[0]
-        rows, columns = self.neighbours(0, int(x.shape[1])), self.neighbours(1, int(x.shape[2]))
+        rows, columns = (self._taps(axis, int(x.shape[axis + 1]), quantized) for axis in (0, 1))
         total = ops.interpolate(x, quantized.inputs[0].zero_point, rows, columns)
         return ops.requantize([total], quantized.rq, quantized.output.bits)
+
+    def _taps(self, axis: int, size: int, quantized: QuantizedLayer) -> tuple[Array, Array]:
+        """int64 ``[output, 2]`` input elements and their frozen coefficients, which sum to 2^11."""
+        indices, _ = self.neighbours(axis, size)
+        second = quantized.param(COEFFICIENTS[axis], np.uint16, 1).astype(np.int64)
+        return indices, np.stack([(1 << BILINEAR_BITS) - second, second], 1)
 
     def row_cost(self, shapes: Sequence[Shape], output: Shape) -> RowCost:
         rows, _ = self.neighbours(0, shapes[0][1])

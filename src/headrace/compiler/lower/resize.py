@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.compiler.lower.base import Context, lowers, requantized
+from headrace.compiler.lower.base import Context, lowers, need_shape, requantized
 from headrace.hef.kernel import Constant, Kernel, Role
 from headrace.hef.microcode import Opcode
-from headrace.layers.resize import ResizeBilinear, ResizeNearest
+from headrace.layers.resize import COEFFICIENTS, ResizeBilinear, ResizeNearest
 from headrace.numerics.forms import BILINEAR_BITS
 
 _ROLES = (Role.ROWS, Role.COLUMNS)
@@ -26,9 +26,13 @@ def nearest(context: Context, operation: ResizeNearest) -> Kernel:
 
 @lowers(ResizeBilinear)
 def bilinear(context: Context, operation: ResizeBilinear) -> Kernel:
+    """Which elements are read follows from the attributes; their coefficients are frozen."""
+
     def table(axis: int) -> Constant:
-        indices, coefficients = operation.neighbours(axis, context.input_shape()[axis])
-        return Constant(_ROLES[axis], np.concatenate([indices, coefficients[:, 1:]], 1).astype(np.uint32))
+        indices, _ = operation.neighbours(axis, context.input_shape()[axis])
+        second = context.quantized.param(COEFFICIENTS[axis], np.uint16, 1)
+        need_shape(context, COEFFICIENTS[axis], second, (indices.shape[0],))
+        return Constant(_ROLES[axis], np.concatenate([indices, second[:, None]], 1).astype(np.uint32))
 
     kernel, (x,) = context.kernel(Opcode.RESIZE_BILINEAR, None, (table(0), table(1))), context.reach
     return requantized(context, kernel, 1, [[x << 2 * BILINEAR_BITS]])

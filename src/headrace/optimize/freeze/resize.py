@@ -17,4 +17,5 @@ def freeze_bilinear(context: FreezeContext, layer: Layer) -> None:
     x = context.inputs(layer)[0]
     whole = 1 << (2 * BILINEAR_BITS)
     rq = context.requantization(layer, np.array([[x.scale / whole]]), np.array([[x.magnitude * whole]]))
-    context.store(layer, rq)
+    shapes = context.network.input_shapes(layer)
+    context.store(layer, rq, layer.operation.integers_of_attributes(shapes))
