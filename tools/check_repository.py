@@ -25,7 +25,7 @@ LONGER = {
 }
 #: Names that say nothing of what a module holds.
 EMPTY_NAMES = frozenset({"base.py", "utils.py", "util.py", "helpers.py", "misc.py", "common.py"})
-UNNAMED = ("src/headrace/compiler/lower/base.py",)
+UNNAMED: tuple[str, ...] = ()
 MAX_FILE_BYTES = 512 * 1024
 # Written in pieces, so that this file passes its own check.
 REGISTRY_HOSTS = re.compile(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import InternalError
-from headrace.hef.kernel import Constant, Joining, Kernel, KernelRequantization, Role, Slicing, Window, write_address
+from headrace.hef.kernel import Constant, Joining, Kernel, KernelRequantization, Role, Slicing, Window
 from headrace.hef.microcode import NONE, RECORDS, KernelRecord, Opcode
 from headrace.layers.rows import Family, RowRule
 from headrace.mapping import Stage
@@ -31,9 +31,10 @@ def test_every_role_has_an_address_of_its_own() -> None:
     names: set[str] = set()
     for role in Role:
         record = KernelRecord()
-        write_address(record, role, 77)
+        role.write(record, 77)
         (name,) = [f.name for f in fields(record) if getattr(record, f.name) == 77]
         names.add(name)
+        assert role.read(record) == 77
     assert len(names) == len(Role)
     assert names == {f.name for f in fields(KernelRecord) if f.default == NONE}
 
@@ -91,7 +92,7 @@ def test_constants_are_stored_in_the_order_of_their_roles() -> None:
     order = [c.role for c in kernel.constants]
     assert order == sorted(order, key=list(Role).index)
     assert kernel.constant_bytes == sum(-(-c.array.nbytes // 64) * 64 for c in kernel.constants)
-    with pytest.raises(KeyError, match="rows"):
+    with pytest.raises(KeyError, match="ROWS"):
         kernel.array(Role.ROWS)
 
 

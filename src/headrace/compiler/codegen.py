@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.compiler.graph import Lowered, Stream
 from headrace.hef.description import HefDescription, StreamDescription
-from headrace.hef.kernel import Kernel, write_address
+from headrace.hef.kernel import Kernel
 from headrace.hef.microcode import (
     NONE,
     BufferRecord,
@@ -110,7 +110,7 @@ def _kernel(program: Program, index: dict[str, int], kernel: Kernel, context: in
     program.operands += [index[name] for name in kernel.inputs]
     kernel.write(record)
     for constant in kernel.constants:
-        write_address(record, constant.role, program.add_constant(constant.array))
+        constant.role.write(record, program.add_constant(constant.array))
     return record
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from headrace.errors import Diagnostic, InternalError
+from headrace.hef.kernel import Role
 from headrace.hef.microcode import NONE, Program, TensorRole, decode, encode
 
 
@@ -48,14 +49,8 @@ def _dataflow(p: Program) -> Iterator[Diagnostic]:
         if written[kernel.output]:
             yield _problem(where, "its output is written twice", p.name_of(p.tensors[kernel.output]), "once")
         written[kernel.output] = True
-        for offset in (
-            kernel.weight_offset,
-            kernel.bias_offset,
-            kernel.multiplier_offset,
-            kernel.shift_offset,
-            kernel.table_offset,
-            kernel.channel_table_offset,
-        ):
+        for role in Role:
+            offset = role.read(kernel)
             if offset != NONE and offset >= len(p.constants):
                 yield _problem(where, "a constant lies outside the constants", offset, f"below {len(p.constants)}")
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.hef.kernel import Role
 from headrace.hef.microcode import (
     NONE,
     VERSION_MAJOR,
@@ -32,6 +33,12 @@ from headrace.hef.microcode import (
 _MAX_NAME = 256  # bytes of a name that are shown
 _MAX_OPERANDS = 64  # operands of a kernel that are shown
 _MAX_CONSTANTS = 1 << 16  # multipliers of a kernel that are looked at
+# Fields of a kernel that no line of its own shows: neither names, operands, constants nor requantization.
+_GEOMETRY = {
+    item.name
+    for item in fields(KernelRecord)
+    if not item.name.startswith(("requantise_", "table_", "operand_", "name_")) and not item.name.endswith("_offset")
+} - {"opcode", "context", "output"}
 _HIDDEN = ("name_offset", "name_length", "reserved", "operand_offset", "operand_count")
 _WINDOWED = (Opcode.CONVOLUTION, Opcode.DEPTHWISE, Opcode.POOL_MAX, Opcode.POOL_SUM)
 _REDUCING = (Opcode.REDUCE_MAX, Opcode.REDUCE_SUM_RECIPROCAL)
@@ -189,19 +196,8 @@ def _kernel_lines(program: Program, index: int, kernel: KernelRecord) -> Iterato
     geometry = _geometry(kernel)
     if geometry:
         yield f"      {geometry}"
-    offsets = [
-        f"{label} @{value}"
-        for label, value in (
-            ("weights", kernel.weight_offset),
-            ("bias", kernel.bias_offset),
-            ("multipliers", kernel.multiplier_offset),
-            ("shifts", kernel.shift_offset),
-            ("table", kernel.table_offset),
-            ("channel tables", kernel.channel_table_offset),
-            ("counts", kernel.count_offset),
-        )
-        if value != NONE
-    ]
+    places = [(role.name.replace("_", " ").lower(), role.read(kernel)) for role in Role]
+    offsets = [f"{label} @{value}" for label, value in places if value != NONE]
     if offsets:
         yield f"      {'  '.join(offsets)}"
     summary = requantise_summary(program, kernel)
@@ -242,7 +238,8 @@ def _geometry(kernel: KernelRecord) -> str:
         return f"{start}  outside {k.output_zero}"
     if k.opcode == Opcode.TRANSPOSE:
         return f"axes {','.join(str(k.permutation >> shift & 255) for shift in (0, 8, 16))}"
-    return ""
+    others = ((item.name, getattr(k, item.name), item.default) for item in fields(k) if item.name in _GEOMETRY)
+    return "  ".join(f"{name.replace('_', ' ')} {value}" for name, value, default in others if value != default)
 
 
 def _stage_line(index: int, stage: StageRecord) -> str:

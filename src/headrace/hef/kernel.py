@@ -23,17 +23,26 @@ Shape = tuple[int, int, int]  # height, width, channels
 
 
 class Role(Enum):
-    """What a constant is to its kernel; members in the order in which they are stored."""
+    """What a constant is to its kernel, and the field of the record that has its address; stored in this order."""
 
-    WEIGHTS = "weights"
-    BIAS = "bias"
-    ROWS = "rows"  # of a resize
-    COLUMNS = "columns"
-    MULTIPLIERS = "multipliers"
-    SHIFTS = "shifts"
-    TABLE = "table"
-    CHANNEL_TABLES = "channel tables"
-    COUNTS = "counts"
+    WEIGHTS = "weight_offset"
+    BIAS = "bias_offset"
+    ROWS = "row_table_offset"  # of a resize
+    COLUMNS = "column_table_offset"
+    MULTIPLIERS = "multiplier_offset"
+    SHIFTS = "shift_offset"
+    TABLE = "table_offset"
+    CHANNEL_TABLES = "channel_table_offset"
+    COUNTS = "count_offset"
+
+    def write(self, record: KernelRecord, offset: int) -> None:
+        """Note where in CONSTANTS the kernel's constant of this role lies."""
+        setattr(record, self.value, offset)
+
+    def read(self, record: KernelRecord) -> int:
+        """Where it lies, or NONE."""
+        offset: int = getattr(record, self.value)
+        return offset
 
 
 _STORED = {role: place for place, role in enumerate(Role)}
@@ -208,7 +217,7 @@ class Kernel:
         """
         found = next((c.array for c in self.constants if c.role is role), None)
         if found is None:
-            raise KeyError(f"{self.name} has no {role.value}")
+            raise KeyError(f"{self.name} has no {role.name}")
         return found
 
     def part(self, name: str, inputs: Sequence[str], channels: tuple[int, int], groups: int) -> Kernel:
@@ -243,26 +252,3 @@ class Kernel:
             if constant.role is Role.TABLE:
                 tables = constant.array.reshape(-1, constant.array.shape[-1])
                 record.table_bits, record.table_count = int(tables.shape[1] - 1).bit_length(), tables.shape[0]
-
-
-def write_address(record: KernelRecord, role: Role, offset: int) -> None:
-    """Where the constant of a role lies in CONSTANTS."""
-    match role:
-        case Role.WEIGHTS:
-            record.weight_offset = offset
-        case Role.BIAS:
-            record.bias_offset = offset
-        case Role.ROWS:
-            record.row_table_offset = offset
-        case Role.COLUMNS:
-            record.column_table_offset = offset
-        case Role.MULTIPLIERS:
-            record.multiplier_offset = offset
-        case Role.SHIFTS:
-            record.shift_offset = offset
-        case Role.TABLE:
-            record.table_offset = offset
-        case Role.CHANNEL_TABLES:
-            record.channel_table_offset = offset
-        case Role.COUNTS:
-            record.count_offset = offset

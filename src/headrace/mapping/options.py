@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from headrace.layers.rows import Family
+from headrace.layers.rows import Family, RowKind
 from headrace.mapping.resources import MEMORY, Use, per_cluster
 from headrace.targets import Target
 from headrace.timing.rates import Rate, ceil_div, row_cycles
@@ -106,7 +106,7 @@ def _column_groups(work: Work, columns: int) -> int:
 
 def _mac_options(work: Work, target: Target) -> Iterator[Option]:
     taps = work.window[0] * work.window[1]
-    inputs = work.operands[0].channels if work.rules[0].kind.value != "whole" else _flat(work)
+    inputs = work.operands[0].channels if work.rules[0].kind is not RowKind.WHOLE else _flat(work)
     outputs, grouped = work.output.channels, work.family is Family.GROUPED
     for columns in range(1, MAX_SLICES + 1):
         if columns > 1 and work.output.width < LEAST_SLICE_WIDTH * columns:

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantised layers to kernels, one file per family; importing the package registers all of them."""
+"""Quantised layers to kernels, one file per family; importing the package registers those of every file in it."""
 
-from headrace.compiler.lower import elementwise, mac, move, pool, reduce, resize
-from headrace.compiler.lower.base import lower_layer, lowered_operations
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["elementwise", "lower_layer", "lowered_operations", "mac", "move", "pool", "reduce", "resize"]
+from headrace.compiler.lower.lowering import lower_layer, lowered_operations
+
+for _module in iter_modules(__path__):  # a new family is a new file, and no line here
+    import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["lower_layer", "lowered_operations"]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from headrace.compiler.lower.base import Context, lowers, requantized, terms_of
+from headrace.compiler.lower.lowering import Context, lowers, requantized, terms_of
 from headrace.hef.kernel import Kernel
 from headrace.hef.microcode import Opcode
 from headrace.layers.activation import Activation

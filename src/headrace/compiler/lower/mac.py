@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.compiler.lower.base import Context, lowers, need_shape, requantized, terms_of
+from headrace.compiler.lower.lowering import Context, lowers, need_shape, requantized, terms_of
 from headrace.errors import Diagnostic, NotBuiltYetError
 from headrace.hef.kernel import POINT, Constant, Kernel, Role, Window
 from headrace.hef.microcode import Opcode

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace.compiler.lower.base import Context, lowers
+from headrace.compiler.lower.lowering import Context, lowers
 from headrace.hef.kernel import Detail, Joining, Kernel, Shape, Slicing
 from headrace.hef.microcode import KernelRecord, Opcode
 from headrace.layers.depth_space import DepthToSpace, SpaceToDepth

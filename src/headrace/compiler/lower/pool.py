@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.compiler.lower.base import Context, bad_constant, lowers, requantized_by_count
+from headrace.compiler.lower.lowering import Context, bad_constant, lowers, requantized_by_count
 from headrace.hef.kernel import Constant, Kernel, Role, Window
 from headrace.hef.microcode import Opcode
 from headrace.layers.pool import AveragePool, MaxPool, Pool

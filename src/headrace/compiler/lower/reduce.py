@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from headrace.compiler.lower.base import Context, bad_constant, lowers, requantized
+from headrace.compiler.lower.lowering import Context, bad_constant, lowers, requantized
 from headrace.hef.kernel import Constant, Detail, Kernel, Role
 from headrace.hef.microcode import AxisMask, KernelRecord, Opcode
 from headrace.layers.softmax import ReciprocalSum, ReduceMax

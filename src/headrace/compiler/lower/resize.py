@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.compiler.lower.base import Context, lowers, need_shape, requantized
+from headrace.compiler.lower.lowering import Context, lowers, need_shape, requantized
 from headrace.hef.kernel import Constant, Kernel, Role
 from headrace.hef.microcode import Opcode
 from headrace.layers.resize import COEFFICIENTS, ResizeBilinear, ResizeNearest
