@@ -150,10 +150,6 @@ def compile_network(
     return CompileResult(hef, microcode, schedule, report)
 
 
-def _silent(done: int, total: int, what: str) -> None:
-    """Progress that nobody asked for."""
-
-
 def map_network(lowered: Lowered, target: Target, options: CompileOptions) -> Mapped:
     """The network in as few contexts as it takes.
 
