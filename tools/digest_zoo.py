@@ -11,8 +11,8 @@ Run it on two commits to show that a change of structure changed no number::
 For each network: SHA-256 of every member of its HAR (HN, parameters, reports and HEF of each state), of the outputs of
 the float emulator and of the device. ``--keep FOLDER`` leaves the members there, so that a difference can be read;
 ``--members BEFORE AFTER`` compares two such folders, HNs as this version reads and writes them, so that another text of
-the same network is no difference. Digests use the public runner and the archive's bytes alone, so that they can be made on
-commits whose insides differ.
+the same network is no difference. Digests use the public runner and the archive's bytes alone, so that they can be
+made on commits whose insides differ.
 """
 
 from __future__ import annotations
