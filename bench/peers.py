@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other toolchains' int8 versions of the zoo's networks, made from the same calibration frames.
 
-onnxruntime's static quantisation (QDQ, per channel, unsigned activations, signed weights), NNCF's post-training
-quantisation run by OpenVINO, and the int8 files that come with a model run by LiteRT. Each gives a callable
+onnxruntime's static quantization (QDQ, per channel, unsigned activations, signed weights), NNCF's post-training
+quantization run by OpenVINO, and the int8 files that come with a model run by LiteRT. Each gives a callable
 ``source frames → outputs``; each is None where the peer cannot take the model, with the reason logged by the caller.
 """
 
@@ -25,7 +25,7 @@ os.environ.setdefault("NNCF_CI", "1")  # its usage statistics stay at home
 
 THREADS = 2
 Run = Callable[[Array], list[Array]]
-"""Frames as the source file wants them (float32, normalised) → one array per output."""
+"""Frames as the source file wants them (float32, normalized) → one array per output."""
 
 LITERT_FILES = {
     "resnet8": "mlperf_tiny/ic_resnet8_int8.tflite",
@@ -34,7 +34,7 @@ LITERT_FILES = {
     "mobilenet_v1": "mobilenet_v1_025_imagenet/mobilenet_v1_0.25_224_quant.tflite",
     "mobilenet_v1_tflite": "mobilenet_v1_025_imagenet/mobilenet_v1_0.25_224_quant.tflite",
 }
-"""The quantised files that exist beside a float network: the same architecture, not always the same training."""
+"""The quantized files that exist beside a float network: the same architecture, not always the same training."""
 
 
 class PeerError(RuntimeError):
@@ -152,7 +152,7 @@ def in_steps(run: Run, source: Array, step: int) -> list[Array]:
 
 
 def nncf_model(model: ZooModel, zoo: Path, calibration: Array) -> Any:
-    """NNCF's post-training quantisation with its defaults, as an OpenVINO model of batch 1."""
+    """NNCF's post-training quantization with its defaults, as an OpenVINO model of batch 1."""
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -226,5 +226,5 @@ def litert_codes(model: ZooModel, zoo: Path, frames: Array) -> Array:
     entry = Interpreter(str(zoo / LITERT_FILES[model.name])).get_input_details()[0]
     scale, zero_point = entry["quantization"]
     limits = np.iinfo(entry["dtype"])
-    codes = np.rint(model.normalised(frames) / scale) + zero_point
+    codes = np.rint(model.normalized(frames) / scale) + zero_point
     return np.clip(codes, limits.min, limits.max).astype(entry["dtype"])

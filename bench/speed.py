@@ -7,7 +7,7 @@ Machines are noisy and shared: read the ratios, not the milliseconds. A ratio ab
 Calls go back to back in bursts that take turns, each after a rest (common.bursts). "Best": the fastest call of the
 fastest peer over the device's fastest call, for a busy machine. "In turn": one call of each after the other, so that
 each starts while threads of the one before may still spin on its processors; medians again.
-The device takes raw uint8 frames and normalises them itself; the peers are given frames that are normalised already,
+The device takes raw uint8 frames and normalizes them itself; the peers are given frames that are normalized already,
 and that time is not counted. A peer that cannot take a batch of 8 runs eight times; "×8" says so.
 Results: bench/out/speed.{json,md}.
 """

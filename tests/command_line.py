@@ -22,7 +22,7 @@ def headrace(
 
 
 def write_archives(folder: Path) -> Path:
-    """``small.onnx`` and ``calibration.npy``; parsed ``small.har``, optimised ``q.har``, compiled ``c.har`` and
+    """``small.onnx`` and ``calibration.npy``; parsed ``small.har``, optimized ``q.har``, compiled ``c.har`` and
     ``small.hef``; returns the folder."""
     write_small(folder)
     for command in (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quantised emulator in a process of its own, chunk by chunk: byte comparisons of large networks fit in memory.
+"""The quantized emulator in a process of its own, chunk by chunk: byte comparisons of large networks fit in memory.
 
 As a program it reads one JSON request a line (``har``, ``frames``, ``batch``, ``out``) and answers each with a JSON
 line that names every native library of ours it has loaded: there must be none.

@@ -203,7 +203,7 @@ def _edges(edges: list[Fields], several: bool, found: list[str]) -> list[str]:
         info = _message(edge, 3)
         names.append(_text(info, 1))
         _info(names[-1], info, found)
-        _quantisation(info, directions[-1] == 1, several, found)
+        _quantization(info, directions[-1] == 1, several, found)
     if not set(directions) <= {0, 1}:
         found.append(f"edge-direction: {directions}")
     for direction, kind in ((0, "input"), (1, "output")):
@@ -257,7 +257,7 @@ def doubles(fields: Fields, key: int) -> list[float]:
     return list(struct.unpack(f"<{len(data) // 8}d", data))
 
 
-def _quantisation(info: Fields, output: bool, several: bool, found: list[str]) -> None:
+def _quantization(info: Fields, output: bool, several: bool, found: list[str]) -> None:
     """One scale, or with extension 25 (``several``) a list for every stream, of which only outputs' may differ."""
     base, numbers = _message(info, 2), _message(info, 3)
     features, codes = _number(base, 5), 256 ** max(_number(base, 12), 1)

@@ -34,7 +34,7 @@ def float_values(network: Network, inputs: dict[str, Array], ops: Any) -> dict[s
 
 
 def integer_values(network: Network, codes: dict[str, Array]) -> dict[str, Array]:
-    """Every layer's codes by the numpy reference; ``codes`` are the quantised inputs."""
+    """Every layer's codes by the numpy reference; ``codes`` are the quantized inputs."""
     ops = ReferenceOps()
     values = dict(codes)
     for layer in network:

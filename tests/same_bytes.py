@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The promise about a quantised network: numpy reference, emulator and every kernel set of the device agree."""
+"""The promise about a quantized network: numpy reference, emulator and every kernel set of the device agree."""
 
 from __future__ import annotations
 

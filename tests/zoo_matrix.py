@@ -125,7 +125,7 @@ def measure(model: ZooModel, zoo: Path, effort: Effort, emulator: EmulatorProces
     row = Row(model.name, model.format)
     steps = (
         ("parse", _parse),
-        ("optimise", _optimise),
+        ("optimize", _optimize),
         ("compile", _compile),
         ("reports", _reports),
         ("bytes", _bytes),
@@ -142,7 +142,7 @@ def measure(model: ZooModel, zoo: Path, effort: Effort, emulator: EmulatorProces
             except HeadraceError as error:
                 row.stopped = row.stopped or f"{stage}: {type(error).__name__}: {_first_line(error)}"
                 row.error, row.diagnostics = row.error or type(error).__name__, len(error.diagnostics)
-                if stage in ("parse", "optimise"):
+                if stage in ("parse", "optimize"):
                     break
             row.seconds[stage] = time.perf_counter() - start
     return row
@@ -164,11 +164,11 @@ def _parse(state: dict[str, Any]) -> None:
     frames = state["frames"][: state["effort"].native_frames]
     if not len(frames):
         return
-    got = outputs_of(runner, model, InferenceContext.SDK_NATIVE, model.normalised(frames))
+    got = outputs_of(runner, model, InferenceContext.SDK_NATIVE, model.normalized(frames))
     row.native_error = range_error(source_output(model, zoo, frames), got)
 
 
-def _optimise(state: dict[str, Any]) -> None:
+def _optimize(state: dict[str, Any]) -> None:
     model, runner = state["model"], state["runner"]
     if model.script:
         runner.load_model_script(model.script)
@@ -245,7 +245,7 @@ def _settings(native: Any, hef: bytes, every: bool) -> list[Any]:
     ]
 
 
-def quantised_outputs(state: dict[str, Any], frames: Array) -> list[Array]:
+def quantized_outputs(state: dict[str, Any], frames: Array) -> list[Array]:
     """On the device where the network compiled, else on the emulator, which gives the same bytes."""
     from headrace.runner import InferenceContext
 
@@ -256,12 +256,12 @@ def quantised_outputs(state: dict[str, Any], frames: Array) -> list[Array]:
 
 
 def _both(state: dict[str, Any], count: int | None) -> tuple[list[Array], list[Array]]:
-    """Float and quantised outputs of the first ``count`` test frames, kept for the next step."""
+    """Float and quantized outputs of the first ``count`` test frames, kept for the next step."""
     frames = state["frames"][:count]
     if len(state.get("want", [[]])[0]) < len(frames):
         state["want"] = source_output(state["model"], state["zoo"], frames)
         state["got"] = [
-            g.reshape(w.shape) for w, g in zip(state["want"], quantised_outputs(state, frames), strict=True)
+            g.reshape(w.shape) for w, g in zip(state["want"], quantized_outputs(state, frames), strict=True)
         ]
     n = len(frames)
     return [w[:n] for w in state["want"]], [g[:n] for g in state["got"]]

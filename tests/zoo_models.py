@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The real networks of the end-to-end tests and of bench/: files, data as a user would feed them, what is expected.
 
-Inputs are raw uint8 frames in NHWC; where a network wants them normalised, the model script does it on the device.
+Inputs are raw uint8 frames in NHWC; where a network wants them normalized, the model script does it on the device.
 ``MODELS`` are the three of the walking skeleton (tests/e2e/test_real_models.py), ``ZOO`` is all of them.
 """
 
@@ -51,7 +51,7 @@ class ZooModel:
         name: network name.
         path: model file below the zoo; its suffix says which frontend reads it.
         calibration, test: zoo folder → frames (and labels, empty where there are none).
-        mean, std: on-device normalisation, or empty.
+        mean, std: on-device normalization, or empty.
         shapes: sizes for open dimensions of the source input.
         source_layout: "NCHW" or "NHWC": the layout of the source file's input.
         least_codes: distinct output codes that data of this kind must at least give.
@@ -89,7 +89,7 @@ class ZooModel:
     def script(self) -> str:
         return f"normalization1 = normalization({list(self.mean)}, {list(self.std)})\n" if self.mean else ""
 
-    def normalised(self, frames: Array) -> Array:
+    def normalized(self, frames: Array) -> Array:
         """Frames as the network's first layer sees them, float32 NHWC."""
         x = frames.astype(np.float32)
         if not self.mean:
@@ -97,8 +97,8 @@ class ZooModel:
         return ((x - np.array(self.mean, np.float64)) / np.array(self.std, np.float64)).astype(np.float32)
 
     def source_input(self, frames: Array) -> Array:
-        """Frames as the source file's own runtime wants them: float32, normalised, in its layout."""
-        x = self.normalised(frames)
+        """Frames as the source file's own runtime wants them: float32, normalized, in its layout."""
+        x = self.normalized(frames)
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if self.source_layout == "NCHW" else x
 
 
@@ -150,11 +150,11 @@ def _classifiers() -> list[ZooModel]:
         # A thousand probabilities: 22 dB and more reached. NNCF: 13.8 and 12.9 dB.
         "least_snr": 14.0,
     }
-    normalised: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    normalized: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     mobilenet = "mobilenet_v1_0.25_224"
     return [
-        ZooModel("resnet20", "resnet_cifar10_onnx/resnet20.onnx", **cifar, **normalised),
-        ZooModel("resnet56", "resnet_cifar10_onnx/resnet56.onnx", **cifar, **normalised),
+        ZooModel("resnet20", "resnet_cifar10_onnx/resnet20.onnx", **cifar, **normalized),
+        ZooModel("resnet56", "resnet_cifar10_onnx/resnet56.onnx", **cifar, **normalized),
         ZooModel("resnet8", "derived_tf/resnet8/ic_resnet8_tf2onnx.onnx", **cifar, source_layout="NHWC"),
         ZooModel("resnet8_tflite", "mlperf_tiny/ic_resnet8_float.tflite", **cifar, source_layout="NHWC"),
         ZooModel(
@@ -350,7 +350,7 @@ def calibrated_frames(model: ZooModel, zoo: Path, most: int | None = None) -> Ar
 
 
 def build(model: ZooModel, zoo: Path, calibration_size: int | None = None, min_snr: float = 0.0) -> Any:
-    """Parse and optimise; returns the runner."""
+    """Parse and optimize; returns the runner."""
     runner = translate(model, zoo)
     if model.script:
         runner.load_model_script(model.script)

@@ -62,7 +62,7 @@ def digests(model: Any, zoo: Path, frames: int, keep: Path | None) -> dict[str, 
     try:
         runner = translate(model, zoo)
         test = model.test(zoo)[0]
-        native = runner.infer(InferenceContext.SDK_NATIVE, model.normalised(test[:FLOAT_FRAMES]))
+        native = runner.infer(InferenceContext.SDK_NATIVE, model.normalized(test[:FLOAT_FRAMES]))
         if model.script:
             runner.load_model_script(model.script)
         runner.optimize(calibrated_frames(model, zoo, frames), min_snr=0)

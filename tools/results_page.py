@@ -33,13 +33,13 @@ Written by `make results` (`tools/results_page.py`); do not edit. The networks a
 
 - **native**: largest difference of the parsed float network from the file's own runtime (onnxruntime, LiteRT), as a
   part of the output's range.
-- **bytes differing**: quantised emulator (in a process without our native library) against the virtual device, summed
+- **bytes differing**: quantized emulator (in a process without our native library) against the virtual device, summed
   over every layer, frame and setting (each kernel set of the machine, 1, 2 and 5 threads, several batches).
 - **SNR**: of the device's output against the float output of the file's own runtime, on test frames.
 - A row stays as it was last measured until its network is run again; "not yet" may be older than the sources.
 - Calibration frames are never test frames. Target `hailo8`, default options, raw uint8 frames in.
 - The first two tables: 2026-11-27, commit 8a4e358, a processor with AVX-512-VBMI and AVX-VNNI (five kernel sets). SNR
-  is of raw values here; the optimiser judges about the mean, part by part
+  is of raw values here; the optimizer judges about the mean, part by part
   ([decision 19](decisions/0019-noise-about-the-mean-by-part.md)).
 """
 

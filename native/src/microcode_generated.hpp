@@ -280,7 +280,7 @@ struct KernelRecord {
   uint32_t multiplier_offset{};  // int32[terms][requantise_channels], in CONSTANTS, or NONE
   uint32_t shift_offset{};  // u8[requantise_channels], in CONSTANTS, or NONE
   uint8_t requantise_terms{};  // 0 where codes pass, else 1 or 2
-  uint8_t table_bits{};  // k: the requantised value is an index of k bits into the table; 0: no table
+  uint8_t table_bits{};  // k: the requantized value is an index of k bits into the table; 0: no table
   uint8_t axis_mask{};  // REDUCE_*: AxisMask
   uint8_t axis{};  // CONCATENATE: 0 height, 1 width, 2 channels
   uint32_t requantise_channels{};  // 1, or the channels of the output; POOL_SUM: number of counts

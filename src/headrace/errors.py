@@ -7,7 +7,7 @@ HeadraceError                      exit code
 ├── UnsupportedModelError          4   the network uses something that is not supported
 ├── ScriptError                    5   a model script does not parse or asks for something impossible
 ├── DataError                      6   calibration or inference data is unusable
-├── AccuracyError                  7   the quantised network is not accurate enough (``--min-snr``)
+├── AccuracyError                  7   the quantized network is not accurate enough (``--min-snr``)
 ├── CapacityError                  8   the network does not fit the target
 ├── DeviceError                    9   the virtual device or its run time refused
 ├── MissingExtraError             10   an optional dependency is not installed
@@ -117,7 +117,7 @@ class DataError(HeadraceError):
 
 
 class AccuracyError(HeadraceError):
-    """The quantised network is not accurate enough; ``result`` is what came out all the same."""
+    """The quantized network is not accurate enough; ``result`` is what came out all the same."""
 
     exit_code = 7
 

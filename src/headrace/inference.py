@@ -49,7 +49,7 @@ _STAGES = {
 
 
 class Inference:
-    """Executes the networks of one archive; the quantised one is made ready once.
+    """Executes the networks of one archive; the quantized one is made ready once.
 
     Args:
         archive: as it is now; after a stage has run again there is another of this.

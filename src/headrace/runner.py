@@ -217,7 +217,7 @@ class ClientRunner:
     def load_model_script(self, script: str | os.PathLike[str], append: bool = False) -> Change:
         """Take a model script (path or text); it is checked now and acted on by the stages that follow.
 
-        Only what changes numbers drops a quantised network (:mod:`headrace.script.changes`); then a warning says so.
+        Only what changes numbers drops a quantized network (:mod:`headrace.script.changes`); then a warning says so.
 
         Args:
             script: path, or text.
@@ -241,7 +241,7 @@ class ClientRunner:
         if change.redo is not None:
             self._begin(change.redo)
         if frozen and self.archive.quantized is None:
-            text = f"{source.source.name} changes the numbers of the network: the quantised network is dropped"
+            text = f"{source.source.name} changes the numbers of the network: the quantized network is dropped"
             warnings.warn(text, stacklevel=2)
         return change
 
@@ -264,7 +264,7 @@ class ClientRunner:
             self._plan.check()
         return self._plan
 
-    # --- optimise ------------------------------------------------------------------------------------------------
+    # --- optimize ------------------------------------------------------------------------------------------------
 
     def optimize_full_precision(self, calib_data: object = None, **others: object) -> None:
         """Carry out the model-modification commands of the script on the float network.
@@ -300,7 +300,7 @@ class ClientRunner:
         random: bool = False,
         **others: object,
     ) -> dict[str, Any]:
-        """Quantise to int8 and freeze the arithmetic.
+        """Quantize to int8 and freeze the arithmetic.
 
         Args:
             calib_data: array, dict, path (``.npy``, ``.npz``, picture, folder of pictures), iterable or data set of
@@ -361,7 +361,7 @@ class ClientRunner:
     # --- compile -------------------------------------------------------------------------------------------------
 
     def compile(self, progress: Progress | None = None, batch: int | None = None) -> bytes:
-        """Compile the quantised network; returns the bytes of the HEF.
+        """Compile the quantized network; returns the bytes of the HEF.
 
         Args:
             progress: called with steps done, steps in all, and what comes next.
@@ -428,7 +428,7 @@ class ClientRunner:
             dataset: as for :meth:`optimize`; numbers of any type are real values, never codes.
             batch_size: frames at a time; no result depends on it. Without it the emulator takes 8, the device chooses.
             data_count: only the first frames; an iterable may be endless then.
-            quantized_io: give codes instead of float32 (quantised and device contexts). Inputs are values all the same.
+            quantized_io: give codes instead of float32 (quantized and device contexts). Inputs are values all the same.
             source_layout: give outputs in the source file's layout and shape (NCHW, say) instead of HN's (NHWC).
 
         Returns:
@@ -499,7 +499,7 @@ class ClientRunner:
         return dict(self._network(PARSE).params)
 
     def get_params_translated(self) -> dict[str, Array]:
-        """Integer parameters of the quantised network."""
+        """Integer parameters of the quantized network."""
         return dict(self._network(OPTIMIZE).params)
 
     def get_params_fp_optimized(self) -> dict[str, Array]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child process of the byte tests: every layer's codes by the quantised emulator, and the native modules it loaded.
+"""Child process of the byte tests: every layer's codes by the quantized emulator, and the native modules it loaded.
 
 usage: emulate_layers.py HAR FRAMES.npy OUT.npz BATCH
 """

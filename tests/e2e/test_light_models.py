@@ -2,7 +2,7 @@
 """The classical networks of the onnx package, on both targets: same bytes, times that agree, seconds to compile.
 
 Their files have the architecture only (weights are ConstantOfShape); deterministic random weights take their place, and
-then deterministic random integers. Local response normalisation, which no target has, becomes the identity.
+then deterministic random integers. Local response normalization, which no target has, becomes the identity.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def filled(name: str, path: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["resnet50", "squeezenet", "inception_v1"])
 def quantized(request: Any, tmp_path_factory: Any) -> tuple[str, Any, dict[str, Any], dict[str, Any]]:
-    """(name, quantised network, one frame of codes, every layer's codes by the quantised emulator)."""
+    """(name, quantized network, one frame of codes, every layer's codes by the quantized emulator)."""
     from compiler_support import freeze, random_codes
     from headrace.emulator import Executor
     from headrace.passes.decompose_softmax import DecomposeSoftmax

@@ -29,7 +29,7 @@ def source_outputs(path: Path, frames: Array) -> list[Array]:
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
 
-def optimised(cases: Path, case: str, calibration: Array) -> ClientRunner:
+def optimized(cases: Path, case: str, calibration: Array) -> ClientRunner:
     runner = ClientRunner(hw_arch="hailo8")
     runner.translate_onnx_model(str(cases / "public" / case / "model.onnx"), "net")
     runner.optimize(calibration)
@@ -38,7 +38,7 @@ def optimised(cases: Path, case: str, calibration: Array) -> ClientRunner:
 
 def test_boxes_and_scores_in_one_output(cases: Path) -> None:
     case = "08-boxes-and-scores-in-one"
-    runner = optimised(cases, case, pictures(24, 160, 160, 0))
+    runner = optimized(cases, case, pictures(24, 160, 160, 0))
     frames = pictures(8, 160, 160, 1)
     (want,) = source_outputs(cases / "public" / case / "model.onnx", frames)  # [8, 10, 400]
     with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
@@ -49,7 +49,7 @@ def test_boxes_and_scores_in_one_output(cases: Path) -> None:
 
 def test_a_map_far_from_zero(cases: Path) -> None:
     case = "41-kelvin-map"
-    runner = optimised(cases, case, pictures(24, 64, 64, 0))
+    runner = optimized(cases, case, pictures(24, 64, 64, 0))
     frames = pictures(8, 64, 64, 1)
     (want,) = source_outputs(cases / "public" / case / "model.onnx", frames)
     with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
@@ -60,7 +60,7 @@ def test_a_map_far_from_zero(cases: Path) -> None:
 def test_a_wide_softmax_is_right_or_refused(cases: Path) -> None:
     case = "35-softmax-row-8400"
     try:
-        runner = optimised(cases, case, pictures(4, 480, 1120, 0))
+        runner = optimized(cases, case, pictures(4, 480, 1120, 0))
     except AccuracyError as error:
         assert "E-OPTIMIZE-SNR" in str(error)
         return

@@ -66,8 +66,8 @@ def test_native_emulator_equals_the_files_own_runtime(built: dict[str, Any]) -> 
     error = np.abs(got.reshape(want.shape) - want).max() / (want.max() - want.min())
     print(f"{model.name}: native against onnxruntime: {error:.2e} of the range")
     assert error <= 1e-4
-    optimised = runner.infer(InferenceContext.SDK_FP_OPTIMIZED, frames)
-    assert np.abs(optimised.reshape(want.shape) - want).max() / (want.max() - want.min()) <= 1e-4
+    optimized = runner.infer(InferenceContext.SDK_FP_OPTIMIZED, frames)
+    assert np.abs(optimized.reshape(want.shape) - want).max() / (want.max() - want.min()) <= 1e-4
 
 
 def test_every_layer_is_byte_equal_on_emulator_and_device(built: dict[str, Any]) -> None:

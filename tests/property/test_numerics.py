@@ -126,7 +126,7 @@ def test_reciprocal_equals_python_and_is_close(v, shift) -> None:
     assert abs(Fraction(int(table[index]), 1 << 15) / (1 << n) * v - 1) < Fraction(1, 1000)
 
 
-def test_normalised_tables_are_correctly_rounded() -> None:
+def test_normalized_tables_are_correctly_rounded() -> None:
     size = 1024
     reciprocal, roots, logs = (
         tables.reciprocal_table(),
@@ -194,7 +194,7 @@ def test_range_represents_zero_exactly_and_covers(a, b, bits) -> None:
 @given(
     st.lists(st.floats(width=32), min_size=1, max_size=8), st.floats(2.0**-20, 2.0**20, width=32), st.integers(0, 255)
 )
-def test_host_quantisation_by_the_book(values, scale, zero) -> None:
+def test_host_quantization_by_the_book(values, scale, zero) -> None:
     q = TensorQuantization(float(np.float32(scale)), zero)
     got = quantize_input(np.array(values, np.float32), q)
     for value, code in zip(values, got, strict=True):

@@ -39,7 +39,7 @@ MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """raw.hef normalises on the device, real.hef takes normalised values; a folder of pictures of the input's size."""
+    """raw.hef normalizes on the device, real.hef takes normalized values; a folder of pictures of the input's size."""
     folder = tmp_path_factory.mktemp("data")
     write_small(folder)
     (folder / "n.alls").write_text(f"n = normalization({MEAN.tolist()}, {STD.tolist()})\n")
@@ -180,7 +180,7 @@ def test_python_warns_and_refuses_alike(built: Path) -> None:
 
 
 def test_infer_takes_numbers_of_any_type_for_values(built: Path) -> None:
-    """uint8 were codes in quantised contexts and values in the others."""
+    """uint8 were codes in quantized contexts and values in the others."""
     from headrace.runner import ClientRunner, InferenceContext
 
     runner = ClientRunner(har=built / "small_compiled.har")

@@ -284,7 +284,7 @@ def test_damaged_integers_are_refused(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     "change", [{"zero": 1.5}, {"high": 1 << 40}, {"low": -1}, {"low": 600, "high": 700}, {"zero": "1"}]
 )
-def test_damaged_requantisation_is_refused(change: dict[str, Any]) -> None:
+def test_damaged_requantization_is_refused(change: dict[str, Any]) -> None:
     network = small()
     clamp = network["net/conv1"].clamp
     assert clamp is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks with the blocks that real architectures have: parsed, quantised, compiled, run; float against
+"""Small networks with the blocks that real architectures have: parsed, quantized, compiled, run; float against
 onnxruntime, every layer's bytes on the device against the emulator's, and what the codes are worth."""
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def priors(g):
 
 
 def styled(g):
-    """Image to image: reflected borders, instance normalisation, nearest resize."""
+    """Image to image: reflected borders, instance normalization, nearest resize."""
     x = g.op("Pad", "x", g.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect")
     x = g.op("Conv", x, g.number(g.rng.normal(0, 0.3, (8, 3, 3, 3))))
     x = g.op("InstanceNormalization", x, g.number(np.ones(8)), g.number(np.zeros(8)))
@@ -122,8 +122,8 @@ def distribution(g):
     return g.op("Mul", g.op("Concat", first, second, axis=1), g.number(4.0))
 
 
-def normalised_response(g):
-    """A classical stem with local response normalisation."""
+def normalized_response(g):
+    """A classical stem with local response normalization."""
     x = g.op("LRN", g.conv("x", 3, 8), size=5, alpha=0.2, beta=0.75)
     x = g.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
     return g.op("Softmax", g.op("Flatten", g.op("GlobalAveragePool", g.conv(x, 8, 5))), axis=1)
@@ -142,7 +142,7 @@ def upscaler(g):
     ("make", "least"),
     [
         (attention, 40), (embedding, 35), (priors, 40), (styled, 30), (depthwise_gelu, 30), (distribution, 40),
-        (normalised_response, 40), (upscaler, 30),
+        (normalized_response, 40), (upscaler, 30),
     ],
 )  # fmt: skip
 def test_architecture(make, least):

@@ -82,7 +82,7 @@ def test_local_response_normalization(size, alpha, beta, bias):
     assert kinds(result) == ["ew_mult", "conv", "ew_mult"]
 
 
-def test_normalisations():
+def test_normalizations():
     one("InstanceNormalization", ["N", 4, 5, 6], extra=(f(4), f(4)), options={"batch": 2})
     one("InstanceNormalization", [1, 4, 5], extra=(f(4), f(4)), epsilon=1e-3)
     one("LayerNormalization", [1, 5, 8], extra=(f(8), f(8)), opset=17)
@@ -191,8 +191,8 @@ def test_gelu_and_mish_written_out():
     assert result.network.of_kind("activation")[0].attributes["activation"] == "mish"
 
 
-def test_weights_standardised_by_batch_normalization():
-    """Exporters write weight standardisation as a BatchNormalization of the weights in training mode."""
+def test_weights_standardized_by_batch_normalization():
+    """Exporters write weight standardization as a BatchNormalization of the weights in training mode."""
     nodes = [
         helper.make_node("Reshape", ["w", "flat"], ["rows"]),
         helper.make_node("BatchNormalization", ["rows", "g", "z", "z", "g"], ["n", "m", "v"], training_mode=1),

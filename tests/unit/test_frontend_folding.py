@@ -20,7 +20,7 @@ from headrace.frontends.fold import Budget  # noqa: E402
 from headrace.frontends.folding import evaluate, folds  # noqa: E402
 from headrace.frontends.formats.onnx.read import read_model  # noqa: E402
 from headrace.frontends.graph import Unsupported, constant  # noqa: E402
-from headrace.frontends.opset import normalise  # noqa: E402
+from headrace.frontends.opset import normalize  # noqa: E402
 from headrace.frontends.reader import Source  # noqa: E402
 from parsing import parse_onnx, parse_tflite  # noqa: E402
 
@@ -117,7 +117,7 @@ def _as_constants(original, inputs, outputs):
     copy.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in zip(names, inputs, strict=False))
     try:
         source = read_model(Source.of(copy.SerializeToString()))
-        broken = source.broken | normalise(source)
+        broken = source.broken | normalize(source)
         only, *more = source.graph
         if more or only in broken or not folds(only):
             return None  # several: what the standard defines by others, see test_frontend_definitions.py

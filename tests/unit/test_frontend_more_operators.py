@@ -81,13 +81,13 @@ def test_weights_stored_as_integers(axis, zero):
     assert kinds(compare(network(nodes, constants), batch=2)) == ["conv"]
 
 
-def test_a_quantised_network_is_still_refused():
+def test_a_quantized_network_is_still_refused():
     nodes = [
         node("QuantizeLinear", ["x", "s", "z"], "q"),
         node("DequantizeLinear", ["q", "s", "z"], "d"),
         node("Relu", ["d"]),
     ]
-    with pytest.raises(UnsupportedModelError, match="quantised"):
+    with pytest.raises(UnsupportedModelError, match="quantized"):
         parse_onnx(network(nodes, {"s": np.float32(0.1), "z": np.int8(0)}))
 
 
@@ -171,7 +171,7 @@ def test_dilated_pools_that_are_refused(more):
 
 
 def test_an_input_without_a_batch():
-    """torchvision's detectors take one picture C×H×W, normalise it, and make it a batch of one."""
+    """torchvision's detectors take one picture C×H×W, normalize it, and make it a batch of one."""
     from frontend_oracle import run_network, session
 
     nodes = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coefficients of bilinear resizing are integers of the quantised network: stored, read by everyone, checked."""
+"""Coefficients of bilinear resizing are integers of the quantized network: stored, read by everyone, checked."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_listing_says_everything() -> None:
         "k0  convolution  net/conv1  context 0",
         "t0 -> t1",
         "window 3x3  stride 1x1  dilation 1x1  pad top 1 left 1  groups 1",
-        "requantise 1 terms x 4  M -7..11  s 30..31  zero 128  clamp 128..255",
+        "requantize 1 terms x 4  M -7..11  s 30..31  zero 128  clamp 128..255",
         "k1  pool_max  net/maxpool1",
         "window 2x2  stride 2x2",
         "s0  k0  cluster 0  controllers 1  subclusters 2",

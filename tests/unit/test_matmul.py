@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of two computed tensors (attention): against onnxruntime, decomposed, quantised, and where they end."""
+"""Products of two computed tensors (attention): against onnxruntime, decomposed, quantized, and where they end."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_only_softmax_that_goes_nowhere_else_gets_16_bits():
         assert softmax.wish.bits == (8 if shared else 16)
 
 
-def test_attention_quantised():
+def test_attention_quantized():
     """The roundings are those of operands and results: as near to float as 8-bit layers are."""
     from headrace.emulator import Executor
     from headrace.optimize import OptimizeOptions, optimize

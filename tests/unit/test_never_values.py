@@ -106,7 +106,7 @@ def frames(spelling: str, low: float, count: int, seed: int) -> dict[str, Array]
     return data
 
 
-def quantised(model: bytes, calibration: dict[str, Array]) -> Any:
+def quantized(model: bytes, calibration: dict[str, Array]) -> Any:
     network = parse_onnx(model, "net").network
     data = by_layer(network, calibration)
     return optimize(network, data, OptimizeOptions(min_snr=0.0))
@@ -153,7 +153,7 @@ SPELLINGS = [
 def test_masked_attention_is_as_good_as_attention(spelling: str, low: float) -> None:
     """Whatever the mask's value and spelling; without a mask the same network has 33 dB."""
     model = attention(spelling, low)
-    result = quantised(model, frames(spelling, low, 96, 1))
+    result = quantized(model, frames(spelling, low, 96, 1))
     test = frames(spelling, low, 8, 2)
     want = original(model, test)
     got = emulated(result.network, test, (0, 2, 1, 3)).reshape(want.shape)
@@ -170,7 +170,7 @@ def test_the_public_case_with_a_mask_as_input(cases: Any) -> None:
     calibration, test = dict(np.load(folder / "calib.npz")), dict(np.load(folder / "test.npz"))
     for low in (FLOAT_MIN, -65504.0, -100.0):
         sets = [{**d, "mask": np.where(d["mask"] < 0, np.float32(low), d["mask"])} for d in (calibration, test)]
-        result = quantised(model, sets[0])
+        result = quantized(model, sets[0])
         session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
         frames = [session.run(None, {k: v[i : i + 1] for k, v in sets[1].items()})[0] for i in range(len(test["mask"]))]
         assert snr(np.concatenate(frames), emulated(result.network, sets[1])) >= 35.0
@@ -179,7 +179,7 @@ def test_the_public_case_with_a_mask_as_input(cases: Any) -> None:
 def test_the_case_of_logits_of_100000(cases: Any) -> None:
     model = (cases / "softmax_logits_100000.onnx").read_bytes()
     x = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
-    result = quantised(model, {"x": x})
+    result = quantized(model, {"x": x})
     want = np.concatenate([original(model, {"x": row[None]}) for row in x])
     assert (emulated(result.network, {"x": x}).reshape(want.shape).argmax(axis=1) == want.argmax(axis=1)).mean() > 0.95
 

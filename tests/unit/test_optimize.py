@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimise: preparation, scale groups, freezing, accuracy, determinism."""
+"""Optimize: preparation, scale groups, freezing, accuracy, determinism."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_softmax_is_accurate_after_decomposition() -> None:
         *(next(iter(v.values())) for v in (Executor(prepared).run(frames), want)), rtol=1e-5, atol=1e-7
     )
     q = optimize(b.net, frames, LOOSE).network
-    # The input's own rounding is taken out of the comparison: float softmax of the dequantised codes.
+    # The input's own rounding is taken out of the comparison: float softmax of the dequantized codes.
     executor = Executor(q, "quantized")
     real = executor.run(frames, [x], dequantize=True)[x]
     ideal = next(iter(Executor(b.net).run({x: real}).values()))
@@ -156,7 +156,7 @@ def test_layers_that_pass_codes_share_one_scale() -> None:
                     assert passed == view.output, (seed, layer.name)
 
 
-def test_a_concat_input_that_others_read_is_requantised() -> None:
+def test_a_concat_input_that_others_read_is_requantized() -> None:
     b = GraphBuilder(3)
     x = b.convolution(b.input((6, 6, 2)), 3, 1, same=True, activation="relu")
     y = b.convolution(x, 4, 1, same=True, activation="sigmoid")
@@ -186,7 +186,7 @@ def test_raw_images_keep_their_codes() -> None:
         assert output_quantization(q[x]) == TensorQuantization(1.0, 0, 8)
     q = optimize(network, {x: images.astype(np.float32) + 0.5}, LOOSE).network
     assert output_quantization(q[x]).scale != 1.0
-    with pytest.raises(DataError, match="already normalised"):
+    with pytest.raises(DataError, match="already normalized"):
         optimize(network, {x: ((images - 120.0) / 60.0).astype(np.float32)}, LOOSE)
 
 
@@ -293,7 +293,7 @@ def test_integers_replace_every_float_parameter() -> None:
         assert q.net_params["stage"] == "quantized"
         for layer in q:
             quantized_view(q, layer)
-        with pytest.raises(UsageError, match="quantised already"):
+        with pytest.raises(UsageError, match="quantized already"):
             optimize(q, random_frames(network, 8, seed), LOOSE)
 
 

@@ -119,7 +119,7 @@ def uneven_network(groups: bool = False) -> GraphBuilder:
 
 @pytest.mark.parametrize("groups", [False, True])
 @pytest.mark.parametrize("strength", [0.5, 0.8, 1.0])
-def test_equalised_chains_mean_the_same(groups: bool, strength: float) -> None:
+def test_equalized_chains_mean_the_same(groups: bool, strength: float) -> None:
     b = uneven_network(groups)
     (chain,) = find_chains(b.net)
     assert len(chain.links) == (3 if groups else 2)

@@ -40,7 +40,7 @@ def trunk(seed: int) -> tuple[GraphBuilder, str]:
 
 
 def everywhere(net: Network, frames: dict[str, Array], options: OptimizeOptions) -> tuple[Network, Array, Array]:
-    """(quantised network, float output, quantised output); the device gives the emulator's bytes and floats."""
+    """(quantized network, float output, quantized output); the device gives the emulator's bytes and floats."""
     quantized = optimize(net, frames, options).network
     run = Executor(quantized, "quantized")
     codes, reals = (next(iter(run.run(frames, dequantize=d).values())) for d in (False, True))
@@ -187,7 +187,7 @@ def quantized() -> Network:
 
 
 def again(network: Network, layer: str, change: Callable[[dict[str, Any]], Any]) -> Network:
-    """The network with one tensor's quantisation changed, as read from a file."""
+    """The network with one tensor's quantization changed, as read from a file."""
     raw = copy.deepcopy(json_format.to_dict(network))
     change(raw["layers"][f"net/{layer}"]["quantization"]["output"])
     changed = json_format.from_dict(raw, "file")
@@ -246,7 +246,7 @@ def test_a_layer_never_computes_with_several_scales(quantized: Network) -> None:
 
 
 def test_archives_of_one_scale_are_read_as_before(quantized: Network) -> None:
-    """The form that every quantised archive had until now."""
+    """The form that every quantized archive had until now."""
     raw = {"scale": 0.5, "zero_point": 7, "bits": 8}
     assert TensorQuantization.from_dict(raw, "x") == TensorQuantization(0.5, 7, 8)
     assert TensorQuantization(0.5, 7, 8).as_dict() == raw

@@ -97,7 +97,7 @@ def started(text: str = "", hw_arch: str | None = None) -> ClientRunner:
 
 @functools.cache
 def optimized(text: str = "") -> ClientRunner:
-    """A quantised network; never changed by the tests that share it."""
+    """A quantized network; never changed by the tests that share it."""
     runner = started(text)
     runner.optimize(FRAMES, min_snr=0)
     return runner
@@ -220,7 +220,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 @shows(f"{_POST}(mix_precision_search)", "policy=disabled")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     wide, narrow = ["uint16"] * 2, ["uint8"] * 2
-    # The optimiser itself widens outputs where that is measured to help, so 8 bits have to be asked for to be sure.
+    # The optimizer itself widens outputs where that is measured to help, so 8 bits have to be asked for to be sure.
     assert output_types("") != narrow
     for mode in ("a8_w8", "a8_w8_a8"):
         assert output_types(f"quantization_param({{*}}, precision_mode={mode})") == narrow
@@ -424,7 +424,7 @@ def test_what_does_not_act_is_told_as_it_is(row: str, what: str, fate: Fate) -> 
 
 
 def test_lines_that_do_not_act_change_no_byte() -> None:
-    """All of them in one script: the same quantised network and the same executable as without a script."""
+    """All of them in one script: the same quantized network and the same executable as without a script."""
     idle = (Fate.ANYWAY, Fate.HINT, Fate.LEFT_OUT)
     lines = [line(row, what) for row, what, fate in OTHERS if fate in idle and "activation_clipping" not in row]
     plain, told = started(), started("\n".join(lines))

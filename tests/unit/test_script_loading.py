@@ -250,7 +250,7 @@ def test_names_that_a_script_gives_are_found_by_scripts_that_are_added(folder: P
     again.load_model_script("quantization_param({scal*}, precision_mode=a8_w8)\n", append=True)
     again.optimize(folder / "calibration.npy", min_snr=0)
     assert again.archive.reports["optimize"]["layers"]["net/scaled"]["scale"] == pytest.approx(7 / 255)
-    # A quantised network keeps the layer, so a script without the line finds it too, and one more may be added.
+    # A quantized network keeps the layer, so a script without the line finds it too, and one more may be added.
     again.save_har(tmp_path / "q.har")
     for append in (False, True):
         last = ClientRunner(har=tmp_path / "q.har")
@@ -321,7 +321,7 @@ DROPS = [
 
 @pytest.mark.parametrize("text", KEEPS)
 @pytest.mark.parametrize("append", [False, True])
-def test_what_changes_no_number_keeps_the_quantised_network(text: str, append: bool, folder: Path) -> None:
+def test_what_changes_no_number_keeps_the_quantized_network(text: str, append: bool, folder: Path) -> None:
     if append and "normalization" in text:
         return  # a second one is an error
     runner = quantized(folder)
@@ -332,7 +332,7 @@ def test_what_changes_no_number_keeps_the_quantised_network(text: str, append: b
     assert change.redo in (None, COMPILE)
     assert runner.state.value == "quantized_model"  # type: ignore[union-attr]
     assert archive.members(runner.archive)["net.quantized.npz"] == before
-    # What the network was quantised with still stands in the script, once.
+    # What the network was quantized with still stands in the script, once.
     assert runner.model_script.count("normalization(") == 1
     again = ClientRunner()
     again._archive = runner.archive
@@ -342,7 +342,7 @@ def test_what_changes_no_number_keeps_the_quantised_network(text: str, append: b
 @pytest.mark.parametrize(("text", "state"), DROPS)
 def test_what_changes_numbers_drops_it_and_says_so(text: str, state: str, folder: Path) -> None:
     runner = quantized(folder)
-    with pytest.warns(UserWarning, match="the quantised network is dropped"):
+    with pytest.warns(UserWarning, match="the quantized network is dropped"):
         runner.load_model_script(text)
     assert runner.state.value == state and runner.archive.quantized is None  # type: ignore[union-attr]
     assert runner.model_script == text
@@ -355,7 +355,7 @@ def test_the_command_line_follows_the_same_rule(
     script = tmp_path / "s.alls"
     for text, drops in [(t, False) for t in KEEPS] + [(t, True) for t, _ in DROPS]:
         script.write_text(text)
-        # Without calibration data a network that has to be quantised again cannot be compiled.
+        # Without calibration data a network that has to be quantized again cannot be compiled.
         status = run(["compile", str(folder / "q.har"), "--model-script", "s.alls"])
         told = capsys.readouterr().err
         assert (status != 0) == drops, (text, told)

@@ -493,7 +493,7 @@ def test_prelu():
     later(build)
 
 
-# --- normalisations, and what only folds ------------------------------------------------------------------------------
+# --- normalizations, and what only folds ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(1, 12), (1, 4, 5, 6)])

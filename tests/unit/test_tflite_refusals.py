@@ -190,7 +190,7 @@ def test_several_graphs():
     assert unsupported(m, y).code == "E-TFLITE-SUBGRAPHS"
 
 
-def test_quantised_tensors_are_named():
+def test_quantized_tensors_are_named():
     m = SmallModel()
     x = m.input(1, 8, 8, 3, kind="int8", name="camera", scale=[0.1], zero=[-1])
     y = m.op("RELU", [x], [1, 8, 8, 3], "int8")

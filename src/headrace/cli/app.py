@@ -45,8 +45,8 @@ class Entry(NamedTuple):
 #: The help texts stand here so that `headrace --help` imports no command.
 COMMANDS: dict[str, Entry] = {
     "parse": Entry("parse_command", "parse", "Translate a trained network (ONNX) into a HAR."),
-    "optimize": Entry("optimize_command", "optimize", "Quantise a HAR with calibration data."),
-    "compile": Entry("compile_command", "compile_", "Compile a quantised HAR for a device into a HEF."),
+    "optimize": Entry("optimize_command", "optimize", "Quantize a HAR with calibration data."),
+    "compile": Entry("compile_command", "compile_", "Compile a quantized HAR for a device into a HEF."),
     "build": Entry("build_command", "build", "All of the above at once: model file to HEF."),
     "profile": Entry("profile_command", "profile", "Report on a HAR of any state: layers, accuracy, speed."),
     "run": Entry("run_command", "run", "Run a HEF on the virtual device."),
@@ -112,7 +112,7 @@ def app() -> None:
     """Headrace: an open dataflow compiler.
 
     Turns a trained network into an int8 program for a spatial dataflow accelerator and runs that program on a
-    virtual device, byte for byte as the quantised emulator predicts.
+    virtual device, byte for byte as the quantized emulator predicts.
     """
 
 

@@ -50,7 +50,7 @@ def build(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Translate, quantise and compile MODEL in one go."""
+    """Translate, quantize and compile MODEL in one go."""
     calibration.check()
     shapes = parse_shapes(tensor_shapes)
     folder = hef_path.parent if hef_path is not None else None

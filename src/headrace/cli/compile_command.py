@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``headrace compile``: a quantised network into an executable."""
+"""``headrace compile``: a quantized network into an executable."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def compile_(
 ) -> None:
     """Compile HAR for a device; writes a HEF and a compiled HAR.
 
-    A HAR that is not quantised yet (or a model file) is quantised first, which needs calibration data. A network that
+    A HAR that is not quantized yet (or a model file) is quantized first, which needs calibration data. A network that
     does not fit ends in a report: which resource, how much is needed and there, and what to change.
     """
     inputs = (har, model_script, calibration.path, hw_arch)

@@ -49,7 +49,7 @@ def optimize(
     as_json: bool,
     work_dir: Path | None,
 ) -> None:
-    """Quantise HAR (or a model file) with calibration data.
+    """Quantize HAR (or a model file) with calibration data.
 
     The arithmetic is frozen here: emulator and virtual device give the same bytes from now on. An output whose
     signal-to-noise ratio against float is below --min-snr is an error.

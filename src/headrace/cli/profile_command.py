@@ -26,7 +26,7 @@ def profile(
 ) -> None:
     """Report on a HAR of any state (or a model file).
 
-    A native HAR shows layers and work; a quantised one adds accuracy; a compiled one adds speed, resources and
+    A native HAR shows layers and work; a quantized one adds accuracy; a compiled one adds speed, resources and
     bottlenecks. Every figure says whether it is a closed form, a simulation or a measurement.
     """
     from headrace.hn.outputs import TEXT_REPORT, Outputs

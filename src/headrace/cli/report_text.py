@@ -33,7 +33,7 @@ def accuracy_text(report: OptimizeReport | None) -> str:
         (name, _decibels(output.snr_db), *([_worst_part(output)] if several else []))
         for name, output in report.outputs.items()
     ]
-    header = ("output", "SNR (quantised against float)", *(["worst part"] if several else []))
+    header = ("output", "SNR (quantized against float)", *(["worst part"] if several else []))
     return table(rows, header) + "\n"
 
 

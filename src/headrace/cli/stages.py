@@ -226,7 +226,7 @@ def one_har(outputs: Outputs, option: str, given: Path | None) -> Callable[[Clie
 def save_optimized(
     runner: ClientRunner, outputs: Outputs, target: Path, calibration: Calibration, quiet: bool
 ) -> OptimizeReport:
-    """Quantises, saves the HAR, and returns the report.
+    """Quantizes, saves the HAR, and returns the report.
 
     A network that is not accurate enough is saved too, to be looked at with `headrace profile`, and then reported.
 
@@ -301,11 +301,11 @@ class CompileFiles:
 def compile_to(
     runner: ClientRunner, calibration: Calibration, files: CompileFiles, quiet: bool, batch: int | None = None
 ) -> CompileOutput:
-    """Quantises when that has not been done, compiles, and writes the results; nothing is written on failure.
+    """Quantizes when that has not been done, compiles, and writes the results; nothing is written on failure.
 
     Args:
         runner: with a network of any stage.
-        calibration: for quantising.
+        calibration: for quantizing.
         files: where the results go.
         quiet: no progress bar.
         batch: frames between two switches of context; None: what the model script says, else 1.

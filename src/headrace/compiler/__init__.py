@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantised network to HEF: lower, allocate, place, generate, verify."""
+"""Quantized network to HEF: lower, allocate, place, generate, verify."""
 
 from headrace.compiler.pipeline import CompileOptions, CompileResult, Progress, compile_network
 

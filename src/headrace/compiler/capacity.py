@@ -84,7 +84,7 @@ def capacity_error(
         diagnostics += found
         levers |= dict.fromkeys(row.levers)
     if not diagnostics:
-        general = ("leave out the utilisation ceilings",) if shares != ALL else ()
+        general = ("leave out the utilization ceilings",) if shares != ALL else ()
         levers |= dict.fromkeys(general)
         rule = "every layer fits a context, but no sequence of contexts was found"
         diagnostics.append(

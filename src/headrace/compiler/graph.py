@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A quantised network as kernels and a dataflow graph, before resources are chosen."""
+"""A quantized network as kernels and a dataflow graph, before resources are chosen."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def lower_network(network: Network) -> Lowered:
     Outputs are carried by the tensors that :func:`output_tensors` names.
 
     Raises:
-        UsageError: the network is not quantised, or has no input or output.
+        UsageError: the network is not quantized, or has no input or output.
         UnsupportedModelError, InputFileError: with one diagnostic per offending layer.
     """
     _check_stage(network)
@@ -120,7 +120,7 @@ def _check_stage(network: Network) -> None:
             Diagnostic(
                 "E-COMPILE-STAGE",
                 network.name,
-                "only a quantised network can be compiled",
+                "only a quantized network can be compiled",
                 f"{len(missing)} layers without integers, e.g. {', '.join(missing[:3])}",
                 "the result of optimize",
                 ("run optimize first",),
@@ -169,7 +169,7 @@ def _host_side(layer: Layer, source: Layer) -> TensorQuantization:
 
 
 def _changed_meanings(network: Network) -> Iterator[Diagnostic]:
-    """Layers that pass codes between tensors of which they would mean other values: a damaged quantised network."""
+    """Layers that pass codes between tensors of which they would mean other values: a damaged quantized network."""
     for layer in network:
         passes = layer.operation.scale_rule in (ScaleRule.PASSES, ScaleRule.CONCAT)
         if not passes or not is_quantized(layer):

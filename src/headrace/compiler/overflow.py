@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof that no accumulator and no requantised sum of a kernel can overflow.
+"""Proof that no accumulator and no requantized sum of a kernel can overflow.
 
-``optimize`` chooses its integers so that this holds; a quantised network that was edited or damaged may break it. The
+``optimize`` chooses its integers so that this holds; a quantized network that was edited or damaged may break it. The
 device proves the same at load; here the layer is named while it can still be mended.
 """
 
@@ -19,7 +19,7 @@ ACCUMULATOR_LIMIT = 2**31
 
 
 def check_bounds(kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent: int = 0) -> list[Diagnostic]:
-    """Every broken bound of one kernel that requantises.
+    """Every broken bound of one kernel that requantizes.
 
     Args:
         kernel: lowered.
@@ -42,7 +42,7 @@ def check_bounds(kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent
         total = sum(int(m[c]) * a[c] for m, a in zip(multipliers, terms, strict=True)) + (1 << (shift + exponent - 1))
         if total >= INT64_LIMIT or shift + exponent > MAX_SHIFT:
             need = "|Σ a·M| + 2^(s−1) < 2^62, shifts of at most 62"
-            found.append(_problem(kernel, f"the requantised sum of channel {c} may overflow", total, need))
+            found.append(_problem(kernel, f"the requantized sum of channel {c} may overflow", total, need))
             break
     return found
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a quantised network to a HEF."""
+"""From a quantized network to a HEF."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class CompileOptions:
                 Diagnostic(
                     "E-COMPILE-OPTION",
                     "compile options",
-                    "a utilisation ceiling is out of range",
+                    "a utilization ceiling is out of range",
                     got,
                     "above 0, at most 1",
                 )
@@ -105,7 +105,7 @@ def _silent(done: int, total: int, what: str) -> None:
 def compile_network(
     network: Network, target: Target, options: CompileOptions | None = None, progress: Progress | None = None
 ) -> CompileResult:
-    """Compile a quantised network for a target. The same input gives the same bytes.
+    """Compile a quantized network for a target. The same input gives the same bytes.
 
     A network that fits one context stays on the device; a larger one becomes several, loaded in turn.
 
@@ -117,7 +117,7 @@ def compile_network(
 
     Raises:
         CapacityError: a layer fits no context; ``report`` has resource, need, have, terms and levers.
-        UsageError: the network is not quantised, or an option is out of range.
+        UsageError: the network is not quantized, or an option is out of range.
         InputFileError, UnsupportedModelError: layers that cannot be compiled, all of them.
     """
     options = options or CompileOptions()

@@ -39,7 +39,7 @@ def load_calibration(
         source: an array ``[N, …]`` (one input), a mapping input name → array, the path of a ``.npy`` file, a ``.npz``
             file, a picture or a folder of pictures, an iterable or data set of frames or batches (see
             :mod:`headrace.data.iterables`), or a callable without arguments that returns one of these. Names are HN or
-            source names of inputs. Layouts NHWC and NCHW are recognised; where both fit, NHWC is assumed and logged.
+            source names of inputs. Layouts NHWC and NCHW are recognized; where both fit, NHWC is assumed and logged.
         network: the network the data are for.
         resize: ``"letterbox"``, ``"crop"`` or ``"stretch"`` gives pictures the input's size; None takes only pictures
             that have it.
@@ -68,12 +68,12 @@ def load_calibration(
 
 
 def load_frames(source: Any, network: Network, limit: int | None) -> dict[str, Array]:
-    """Data to run: real values as the executors take them. Of a quantised network they are compared with what it was
+    """Data to run: real values as the executors take them. Of a quantized network they are compared with what it was
     calibrated for.
 
     Args:
         source: as for :func:`load_calibration`.
-        network: float or quantised.
+        network: float or quantized.
         limit: the first frames only; an iterable may then be endless.
 
     Warns:
@@ -122,7 +122,7 @@ def range_notes(network: Network, data: Mapping[str, Array], frames: int) -> lis
         Remarks for the report.
 
     Raises:
-        DataError: the device normalises raw images, and the data have been normalised before.
+        DataError: the device normalizes raw images, and the data have been normalized before.
     """
     notes: list[str] = []
     for layer in network.input_layers:

@@ -25,7 +25,7 @@ from headrace.text import printable
 
 MAX_MEMBERS = 1000
 KINDS = ".npy, .npz, a picture or a folder of pictures"
-# What numpy, zipfile and zlib raise on damaged files (numpy's header parser lets the tokeniser's errors through).
+# What numpy, zipfile and zlib raise on damaged files (numpy's header parser lets the tokenizer's errors through).
 CORRUPT = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether data can be what a quantised input was calibrated for.
+"""Whether data can be what a quantized input was calibrated for.
 
 A frame is judged by what is left of it in 8-bit codes over the calibrated range: where clipping far away, or rounding
 near zero, destroys a good part of its variation, it was scaled otherwise than the calibration data. Ordinary frames
@@ -48,13 +48,13 @@ class Expected:
 
 
 def expected_of(layer: Layer) -> Expected:
-    """What an input layer of a quantised network was calibrated for."""
+    """What an input layer of a quantized network was calibrated for."""
     quantization = output_quantization(layer)
     return Expected(quantization, *(layer.output.calibrated or quantization.limits))
 
 
 def raw_images_expected(mean: Array, std: Array) -> Expected | None:
-    """What an input takes that the device normalises by these numbers; None unless they are those of bytes."""
+    """What an input takes that the device normalizes by these numbers; None unless they are those of bytes."""
     if float(np.max(np.abs(mean) + np.abs(std))) <= 10:
         return None
     return Expected(TensorQuantization(1.0, 0), 0.0, 255.0)
@@ -64,7 +64,7 @@ def range_problem(name: str, array: Array, expected: Expected) -> Diagnostic | N
     """Why data (real values, ``[N, …]``) cannot be what the input was calibrated for; None when they can.
 
     Returns:
-        ``E-DATA-NORMALIZED``: scaled down, as by a normalisation that the network does itself. ``E-DATA-RANGE``: far
+        ``E-DATA-NORMALIZED``: scaled down, as by a normalization that the network does itself. ``E-DATA-RANGE``: far
         outside.
     """
     q = expected.quantization
@@ -85,7 +85,7 @@ def range_problem(name: str, array: Array, expected: Expected) -> Diagnostic | N
     looked = f" ({len(bad)} of {len(frames)} frames looked at)" if len(frames) > 1 else ""
     need = f"values as in calibration, {expected.low:.4g} … {expected.high:.4g}"
     if bad.count("down") * 2 >= len(bad):
-        rule = "these look already normalised, and the network takes values as they were in calibration"
+        rule = "these look already normalized, and the network takes values as they were in calibration"
         got = f"{least:.4g} … {most:.4g}{looked}"
         levers = ("give raw values (images 0 … 255): the network does the rest",)
         return Diagnostic("E-DATA-NORMALIZED", name, rule, got, need, levers)
@@ -94,12 +94,12 @@ def range_problem(name: str, array: Array, expected: Expected) -> Diagnostic | N
     levers = ("scale the data as in calibration",)
     if least >= 0 and 128 < most <= 255:
         levers = ("these look like raw images: scale them as in calibration, or put normalization(...) into the model "
-                  "script and optimise with raw images",)  # fmt: skip
+                  "script and optimize with raw images",)  # fmt: skip
     return Diagnostic("E-DATA-RANGE", name, rule, got, need, levers)
 
 
 def plausible_values(data: Mapping[str, Array], expected: Mapping[str, Expected], notes: Notes) -> dict[str, Array]:
-    """Real values as a quantised network's executors take them: float32, or the codes that are the same numbers.
+    """Real values as a quantized network's executors take them: float32, or the codes that are the same numbers.
 
     What is implausible is noted.
     """

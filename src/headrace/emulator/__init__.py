@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Executors of a network on the CPU (torch): native, full-precision-optimised, quantised (exact).
+"""Executors of a network on the CPU (torch): native, full-precision-optimized, quantized (exact).
 
 ``Executor`` is loaded on first use, so that importing the package does not import torch.
 """

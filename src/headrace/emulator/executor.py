@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running a network layer by layer: float (native, full-precision-optimised) or exact integers (quantised).
+"""Running a network layer by layer: float (native, full-precision-optimized) or exact integers (quantized).
 
 The executor knows no layer kind. Each layer states its meaning against a small set of primitives
 (:mod:`headrace.numerics.ops`); this module supplies the torch primitives, batches, and frees tensors after last use.
@@ -40,11 +40,11 @@ class Executor:
     """Runs one network.
 
     Args:
-        network: a float network for ``"native"`` and ``"fp_optimized"``, a quantised one for ``"quantized"``.
+        network: a float network for ``"native"`` and ``"fp_optimized"``, a quantized one for ``"quantized"``.
         mode: which of the three.
         threads: torch threads while running; ``None`` leaves torch's own setting.
-        backend: convolution back end of the quantised mode, ``"onednn"`` or ``"matmul"``; ``None`` chooses.
-        self_check: quantised mode: compare 64 positions of every convolution's first batch with int64 sums.
+        backend: convolution back end of the quantized mode, ``"onednn"`` or ``"matmul"``; ``None`` chooses.
+        self_check: quantized mode: compare 64 positions of every convolution's first batch with int64 sums.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Executor:
 
         Args:
             inputs: per input layer (HN or source name) an array ``[N, …]``: numbers of any type are real values, but in
-                quantised mode arrays of the input's code type (uint8 or uint16) are codes, taken as they are.
+                quantized mode arrays of the input's code type (uint8 or uint16) are codes, taken as they are.
             outputs: names of layers whose tensors are wanted; by default the network's outputs.
-            batch_size: frames computed together; results do not depend on it in quantised mode.
-            dequantize: quantised mode: return float32 reals instead of codes.
+            batch_size: frames computed together; results do not depend on it in quantized mode.
+            dequantize: quantized mode: return float32 reals instead of codes.
             progress: called with (frames done, frames, text).
 
         Returns:

@@ -84,7 +84,7 @@ def _convolution_sums(
     offset = bias.astype(np.int64)
     if x_zero and not any(padding):
         # Without padding Σ(x - zx)w = Σ x·w - zx·Σw, and centring costs no pass over the data. Taken where the
-        # larger offset leaves the requantisation its float64 form (at most one bit more than it was frozen for).
+        # larger offset leaves the requantization its float64 form (at most one bit more than it was frozen for).
         folded = np.maximum(positive, negative).astype(np.float64) * _high(x)
         moved = offset - x_zero * (positive - negative)
         if np.all(folded + np.abs(moved) <= 2 * (bound + np.abs(offset))):
@@ -257,7 +257,7 @@ class TorchIntegerOps(TorchMoves):
         raw = x.sum(dim=tuple(axes), keepdim=True, dtype=torch.float32 if bound < FLOAT32_EXACT else torch.int64)
         return Accumulator(raw, np.asarray(-x_zero * count, np.int64), np.asarray(bound))
 
-    # --- requantisation ------------------------------------------------------------------------------------------
+    # --- requantization ------------------------------------------------------------------------------------------
 
     def requantize(self, terms: Sequence[Term], rq: Requantization, bits: int) -> torch.Tensor:
         key = ("plan", *((t.offset.tobytes(), t.bound.tobytes()) for t in terms))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requantisation on torch: float64 where that is provably exact, int64 elsewhere (docs/numerics.md, section 4).
+"""Requantization on torch: float64 where that is provably exact, int64 elsewhere (docs/numerics.md, section 4).
 
 An :class:`Accumulator` keeps a tensor as it came (uint8 codes, float32 sums …) and the constant that is to be added, so
-that centring and bias cost no pass over the data: both end up in the one additive constant of the requantisation.
+that centring and bias cost no pass over the data: both end up in the one additive constant of the requantization.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ NO_OFFSET = np.asarray(0, np.int64)
 
 @dataclass
 class Product:
-    """The product of two accumulators; evaluated piece by piece, when it is requantised."""
+    """The product of two accumulators; evaluated piece by piece, when it is requantized."""
 
     a: Accumulator
     b: Accumulator
@@ -135,7 +135,7 @@ class Product:
 
 @dataclass
 class NegativePart:
-    """``min(a, 0)`` of an accumulator; evaluated piece by piece, when it is requantised."""
+    """``min(a, 0)`` of an accumulator; evaluated piece by piece, when it is requantized."""
 
     a: Accumulator
 
@@ -175,7 +175,7 @@ def code_dtype(bits: int) -> torch.dtype:
 
 @dataclass
 class ScalePlan:
-    """Constants of one requantisation, prepared once.
+    """Constants of one requantization, prepared once.
 
     ``factors[i]`` and ``constant`` broadcast against the output. In float64 form they carry 2^-s already:
     ``y = floor(Σ raw_i·factor_i + constant) + zero`` with every product and sum exact.
@@ -301,7 +301,7 @@ def _cut(x: torch.Tensor, frames: slice, rows: slice | None) -> torch.Tensor:
 
 
 def apply_plan(plan: ScalePlan, terms: Sequence[Term], bits: int, scratch: Scratch) -> torch.Tensor:
-    """Evaluate a prepared requantisation; gives contiguous codes of the broadcast shape."""
+    """Evaluate a prepared requantization; gives contiguous codes of the broadcast shape."""
     shape = broadcast_shape(*(t.shape for t in terms))
     out = torch.empty(shape, dtype=code_dtype(bits))
     split = plan.constant.dim() < 3

@@ -540,7 +540,7 @@ def _dequantize(node: ir.Node, operands: Operands, budget: Budget) -> list[Array
 
 @evaluates("BatchNormalization")
 def _batch_normalization(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    """Of constants: exporters standardise weights with it, in training mode."""
+    """Of constants: exporters standardize weights with it, in training mode."""
     x, gamma, beta = (operand(operands, i).astype(np.float64) for i in range(3))
     if x.ndim < 2 or any(operand(operands, i).shape != x.shape[1:2] for i in range(1, 5)):
         raise Unsupported(f"parameters that do not go with a constant of shape {list(x.shape)}", "N,C,…")

@@ -27,7 +27,7 @@ from headrace.hn import Array
 
 #: Steps that an element costs where the reference loops in Python, and where numpy does the work.
 _LOOP, _VECTOR = 1 << 13, 1 << 4
-_VECTORISED = frozenset({
+_VECTORIZED = frozenset({
     "Acos", "Acosh", "ArgMax", "ArgMin", "Asin", "Asinh", "Atanh", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
     "BitwiseXor", "BitShift", "Celu", "Cosh", "CumProd", "DepthToSpace", "Elu", "EyeLike", "Gelu",
     "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Hardmax", "InstanceNormalization",
@@ -46,7 +46,7 @@ _LOOPING = frozenset({
 _TYPED = frozenset({"QuantizeLinear", "EyeLike", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BitShift"})
 #: Results of a size that only the values tell, and never more elements than this many times those of the operands.
 _BOUNDED = {"NonZero": 8, "Unique": 4, "Compress": 1, "NonMaxSuppression": 3}
-KNOWN = _VECTORISED | _LOOPING
+KNOWN = _VECTORIZED | _LOOPING
 #: Operators in a form that a later operator set than the file's describes with the same meaning.
 _LEAST = {"Resize": 13}
 Shape = list["int | None"]
@@ -160,7 +160,7 @@ def reference(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     read, made = _elements(node, shapes, operands)
     factor = _FACTORS[node.op_type](node, operands) if node.op_type in _FACTORS else 1
     budget.take([made])
-    budget.spend((read + made) * max(factor, 1) * (_VECTOR if node.op_type in _VECTORISED else _LOOP))
+    budget.spend((read + made) * max(factor, 1) * (_VECTOR if node.op_type in _VECTORIZED else _LOOP))
     results = _run(proto, arrays, opset, node.op_type not in _TYPED)
     for shape, result in zip(shapes, results, strict=True):
         if shape is not None and len(shape) != result.ndim:

@@ -22,7 +22,7 @@ MAX_TENSOR_ELEMENTS = 1 << 28
 OPSET = 21
 #: Why and what instead, of operators of post-processing.
 CHOOSES = "it chooses elements by their values, which is post-processing and not done on the device"
-#: Domain of nodes that are not what their operator's definition says: nothing recognises, folds or translates them.
+#: Domain of nodes that are not what their operator's definition says: nothing recognizes, folds or translates them.
 REFUSED = "refused"
 ENDS_BEFORE = "a network that ends before it; the rest runs on the host"
 

@@ -72,7 +72,7 @@ def _softmax(node: ir.Node, opset: int) -> None:
 
 def _batch_norm(node: ir.Node, opset: int) -> None:
     if integer(node, "spatial", 1) != 1:
-        raise Unsupported("BatchNormalization with spatial = 0 normalises each position by itself", "spatial = 1")
+        raise Unsupported("BatchNormalization with spatial = 0 normalizes each position by itself", "spatial = 1")
 
 
 def _resize(node: ir.Node, opset: int) -> None:
@@ -118,7 +118,7 @@ RULES: dict[str, tuple[int, Rule]] = {
 }
 
 
-def normalise(source: SourceGraph) -> dict[ir.Node, Unsupported]:
+def normalize(source: SourceGraph) -> dict[ir.Node, Unsupported]:
     """Apply the rules of the file's operator set; returns the nodes that break one.
 
     Raises:

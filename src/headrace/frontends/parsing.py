@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parsing: read, normalise, fold, cut, recognise patterns, translate, clean up, report."""
+"""Parsing: read, normalize, fold, cut, recognize patterns, translate, clean up, report."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def network_name(source: Source, options: ParseOptions) -> str:
 
 
 @dataclass(frozen=True)
-class _Recognised:
+class _Recognized:
     """What the report tells of the source before it was translated: nodes, patterns, and what nearly was one."""
 
     nodes: int
@@ -111,8 +111,8 @@ class _Recognised:
     near: tuple[NearMiss, ...]
 
 
-def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[Translation, _Recognised]:
-    """Everything between reading and HN clean-up, and what was recognised on the way."""
+def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[Translation, _Recognized]:
+    """Everything between reading and HN clean-up, and what was recognized on the way."""
     count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
     budget = Budget(source.opset)
     fold_constants(source, budget)
@@ -138,7 +138,7 @@ def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[T
         source.warnings.append(told)
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, options.progress, budget)
-    return state, _Recognised(count, fused, near)
+    return state, _Recognized(count, fused, near)
 
 
 def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
@@ -210,7 +210,7 @@ def _stream(layer: Layer) -> ParsedStream:
 
 
 def _report(
-    network: Network, source: SourceGraph, recognised: _Recognised, records: Sequence[dict[str, Any]]
+    network: Network, source: SourceGraph, recognized: _Recognized, records: Sequence[dict[str, Any]]
 ) -> ParseReport:
     macs = weights = operations = 0
     for layer in network:
@@ -220,9 +220,9 @@ def _report(
     return ParseReport(
         network=network.name,
         source=SourceFacts(format=facts.pop("format"), facts=facts),
-        source_nodes=recognised.nodes,
-        patterns=recognised.fused,
-        near_misses=recognised.near,
+        source_nodes=recognized.nodes,
+        patterns=recognized.fused,
+        near_misses=recognized.near,
         folded_constants=source.folded,
         removed_nodes=tuple(source.removed),
         layers={x.name: ParsedLayer(kind=x.kind, original_names=tuple(x.original_names)) for x in network},
@@ -257,7 +257,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResul
             return None
 
     try:
-        state, recognised = translated(graph, name, options)
+        state, recognized = translated(graph, name, options)
     except UsageError as error:
         shaped = None
         if error.code == "E-PARSE-SHAPES":
@@ -266,7 +266,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResul
             raise
         options = shaped
         graph = reader.read(source, options)
-        state, recognised = translated(graph, name, options)
+        state, recognized = translated(graph, name, options)
     if state.problems:
         working = working_ends(attempt, options, recommended_end_nodes(state))
         again = not options.start_node_names and state.builder.budget.mostly_left
@@ -282,7 +282,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResul
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)
-    return ParseResult(network, _report(network, graph, recognised, records))
+    return ParseResult(network, _report(network, graph, recognized, records))
 
 
 __all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_source"]

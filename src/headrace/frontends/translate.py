@@ -46,7 +46,7 @@ from headrace.frontends.standard import check_attributes_read
 from headrace.frontends.to_hn import HANDLERS, Builder, SourceNode
 from headrace.layers import Concat, InputLayer, OutputLayer
 
-_QUANTISED = frozenset(
+_QUANTIZED = frozenset(
     {
         "QuantizeLinear",
         "DequantizeLinear",
@@ -106,8 +106,8 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
                 ("export without local functions (onnx.inliner)",),
             )
         return Unsupported(f"operators of domain {node.domain!r} are not known", "operators of the ONNX standard")
-    if node.op_type in _QUANTISED:
-        return Unsupported("the model is quantised already; Headrace quantises float models itself", "the float model")
+    if node.op_type in _QUANTIZED:
+        return Unsupported("the model is quantized already; Headrace quantizes float models itself", "the float model")
     if node.op_type in _CONTROL:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
     if node.op_type in _RECURRENT:

@@ -110,7 +110,7 @@ class Hef:
 
 
 def write_hef(description: HefDescription, microcode: bytes) -> bytes:
-    """Serialise; the same arguments always give the same bytes.
+    """Serialize; the same arguments always give the same bytes.
 
     Args:
         description: see :class:`HefDescription`.
@@ -199,7 +199,7 @@ def read_hef_file(path: str | Path) -> Hef:
     return read_hef(read_hef_bytes(path), str(path))
 
 
-def _recognises(handle: BinaryIO) -> bool:
+def _recognizes(handle: BinaryIO) -> bool:
     """Whether an open file begins as a HEF for a virtual device; one for a real device is somebody's treasure."""
     magic, version, proto_size, *_ = HEADER.unpack(handle.read(HEADER.size))
     if magic != MAGIC or version != CONTAINER_VERSION or proto_size > MAX_PROTO_BYTES:
@@ -212,7 +212,7 @@ def _recognises(handle: BinaryIO) -> bool:
     return message.header.hw_arch == HW_ARCH
 
 
-HEF = FileKind("HEF", (".hef",), _recognises)
+HEF = FileKind("HEF", (".hef",), _recognizes)
 
 
 def read_hef_bytes(path: str | Path) -> bytes:

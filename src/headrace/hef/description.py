@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a HEF says about its network: streams, names, quantisation, figures. Plain values and their rules."""
+"""What a HEF says about its network: streams, names, quantization, figures. Plain values and their rules."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class StreamDescription:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one quantised frame."""
+        """Bytes of one quantized frame."""
         return self.height * self.width * self.features * self.data_bytes
 
 

@@ -84,7 +84,7 @@ def as_dict(program: Program) -> dict[str, Any]:
             "opcode": _enum(Opcode, k.opcode),
             "inputs": program.inputs_of(k)[:_MAX_OPERANDS],
             "input_count": k.operand_count,
-            "requantise": requantise_summary(program, k),
+            "requantise": requantize_summary(program, k),
         }
         for k in program.kernels
     ]
@@ -105,7 +105,7 @@ def as_dict(program: Program) -> dict[str, Any]:
     }
 
 
-def requantise_summary(program: Program, kernel: KernelRecord) -> dict[str, Any] | None:
+def requantize_summary(program: Program, kernel: KernelRecord) -> dict[str, Any] | None:
     """Terms, channels, ranges of multipliers and shifts, zero, clamp and table; None where codes pass unchanged."""
     if kernel.requantise_terms == 0:
         return None
@@ -200,13 +200,13 @@ def _kernel_lines(program: Program, index: int, kernel: KernelRecord) -> Iterato
     offsets = [f"{label} @{value}" for label, value in places if value != NONE]
     if offsets:
         yield f"      {'  '.join(offsets)}"
-    summary = requantise_summary(program, kernel)
+    summary = requantize_summary(program, kernel)
     if summary is not None:
         low, high = summary["clamp"]
         many = f" x {summary['tables']}" if summary["tables"] > 1 else ""
         table = f"  table {summary['table_bits']} bits{many}" if summary["table_bits"] else ""
         yield (
-            f"      requantise {summary['terms']} terms x {summary['channels']}  M {_range(summary['multiplier'])}"
+            f"      requantize {summary['terms']} terms x {summary['channels']}  M {_range(summary['multiplier'])}"
             f"  s {_range(summary['shift'])}  zero {summary['zero']}  clamp {low}..{high}{table}"
         )
 

@@ -90,7 +90,7 @@ POINT = Window()  # one element
 
 @dataclass(frozen=True)
 class Detail:
-    """Base of what a primitive needs beside operands, window and requantisation; its fields of the record."""
+    """Base of what a primitive needs beside operands, window and requantization; its fields of the record."""
 
     def write(self, record: KernelRecord) -> None:
         raise NotImplementedError
@@ -180,11 +180,11 @@ class Kernel:
         opcode: primitive.
         inputs: tensor names, in operand order.
         shape: (H, W, C) of the output.
-        output: its quantisation.
+        output: its quantization.
         window, groups: where the primitive has a window, or groups of channels.
         detail: what else the primitive needs.
         requantization: None where codes pass.
-        own: arrays beside those of the requantisation.
+        own: arrays beside those of the requantization.
     """
 
     name: str

@@ -48,7 +48,7 @@ class Opcode(IntEnum):
     POOL_MAX = 6  # codes pass; positions outside the input are ignored
     POOL_SUM = 7  # Σ(x - zx) over covered positions; (M, s) chosen by the number of covered positions
     REDUCE_MAX = 8  # codes pass; over the axes in axis_mask
-    REDUCE_SUM_RECIPROCAL = 9  # normalised look-up of max(1, Σ(x - zx)) over the axes in axis_mask
+    REDUCE_SUM_RECIPROCAL = 9  # normalized look-up of max(1, Σ(x - zx)) over the axes in axis_mask
     CONCATENATE = 10  # codes pass; along `axis`
     SLICE = 11  # codes pass; out[i] = x[start + i * step] per axis
     PAD = 12  # codes pass; `output_zero` outside; start = positions before
@@ -214,7 +214,7 @@ class KernelRecord(Record):
     multiplier_offset: int = _f("u32", "int32[terms][requantise_channels], in CONSTANTS, or NONE", NONE)
     shift_offset: int = _f("u32", "u8[requantise_channels], in CONSTANTS, or NONE", NONE)
     requantise_terms: int = _f("u8", "0 where codes pass, else 1 or 2")
-    table_bits: int = _f("u8", "k: the requantised value is an index of k bits into the table; 0: no table")
+    table_bits: int = _f("u8", "k: the requantized value is an index of k bits into the table; 0: no table")
     axis_mask: int = _f("u8", "REDUCE_*: AxisMask")
     axis: int = _f("u8", "CONCATENATE: 0 height, 1 width, 2 channels")
     requantise_channels: int = _f("u32", "1, or the channels of the output; POOL_SUM: number of counts")
@@ -343,7 +343,7 @@ class Program:
 
 
 def encode(program: Program) -> bytes:
-    """Serialise; the same program always gives the same bytes."""
+    """Serialize; the same program always gives the same bytes."""
     target_bytes = program.target.pack()
     # The hash covers the texts too, so that two targets that differ only in name differ.
     digest = target_digest(program)

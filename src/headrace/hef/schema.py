@@ -2,7 +2,7 @@
 """The protobuf description inside a HEF, as message classes built at import.
 
 Names are ours; field numbers and wire types are those of the public container (docs/formats/hef.md), so the bytes are
-wire-compatible. There are no map fields, hence one serialisation per message. Messages that a Headrace file never
+wire-compatible. There are no map fields, hence one serialization per message. Messages that a Headrace file never
 contains (operations, post-processing ops, mux and plane layers) are left out: a reader keeps them as unknown fields
 and :mod:`headrace.hef.container` refuses the files that have them where they would matter.
 """

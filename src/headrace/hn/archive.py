@@ -177,13 +177,13 @@ def _compressed(data: bytes | memoryview, level: int) -> bytes:
     return out.getvalue()
 
 
-def _recognises(handle: BinaryIO) -> bool:
+def _recognizes(handle: BinaryIO) -> bool:
     with gzip.GzipFile(fileobj=handle) as packed:
         start = packed.read(1 << 12)
     return start.startswith(b"metadata.json\0") and b'"headrace-har"' in start
 
 
-HAR = FileKind("HAR", (".har",), _recognises)
+HAR = FileKind("HAR", (".har",), _recognizes)
 
 
 def save(archive: Archive, path: str | os.PathLike[str], force: bool = False) -> str:
@@ -198,7 +198,7 @@ def save(archive: Archive, path: str | os.PathLike[str], force: bool = False) ->
         UsageError: a file that is no HAR stands there. InputFileError: it cannot be written.
     """
     outputs = Outputs(force=force, lever="force=True")
-    place = outputs.add("path", Path(path), FileKind(HAR.name, (*HAR.suffixes, ""), HAR.recognises))
+    place = outputs.add("path", Path(path), FileKind(HAR.name, (*HAR.suffixes, ""), HAR.recognizes))
     parts = members(archive)
     outputs.write({place: pack(parts)})
     return digest(parts)

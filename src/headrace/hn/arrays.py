@@ -27,7 +27,7 @@ MAX_PARAMETERS = 16  # of one layer
 _END_BYTES, _END64_BYTES, _ENTRY_BYTES = 22, 76, 512
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PLAIN = ("write the arrays without compression: numpy.savez",)
-# What numpy, zipfile and zlib raise on damaged files (numpy's header parser lets the tokeniser's errors through).
+# What numpy, zipfile and zlib raise on damaged files (numpy's header parser lets the tokenizer's errors through).
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,

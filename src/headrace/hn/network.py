@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1
 
 
 class Clamp(NamedTuple):
-    """The numbers of a frozen requantisation that are no arrays: what is added after the shift, and the two ends."""
+    """The numbers of a frozen requantization that are no arrays: what is added after the shift, and the two ends."""
 
     zero: int
     low: int
@@ -51,9 +51,9 @@ class Layer:
         operands: the values it reads, in order; changed by the network's methods alone.
         results: the values it makes; most layers make one.
         params: its arrays by name: floats, or the integers that ``optimize`` froze (see ``docs/numerics.md``).
-        clamp: of a quantised network: the rest of its frozen requantisation; ``None`` where codes pass.
-        accumulator_bits: of a quantised network: what the sums of products need.
-        kept: facts about its quantisation in a file of a newer version, kept as they are.
+        clamp: of a quantized network: the rest of its frozen requantization; ``None`` where codes pass.
+        accumulator_bits: of a quantized network: what the sums of products need.
+        kept: facts about its quantization in a file of a newer version, kept as they are.
     """
 
     def __init__(

@@ -47,12 +47,12 @@ class FileKind:
     Attributes:
         name: as in messages, for example ``"HEF"``.
         suffixes: what its names end in; the first is the usual one.
-        recognises: whether an open file holds an older one of this kind; what it raises counts as no.
+        recognizes: whether an open file holds an older one of this kind; what it raises counts as no.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    recognises: Callable[[BinaryIO], bool]
+    recognizes: Callable[[BinaryIO], bool]
 
 
 def _is_report(handle: BinaryIO) -> bool:
@@ -83,13 +83,13 @@ def resolved_script_bytes(text: str) -> bytes:
 def array_kind(frame_shape: Sequence[int]) -> FileKind:
     """The ``.npy`` file of an output of frames ``frame_shape``: an array ``(N, *frame_shape)``."""
 
-    def recognises(handle: BinaryIO) -> bool:
+    def recognizes(handle: BinaryIO) -> bool:
         from numpy.lib import format as npy
 
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(handle)]
         return read(handle)[0][1:] == tuple(frame_shape)
 
-    return FileKind("output array", (".npy",), recognises)
+    return FileKind("output array", (".npy",), recognizes)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Outputs:
         if not found.st_mode & 0o222 or not os.access(output.path, os.W_OK):
             rule = "a file of this name is there and is read-only"
             return Diagnostic("E-OUTPUT-READ-ONLY", output.option, rule, str(output.path), "another name", levers)
-        if found.st_size == 0 or _recognised(output):
+        if found.st_size == 0 or _recognized(output):
             return None
         rule = f"a file of this name is there and is no {output.kind.name} of Headrace's"
         if output.content is not None:
@@ -230,7 +230,7 @@ def open_to_add(option: str, path: Path, kind: FileKind, first_line: str) -> Tex
         option: how the user says it, for messages.
         path: as given.
         kind: what is in it.
-        first_line: without its end, by which ``kind`` recognises it.
+        first_line: without its end, by which ``kind`` recognizes it.
 
     Raises:
         UsageError: something else stands there (``E-OUTPUT-…``). InputFileError: it cannot be opened.
@@ -366,11 +366,11 @@ def _another(output: _Output) -> str:
     return f"{output.option} {output.path.with_name(name) if output.path.name else name}"
 
 
-def _recognised(output: _Output) -> bool:
+def _recognized(output: _Output) -> bool:
     try:
         with output.path.open("rb") as handle:
             if output.content is not None:
                 return handle.read(len(output.content) + 1) == output.content
-            return output.kind.recognises(handle)
+            return output.kind.recognizes(handle)
     except _UNREADABLE:
         return False

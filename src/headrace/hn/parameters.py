@@ -2,7 +2,7 @@
 """Whether the parameters of a network are what its layers need: asked once, when an archive is opened.
 
 What passes here can be read by every stage without another look: float parameters have their shape and finite
-values, frozen integers their dtype, shape and range, tensors that share codes one quantisation.
+values, frozen integers their dtype, shape and range, tensors that share codes one quantization.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _frozen(network: Network, layer: Layer) -> list[Diagnostic]:
         return [_quantization(layer, f"{layer.kind} has no integer form", layer.kind, "a network that optimize froze")]
     frozen = operation.frozen(network.input_shapes(layer), layer.output_shape)
     if layer.clamp is None:
-        return [_quantization(layer, "the requantisation is absent", "nothing", "integers")] if frozen else []
+        return [_quantization(layer, "the requantization is absent", "nothing", "integers")] if frozen else []
     try:
         view = quantized_view(network, layer)
     except InternalError as error:  # a rule of numerics that its integers break

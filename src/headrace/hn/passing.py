@@ -47,12 +47,12 @@ def along_one_axis(labels: Array) -> tuple[int, Array] | None:
 def passed_quantization(
     layer: Layer, shapes: Sequence[tuple[int, ...]], inputs: Sequence[TensorQuantization]
 ) -> TensorQuantization | None:
-    """The quantisation of what a code-copying layer gives.
+    """The quantization of what a code-copying layer gives.
 
     Args:
         layer: of a kind that copies codes.
         shapes: of its inputs, with the batch.
-        inputs: their quantisations.
+        inputs: their quantizations.
 
     Returns:
         ``None`` where the inputs differ in bits, or where scales do not depend on one axis of the result alone.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What HN text says of a layer's quantisation (``docs/formats/hn.md``): what is wished, and what is frozen."""
+"""What HN text says of a layer's quantization (``docs/formats/hn.md``): what is wished, and what is frozen."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def read(layer: Layer, raw: dict[str, Any]) -> None:
 
 def _clamp(layer: Layer, raw: Any) -> Clamp:
     if not is_object(raw) or any(type(raw.get(key)) is not int for key in Clamp._fields):
-        raise _bad(layer, "the requantisation is not complete", raw, "whole numbers zero, low, high")
+        raise _bad(layer, "the requantization is not complete", raw, "whole numbers zero, low, high")
     if any(abs(raw[key]) >= _INT32 for key in Clamp._fields):
-        raise _bad(layer, "the requantisation is out of range", raw, "below 2^31")
+        raise _bad(layer, "the requantization is out of range", raw, "below 2^31")
     return Clamp(raw["zero"], raw["low"], raw["high"])
 
 

@@ -11,14 +11,14 @@ from headrace.numerics.requantize import Requantization
 
 
 def output_quantization(layer: Layer) -> TensorQuantization:
-    """Quantisation of a layer's output tensor in a quantised network.
+    """Quantization of a layer's output tensor in a quantized network.
 
     Raises:
         InputFileError: it is absent or not valid, or has scales for another number of channels.
     """
     found = layer.output.quantization
     if found is None:
-        rule, need = "the quantisation of a tensor is not valid", "scale, zero_point and bits"
+        rule, need = "the quantization of a tensor is not valid", "scale, zero_point and bits"
         raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, "None", need, ("run optimize again",)))
     shape = layer.output_shape[1:]
     if not found.uniform and (len(shape) < -found.axis or shape[found.axis] != len(found.scales)):
@@ -29,7 +29,7 @@ def output_quantization(layer: Layer) -> TensorQuantization:
 
 
 def _operands(network: Network, layer: Layer) -> list[TensorQuantization]:
-    """Quantisation of each input; one scale and a zero point among the codes where the layer computes with them."""
+    """Quantization of each input; one scale and a zero point among the codes where the layer computes with them."""
     found = [output_quantization(network[name]) for name in layer.inputs]
     if layer.operation.copies_codes:
         return found
@@ -43,7 +43,7 @@ def _operands(network: Network, layer: Layer) -> list[TensorQuantization]:
 
 
 def requantization(layer: Layer) -> Requantization | None:
-    """The frozen requantisation of a layer; ``None`` where codes pass.
+    """The frozen requantization of a layer; ``None`` where codes pass.
 
     Raises:
         InputFileError: arrays of it are absent. InternalError: its integers break a rule of the numerics.
@@ -52,7 +52,7 @@ def requantization(layer: Layer) -> Requantization | None:
         return None
     params = layer.params
     if "multipliers" not in params or "shifts" not in params:
-        rule, need = "the requantisation is not complete", "zero, low, high, and params multipliers and shifts"
+        rule, need = "the requantization is not complete", "zero, low, high, and params multipliers and shifts"
         raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, ", ".join(params)[:200], need))
     return Requantization(
         multipliers=params["multipliers"],
@@ -78,7 +78,7 @@ def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
 
 
 def store_requantization(layer: Layer, output: TensorQuantization, rq: Requantization | None) -> None:
-    """Record a layer's output quantisation and requantisation integers (the inverse of quantized_view); its wish is
+    """Record a layer's output quantization and requantization integers (the inverse of quantized_view); its wish is
     fulfilled.
     """
     layer.output.quantization, layer.output.wish = output, None

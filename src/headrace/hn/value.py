@@ -17,7 +17,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Wish:
-    """What a float network asks of the quantisation to come.
+    """What a float network asks of the quantization to come.
 
     Attributes:
         bits: of the codes, 8 or 16; ``None``: as ``optimize`` thinks best.
@@ -47,8 +47,8 @@ class Value:
         shape: with the batch first: ``(-1, H, W, C)`` or ``(-1, C)``; -1 is the batch.
         uses: who reads it, in no order; kept by the network.
         wish: of a float network: what ``optimize`` is asked for.
-        quantization: of a quantised network: frozen scale, zero point and bits.
-        calibrated: of an input of a quantised network: least and greatest value that calibration saw.
+        quantization: of a quantized network: frozen scale, zero point and bits.
+        calibrated: of an input of a quantized network: least and greatest value that calibration saw.
     """
 
     producer: Layer

@@ -316,7 +316,7 @@ class Activated(Operation):
 
     @property
     def numbers_of_terms(self) -> Shape:
-        """How many terms the requantisation of one accumulator may have."""
+        """How many terms the requantization of one accumulator may have."""
         return (2,) if self.by_sign else (1,)
 
     def decimal(self, x: Decimal) -> Decimal:

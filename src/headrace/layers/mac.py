@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multiply-accumulate layers: convolution, depthwise convolution, dense, and per-channel multiply-add.
 
-Float meaning: ``y = act(bias + Σ x·w [+ residual])``. Integer meaning: one exact accumulation and one requantisation,
+Float meaning: ``y = act(bias + Σ x·w [+ residual])``. Integer meaning: one exact accumulation and one requantization,
 with the residual as a second term of the same rounding (docs/numerics.md, sections 3 and 4).
 """
 
@@ -28,7 +28,7 @@ def _add_residual(ops: FloatOps[AnyTensor], y: AnyTensor, inputs: Sequence[AnyTe
 
 @dataclass(frozen=True)
 class MultiplyAccumulate(Activated):
-    """Products with constants in one accumulator per output channel, and one requantisation per channel."""
+    """Products with constants in one accumulator per output channel, and one requantization per channel."""
 
     requantizes_by_channel = True
 

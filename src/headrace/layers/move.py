@@ -194,7 +194,7 @@ class Concat(CodesPass):
     arity = (1, 4096)
     scale_rule = ScaleRule.CONCAT
     description = (
-        "Concatenation along one axis; an input with another scale is requantised by a rescale layer before it."
+        "Concatenation along one axis; an input with another scale is requantized by a rescale layer before it."
     )
 
     axis: int = 2

@@ -31,7 +31,7 @@ class ScaleRule(Enum):
     OWN = "own"  # its range is measured, its codes are computed
     PASSES = "passes"  # codes pass unchanged: output and all inputs share one scale
     FIXED = "fixed"  # the layer's meaning fixes the range (softmax, sigmoid …)
-    CONCAT = "concat"  # inputs take the output's scale when nobody else reads them, else are requantised
+    CONCAT = "concat"  # inputs take the output's scale when nobody else reads them, else are requantized
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Frozen(NamedTuple):
     """What ``optimize`` leaves of a layer that computes.
 
     Attributes:
-        parameters: integer arrays beside the requantisation.
-        terms: numbers of terms that its requantisation may have.
+        parameters: integer arrays beside the requantization.
+        terms: numbers of terms that its requantization may have.
         channels: of the output; its multipliers have so many columns, or one.
         divisors: of an average; its multipliers have one column for each entry of ``counts``, which has all of them.
     """
@@ -98,13 +98,13 @@ class Frozen(NamedTuple):
 
 @dataclass
 class QuantizedLayer:
-    """A typed view of one layer of a quantised network: the integers that ``optimize`` froze.
+    """A typed view of one layer of a quantized network: the integers that ``optimize`` froze.
 
     Attributes:
         name: of the layer, for errors.
         output_shape: shape of the result, the batch first.
-        inputs: quantisation of each operand.
-        output: quantisation of the result.
+        inputs: quantization of each operand.
+        output: quantization of the result.
         requantization: ``None`` where codes pass unchanged.
         params: the layer's parameters (``kernel_q``, ``bias_q``, ``counts`` …).
     """
@@ -121,7 +121,7 @@ class QuantizedLayer:
         if self.requantization is None:
             raise InputFileError(
                 Diagnostic(
-                    "E-HN-QUANTIZATION", self.name, "the layer's requantisation is absent", "nothing", "integers"
+                    "E-HN-QUANTIZATION", self.name, "the layer's requantization is absent", "nothing", "integers"
                 )
             )
         return self.requantization
@@ -162,7 +162,7 @@ class Operation:
         reads_wide: it takes 16-bit codes and computes with them.
         weights: the array it multiplies by and sums over, if any.
         additive: name of the float parameter that is added to the result, if any.
-        one_accumulator: what is requantised is one accumulator, whose sign may choose its factor.
+        one_accumulator: what is requantized is one accumulator, whose sign may choose its factor.
         requantizes_by_channel: each output channel may have multiplier, shift and table of its own.
         elementwise: an element of the output depends on the elements at its own place alone (broadcast apart).
         channelwise: an element of the output depends on its own channel of the input alone.
@@ -252,7 +252,7 @@ class Operation:
         return {}
 
     def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen | None:
-        """The integers of the quantised layer; None where codes pass and there are none."""
+        """The integers of the quantized layer; None where codes pass and there are none."""
         return None
 
     def integers_of_attributes(self, shapes: Sequence[Shape]) -> dict[str, Array]:

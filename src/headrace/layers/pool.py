@@ -112,7 +112,7 @@ class AveragePool(Pool):
     kind = "avgpool"
     prefix = "avgpool"
     description = (
-        "Average (or sum) over a window; params (quantised): counts uint32 [n], ascending, one (M, s) column each."
+        "Average (or sum) over a window; params (quantized): counts uint32 [n], ascending, one (M, s) column each."
     )
 
     count_padding: bool = False  # average over the whole window instead of the covered positions

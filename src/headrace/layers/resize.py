@@ -125,7 +125,7 @@ class ResizeBilinear(_Resize):
     channelwise = True
     passes_factors = True
     description = (
-        "Resize height and width by bilinear interpolation; params (quantised): row_coefficients uint16 [H], "
+        "Resize height and width by bilinear interpolation; params (quantized): row_coefficients uint16 [H], "
         "column_coefficients uint16 [W], of the second neighbour, in 2^-11."
     )
 

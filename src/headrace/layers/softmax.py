@@ -29,7 +29,7 @@ class Softmax(Operation):
     prefix = "softmax"
     scale_rule = ScaleRule.FIXED
     has_integer_form = False
-    description = "Softmax over channels; decomposed before quantisation."
+    description = "Softmax over channels; decomposed before quantization."
 
     def output_shape(self, shapes: Sequence[Shape], where: str) -> Shape:
         return tuple(shapes[0])
@@ -101,7 +101,7 @@ class ReciprocalSum(_Reduce):
 
     kind = "reciprocal_sum"
     prefix = "reciprocal_sum"
-    description = "1 / Σ x over axes by normalised look-up; params (quantised): reciprocal_table uint16 [2^k]."
+    description = "1 / Σ x over axes by normalized look-up; params (quantized): reciprocal_table uint16 [2^k]."
 
     def frozen(self, shapes: Sequence[Shape], output: Shape) -> Frozen:
         return Frozen({"reciprocal_table": Parameter(None, "uint16")}, (1,), 1)

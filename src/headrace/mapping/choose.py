@@ -94,7 +94,7 @@ def choose_contexts(
 
     Args:
         graph: all stages, with their kernels.
-        scales: quantisation of the network's inputs.
+        scales: quantization of the network's inputs.
         target: the device.
         options: ceilings and contexts.
     """

@@ -35,7 +35,7 @@ def levers_of(work: Work, target: Target, shares: Shares) -> list[str]:
 
 def _levers(work: Work, target: Target, shares: Shares) -> Iterator[str]:
     if shares != ALL and fits_alone(work, target):
-        yield "leave out the utilisation ceilings: the layer then fits"
+        yield "leave out the utilization ceilings: the layer then fits"
     # A reshape of other sizes is no smaller one of these: its sides follow from those of other layers.
     if not any(rule.kind is RowKind.RESHAPE for rule in work.rules):
         yield from _smaller(work, target, shares)

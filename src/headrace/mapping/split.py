@@ -40,7 +40,7 @@ def split_oversized(
 
     Args:
         graph: all stages.
-        scales: quantisation of the network's inputs.
+        scales: quantization of the network's inputs.
         target: the device.
         shares: ceilings of a context.
         table: the options of all stages, where they are known.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalised look-up on Python integers: reciprocal, reciprocal root, logarithm (docs/numerics.md, section 7)."""
+"""Normalized look-up on Python integers: reciprocal, reciprocal root, logarithm (docs/numerics.md, section 7)."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ def reciprocal_root(v: int, tables: Array, multiplier: int, shift: int, zero: in
 
 
 def logarithm(v: int, table: Array) -> int:
-    """``2^15 · log2 v`` as an integer: ``n·2^15 + T[index]``; requantise it as one term."""
+    """``2^15 · log2 v`` as an integer: ``n·2^15 + T[index]``; requantize it as one term."""
     n, index = split(v, int(table.size - 1).bit_length())
     return (n << FRACTION) + int(table[index])

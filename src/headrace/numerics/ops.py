@@ -70,7 +70,7 @@ class IntegerOps(Protocol[T]):
         ...
 
     def requantize(self, terms: Sequence[T], rq: Requantization, bits: int) -> T:
-        """Requantise and, where ``rq.table`` is present, look up; gives codes of ``bits`` bits.
+        """Requantize and, where ``rq.table`` is present, look up; gives codes of ``bits`` bits.
 
         ``rq.multipliers`` has one channel or as many as the last axis.
         """
@@ -81,7 +81,7 @@ class IntegerOps(Protocol[T]):
         ...
 
     def reciprocal(self, v: T, table: Array, rq: Requantization, bits: int) -> T:
-        """Normalised look-up of ``max(1, v)`` (docs/numerics.md, section 7)."""
+        """Normalized look-up of ``max(1, v)`` (docs/numerics.md, section 7)."""
         ...
 
     def concat(self, xs: Sequence[T], axis: int) -> T: ...

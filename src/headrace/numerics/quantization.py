@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Affine quantisation: ``real = scale · (code - zero_point)``, unsigned codes (docs/numerics.md, section 1)."""
+"""Affine quantization: ``real = scale · (code - zero_point)``, unsigned codes (docs/numerics.md, section 1)."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TensorQuantization:
 
     @classmethod
     def from_dict(cls, raw: Any, where: str) -> TensorQuantization:
-        """Read JSON values; raises InputFileError when they are not a quantisation."""
+        """Read JSON values; raises InputFileError when they are not a quantization."""
         scales: Any = None
         zeros: Any = None
         bits, axis, several = 0, -1, False
@@ -139,7 +139,7 @@ class TensorQuantization:
                 Diagnostic(
                     "E-HN-QUANTIZATION",
                     where,
-                    "the quantisation of a tensor is not valid",
+                    "the quantization of a tensor is not valid",
                     repr(raw)[:200],
                     "scale (positive float32), zero_point, bits (8 or 16); or a list of as many scales as zero points",
                 )
@@ -160,7 +160,7 @@ def _is_scale(value: Any) -> bool:
 
 
 def per_channel(scales: Sequence[float], zero_points: Sequence[int], bits: int, axis: int = -1) -> TensorQuantization:
-    """A quantisation of one scale and zero point per channel; a uniform one where they are all alike."""
+    """A quantization of one scale and zero point per channel; a uniform one where they are all alike."""
     first = (scales[0], zero_points[0])
     if all(pair == first for pair in zip(scales, zero_points, strict=True)):
         return TensorQuantization(*first, bits)
@@ -168,7 +168,7 @@ def per_channel(scales: Sequence[float], zero_points: Sequence[int], bits: int, 
 
 
 def from_range(low: float, high: float, bits: int = 8) -> TensorQuantization:
-    """The asymmetric quantisation that covers [low, high] and zero, with zero exactly representable.
+    """The asymmetric quantization that covers [low, high] and zero, with zero exactly representable.
 
     The scale is the smallest float32 for which both ends are covered after the zero point is rounded.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requantisation: the only rounding in the device (docs/numerics.md, section 4)."""
+"""Requantization: the only rounding in the device (docs/numerics.md, section 4)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Requantization:
             raise InternalError(
                 Diagnostic(
                     "E-NUM-REQUANTIZE",
-                    "requantisation",
+                    "requantization",
                     "its integers are not valid",
                     repr(self)[:300],
                     "docs/numerics.md",
@@ -127,7 +127,7 @@ def choose_multipliers(factors: Array, magnitudes: Array) -> tuple[Array, Array]
 def _choose(reals: Sequence[float], bounds: Sequence[int]) -> tuple[list[int], int]:
     if not all(math.isfinite(r) for r in reals):
         raise InternalError(
-            Diagnostic("E-NUM-FACTOR", "requantisation", "a scale ratio is not finite", repr(reals), "finite numbers")
+            Diagnostic("E-NUM-FACTOR", "requantization", "a scale ratio is not finite", repr(reals), "finite numbers")
         )
     for limit in (FLOAT64_LIMIT, INT64_LIMIT):
         found = _largest_shift(reals, bounds, limit)
@@ -140,7 +140,7 @@ def _choose(reals: Sequence[float], bounds: Sequence[int]) -> tuple[list[int], i
     raise InternalError(
         Diagnostic(
             "E-NUM-FACTOR",
-            "requantisation",
+            "requantization",
             "no shift represents the scale ratio",
             f"ratios {list(reals)}, accumulators {list(bounds)}",
             "a ratio below 2^30 and a smaller accumulator",

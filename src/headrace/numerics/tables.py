@@ -192,7 +192,7 @@ def build_table(
         function: the activation on decimals.
         index: scale and zero point of the index (``bits`` is ignored: an index has ``index_bits``).
         index_bits: k; the table has 2^k entries.
-        output: quantisation of the result; its bits choose uint8 or uint16.
+        output: quantization of the result; its bits choose uint8 or uint16.
         low, high: code clamp; the whole range by default.
     """
     bottom = 0 if low is None else low

@@ -11,7 +11,7 @@ from headrace.hn.value import Wish
 from headrace.layers import Multiply, Operation, ReciprocalSum, ReduceMax, Softmax, Subtract
 from headrace.passes.rewriting import Facts, Pass, fresh_name
 
-# Ranges and precisions that the meaning of each part fixes; read by the optimiser (docs/numerics.md, section 7).
+# Ranges and precisions that the meaning of each part fixes; read by the optimizer (docs/numerics.md, section 7).
 UNIT_16 = Wish(bits=16, range=(0.0, 1.0))
 UNIT_8 = Wish(bits=8, range=(0.0, 1.0))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A per-channel multiply-add or an activation behind moves goes into the convolutions in front of them.
 
-Batch normalisation and relu behind a transposed convolution or a pixel shuffle are where this counts: what moves
+Batch normalization and relu behind a transposed convolution or a pixel shuffle are where this counts: what moves
 values neither changes them nor mixes channels, so computing before or after it is the same.
 """
 

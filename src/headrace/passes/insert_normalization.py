@@ -84,7 +84,7 @@ class InsertNormalization(Pass):
                     Diagnostic(
                         "E-NORMALIZATION",
                         network.name,
-                        "the network has several inputs, so the one to normalise must be named",
+                        "the network has several inputs, so the one to normalize must be named",
                         "no name",
                         "one of: " + ", ".join(x.name for x in inputs),
                     )

@@ -158,7 +158,7 @@ def _compiled(report: ProfileReport) -> str:
     ]
     if rows:
         header = (*(["context"] if many else []), *_CLUSTER)
-        lines += ["", "Utilisation of clusters, %", table(rows, header, left=1, rule=True)]
+        lines += ["", "Utilization of clusters, %", table(rows, header, left=1, rule=True)]
     lines += [_decided(decision, short) for decision in report.compiled.decisions]
     return "\n".join(lines)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a new model script means for results that are there already: the one rule, for every way to load a script.
 
-Only what changes numbers drops them. A script that says nothing about numbers, or the same, leaves a quantised network
-as it is: its other lines are added to the script that the network was quantised with.
+Only what changes numbers drops them. A script that says nothing about numbers, or the same, leaves a quantized network
+as it is: its other lines are added to the script that the network was quantized with.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def merge(old: Script, new: Script, network: Network, *, append: bool, frozen: b
         new: what is loaded.
         network: as it was parsed.
         append: add the lines to those before, whatever they are.
-        frozen: the network is quantised.
+        frozen: the network is quantized.
 
     Raises:
         ScriptError: a line of ``new`` cannot be understood.

@@ -78,7 +78,7 @@ def settled(effects: Iterable[E]) -> tuple[E, ...]:
     return tuple(sorted(counting, key=lambda effect: (effect.rank, str(effect.slot))))
 
 
-# --- optimise --------------------------------------------------------------------------------------------------------
+# --- optimize --------------------------------------------------------------------------------------------------------
 
 NO_ALGORITHMS = -100
 LEVELS = (NO_ALGORITHMS, 0, 1, 2, 3, 4)

@@ -280,7 +280,7 @@ class _StatementParser:
         raise self._problem("a value is missing here", "a number, a name, a text, a [list] or a {set}")
 
     def _list(self) -> tuple[Value, ...]:
-        # Depth is bounded by the tokeniser (MAX_NESTING), so this recursion is too.
+        # Depth is bounded by the tokenizer (MAX_NESTING), so this recursion is too.
         self._advance()
         items: list[Value] = []
         while not self._at("]"):

@@ -39,7 +39,7 @@ class Token:
 
 
 class ScriptSyntaxError(Exception):
-    """Carries one diagnostic out of the tokeniser or parser to the statement loop, which collects them."""
+    """Carries one diagnostic out of the tokenizer or parser to the statement loop, which collects them."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic)

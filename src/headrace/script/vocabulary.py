@@ -15,7 +15,7 @@ from headrace.script.forms import Form
 
 
 def _in_order() -> Iterator[Form]:
-    """In the order in which they act: before quantisation, at it, after it."""
+    """In the order in which they act: before quantization, at it, after it."""
     before = [form for form in policies.FORMS if form.name.startswith("pre_")]
     after = [form for form in policies.FORMS if not form.name.startswith("pre_")]
     yield from (*modification.FORMS, *before, *quantization.FORMS, *after, *compilation.FORMS, *placement.FORMS)

@@ -2,7 +2,7 @@
 """A network as pipeline stages: what each layer reads, writes and computes per output row.
 
 A :class:`Work` is a layer seen by the device's clock. It is made from attributes and shapes alone, so a network of any
-state (native, prepared, quantised) has one; what a kind of layer means for it, the layer says
+state (native, prepared, quantized) has one; what a kind of layer means for it, the layer says
 (:meth:`headrace.layers.Operation.row_cost`).
 """
 
@@ -208,12 +208,12 @@ def row_window(work: Work, operand: int, y: int) -> tuple[int, int]:
 
 
 def is_quantized(layer: Layer) -> bool:
-    """Whether the layer's output has its quantisation (passes leave hints for ``optimize`` in the same place)."""
+    """Whether the layer's output has its quantization (passes leave hints for ``optimize`` in the same place)."""
     return layer.output.quantization is not None
 
 
 def plane_of(layer: Layer) -> Plane:
-    """The plane of a layer's output tensor; one byte per element until quantisation says otherwise.
+    """The plane of a layer's output tensor; one byte per element until quantization says otherwise.
 
     Raises:
         InputFileError: the shape is beyond what a row schedule is made for.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantised layers to kernels, one file per family; importing the package registers those of every file in it."""
+"""Quantized layers to kernels, one file per family; importing the package registers those of every file in it."""
 
 from importlib import import_module
 from pkgutil import iter_modules

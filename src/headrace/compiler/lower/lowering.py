@@ -89,7 +89,7 @@ def lowered_operations() -> list[type[Operation]]:
 
 
 def lower_layer(network: Network, layer: Layer) -> Kernel:
-    """The kernel of one layer of a quantised network.
+    """The kernel of one layer of a quantized network.
 
     Raises:
         UnsupportedModelError: the kind has no kernel.
@@ -123,7 +123,7 @@ def need_shape(context: Context, key: str, array: Array, shape: tuple[int, ...])
 def terms_of(context: Context, operation: Activated) -> int:
     """Terms of a sum: one per operand, and the negative part of a single one where the integers have a factor for it.
 
-    Integers without that factor, of a quantised archive from before, keep their table.
+    Integers without that factor, of a quantized archive from before, keep their table.
     """
     inputs = len(context.layer.inputs)
     two = inputs == 1 and operation.by_sign and context.quantized.rq.multipliers.shape[0] == 2
@@ -133,11 +133,11 @@ def terms_of(context: Context, operation: Activated) -> int:
 def requantized(
     context: Context, kernel: Kernel, terms: int, accumulators: Sequence[Sequence[int]], exponent: int = 0
 ) -> Kernel:
-    """The kernel with the layer's requantisation as it stands, one column of multipliers or one per channel.
+    """The kernel with the layer's requantization as it stands, one column of multipliers or one per channel.
 
     Args:
         context: the layer.
-        kernel: without a requantisation.
+        kernel: without a requantization.
         terms: how many the primitive sums up.
         accumulators: largest \\|a\\| of each term, for all channels or for each.
         exponent: the most that the primitive adds to the shift.
@@ -150,7 +150,7 @@ def requantized(
     if rq.multipliers.shape[0] != terms or channels not in (1, kernel.shape[2]):
         raise bad_constant(
             f"{context.layer.name}/multipliers",
-            "the requantisation has the wrong shape",
+            "the requantization has the wrong shape",
             list(rq.multipliers.shape),
             f"[{terms}, 1 or {kernel.shape[2]}]",
         )
@@ -162,7 +162,7 @@ def requantized(
 def requantized_by_count(
     context: Context, kernel: Kernel, columns: Sequence[int], accumulators: Sequence[int]
 ) -> Kernel:
-    """The kernel with a requantisation whose column depends on the position: the given columns, in order.
+    """The kernel with a requantization whose column depends on the position: the given columns, in order.
 
     ``accumulators`` is the largest \\|a\\| for each of them.
     """
@@ -185,7 +185,7 @@ def _check_codes(context: Context, kernel: Kernel, rq: Requantization) -> None:
     name, output = context.layer.name, context.quantized.output
     for key, value in (("zero", rq.zero), ("low", rq.low), ("high", rq.high)):
         if type(value) is not int or abs(value) >= 1 << 31:
-            raise bad_constant(name, f"requantisation {key!r} is not a 32-bit integer", repr(value)[:40], "int32")
+            raise bad_constant(name, f"requantization {key!r} is not a 32-bit integer", repr(value)[:40], "int32")
     top = output.high if rq.table is None else rq.table.shape[-1] - 1
     if rq.low < 0 or rq.high > top:
         raise bad_constant(name, "the clamp bounds leave the codes", f"{rq.low} … {rq.high}", f"inside 0 … {top}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operations recognised in source graphs that write them out, one pattern per file."""
+"""Operations recognized in source graphs that write them out, one pattern per file."""
 
 from headrace.frontends.patterns.by_sign import BySign
 from headrace.frontends.patterns.gelu import GELU

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that turn an algorithm of ``optimize`` on or off, before and after quantisation.
+"""Commands that turn an algorithm of ``optimize`` on or off, before and after quantization.
 
 A policy with ``layers`` holds for these layers alone; later lines win; one that is written out wins over
 ``optimization_level``.
@@ -64,7 +64,7 @@ class AdditionFusing(AlgorithmPolicy):
 @acts(f"{_POST}(bias_correction)", off=ACTS, idle=keys("cache_compression", values(HINT)))
 @dataclass(frozen=True)
 class BiasCorrection(AlgorithmPolicy):
-    """The mean shift of quantisation is taken off the biases."""
+    """The mean shift of quantization is taken off the biases."""
 
     algorithm: ClassVar[str] = "bias_correction"
 

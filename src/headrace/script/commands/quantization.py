@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that say how precisely the network is quantised, and with what data."""
+"""Commands that say how precisely the network is quantized, and with what data."""
 
 from __future__ import annotations
 
@@ -111,13 +111,13 @@ class QuantizationParam(OptimizeCommand):
 )
 @dataclass(frozen=True)
 class Flavor(OptimizeCommand):
-    """How much the optimiser tries."""
+    """How much the optimizer tries."""
 
     batch_size: int | None = argument(_FRAMES, None, "frames computed at a time; no number depends on it")
     optimization_level: int | None = argument(
         Whole(LEVELS[0], LEVELS[-1], LEVELS),
         None,
-        "-100: nothing beside ranges; 0: equalisation; 1: all that is built",
+        "-100: nothing beside ranges; 0: equalization; 1: all that is built",
         values(ACTS, **{"2": LEFT_OUT, "3": LEFT_OUT, "4": LEFT_OUT}),
     )
     compression_level: int | None = argument(

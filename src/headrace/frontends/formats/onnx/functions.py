@@ -102,7 +102,7 @@ def inlined(model: onnx.ModelProto, where: str, most_nodes: int) -> onnx.ModelPr
 
 # --- functions of the standard ----------------------------------------------------------------------------------------
 
-#: Their definitions choose at random, take subgraphs, quantise, or are losses of a training.
+#: Their definitions choose at random, take subgraphs, quantize, or are losses of a training.
 _NEVER = frozenset({
     "Bernoulli", "DynamicQuantizeLinear", "NegativeLogLikelihoodLoss", "SequenceMap", "SoftmaxCrossEntropyLoss",
 })  # fmt: skip

@@ -21,7 +21,7 @@ from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.formats.onnx.functions import Expansion, expand_standard, inlined
 from headrace.frontends.formats.onnx.infer import inferred_types
 from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, marks, set_constant
-from headrace.frontends.opset import normalise
+from headrace.frontends.opset import normalize
 from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
 from headrace.frontends.standard import nonconforming
 from headrace.frontends.to_hn import HANDLERS
@@ -393,5 +393,5 @@ def read_model(source: Source) -> SourceGraph:
         raise InputFileError(
             _bad(where, "the model is damaged", f"{type(error).__name__}: {error}", "a valid ONNX model")
         ) from None
-    graph.broken |= normalise(graph)
+    graph.broken |= normalize(graph)
     return graph

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TFLite file as source graph: every operator converted, refusals collected, quantised files turned away."""
+"""A TFLite file as source graph: every operator converted, refusals collected, quantized files turned away."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHOOSING = frozenset(
 _INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "uint16", "int32", "int64"})
 _SHOWN = 8
 _BUILTIN = "TFLite built-in operators"
-_FLOAT_MODEL = "the float model: convert without optimizations (or with float16 weights); Headrace quantises it itself"
+_FLOAT_MODEL = "the float model: convert without optimizations (or with float16 weights); Headrace quantizes it itself"
 
 
 def _why_unknown(record: Operator) -> Unsupported:
@@ -54,13 +54,13 @@ def _why_unknown(record: Operator) -> Unsupported:
     if "LSTM" in name or "RNN" in name or name == "SVDF":
         return Unsupported("recurrent layers are not supported", "a network without recurrence")
     if name in ("QUANTIZE", "FAKE_QUANT"):
-        return Unsupported("the model is quantised already; Headrace quantises float models itself", "the float model")
+        return Unsupported("the model is quantized already; Headrace quantizes float models itself", "the float model")
     if name.startswith("OPERATOR_"):
         return Unsupported("its number is not in the TFLite schema that is read", "a TFLite built-in operator")
     return Unsupported(f"the operator {name} is not supported")
 
 
-# --- quantised files --------------------------------------------------------------------------------------------------
+# --- quantized files --------------------------------------------------------------------------------------------------
 
 
 def _dequantized(tensor: Tensor, how: Quantization) -> Array:
@@ -120,7 +120,7 @@ def refuse_quantized(model: Model, stored: set[int]) -> None:
             Diagnostic(
                 "E-TFLITE-QUANTIZED",
                 model.where,
-                "the model is quantised already: its tensors are integers",
+                "the model is quantized already: its tensors are integers",
                 _names(computed),
                 _FLOAT_MODEL,
             )
@@ -194,7 +194,7 @@ def read_tflite(source: Source) -> SourceGraph:
 
     Raises:
         InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.
-        UnsupportedModelError: quantised, or several graphs. Operators that are not supported are reported later,
+        UnsupportedModelError: quantized, or several graphs. Operators that are not supported are reported later,
             together.
     """
     model = read_records(source)

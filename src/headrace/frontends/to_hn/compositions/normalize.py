@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisations by a frame's own mean and variance; what is small gets 16 bits."""
+"""Normalizations by a frame's own mean and variance; what is small gets 16 bits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wide(builder: Builder, view: View) -> View:
     return view
 
 
-def normalised(builder: Builder, view: View, axes: Sequence[int], epsilon: float) -> tuple[View, View, View]:
+def normalized(builder: Builder, view: View, axes: Sequence[int], epsilon: float) -> tuple[View, View, View]:
     """``(x - mean) / sqrt(variance + epsilon)`` over source dimensions, the mean, and the factor."""
     if epsilon <= 0:
         raise Unsupported(f"epsilon {epsilon:g}", "a positive number")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalisations by a frame's own mean and variance, put together from primitives; what is small gets 16 bits."""
+"""Normalizations by a frame's own mean and variance, put together from primitives; what is small gets 16 bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import View, regroup
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, combine, per_channel
-from headrace.frontends.to_hn.compositions.normalize import divided_by_root, normalised, wide
+from headrace.frontends.to_hn.compositions.normalize import divided_by_root, normalized, wide
 from headrace.frontends.to_hn.compositions.reduce import pooled_mean, reduce_over
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
@@ -39,7 +39,7 @@ def instance_normalization(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
     if view.rank < 3:
         raise Unsupported(f"rank {view.rank}", "N,C and at least one more dimension")
-    result, _, _ = normalised(builder, view, range(2, view.rank), node.real("epsilon", 1e-5))
+    result, _, _ = normalized(builder, view, range(2, view.rank), node.real("epsilon", 1e-5))
     return [_affine(builder, node, result, [view.shape[1], *[1] * (view.rank - 2)])]
 
 
@@ -47,7 +47,7 @@ def instance_normalization(builder: Builder, node: SourceNode) -> list[Result]:
 def layer_normalization(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
     axis = axis_in(node.integer("axis", -1), view.rank)
-    result, mean, inverse = normalised(builder, view, range(axis, view.rank), node.real("epsilon", 1e-5))
+    result, mean, inverse = normalized(builder, view, range(axis, view.rank), node.real("epsilon", 1e-5))
     return [_affine(builder, node, result, view.shape[axis:]), mean, inverse]
 
 
@@ -86,7 +86,7 @@ def group_normalization(builder: Builder, node: SourceNode) -> list[Result]:
         raise Unsupported(f"{groups} groups of {list(view.shape)}", "groups that divide the channels")
     channels, ones = view.shape[1], [1] * (view.rank - 2)
     split = regroup(view, [1, groups, channels // groups, *view.shape[2:]])
-    result, _, _ = normalised(builder, split, range(2, split.rank), node.real("epsilon", 1e-5))
+    result, _, _ = normalized(builder, split, range(2, split.rank), node.real("epsilon", 1e-5))
     whole = regroup(result, view.shape)
     per_group = node.has(1) and node.constant(1, "the scale").size == groups != channels
     if not per_group:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Resize, DepthToSpace and SpaceToDepth (Upsample becomes Resize when operator sets are normalised)."""
+"""Resize, DepthToSpace and SpaceToDepth (Upsample becomes Resize when operator sets are normalized)."""
 
 from __future__ import annotations
 
