@@ -20,9 +20,7 @@ SOURCE_SUFFIXES = {".py", ".cpp", ".hpp", ".h", ".sh", ".cmake", ".toml"}
 MAX_MODULE_LINES = 600
 MAX_FUNCTION_LINES = 60
 #: Functions over the limit at present. All exceptions may only shrink: one that is wider than what there is fails.
-LONGER = {
-    "src/headrace/runner.py:optimize": 69,
-}
+LONGER: dict[str, int] = {}
 #: Names that say nothing of what a module holds.
 EMPTY_NAMES = frozenset({"base.py", "utils.py", "util.py", "helpers.py", "misc.py", "common.py"})
 UNNAMED: tuple[str, ...] = ()

@@ -342,21 +342,27 @@ class ClientRunner:
                 raise
             result = kept
         report = replace(result.report, warnings=(*notes.lines(), *result.report.warnings))
+        self._keep_quantized(result.network, report, min_snr, options.seed, resize, random)
+        if failure is not None:
+            raise failure
+        return self.archive.reports["optimize"]
+
+    def _keep_quantized(
+        self, network: Network, report: OptimizeReport, min_snr: float, seed: int, resize: str | None, random: bool
+    ) -> None:
+        """What ``optimize`` made, and the line of the archive's history that says how."""
         if random:
-            report = _marked_random(result.network, report)
-        self.archive.quantized = result.network
+            report = _marked_random(network, report)
+        self.archive.quantized = network
         self.archive.reports["optimize"] = report.as_dict()
         self._finish(
             OPTIMIZE,
             min_snr=min_snr,
             calibration_frames=report.calibration.frames,
             **({"calibration": "random noise"} if random else {}),
-            seed=options.seed,
+            seed=seed,
             **({"resize": resize_facts(resize)} if resize else {}),
         )
-        if failure is not None:
-            raise failure
-        return self.archive.reports["optimize"]
 
     # --- compile -------------------------------------------------------------------------------------------------
 
