@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +22,9 @@ from headrace.hn.value import Use, Value, Wish
 from headrace.layers.move import Boundary, InputLayer, OutputLayer
 from headrace.layers.operation import Operation
 from headrace.numerics.array import Array
+from headrace.numerics.requantize import Clamp
 
 SCHEMA_VERSION = 1
-
-
-class Clamp(NamedTuple):
-    """The numbers of a frozen requantization that are no arrays: what is added after the shift, and the two ends."""
-
-    zero: int
-    low: int
-    high: int
 
 
 class Layer:

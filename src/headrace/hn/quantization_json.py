@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.hn.network import Clamp, Layer
+from headrace.hn.network import Layer
 from headrace.hn.value import Interval, Wish
 from headrace.layers import UnknownOperation
 from headrace.numerics.quantization import TensorQuantization
+from headrace.numerics.requantize import Clamp
 from headrace.typeguards import is_list, is_object
 
 OUTPUT, REQUANTIZE, BITS, CALIBRATED, PRECISION = "output", "requantize", "accumulator_bits", "calibrated", "precision"
@@ -29,7 +30,9 @@ def to_json(layer: Layer) -> dict[str, Any] | None:
     if layer.clamp is not None:
         table = layer.params.get("table")
         bits = 0 if table is None else (table.shape[-1] - 1).bit_length()
-        found[REQUANTIZE] = {**layer.clamp._asdict(), "table_bits": bits}
+        usual = Clamp._field_defaults
+        numbers = {k: v for k, v in layer.clamp._asdict().items() if k not in usual or v != usual[k]}
+        found[REQUANTIZE] = {**numbers, "table_bits": bits}
     if layer.accumulator_bits is not None:
         found[BITS] = layer.accumulator_bits
     if value.calibrated is not None:
@@ -68,11 +71,12 @@ def read(layer: Layer, raw: dict[str, Any]) -> None:
 
 
 def _clamp(layer: Layer, raw: Any) -> Clamp:
-    if not is_object(raw) or any(type(raw.get(key)) is not int for key in Clamp._fields):
-        raise _bad(layer, "the requantization is not complete", raw, "whole numbers zero, low, high")
-    if any(abs(raw[key]) >= _INT32 for key in Clamp._fields):
+    values = {**Clamp._field_defaults, **raw} if is_object(raw) else {}
+    if any(type(values.get(key)) is not int for key in Clamp._fields):
+        raise _bad(layer, "the requantization is not complete", raw, f"whole numbers {', '.join(Clamp._fields)}")
+    if any(abs(values[key]) >= _INT32 for key in Clamp._fields):
         raise _bad(layer, "the requantization is out of range", raw, "below 2^31")
-    return Clamp(raw["zero"], raw["low"], raw["high"])
+    return Clamp(*(values[key] for key in Clamp._fields))
 
 
 def _wish(layer: Layer, raw: Any) -> Wish:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.hn.network import Clamp, Layer, Network
+from headrace.hn.network import Layer, Network
 from headrace.layers.operation import QuantizedLayer
 from headrace.numerics.quantization import TensorQuantization
 from headrace.numerics.requantize import Requantization
@@ -54,15 +54,7 @@ def requantization(layer: Layer) -> Requantization | None:
     if "multipliers" not in params or "shifts" not in params:
         rule, need = "the requantization is not complete", "zero, low, high, and params multipliers and shifts"
         raise InputFileError(Diagnostic("E-HN-QUANTIZATION", layer.name, rule, ", ".join(params)[:200], need))
-    return Requantization(
-        multipliers=params["multipliers"],
-        shifts=params["shifts"],
-        zero=layer.clamp.zero,
-        low=layer.clamp.low,
-        high=layer.clamp.high,
-        table=params.get("table"),
-        channel_tables=params.get("channel_tables"),
-    )
+    return Requantization.stored(layer.clamp, params)
 
 
 def quantized_view(network: Network, layer: Layer) -> QuantizedLayer:
@@ -84,7 +76,5 @@ def store_requantization(layer: Layer, output: TensorQuantization, rq: Requantiz
     layer.output.quantization, layer.output.wish = output, None
     layer.clamp, layer.accumulator_bits, layer.kept = None, None, {}
     if rq is not None:
-        layer.clamp = Clamp(rq.zero, rq.low, rq.high)
-        arrays = {"multipliers": rq.multipliers, "shifts": rq.shifts}
-        arrays |= {key: v for key, v in (("table", rq.table), ("channel_tables", rq.channel_tables)) if v is not None}
-        layer.params.update(arrays)
+        layer.clamp = rq.numbers
+        layer.params.update(rq.arrays)

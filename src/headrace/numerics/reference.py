@@ -101,9 +101,7 @@ class ReferenceOps:
     def _scale(self, terms: Sequence[Array], multipliers: Array, shifts: Array, rq: Requantization, bits: int) -> Array:
         total = sum((_wide(a) * m for a, m in zip(terms, multipliers, strict=True)), np.int64(1) << (shifts - 1))
         value = np.clip(rq.zero + (total >> shifts), rq.low, rq.high)
-        if rq.table is not None:
-            return rq.look_up(value)
-        return value.astype(np.uint8 if bits == 8 else np.uint16)
+        return rq.codes(value, bits)
 
     def requantize(self, terms: Sequence[Array], rq: Requantization, bits: int) -> Array:
         return self._scale(terms, _wide(rq.multipliers), _wide(rq.shifts), rq, bits)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,17 @@ FLOAT64_LIMIT = 2**52  # sums below this are exact in float64 too
 INT64_LIMIT = 2**62
 MIN_MULTIPLIER_BITS = 20
 MAX_TABLES = 256  # of one layer
+
+
+class Clamp(NamedTuple):
+    """The numbers of a frozen requantization that are no arrays: what is added after the shift, and the two ends."""
+
+    zero: int
+    low: int
+    high: int
+
+
+ARRAYS = ("multipliers", "shifts", "table", "channel_tables")
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,21 @@ class Requantization:
     high: int
     table: Array | None = None
     channel_tables: Array | None = None
+
+    @staticmethod
+    def stored(numbers: Clamp, arrays: Mapping[str, Array]) -> Requantization:
+        """From :attr:`numbers` and, among others, :attr:`arrays`."""
+        return Requantization(**{k: arrays[k] for k in ARRAYS if k in arrays}, **numbers._asdict())
+
+    @property
+    def numbers(self) -> Clamp:
+        """All that is no array."""
+        return Clamp(*(getattr(self, name) for name in Clamp._fields))
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Those that there are."""
+        return {name: value for name in ARRAYS if (value := getattr(self, name)) is not None}
 
     @property
     def table_bits(self) -> int:
@@ -88,6 +115,10 @@ class Requantization:
             and numbers.size > 0
             and int(numbers.max()) < table.shape[0]
         )
+
+    def codes(self, value: Array, bits: int) -> Array:
+        """Codes of clamped values."""
+        return value.astype(np.uint8 if bits == 8 else np.uint16) if self.table is None else self.look_up(value)
 
     def look_up(self, index: Array) -> Array:
         """Table entries of an index array whose last axis is channels."""
