@@ -134,7 +134,7 @@ def test_wrong_use_is_explained_with_every_problem_at_once() -> None:
     name = q.input_layers[0].name
     shape = q[name].output_shape[1:]
     with pytest.raises(UsageError, match="did you mean 'quantized'"):
-        Executor(q, "quantized")
+        Executor(q, "quantised")
     with pytest.raises(UsageError, match="back end"):
         Executor(q, "quantized", backend="tpu")
     with pytest.raises(UsageError, match="batch size"):
