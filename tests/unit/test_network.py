@@ -153,6 +153,14 @@ def test_a_wish_and_what_is_frozen_are_apart() -> None:
     assert all(layer.output.quantization is not None for layer in frozen if layer.name != "n/y")
 
 
+@pytest.mark.parametrize("quantization", [[], 0, "", False])
+def test_quantization_that_is_no_object_is_refused(quantization: object) -> None:
+    raw = json_format.to_dict(network())
+    raw["layers"]["n/a"]["quantization"] = quantization
+    with pytest.raises(InputFileError, match="quantization"):
+        json_format.from_dict(raw, "file")
+
+
 @pytest.mark.parametrize(
     "quantization",
     [
@@ -248,9 +256,10 @@ def test_a_layer_has_several_results(halves: Network) -> None:
 
 def test_a_result_that_is_not_there_is_refused(halves: Network) -> None:
     raw = json_format.to_dict(halves)
-    raw["layers"]["n/d"]["input"] = ["n/h:2", "n/h"]
-    with pytest.raises(InputFileError, match="does not exist"):
-        json_format.from_dict(raw, "file")
+    for name in ("n/h:2", "n/h:", "n/h:x", "n/h:" + "9" * 5000, ":1"):
+        raw["layers"]["n/d"]["input"] = [name, "n/h"]
+        with pytest.raises(InputFileError, match="does not exist"):
+            json_format.from_dict(raw, "file")
 
 
 def test_operations_are_values() -> None:

@@ -141,7 +141,8 @@ def from_dict(raw: Any, where: str) -> Network:
         if not shapes:
             raise _bad(place, "there is no output shape", "[]", "one")
         inputs = _strings(entry.get("input"), place, "input")
-        quantization = _typed(entry.get("quantization") or {}, dict, place, "quantization")
+        said: object = entry.get("quantization")
+        quantization: dict[str, Any] = {} if said is None else _typed(said, dict, place, "quantization")
         try:
             layer = Layer(
                 name,

@@ -204,11 +204,10 @@ class Network:
         """The value of this name (see :attr:`Value.name`)."""
         if name in self.layers:
             return self.layers[name].output
-        producer, _, index = name.rpartition(":")
-        results = self[producer or name].results
-        if not (index.isdecimal() and int(index) < len(results)):
+        found = next((value for value in self[name.rpartition(":")[0] or name].results if value.name == name), None)
+        if found is None:
             raise InternalError(Diagnostic("E-HN-NO-LAYER", self.name, "a value is referred to but absent", name))
-        return results[int(index)]
+        return found
 
     def users(self, name: str) -> list[Layer]:
         """Layers that read a value, in topological order; one that reads it twice appears once."""
@@ -288,9 +287,12 @@ class Network:
         The producer of ``new`` goes on reading ``old``.
         """
         chosen = dict.fromkeys((use.layer for use in old.uses) if users is None else users)
-        for layer in chosen:
-            if layer is not new.producer:
-                self.set_operands(layer, [new if value is old else value for value in layer.operands or ()])
+        chosen.pop(new.producer, None)
+        moved = [use for use in old.uses if use.layer in chosen]
+        for layer in dict.fromkeys(use.layer for use in moved):
+            layer.operands = tuple(new if value is old else value for value in layer.operands or ())
+        old.uses = [use for use in old.uses if use.layer not in chosen]
+        new.uses += moved
 
     def redirect(self, old: str, new: str, users: Iterable[Layer] | None = None) -> None:
         """As :meth:`replace`, by names."""
@@ -298,7 +300,7 @@ class Network:
 
     def remove(self, *names: str) -> None:
         """Remove layers that nobody but they themselves read, with their parameters."""
-        gone = {self[name] for name in names}
+        gone = dict.fromkeys(self[name] for name in names)
         for layer in gone:
             if any(use.layer not in gone for value in layer.results for use in value.uses):
                 raise InternalError(Diagnostic("E-HN-IN-USE", layer.name, "a layer that is read cannot be removed"))
