@@ -1,34 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of a TFLite file into the source graph.
-
-TFLite tensors have their channels last, ONNX images theirs first. Every tensor of the file is a value in the file's own
-order; where an operator of ONNX wants channels first, a Transpose stands on each side of it. The symbolic layout of
-the common path makes these free. They are marked as glue and carry no name of their own into the network.
-"""
+"""The records of a TFLite file into the source graph."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.fold import Budget
-from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.formats.tflite.dilation import Dilation
 from headrace.frontends.formats.tflite.flatbuffer import DamagedError
 from headrace.frontends.formats.tflite.read import Model, Operator, Option, Tensor
 from headrace.frontends.formats.tflite.schema import NUMPY_TYPES
 from headrace.frontends.graph import Unsupported, constant, kind_of, marks, set_constant
+from headrace.frontends.node_builder import CHANNELS_LAST, Attribute, NodeBuilder
 from headrace.hn import Array
 
-CHANNELS_FIRST = (0, 3, 1, 2)
-CHANNELS_LAST = (0, 2, 3, 1)
-#: Bytes of constants that may be touched, counted once per use, for each byte of the file.
-_REUSE = 32
-_SPARE_BYTES = 64 << 20
 _DTYPES = {
     "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT, "bfloat16": ir.DataType.FLOAT,
     "float64": ir.DataType.DOUBLE, "int8": ir.DataType.INT8, "uint8": ir.DataType.UINT8, "int16": ir.DataType.INT16,
@@ -38,7 +26,6 @@ _DTYPES = {
     "complex128": ir.DataType.COMPLEX128,
 }  # fmt: skip
 _FUSED = "NONE, RELU, RELU6 or RELU_N1_TO_1"
-Attribute = int | float | str | Sequence[int]
 Converter = Callable[["Operation"], None]
 CONVERTERS: dict[str, Converter] = {}
 
@@ -54,54 +41,24 @@ def converts(*operators: str) -> Callable[[Converter], Converter]:
     return enter
 
 
-def _attribute(name: str, value: Attribute) -> ir.Attr:
-    if isinstance(value, str):
-        return ir.AttrString(name, value)
-    if isinstance(value, float):
-        return ir.AttrFloat32(name, value)
-    if isinstance(value, int):
-        return ir.AttrInt64(name, value)
-    return ir.AttrInt64s(name, [int(v) for v in value])
-
-
-def _detach(node: ir.Node) -> None:
-    for index in range(len(node.inputs)):
-        node.replace_input_with(index, None)
-
-
-class GraphBuilder:
+class GraphBuilder(NodeBuilder):
     """The source graph under construction.
 
     Attributes:
         model: the file's records.
-        nodes: so far, in the order they run.
         values: tensor number → its value in the file's order.
         dilations: operators that are part of a dilated convolution written out, by number.
         free_shapes: tensors whose stated shape does not hold, because such a convolution was put together.
     """
 
     def __init__(self, model: Model, dilations: Mapping[int, Dilation]) -> None:
+        super().__init__(model.bytes)
         self.model = model
-        self.nodes: list[ir.Node] = []
         self.values: dict[int, ir.Value] = {}
         self.dilations = dilations
         self.free_shapes = {i for d in dilations.values() for i in d.inner}
-        self._channels_first: dict[ir.Value, ir.Value] = {}
-        self._labels: dict[ir.Value, str] = {}
-        self.folded = 0
-        self._left = _REUSE * model.bytes + _SPARE_BYTES
-        self._budget = Budget()
 
     # --- constants -----------------------------------------------------------------------------------------------
-
-    def charge(self, array: Array) -> None:
-        """Count one use of a constant: a small file may name one large tensor thousands of times."""
-        self._charge(array.nbytes)
-
-    def _charge(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise Unsupported("the constants of this file are used too often", f"{_REUSE} times their size in all")
 
     def constant_of(self, tensor: Tensor) -> Array | None:
         """The array of a constant that can be read; float16 becomes float32."""
@@ -111,7 +68,7 @@ class GraphBuilder:
             wide = np.frombuffer(tensor.data, "<u2").astype(np.uint32) << 16
             return wide.view(np.float32).reshape(tensor.shape)
         if tensor.sparsity is not None:  # a few bytes of the file may stand for a large tensor
-            self._charge(math.prod(tensor.shape) * NUMPY_TYPES[tensor.type].itemsize)
+            self.charge_bytes(math.prod(tensor.shape) * NUMPY_TYPES[tensor.type].itemsize)
         try:
             array = tensor.array()
         except DamagedError as error:
@@ -151,67 +108,6 @@ class GraphBuilder:
         if index not in self.free_shapes:
             value.shape = ir.Shape([s if s > 0 else None for s in tensor.shape])
         self.values[index] = value
-
-    # --- nodes ---------------------------------------------------------------------------------------------------
-
-    def add(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], label: str,
-        glue: bool = False, outputs: int = 1, domain: str = "",
-    ) -> ir.Node:  # fmt: skip
-        made = [ir.Value(name=None) for _ in range(outputs)]
-        for value in made:
-            marks(value)["internal"] = True
-        node = ir.Node(
-            domain, op_type, inputs, [_attribute(k, v) for k, v in attributes.items()], outputs=made,
-            name=f"{label}/{len(self.nodes)}",
-        )  # fmt: skip
-        marks(node)["label"] = label
-        if glue:
-            marks(node)["origins"] = []
-        if not self._folds(node):
-            self.nodes.append(node)
-        for value in made:
-            self._labels[value] = label
-        return node
-
-    def _folds(self, node: ir.Node) -> bool:
-        """Compute a node of constants at once, so that what it makes can be a kernel, an axis or a size."""
-        arrays = [constant(v) for v in node.inputs]
-        known = all(a is not None or v is None for a, v in zip(arrays, node.inputs, strict=True))
-        if not arrays or not known or not folds(node):
-            return False
-        for array in arrays:
-            if array is not None:
-                self.charge(array)
-        results = evaluate(node, arrays, self._budget)
-        for value, array in zip(node.outputs, results, strict=False):
-            set_constant(value, array)
-        _detach(node)
-        self.folded += 1
-        return True
-
-    def channels_first(self, value: ir.Value) -> ir.Value:
-        """An image in ONNX order; one Transpose per tensor, counted to the operator that makes the tensor."""
-        if value not in self._channels_first:
-            label = self._labels.get(value, value.name or "")
-            node = self.add("Transpose", [value], {"perm": CHANNELS_FIRST}, label, glue=True)
-            if constant(value) is not None:
-                return node.outputs[0]
-            self._channels_first[value] = node.outputs[0]
-        return self._channels_first[value]
-
-    @contextmanager
-    def attempt(self) -> Generator[None]:
-        """Forget the nodes of an operator that turns out not to be supported."""
-        nodes, known = len(self.nodes), dict(self._channels_first)
-        try:
-            yield
-        except Unsupported:
-            for node in self.nodes[nodes:]:
-                _detach(node)
-            del self.nodes[nodes:]
-            self._channels_first = known
-            raise
 
 
 class Operation:
@@ -309,10 +205,7 @@ class Operation:
 
     def make(self, array: Array) -> ir.Value:
         """A new constant."""
-        value = ir.Value(name=f"{self.label}#")
-        marks(value)["internal"] = True
-        set_constant(value, array)
-        return value
+        return self.builder.made(array, self.label)
 
     def list(self, numbers: Sequence[int]) -> ir.Value:
         """A new constant list of int64."""
