@@ -39,6 +39,26 @@ class MixesFrames(Unsupported):
     """A node whose result for one frame depends on the other frames of a batch."""
 
 
+@dataclass(frozen=True)
+class HostOperator:
+    """An operator of ours that runs on the host in place of nodes of the file.
+
+    Attributes:
+        operator: its name, see :mod:`headrace.host.operators`.
+        attributes: plain JSON.
+        inputs, outputs: tensors of the file.
+        nodes: labels of the nodes that it stands for; none of them is translated.
+        reason: why they are not on the device, a clause.
+    """
+
+    operator: str
+    attributes: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[str, ...]
+    reason: str
+
+
 @dataclass
 class SourceGraph:
     """A network as its file states it.
@@ -58,6 +78,8 @@ class SourceGraph:
         infer: types of the file's tensors by name, given shapes of inputs and
             tensors that are known; None where the format has no inference.
         single: inputs without a dimension for the batch: one picture, C×H×W.
+        host_operators: operators of ours that stand for nodes of the file (:mod:`headrace.frontends.host_parts`).
+        to_host: label of a node that is left to the host although it may translate → why, a clause.
     """
 
     graph: ir.Graph
@@ -75,6 +97,8 @@ class SourceGraph:
     expanded: dict[str, str] = field(default_factory=dict)
     infer: Callable[[dict[str, list[int]], dict[str, Array]], Mapping[str, Any]] | None = None
     single: set[ir.Value] = field(default_factory=set)
+    host_operators: list[HostOperator] = field(default_factory=list[HostOperator])
+    to_host: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def format(self) -> str:

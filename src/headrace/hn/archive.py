@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headrace.errors import Diagnostic, InputFileError, UsageError, unknown_name
-from headrace.hn import json_format, strict_json, unpack
+from headrace.hn import json_format, strict_json, unpack, whole
 from headrace.hn.arrays import dump_arrays, load_parameters
 from headrace.hn.content import HEAD_BYTES, wrong_kind
 from headrace.hn.files import MAX_FILE_BYTES, open_regular
@@ -27,6 +27,7 @@ from headrace.hn.network import Network
 from headrace.hn.outputs import FileKind, Outputs
 from headrace.hn.stages import COMPILE, PARSE, STAGES, Stage, State
 from headrace.hn.unpack import bad
+from headrace.hn.whole import WholeModel
 from headrace.typeguards import is_list, is_object
 
 FORMAT_VERSION = 1
@@ -46,6 +47,7 @@ class Archive:
         model_script, resolved_script: `.alls` text as given and as carried out.
         reports: plain JSON by name (``parse``, ``optimize``, ``compile`` …).
         hef: the executable.
+        whole: the steps from the file's inputs to its outputs, those of the host among them; older archives have none.
         history: what each stage did: versions, seed, options, decisions (no time, no path, no host).
     """
 
@@ -59,6 +61,7 @@ class Archive:
     resolved_script: str = ""
     reports: dict[str, Any] = field(default_factory=dict)
     hef: bytes | None = None
+    whole: WholeModel | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -139,6 +142,8 @@ def members(archive: Archive) -> dict[str, bytes]:
         parts[f"{net}.{name}.json"] = _json(archive.reports[name])
     if archive.hef is not None:
         parts[f"{net}.hef"] = archive.hef
+    if archive.whole is not None:
+        parts |= whole.to_files(archive.whole, net)
     return parts
 
 
@@ -324,6 +329,7 @@ def from_members(parts: dict[str, bytes], where: str) -> Archive:
         raise bad(where, "a model script is not UTF-8", error, "UTF-8 text") from None
     archive.reports = {r: _object(parts, f"{name}.{r}.json", where) for r in meta.reports}
     archive.hef = parts.get(f"{name}.hef")
+    archive.whole = whole.from_files(parts, name, where)
     _check_state(archive, where)
     return archive
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from headrace.reports.optimize import PassRecord
 from headrace.reports.record import REST, Json, Record, Report, record
@@ -57,8 +57,23 @@ class ParsedStream(Record):
 
 
 @record
+class PlacedNode(Record):
+    """Where a node of the file is computed, and why there."""
+
+    node: Annotated[str, "its name, or the first tensor that it makes"]
+    operator: Annotated[str, "its operator, as the file calls it"]
+    place: Annotated[Literal["device", "folded", "host", "unused"], "where; `folded`: when the file was parsed"]
+    layer: Annotated[str, "the layer that it is part of, on the device"] = ""
+    part: Annotated[int, "the number of the step of the whole model that has it, on the host"] = 0
+    reason: Annotated[str, "why it is on the host"] = ""
+    rewrite: Annotated[str, "what would move it to the device"] = ""
+
+
+@record
 class ParseReport(Report):
     """What `parse` found and made (member `<net>.parse.json`)."""
+
+    VERSION = 2
 
     network: Annotated[str, "its name"]
     source: Annotated[SourceFacts, "the file"]
@@ -77,3 +92,4 @@ class ParseReport(Report):
     inputs: Annotated[tuple[ParsedStream, ...], "inputs"]
     outputs: Annotated[tuple[ParsedStream, ...], "outputs"]
     warnings: Annotated[tuple[str, ...], "what to look at"]
+    placement: Annotated[tuple[PlacedNode, ...], "every node of the file, in its order"] = ()
