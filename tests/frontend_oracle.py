@@ -136,7 +136,7 @@ class NumpyOps:
 def to_hn(array, layer):
     """A source input tensor as the HN tensor of its input layer (the inverse of what the attributes state)."""
     shape, permutation = layer.attributes["shape"], layer.attributes["source_permutation"]
-    batch = array.shape[0]
+    batch = array.size // int(np.prod([size for size in shape if size > 0]))
     permuted = array.reshape([batch if shape[p] == -1 else shape[p] for p in permutation])
     return permuted.transpose(np.argsort(permutation)).astype(np.float64)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -189,9 +190,10 @@ def arranged(spec: InputSpec, array: Array, *, one_frame: bool = False) -> Array
         return array
     if len(want) == 3 and array.ndim == 4 and got == channels_first:
         return array.transpose(0, 2, 3, 1)
-    if _is_source(spec, array):
-        whole = (len(array), *want)
-        permuted = array.reshape([whole[axis] for axis in spec.source_order])
+    source = _as_source(spec, array)
+    if source is not None:
+        whole = (array.size // max(math.prod(want), 1), *want)
+        permuted = source.reshape([whole[axis] for axis in spec.source_order])
         return permuted.transpose(np.argsort(spec.source_order))
     need = spec.text + (f" or (frames, {', '.join(map(str, channels_first))})" if len(want) == 3 else "")
     raise DataError(
@@ -211,10 +213,23 @@ def _fits_frame(spec: InputSpec, shape: tuple[int, ...]) -> bool:
     return shape == want or (len(want) == 3 and shape == (want[2], *want[:2]))
 
 
-def _is_source(spec: InputSpec, array: Array) -> bool:
+def _as_source(spec: InputSpec, array: Array) -> Array | None:
+    """The data in the order in which the source file has them, where they are such: with the frames where the file has
+    its batch, with the frames first, or tensors of one frame stacked.
+    """
     source, order = spec.source_shape, spec.source_order
-    fits = bool(source) and array.ndim == len(source) and tuple(array.shape[1:]) == tuple(source[1:])
-    return fits and sorted(order) == list(range(len(spec.shape) + 1))
+    if not source or sorted(order) != list(range(len(spec.shape) + 1)):
+        return None
+    at = source.index(-1) if -1 in source else 0
+    rest = (*source[:at], *source[at + 1 :])
+    shape = tuple(array.shape)
+    if at and shape[1:] == (*source[:at], 1, *source[at + 1 :]):
+        return np.moveaxis(array.reshape(shape[0], *rest), 0, at)
+    if len(shape) != len(source):
+        return None
+    if shape[1:] == rest:
+        return np.moveaxis(array, 0, at)
+    return array if (*shape[:at], *shape[at + 1 :]) == rest else None
 
 
 def _shape_levers(spec: InputSpec, array: Array) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ class SourceGraph:
         single: inputs without a dimension for the batch: one picture, C×H×W.
         host_operators: operators of ours that stand for nodes of the file (:mod:`headrace.frontends.host_parts`).
         to_host: label of a node that is left to the host although it may translate → why, a clause.
+        batch_dims: inputs whose batch is another dimension than the first.
     """
 
     graph: ir.Graph
@@ -99,6 +100,7 @@ class SourceGraph:
     single: set[ir.Value] = field(default_factory=set)
     host_operators: list[HostOperator] = field(default_factory=list[HostOperator])
     to_host: dict[str, str] = field(default_factory=dict[str, str])
+    batch_dims: dict[ir.Value, int] = field(default_factory=dict[ir.Value, int])
 
     @property
     def format(self) -> str:
@@ -217,6 +219,16 @@ def integers(node: ir.Node, name: str, default: Sequence[int] | None) -> list[in
     return out
 
 
+def strings(node: ir.Node, name: str) -> list[str] | None:
+    value = _raw(node, name)
+    if value is None:
+        return None
+    out: list[Any] = list(value) if is_sequence(value) else [None]
+    if len(out) > 64 or not all(isinstance(v, str) for v in out):
+        raise Unsupported(f"attribute {name!r} is not a short list of strings")
+    return out
+
+
 def tensor(node: ir.Node, name: str) -> Array | None:
     value = _raw(node, name)
     if value is None:
@@ -307,10 +319,13 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
                 source.warnings.append(
                     f"input {name!r}: sizes that the file fixes were replaced ({', '.join(changed)})"
                 )
-        free = 0 if value in source.single else 1  # dimensions that may be open
-        if not shape or any(not isinstance(d, int) or d < 1 for d in shape[free:]):
-            known = [str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in shape[free:]]
-            example = ",".join(["1", *known] if free else known) if declared or name in user else "1,SIZE,..."
+        free = None if value in source.single else source.batch_dims.get(value, 0)  # the dimension that may be open
+        fixed = [d for i, d in enumerate(shape) if i != free]
+        if not shape or any(not isinstance(d, int) or d < 1 for d in fixed):
+            known = [str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in fixed]
+            if free is not None:
+                known.insert(free, "1")
+            example = ",".join(known) if declared or name in user else "1,SIZE,..."
             missing.append(
                 Diagnostic(
                     "E-PARSE-SHAPES",
@@ -322,7 +337,7 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
                 )
             )
             continue
-        sizes = [int(d) for d in (shape if value in source.single else shape[1:])]
+        sizes = [int(d) for d in fixed]
         if math.prod(sizes) > MAX_TENSOR_ELEMENTS or len(sizes) > 8:
             missing.append(
                 Diagnostic(
@@ -330,7 +345,7 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
                 )
             )
             continue
-        source.batch_sizes[name] = 1 if value in source.single else _batch((declared or shape)[0], shape[0])
+        source.batch_sizes[name] = 1 if free is None else _batch((declared or shape)[free], shape[free])
         source.input_shapes[name] = [1, *sizes]
     if missing:
         raise UsageError(missing)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, integers, live_uses
-from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, HEIGHT, WIDTH, Arrangement
+from headrace.frontends.layout import CHANNELS, CHANNELS_LAST, HEIGHT, WIDTH, Arrangement, Groups
 
 _CHANNELS_FIRST: dict[int, Arrangement] = {3: (None, CHANNELS, WIDTH), 4: (None, CHANNELS, HEIGHT, WIDTH)}
 _ROWS: dict[int, Arrangement] = {3: (None, WIDTH, CHANNELS), 4: CHANNELS_LAST}
@@ -15,6 +15,7 @@ _FIRST = frozenset({
     "InstanceNormalization", "LRN", "DepthToSpace", "SpaceToDepth", "Resize", "Upsample",
 })  # fmt: skip
 _LAST = frozenset({"MatMul", "LayerNormalization"})
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _THROUGH = frozenset({
     "Identity", "Dropout", "Cast", "Add", "Sub", "Mul", "Div", "Sum", "Neg", "Relu", "Sigmoid", "Tanh", "HardSwish",
     "HardSigmoid", "LeakyRelu", "Elu", "Swish", "Clip", "Pad", "Slice", "Split", "Concat", "Abs", "Sqrt", "Exp", "Log",
@@ -59,11 +60,44 @@ def input_arrangement(source: SourceGraph, value: ir.Value, shape: list[int]) ->
     return _ROWS[rank]
 
 
+def input_groups(source: SourceGraph, value: ir.Value, shape: list[int]) -> Groups:
+    """The dimensions that are height, width and channels of an input of rank 5 or more, each in the file's order.
+
+    N,C,D,H,W becomes H × W × (C,D), and N,D,H,W,C (D,H) × W × C: nothing moves.
+    """
+    rank = len(shape)
+    if _last_are_channels(source, value, rank):
+        return list(range(1, rank - 2)), [rank - 2], [rank - 1]
+    return [rank - 2], [rank - 1], list(range(1, rank - 2))
+
+
+def _last_are_channels(source: SourceGraph, value: ir.Value, rank: int) -> bool:
+    """Whether the first operator that tells sees the channels last; as in the rest of the source where none does."""
+    queue, seen = [value], {id(value)}
+    for _ in range(_MAX_STEPS):
+        if not queue:
+            break
+        for node in live_uses(queue.pop(0)):
+            if node.domain:
+                continue
+            if node.op_type in _FIRST:
+                return False
+            if node.op_type == "Transpose":
+                order = _follow(node, tuple(range(rank)))
+                return order is not None and order[1] == rank - 1
+            if node.op_type in _THROUGH:
+                queue += [v for v in node.outputs if id(v) not in seen]
+                seen.update(id(v) for v in node.outputs)
+    return source.channels_last
+
+
 def _told_by(node: ir.Node, current: ir.Value, rank: int) -> Arrangement | None:
     if node.domain or not node.inputs or node.inputs[0] is not current:
         return None
     if node.op_type in _FIRST:
         return _CHANNELS_FIRST[rank]
+    if node.op_type in _RECURRENT:
+        return _ROWS[rank] if rank == 3 else None
     if node.op_type in _LAST and len(node.inputs) > 1 and constant(node.inputs[1]) is not None:
         return _ROWS[rank]
     return None

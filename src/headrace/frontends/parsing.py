@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, InternalError, UnsupportedModelError, UsageError
+from headrace.frontends.batch_dimension import find_batch_dimensions
 from headrace.frontends.cut import check_outputs, drop_unreachable
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
@@ -125,6 +126,7 @@ def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[T
         named = {n: s for n, s in options.named_shapes.items() if n in now or n not in originals}
         options = replace(options, input_shapes=named)
     find_single_inputs(source)
+    find_batch_dimensions(source)
     try:
         resolve_input_shapes(source, options)
     except UsageError as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,15 +29,18 @@ from headrace.frontends.graph import (
     name_of,
     set_constant,
 )
-from headrace.frontends.input_layout import input_arrangement
+from headrace.frontends.input_layout import input_arrangement, input_groups
 from headrace.frontends.layout import (
     CHANNELS,
     Arrangement,
     Groups,
     LayoutError,
     View,
-    arranged_view,
+    arrangement_axes,
     canonical,
+    grouped_view,
+    lift_batch,
+    permute,
     regroup,
     source_permutation,
     source_shape,
@@ -58,7 +62,6 @@ _QUANTIZED = frozenset(
     }
 )
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _CHOOSING = frozenset(
     {
         "TopK", "NonMaxSuppression", "ArgMax", "ArgMin", "NonZero", "GatherND", "GatherElements", "ScatterND",
@@ -110,8 +113,6 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
         return Unsupported("the model is quantized already; Headrace quantizes float models itself", "the float model")
     if node.op_type in _CONTROL:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
-    if node.op_type in _RECURRENT:
-        return Unsupported("recurrent layers are not supported", "a network without recurrence")
     if node.op_type in _CHOOSING:
         return Unsupported(CHOOSES, ENDS_BEFORE)
     if node.op_type in _RANDOM:
@@ -165,7 +166,7 @@ def _node(state: Translation, node: ir.Node) -> None:
 def _placeholder(state: Translation, value: ir.Value) -> None:
     """Let the walk go on behind a node with a problem, where the file states the shape of its result."""
     shape = declared_shape(value)
-    if shape is None or not 2 <= len(shape) <= 4 or any(not isinstance(d, int) for d in shape[1:]):
+    if shape is None or not 2 <= len(shape) <= MAX_INPUT_RANK or any(not isinstance(d, int) for d in shape[1:]):
         return
     try:
         state.builder.views[value] = _input_view(state.builder, value, [1, *(int(d) for d in shape[1:])])
@@ -173,18 +174,30 @@ def _placeholder(state: Translation, value: ir.Value) -> None:
         return
 
 
+#: Of inputs; a clip is N,C,D,H,W.
+MAX_INPUT_RANK = 6
+
+
 def _input_view(builder: Builder, value: ir.Value, shape: list[int]) -> View:
+    """An input layer, and the tensor that it is: ``shape`` with the batch where the file has it."""
     rank = len(shape)
-    if not 2 <= rank <= 4:
-        raise Unsupported(f"the input has rank {rank}", "rank 2 to 4 with the batch first")
-    arrangement: Arrangement = canonical(2) if rank == 2 else input_arrangement(builder.source, value, shape)
-    extent = [1, 1, 1]
-    for size, axis in zip(shape, arrangement, strict=True):
-        if axis is not None:
-            extent[axis] = size
-    view = arranged_view("", extent, arrangement)
+    if not 2 <= rank <= MAX_INPUT_RANK:
+        raise Unsupported(f"the input has rank {rank}", f"rank 2 to {MAX_INPUT_RANK} with the batch")
+    if rank <= 4:
+        arrangement = canonical(2) if rank == 2 else input_arrangement(builder.source, value, shape)
+        groups = arrangement_axes(arrangement)
+        permutation = _input_permutation(arrangement, 4 if rank > 2 else 2)
+    else:
+        groups, permutation = input_groups(builder.source, value, shape), None
+    extent = [math.prod(shape[d] for d in group) for group in groups]
+    view = grouped_view("", extent, groups, shape)
+    at = builder.source.batch_dims.get(value, 0)
+    if at:
+        view = permute(view, [*range(1, at + 1), 0, *range(at + 1, rank)])
     hn_shape = [-1, *extent] if rank > 2 else [-1, extent[2]]
-    permutation = _input_permutation(arrangement, len(hn_shape))
+    if at or permutation is None:
+        permutation = source_permutation(view, len(hn_shape))
+        assert permutation is not None  # groups hold the dimensions in the file's order
     operation = InputLayer(tuple(hn_shape), name_of(value), tuple(source_shape(view)), tuple(permutation))
     layer = builder.emit(operation, [], names=[name_of(value)])
     return View(layer.name, view.extent, view.dims)
@@ -211,10 +224,25 @@ def _interleaved(builder: Builder, view: View) -> int | None:
     return next((d for d, atoms in enumerate(view.dims) if turns <= {a.axis for a in atoms}), None)
 
 
+def _with_whole_axes(builder: Builder, view: View) -> View:
+    """An output whose batch is not its first dimension, moved so that what stands before the batch and what stands
+    behind it are axes of their own.
+    """
+    lifted, put_back = lift_batch(view)
+    at = view.batch_dim + 1
+    before, behind = list(range(1, at)), list(range(at, lifted.rank))
+    groups: Groups = (before[:-1], before[-1:], behind)
+    return put_back(builder.grouped(builder.place(lifted, groups, vector=False), groups, lifted.shape))
+
+
 def _output(builder: Builder, value: ir.Value) -> str:
     view = builder.views[value]
     layer = view.layer
     permutation = source_permutation(view, 2 if builder.is_vector(layer) else 4)
+    if permutation is None and not view.batch_first:
+        view = _with_whole_axes(builder, view)
+        layer = view.layer
+        permutation = source_permutation(view, 4)
     joined = _interleaved(builder, view)
     if joined is not None:
         rest = [d for d in range(1, view.rank) if d != joined]
