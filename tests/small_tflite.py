@@ -206,6 +206,7 @@ def litert_outputs(data, feeds):
     interpreter.allocate_tensors()
     results = {d["name"]: [] for d in interpreter.get_output_details()}
     for frame in range(len(next(iter(feeds.values())))):
+        interpreter.reset_all_variables()
         for d in interpreter.get_input_details():
             interpreter.set_tensor(d["index"], feeds[d["name"]][frame : frame + 1])
         interpreter.invoke()

@@ -23,11 +23,11 @@ FLOAT = [
     "mobilenet_v1_025_imagenet/mobilenet_v1_0.25_224_float.tflite",
     "ultraface/version-RFB-320_without_postprocessing.tflite",
     "mediapipe_face_float/face_detection_front.tflite",
+    "tflm_lstm_mnist/trained_lstm.tflite",
 ]
 #: file → code and a name that the report must give
 REFUSED = {
     "kwt1/kwt1_non_stream.tflite": ("E-TFLITE-UNSUPPORTED", "GATHER"),
-    "tflm_lstm_mnist/trained_lstm.tflite": ("E-TFLITE-UNSUPPORTED", "UNIDIRECTIONAL_SEQUENCE_LSTM"),
     "mlperf_tiny/kws_dscnn_float.tflite": ("E-TFLITE-QUANTIZED", "functional_1/conv2d/Conv2D"),
     "mlperf_tiny/ic_resnet8_int8.tflite": ("E-TFLITE-QUANTIZED", "input_1_int8"),
     "mobilenet_v1_025_imagenet/mobilenet_v1_0.25_224_quant.tflite": ("E-TFLITE-QUANTIZED", "AvgPool_1a"),

@@ -43,9 +43,8 @@ def _follow(source: SourceGraph, value: ir.Value | None, dim: int) -> None:
     while value is not None and at is not None:
         if value.is_graph_input():
             shape = declared_shape(value)
-            if shape is not None and at < len(shape) and value not in source.single:
-                if at:
-                    source.batch_dims[value] = at
+            if shape is not None and 0 < at < len(shape) and value not in source.single:
+                source.batch_dims[value] = at
             return
         node = value.producer()
         if node is None or node.domain or not node.inputs:

@@ -24,7 +24,7 @@ CHANNELS_LAST = (0, 2, 3, 1)
 #: Bytes of constants that may be touched, counted once per use, for each byte of the file.
 _REUSE = 32
 _SPARE_BYTES = 64 << 20
-Attribute = int | float | str | Sequence[int]
+Attribute = int | float | str | Sequence[int] | Sequence[str]
 
 
 def _attribute(name: str, value: Attribute) -> ir.Attr:
@@ -34,6 +34,9 @@ def _attribute(name: str, value: Attribute) -> ir.Attr:
         return ir.AttrFloat32(name, value)
     if isinstance(value, int):
         return ir.AttrInt64(name, value)
+    words = [v for v in value if isinstance(v, str)]
+    if words:
+        return ir.AttrStrings(name, words)
     return ir.AttrInt64s(name, [int(v) for v in value])
 
 

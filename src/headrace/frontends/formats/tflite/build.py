@@ -49,6 +49,7 @@ class GraphBuilder(NodeBuilder):
         values: tensor number → its value in the file's order.
         dilations: operators that are part of a dilated convolution written out, by number.
         free_shapes: tensors whose stated shape does not hold, because such a convolution was put together.
+        warnings: sentences for the report.
     """
 
     def __init__(self, model: Model, dilations: Mapping[int, Dilation]) -> None:
@@ -56,6 +57,7 @@ class GraphBuilder(NodeBuilder):
         self.model = model
         self.values: dict[int, ir.Value] = {}
         self.dilations = dilations
+        self.warnings: list[str] = []
         self.free_shapes = {i for d in dilations.values() for i in d.inner}
 
     # --- constants -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from headrace.frontends.faults import faults_at
 from headrace.frontends.formats.tflite import operators
 from headrace.frontends.formats.tflite.build import CONVERTERS, GraphBuilder, Operation
 from headrace.frontends.formats.tflite.dilation import find_dilations
+from headrace.frontends.formats.tflite.operators.recurrent import STATEFUL
 from headrace.frontends.formats.tflite.read import Model, Operator, Quantization, Tensor, read_records
 from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.reader import Source
@@ -52,7 +53,10 @@ def _why_unknown(record: Operator) -> Unsupported:
     if name in _TABLES:
         return Unsupported("hash tables are not supported", "a network of numbers")
     if "LSTM" in name or "RNN" in name or name == "SVDF":
-        return Unsupported("recurrent layers are not supported", "a network without recurrence")
+        return Unsupported(
+            "it computes one step, and keeps its state from one frame to the next",
+            "an operator over the whole sequence",
+        )
     if name in ("QUANTIZE", "FAKE_QUANT"):
         return Unsupported("the model is quantized already; Headrace quantizes float models itself", "the float model")
     if name.startswith("OPERATOR_"):
@@ -159,7 +163,7 @@ def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> No
         converter = CONVERTERS.get(record.name)
         if converter is None:
             raise _why_unknown(record)
-        if any(
+        if record.name not in STATEFUL and any(
             builder.model.tensors[i].data is None and builder.model.tensors[i].variable for i in record.inputs if i >= 0
         ):
             raise Unsupported(
@@ -221,6 +225,7 @@ def read_tflite(source: Source) -> SourceGraph:
     for record in model.operators:
         _convert(builder, record, result)
     result.folded = builder.folded
+    result.warnings += builder.warnings
     outputs = list(dict.fromkeys(builder.value(i) for i in model.outputs))
     result.graph = ir.Graph(inputs, outputs, nodes=builder.nodes, name=None)
     return result

@@ -146,6 +146,20 @@ OPTIONS: dict[str, Options] = {
     "SPACE_TO_DEPTH": Options(19, _fields(block_size=(0, "i32"))),
     "MIRROR_PAD": Options(77, _fields(mode=(0, "i8"))),
     "BATCH_MATMUL": Options(101, _fields(adj_x=(0, "bool"), adj_y=(1, "bool"))),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": Options(
+        71, _fields(activation=(0, _ACTIVATION), cell_clip=(1, "f32"), proj_clip=(2, "f32"), time_major=(3, "bool"))
+    ),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": Options(
+        69,
+        _fields(
+            activation=(0, _ACTIVATION), cell_clip=(1, "f32"), proj_clip=(2, "f32"), merge_outputs=(3, "bool"),
+            time_major=(4, "bool", 1),
+        ),
+    ),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": Options(31, _fields(time_major=(0, "bool"), activation=(1, _ACTIVATION))),
+    "BIDIRECTIONAL_SEQUENCE_RNN": Options(
+        70, _fields(time_major=(0, "bool"), activation=(1, _ACTIVATION), merge_outputs=(2, "bool"))
+    ),
     "MEAN": _REDUCER,
     "SUM": _REDUCER,
     "REDUCE_MAX": _REDUCER,

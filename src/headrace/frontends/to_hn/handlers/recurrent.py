@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,8 @@ from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
 from headrace.hn import Array
 
+#: An attribute that other formats' LSTM has and ONNX's has not: the bound of the cell itself; 0 for none.
+CELL_CLIP = "cell_clip"
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _DEFAULTS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
@@ -131,42 +133,35 @@ def _final(builder: Builder, states: Sequence[State], layout: int) -> Result:
     return view if layout else permute(view, (1, 0, 2))
 
 
-Make = Callable[[SourceNode, "dict[str, Array]", "list[Gate]", int], Cell]
-
-
-def _direction(node: SourceNode, d: int, bias: Array, inputs: int, size: int, directions: int) -> dict[str, Array]:
-    """What every cell has, of one direction."""
-    columns = _GATES[node.op_type] * size
-    return {
-        "weight": _weights(node, 1, "the weights of the input", (directions, columns, inputs))[d].T,
-        "recurrence": _weights(node, 2, "the weights of the state", (directions, columns, size))[d].T,
-        "bias": bias[:columns] + bias[columns:],
-    }
-
-
 def _cells(node: SourceNode, inputs: int, size: int, directions: int) -> list[Cell]:
     columns = _GATES[node.op_type] * size
-    bias = np.zeros((directions, 2 * columns))
+    weights = _weights(node, 1, "the weights of the input", (directions, columns, inputs))
+    recurrences = _weights(node, 2, "the weights of the state", (directions, columns, size))
+    biases = np.zeros((directions, 2 * columns))
     if node.has(3):
-        bias = _weights(node, 3, "the bias", (directions, 2 * columns))
+        biases = _weights(node, 3, "the bias", (directions, 2 * columns))
     cells: list[Cell] = []
     for d, functions in enumerate(_gates(node, directions)):
-        common = _direction(node, d, bias[d], inputs, size, directions)
+        weight, recurrence = weights[d].T, recurrences[d].T
+        of_input, of_state = biases[d, :columns], biases[d, columns:]
         match node.op_type:
             case "RNN":
-                cells.append(PlainCell(size, **common, f=functions[0]))
+                cells.append(PlainCell(size, weight, recurrence, of_input + of_state, functions[0]))
             case "GRU":
-                state_bias = None
+                kept = None
                 if node.integer("linear_before_reset", 0):
-                    state_bias = bias[d, columns + 2 * size :]
-                    common["bias"] = np.concatenate([common["bias"][: 2 * size], bias[d, 2 * size : columns]])
-                cells.append(GatedCell(size, **common, f=functions[0], g=functions[1], state_bias=state_bias))
+                    kept, of_state = of_state[2 * size :], np.concatenate([of_state[: 2 * size], np.zeros(size)])
+                f, g = functions
+                cells.append(GatedCell(size, weight, recurrence, of_input + of_state, f, g, kept))
             case _:
                 peephole = _weights(node, 7, "the peepholes", (directions, 3 * size))[d] if node.has(7) else None
                 peephole = peephole if peephole is not None and np.any(peephole) else None
                 coupled = node.integer("input_forget", 0) == 1
+                bound = node.real(CELL_CLIP, 0.0) or math.inf
                 f, g, h = functions
-                cells.append(LongShortCell(size, **common, f=f, g=g, h=h, peephole=peephole, coupled=coupled))
+                h = replace(h, clip=math.inf)  # as the run time has it: the bound is one of the gates' sums
+                bias = of_input + of_state
+                cells.append(LongShortCell(size, weight, recurrence, bias, f, g, h, peephole, coupled, bound))
     return cells
 
 

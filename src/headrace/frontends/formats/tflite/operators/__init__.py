@@ -8,8 +8,9 @@ from headrace.frontends.formats.tflite.operators import (
     elementwise,
     move,
     pool,
+    recurrent,
     resize,
     shape,
 )
 
-__all__ = ["activation", "convolution", "dense", "elementwise", "move", "pool", "resize", "shape"]
+__all__ = ["activation", "convolution", "dense", "elementwise", "move", "pool", "recurrent", "resize", "shape"]
