@@ -286,6 +286,14 @@ def _batch(stated: int | str, given: int | str) -> int:
     return next((size for size in (stated, given) if isinstance(size, int) and size > 0), -1)
 
 
+def _example(fixed: Sequence[int | str], free: int | None) -> str:
+    """What to give for an input: the sizes that are known, and 1 for the batch, dimension ``free``."""
+    known = [str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in fixed]
+    if free is not None:
+        known.insert(free, "1")
+    return ",".join(known)
+
+
 def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
     """Fix every input's frame shape, from the file and from the user; all that is missing is reported together.
 
@@ -322,10 +330,7 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
         free = None if value in source.single else source.batch_dims.get(value, 0)  # the dimension that may be open
         fixed = [d for i, d in enumerate(shape) if i != free]
         if not shape or any(not isinstance(d, int) or d < 1 for d in fixed):
-            known = [str(d) if isinstance(d, int) and d > 0 else "SIZE" for d in fixed]
-            if free is not None:
-                known.insert(free, "1")
-            example = ",".join(known) if declared or name in user else "1,SIZE,..."
+            example = _example(fixed, free) if declared or name in user else "1,SIZE,..."
             missing.append(
                 Diagnostic(
                     "E-PARSE-SHAPES",
