@@ -64,17 +64,6 @@ def fresh_name(network: Network, operation: Operation | type[Operation]) -> str:
     return f"{network.name}/{prefix}{index}"
 
 
-def renumber(network: Network) -> None:
-    """Give every layer its name by kind and topological position (``conv1``, ``conv2``, …, ``dw1`` …)."""
-    counters: dict[str, int] = {}
-    mapping: dict[str, str] = {}
-    for layer in network:
-        prefix = layer.operation.prefix
-        counters[prefix] = counters.get(prefix, 0) + 1
-        mapping[layer.name] = f"{network.name}/{prefix}{counters[prefix]}"
-    network.rename(mapping)
-
-
 def sole_user(network: Network, name: str) -> Layer | None:
     """The layer that alone reads ``name``, once; ``None`` otherwise."""
     users = network.users(name)
