@@ -290,7 +290,7 @@ class ClientRunner:
 
     def optimize(
         self,
-        calib_data: Any,
+        calib_data: Any = None,
         min_snr: float = 10.0,
         calibration_size: int | None = None,
         batch_size: int | None = None,
@@ -298,18 +298,21 @@ class ClientRunner:
         progress: Progress | None = None,
         resize: str | None = None,
         random: bool = False,
+        requantize: bool = False,
         **others: object,
     ) -> dict[str, Any]:
         """Quantize to int8 and freeze the arithmetic.
 
         Args:
             calib_data: array, dict, path (``.npy``, ``.npz``, picture, folder of pictures), iterable or data set of
-                frames or batches, or a callable that returns one of these.
+                frames or batches, or a callable that returns one of these. ``None``: none are needed, because the
+                model was quantized already and its codes are kept.
             min_snr: dB that every output must reach against float; 0 disables the check.
             calibration_size: use only the first frames; wins over the script's ``calibset_size``.
             batch_size: most frames in flight; wins over the script's.
             resize: ``"letterbox"``, ``"crop"`` or ``"stretch"``: how pictures get the input's size.
             random: the data are noise, for trying the flow: report, HAR and HEF say so from then on.
+            requantize: a model that was quantized already starts afresh from its float meaning.
             others: ``work_dir``: no scratch files are written. ``data_type="auto"``: what data are is seen from them.
 
         Returns:
@@ -324,14 +327,13 @@ class ClientRunner:
         if self.archive.fp_optimized is None:
             self.optimize_full_precision()
         network = self._network(OPTIMIZE_FULL_PRECISION)
-        options = self._planned().optimize_options(OptimizeOptions(min_snr=min_snr, threads=threads))
-        if calibration_size is not None:
-            options = replace(options, calibration_size=calibration_size)
-        if batch_size is not None:
-            options = replace(options, batch=batch_size)
+        plain = OptimizeOptions(min_snr=min_snr, threads=threads, requantize=requantize)
+        options = self._planned().optimize_options(plain)
+        wins = {"calibration_size": calibration_size, "batch": batch_size}
+        options = replace(options, **{key: value for key, value in wins.items() if value is not None})
         options.check()
         notes = Notes()
-        data = load_calibration(calib_data, network, resize=resize, limit=options.calibration_size, notes=notes)
+        data = _calibration_of(calib_data, network, resize, options.calibration_size, notes)
         self._begin(OPTIMIZE)
         failure: AccuracyError | None = None
         try:
@@ -549,6 +551,13 @@ class ClientRunner:
         self.archive.reports.pop("target", None)
         if not is_built_in(self.target):
             self.archive.reports["target"] = self.target.as_dict()
+
+
+def _calibration_of(
+    given: object, network: Network, resize: str | None, limit: int | None, notes: Notes
+) -> dict[str, Array] | None:
+    """The calibration data; None where none were given."""
+    return None if given is None else load_calibration(given, network, resize=resize, limit=limit, notes=notes)
 
 
 def _told_translating(progress: Progress, done: int, total: int) -> None:

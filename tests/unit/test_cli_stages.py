@@ -43,7 +43,9 @@ class FakeRunner:
     target = "the target"
     parse_report = parse_report(["input 'z' is not used"]).as_dict()
     archive = SimpleNamespace(
-        name="net", reports={"parse": parse_report, "timing": timing_report(123.4, 5.0, "net/fc1").as_dict()}
+        name="net",
+        native=None,
+        reports={"parse": parse_report, "timing": timing_report(123.4, 5.0, "net/fc1").as_dict()},
     )
 
     def __init__(self, hw_arch: str | None = None, har: Any = None) -> None:
@@ -73,7 +75,13 @@ class FakeRunner:
         self.state = "fp_optimized_model"
 
     def optimize(
-        self, data: Any, min_snr: float, progress: Any, resize: Any = None, random: bool = False
+        self,
+        data: Any,
+        min_snr: float,
+        progress: Any,
+        resize: Any = None,
+        random: bool = False,
+        requantize: bool = False,
     ) -> dict[str, Any]:
         progress(1, 2, "x")
         self.state = "quantized_model"

@@ -131,7 +131,7 @@ def test_all_offending_nodes_and_a_recommendation_that_works():
 @pytest.mark.parametrize(
     ("nodes", "constants", "word"),
     [
-        ([("QuantizeLinear", ["x", "s", "z"], ["y"], {})], {"s": np.float32(1), "z": np.uint8(0)}, "quantized already"),
+        ([("QuantizeLinear", ["x", "s", "z"], ["y"], {})], {"s": np.float32(0), "z": np.uint8(0)}, "the scale 0"),
         ([("Concat", ["x", "k"], ["y"], {"axis": 1})], {"k": np.zeros((2, 1, 8, 8), np.float32)}, "one for all frames"),
         ([("Concat", ["x", "k"], ["y"], {"axis": 1})], {"k": np.zeros((1, 1, 8, 7), np.float32)}, "equal sizes"),
         ([("Concat", ["x", "x"], ["y"], {"axis": 0})], {}, "batch"),

@@ -28,10 +28,6 @@ FLOAT = [
 #: file → code and a name that the report must give
 REFUSED = {
     "kwt1/kwt1_non_stream.tflite": ("E-TFLITE-UNSUPPORTED", "GATHER"),
-    "mlperf_tiny/kws_dscnn_float.tflite": ("E-TFLITE-QUANTIZED", "functional_1/conv2d/Conv2D"),
-    "mlperf_tiny/ic_resnet8_int8.tflite": ("E-TFLITE-QUANTIZED", "input_1_int8"),
-    "mobilenet_v1_025_imagenet/mobilenet_v1_0.25_224_quant.tflite": ("E-TFLITE-QUANTIZED", "AvgPool_1a"),
-    "quant_tflite/mobilenet_v2_1.0_224_quant.tflite": ("E-TFLITE-QUANTIZED", "'input' (uint8)"),
 }
 #: ONNX and TFLite of one training; whether their outputs stand in opposite order
 TWINS = [

@@ -190,24 +190,6 @@ def test_several_graphs():
     assert unsupported(m, y).code == "E-TFLITE-SUBGRAPHS"
 
 
-def test_quantized_tensors_are_named():
-    m = SmallModel()
-    x = m.input(1, 8, 8, 3, kind="int8", name="camera", scale=[0.1], zero=[-1])
-    y = m.op("RELU", [x], [1, 8, 8, 3], "int8")
-    assert "'camera' (int8)" in str(unsupported(m, y))
-
-
-def test_dynamic_range_weights_are_named():
-    m = SmallModel()
-    x = m.input(1, 8, 8, 3)
-    w = m.constant(np.ones((4, 3, 3, 3), np.int8), name="the kernel", scale=[0.5])
-    y = m.op("CONV_2D", [x, w, m.constant(np.zeros(4, np.float32))], [1, 8, 8, 4], stride_h=1, stride_w=1)
-    error = unsupported(m, y)
-    assert error.code == "E-TFLITE-QUANTIZED"
-    assert "'the kernel' (int8)" in str(error)
-    assert "dynamic range" in str(error)
-
-
 def test_weights_that_are_not_finite():
     m, y = small()
     values = np.ones((4, 3, 3, 3), np.float32)

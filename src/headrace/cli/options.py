@@ -110,6 +110,7 @@ class Calibration:
         min_snr: of every output against float; noise is not judged.
         resize: how pictures get the input's size.
         given: options of these that stand on the command line.
+        requantize: of a model that was quantized already, start afresh.
     """
 
     path: Path | None = None
@@ -118,9 +119,23 @@ class Calibration:
     min_snr: float = 10.0
     resize: str | None = None
     given: tuple[str, ...] = ()
+    requantize: bool = False
 
-    def check(self) -> None:
-        """Raises UsageError unless there is one kind of data, and every option is about it."""
+    @property
+    def has_data(self) -> bool:
+        """Whether data, or noise, were named."""
+        return self.random or self.path is not None
+
+    def check(self, states_codes: bool | None = None) -> None:
+        """Raises UsageError unless there is one kind of data, and every option is about it.
+
+        Args:
+            states_codes: whether the network's own file states its codes, so that none are needed; None: not known yet.
+        """
+        if not self.has_data and states_codes is not False and not self.requantize:
+            idle = "there are no calibration data: nothing is measured"
+            refuse([one for one in self.given if one != "--requantize"], "no --calib-set-path", idle)
+            return
         if self.random == (self.path is not None):
             rule = "both kinds of calibration data were named" if self.random else "no calibration data was named"
             levers = ("--calib-set-path FILE_OR_FOLDER", "--use-random-calib-set, to try the flow without data")
@@ -143,7 +158,40 @@ class Calibration:
         refuse(self.given, where, rule, levers)
 
 
-_CALIBRATION = ("calib_set_path", "resize", "use_random_calib_set", "calib_random_max", "min_snr")
+_OPTIONS = (
+    click.option(
+        "--calib-set-path",
+        "--calib-set",
+        "calib_set_path",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="Calibration data: .npy, .npz (keyed by input) or a folder of pictures. A quantized model needs none.",
+    ),
+    resize_option,
+    click.option(
+        "--use-random-calib-set",
+        is_flag=True,
+        help="Calibrate with noise: for trying the flow only, accuracy becomes meaningless.",
+    ),
+    click.option(
+        "--calib-random-max", type=float, default=1.0, show_default=True, help="Largest value of random data."
+    ),
+    click.option(
+        "--min-snr",
+        type=float,
+        default=10.0,
+        show_default=True,
+        metavar="DB",
+        help="Fail when an output's signal-to-noise ratio is below this; 0 disables.",
+    ),
+    click.option(
+        "--requantize",
+        is_flag=True,
+        help="Of a model that was quantized already: start afresh from what its numbers mean, with data. "
+        "Without it the model's own codes are kept, and no calibration data are needed.",
+    ),
+)
+_CALIBRATION = ("calib_set_path", "resize", "use_random_calib_set", "calib_random_max", "min_snr", "requantize")
 
 
 def calibration_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -160,43 +208,17 @@ def calibration_options(function: Callable[..., None]) -> Callable[..., None]:
         use_random_calib_set: bool,
         calib_random_max: float,
         min_snr: float,
+        requantize: bool,
         **rest: object,
     ) -> None:
+        stands = given(*_CALIBRATION)
         chosen = Calibration(
-            calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize, given(*_CALIBRATION)
+            calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize, stands, requantize
         )
         function(calibration=chosen, **rest)
 
     decorated: Callable[..., None] = command
-    for option in reversed(
-        (
-            click.option(
-                "--calib-set-path",
-                "--calib-set",
-                "calib_set_path",
-                type=click.Path(path_type=Path),
-                metavar="PATH",
-                help="Calibration data: .npy, .npz (keyed by input) or a folder of pictures.",
-            ),
-            resize_option,
-            click.option(
-                "--use-random-calib-set",
-                is_flag=True,
-                help="Calibrate with noise: for trying the flow only, accuracy becomes meaningless.",
-            ),
-            click.option(
-                "--calib-random-max", type=float, default=1.0, show_default=True, help="Largest value of random data."
-            ),
-            click.option(
-                "--min-snr",
-                type=float,
-                default=10.0,
-                show_default=True,
-                metavar="DB",
-                help="Fail when an output's signal-to-noise ratio is below this; 0 disables.",
-            ),
-        )
-    ):
+    for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated
 

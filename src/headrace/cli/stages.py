@@ -119,12 +119,12 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> Opt
     Raises:
         UsageError: neither or both kinds of calibration data were named, or an option is about the other kind.
     """
-    calibration.check()
-    data: str | dict[str, Any]
+    calibration.check(_states_codes(runner))
+    data: str | dict[str, Any] | None = None
     if calibration.random:
         warn("CALIBRATING WITH RANDOM NOISE (--use-random-calib-set): THE ACCURACY OF THE RESULT IS MEANINGLESS")
         data = random_calibration(runner, calibration.random_max)
-    else:
+    elif calibration.path is not None:
         data = str(calibration.path)
     with progress("optimize", quiet) as advance:
         runner.optimize(
@@ -133,6 +133,7 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> Opt
             progress=advance,
             resize=calibration.resize,
             random=calibration.random,
+            requantize=calibration.requantize,
         )
     # What noise means was said before the work began; the report says it from now on.
     report = reports.of(runner.archive).optimize
@@ -140,6 +141,14 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> Opt
     for warning in report.warnings[1 if calibration.random else 0 :]:
         warn(warning)
     return report
+
+
+def _states_codes(runner: ClientRunner) -> bool:
+    """Whether the network's own file was quantized already."""
+    from headrace.passes.file_codes import has_codes
+
+    native = runner.archive.native
+    return native is not None and has_codes(native)
 
 
 def random_calibration(runner: ClientRunner, maximum: float) -> dict[str, Any]:

@@ -513,31 +513,6 @@ def _triangle(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     return [(np.triu if integer(node, "upper", 1) else np.tril)(data, min(max(k, -furthest), furthest))]
 
 
-@evaluates("DequantizeLinear")
-def _dequantize(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
-    """Weights stored as integers, with one scale or one per index of an axis."""
-    codes, scale, zero = operand(operands, 0), operand(operands, 1), optional(operands, 2)
-    if integer(node, "block_size", 0) or scale.ndim > 1 or scale.dtype != np.float32:
-        raise Unsupported(
-            "DequantizeLinear with blocks, or scales that are not float32", "one scale, or one per channel"
-        )
-    shape = [1] * codes.ndim
-    if scale.size != 1:
-        axis = axis_in(integer(node, "axis", 1), codes.ndim)
-        if scale.size != codes.shape[axis]:
-            raise Unsupported(f"{scale.size} scales for an axis of {codes.shape[axis]}", "one scale, or one per index")
-        shape[axis] = scale.size
-    if codes.dtype.kind not in "iu" or (zero is not None and (zero.size not in (1, scale.size) or zero.ndim > 1)):
-        raise Unsupported("codes that are not integers, or zero points that do not go with the scales")
-    budget.take(codes.shape, scale.dtype)
-    centred = (
-        codes.astype(np.int32)
-        if zero is None
-        else codes.astype(np.int32) - zero.astype(np.int32).reshape(shape if zero.size != 1 else ())
-    )
-    return [centred.astype(np.float32) * scale.reshape(shape if scale.size != 1 else ())]
-
-
 @evaluates("BatchNormalization")
 def _batch_normalization(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
     """Of constants: exporters standardize weights with it, in training mode."""

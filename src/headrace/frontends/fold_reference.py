@@ -39,11 +39,11 @@ _LOOPING = frozenset({
     "AffineGrid", "AveragePool", "BlackmanWindow", "CenterCropPad", "Col2Im", "Compress", "ConvTranspose", "DFT",
     "DeformConv", "Det", "GRU", "GatherND", "GridSample", "GroupNormalization", "HammingWindow",
     "HannWindow", "LRN", "LSTM", "LpPool", "MaxPool", "MaxUnpool", "MelWeightMatrix", "NonMaxSuppression", "OneHot",
-    "QuantizeLinear", "RNN", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "STFT", "ScatterElements", "ScatterND",
+    "RNN", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "STFT", "ScatterElements", "ScatterND",
     "TopK", "Unique",
 })  # fmt: skip
 #: Their operands must keep their type.
-_TYPED = frozenset({"QuantizeLinear", "EyeLike", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BitShift"})
+_TYPED = frozenset({"EyeLike", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BitShift"})
 #: Results of a size that only the values tell, and never more elements than this many times those of the operands.
 _BOUNDED = {"NonZero": 8, "Unique": 4, "Compress": 1, "NonMaxSuppression": 3}
 KNOWN = _VECTORIZED | _LOOPING

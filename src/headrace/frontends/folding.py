@@ -13,16 +13,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends import fold_products
+from headrace.frontends import fold_codes, fold_products
 from headrace.frontends.faults import faults_at
 from headrace.frontends.fold import EVALUATORS, Budget, Operands, shape_of
 from headrace.frontends.fold_reference import KNOWN, reference
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, marks, name_of, set_constant
 from headrace.frontends.layout import MAX_RANK
+from headrace.frontends.quantization import carry_grid
 from headrace.frontends.standard import check_attributes_read
 from headrace.hn import Array
 
-_LOADED = (fold_products,)  # imported for what it registers
+_LOADED = (fold_codes, fold_products)  # imported for what it registers
 
 
 def folds(node: ir.Node) -> bool:
@@ -86,6 +87,7 @@ def fold_constants(source: SourceGraph, budget: Budget) -> dict[str, Array]:
         for value, array in zip(node.outputs, results, strict=False):
             set_constant(value, array)
             found[name_of(value)] = array
+        carry_grid(node)
         if len(results) >= len(node.outputs):
             source.folded += 1
             source.graph.remove(node, safe=False)

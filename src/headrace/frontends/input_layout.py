@@ -20,6 +20,7 @@ _THROUGH = frozenset({
     "Identity", "Dropout", "Cast", "Add", "Sub", "Mul", "Div", "Sum", "Neg", "Relu", "Sigmoid", "Tanh", "HardSwish",
     "HardSigmoid", "LeakyRelu", "Elu", "Swish", "Clip", "Pad", "Slice", "Split", "Concat", "Abs", "Sqrt", "Exp", "Log",
     "Max", "Min", "Pow", "Mish", "Softplus", "Softsign", "Selu", "Celu", "Gelu", "ThresholdedRelu", "Reciprocal", "Erf",
+    "QuantizeLinear", "DequantizeLinear",
 })  # fmt: skip
 _MAX_STEPS = 10_000
 

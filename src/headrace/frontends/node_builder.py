@@ -17,6 +17,7 @@ import onnx_ir as ir
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.graph import Unsupported, constant, marks, set_constant
+from headrace.frontends.quantization import carry_grid
 from headrace.hn import Array
 
 CHANNELS_FIRST = (0, 3, 1, 2)
@@ -111,6 +112,7 @@ class NodeBuilder:
         results = evaluate(node, arrays, self._budget)
         for value, array in zip(node.outputs, results, strict=False):
             set_constant(value, array)
+        carry_grid(node)
         _detach(node)
         self.folded += 1
         return True

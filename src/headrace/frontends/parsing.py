@@ -20,6 +20,8 @@ from headrace.frontends.graph import SourceGraph, find_single_inputs, label, nam
 from headrace.frontends.levers import Start, cut_with_shapes, shapes_before, working_ends, working_start
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.patterns import PATTERNS, apply_patterns
+from headrace.frontends.quantized_moves import hoist_dequantization
+from headrace.frontends.quantized_operators import expand_quantized
 from headrace.frontends.reader import Reader, Source
 from headrace.frontends.translate import (
     Problem,
@@ -31,6 +33,7 @@ from headrace.frontends.translate import (
 from headrace.hn import Layer, Network, check_network
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
+from headrace.passes.file_codes import AbsorbCodes, DropRepeatedCodes
 from headrace.passes.fold_affine import FoldAffine
 from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
@@ -42,6 +45,7 @@ from headrace.reports.optimize import PassRecord
 from headrace.reports.parse import FusedPattern, NearMiss, ParsedLayer, ParsedStream, ParseReport, SourceFacts
 
 PASSES = (
+    DropRepeatedCodes(),
     RemoveDeadLayers(),
     RemoveNoOps(),
     MergeReshapes(),
@@ -55,6 +59,7 @@ PASSES = (
     FuseActivation(),
     FoldAffine(),
     AbsorbPad(),
+    AbsorbCodes(),
 )
 
 
@@ -116,6 +121,7 @@ def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[T
     """Everything between reading and HN clean-up, and what was recognized on the way."""
     count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
     budget = Budget(source.opset)
+    expand_quantized(source)
     fold_constants(source, budget)
     originals = {name_of(v) for v in source.graph.inputs}
     cut_with_shapes(source, options, budget)
@@ -138,6 +144,7 @@ def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[T
     if len(batches) == 1 and max(batches) > 1:
         told = f"the file was exported with batch {max(batches)}; the network takes its frames one by one"
         source.warnings.append(told)
+    hoist_dequantization(source)
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, options.progress, budget)
     return state, _Recognized(count, fused, near)

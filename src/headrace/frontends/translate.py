@@ -46,21 +46,11 @@ from headrace.frontends.layout import (
     source_shape,
 )
 from headrace.frontends.options import Progress
+from headrace.frontends.quantization import carry_grid
 from headrace.frontends.standard import check_attributes_read
 from headrace.frontends.to_hn import HANDLERS, Builder, SourceNode
 from headrace.layers import Concat, InputLayer, OutputLayer
 
-_QUANTIZED = frozenset(
-    {
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "ConvInteger",
-        "MatMulInteger",
-        "DynamicQuantizeLinear",
-    }
-)
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _CHOOSING = frozenset(
     {
@@ -109,8 +99,6 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
                 ("export without local functions (onnx.inliner)",),
             )
         return Unsupported(f"operators of domain {node.domain!r} are not known", "operators of the ONNX standard")
-    if node.op_type in _QUANTIZED:
-        return Unsupported("the model is quantized already; Headrace quantizes float models itself", "the float model")
     if node.op_type in _CONTROL:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
     if node.op_type in _CHOOSING:
@@ -144,6 +132,7 @@ def _node(state: Translation, node: ir.Node) -> None:
     known = all(a is not None or v is None for a, v in zip(inputs, node.inputs, strict=True))
     if known and folds(node) and (node.inputs or node.op_type == "Constant"):
         _set_results(state, node, list(evaluate(node, inputs, builder.budget)))
+        carry_grid(node)
         builder.source.folded += 1
         return
     handler = HANDLERS.get(node.op_type) if node.domain == "" else None

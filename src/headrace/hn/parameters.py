@@ -78,7 +78,7 @@ def _arrays(layer: Layer, given: Mapping[str, Array], needed: dict[str, Paramete
                 problems.append(_bad(layer, key, "a parameter that the layer needs is absent", "nothing", want))
             continue
         shapes = [want.shape] if want.shape is not None else [value.shape] if value.ndim == 1 and value.size else []
-        right = value.dtype == np.dtype(want.dtype) if want.dtype != "float" else value.dtype.kind == "f"
+        right = want.fits(value)
         if not right or value.shape not in shapes:
             got = f"{value.dtype} {list(value.shape)}"
             problems.append(_bad(layer, key, "a parameter has the wrong type or shape", got, want))

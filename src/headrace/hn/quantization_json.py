@@ -40,6 +40,8 @@ def to_json(layer: Layer) -> dict[str, Any] | None:
     if value.wish is not None:
         said = (("bits", value.wish.bits), ("range", value.wish.range), ("reach", value.wish.reach))
         found[PRECISION] = {key: list(v) if isinstance(v, tuple) else v for key, v in said if v is not None}
+        if value.wish.codes is not None:
+            found[PRECISION]["codes"] = value.wish.codes.as_dict()
     return (found | layer.kept) or None
 
 
@@ -84,7 +86,10 @@ def _wish(layer: Layer, raw: Any) -> Wish:
         raise _bad(layer, "the precision is not valid", raw, "bits 8 or 16")
     found = [None if raw.get(key) is None else _interval(layer, raw[key], "the range is not valid")
              for key in ("range", "reach")]  # fmt: skip
-    return Wish(raw.get("bits"), *found)
+    codes = None if raw.get("codes") is None else TensorQuantization.from_dict(raw["codes"], layer.name)
+    if codes is not None and not codes.computable:
+        raise _bad(layer, "the codes of the file are not valid", raw["codes"], "one scale, and a zero point among them")
+    return Wish(raw.get("bits"), found[0], found[1], codes)
 
 
 def _interval(layer: Layer, raw: Any, rule: str) -> Interval:

@@ -23,11 +23,14 @@ class Wish:
         bits: of the codes, 8 or 16; ``None``: as ``optimize`` thinks best.
         range: the real values that the codes must show, where the meaning knows them better than the data.
         reach: the real values that the readers tell apart, where those are fewer.
+        codes: what the model's own file says of its codes: exactly these, and nothing is searched; scale, zero point
+            and bits, one pair for all of the value.
     """
 
     bits: int | None = None
     range: Interval | None = None
     reach: Interval | None = None
+    codes: TensorQuantization | None = None
 
 
 class Use(NamedTuple):

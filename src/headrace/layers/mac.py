@@ -14,12 +14,16 @@ import numpy as np
 
 from headrace.layers.activation import Activated, activate
 from headrace.layers.attributes import AttributeRuleError
-from headrace.layers.operation import Counts, Frozen, Parameter, QuantizedLayer, Shape, Weights, register
+from headrace.layers.operation import WEIGHT_CODES, Counts, Frozen, Parameter, QuantizedLayer, Shape, Weights, register
 from headrace.layers.rows import SAME, WHOLE, Family, RowCost, RowKind, RowRule
 from headrace.layers.shapes import need_rank, shape_error
 from headrace.numerics.geometry import window_output
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
 from headrace.numerics.requantize import Array
+
+#: Parameter of float networks, float ``[output channels]``: the kernel's numbers are whole multiples of it, as the
+#: model's own file had them. What changes the kernel may leave it behind: what is no multiple any more is rounded anew.
+KERNEL_SCALE = "kernel_scale"
 
 
 def _add_residual(ops: FloatOps[AnyTensor], y: AnyTensor, inputs: Sequence[AnyTensor]) -> AnyTensor:
@@ -33,12 +37,13 @@ class MultiplyAccumulate(Activated):
     requantizes_by_channel = True
 
     def _frozen(self, kernel: Shape, terms: tuple[int, ...]) -> Frozen:
-        found = {"kernel_q": Parameter(kernel, "int8"), "bias_q": Parameter((kernel[-1],), "int32")}
+        found = {"kernel_q": Parameter(kernel, WEIGHT_CODES), "bias_q": Parameter((kernel[-1],), "int32")}
         return Frozen(found, terms, kernel[-1])
 
     def _kernel_and_bias(self, kernel: Shape) -> dict[str, Parameter]:
         channels = kernel[-1]
         own = {"kernel": Parameter(kernel), "bias": Parameter((channels,), required=False)}
+        own[KERNEL_SCALE] = Parameter((channels,), required=False)
         return own | self.activation_parameters(channels)
 
 
@@ -144,7 +149,7 @@ class Convolving(MultiplyAccumulate):
         total = ops.convolve(
             inputs[0],
             quantized.inputs[0].zero_point,
-            quantized.param("kernel_q", np.int8, 4),
+            quantized.weights(4),
             quantized.param("bias_q", np.int32, 1),
             strides=a.strides,
             padding=a.padding,
@@ -258,7 +263,7 @@ class Dense(MultiplyAccumulate):
         a = ops.dense(
             inputs[0],
             quantized.inputs[0].zero_point,
-            quantized.param("kernel_q", np.int8, 2),
+            quantized.weights(2),
             quantized.param("bias_q", np.int32, 1),
         )
         return ops.requantize(self.terms(ops, a, quantized.rq), quantized.rq, quantized.output.bits)
@@ -302,7 +307,7 @@ class PerChannel(MultiplyAccumulate):
     def forward_integer(
         self, ops: IntegerOps[AnyTensor], quantized: QuantizedLayer, inputs: Sequence[AnyTensor]
     ) -> AnyTensor:
-        kernel = quantized.param("kernel_q", np.int8, 4)
+        kernel = quantized.weights(4)
         bias = quantized.param("bias_q", np.int32, 1)
         channels = kernel.shape[3]
         x = inputs[0]

@@ -19,7 +19,7 @@ from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError, unknow
 from headrace.layers.attributes import attribute_values, read_attributes, write_attributes
 from headrace.layers.rows import RowCost, row_by_row
 from headrace.numerics.ops import AnyTensor, FloatOps, IntegerOps
-from headrace.numerics.quantization import TensorQuantization
+from headrace.numerics.quantization import MOST_STEPS, TensorQuantization
 from headrace.numerics.requantize import Array, Requantization
 
 Shape = tuple[int, ...]
@@ -44,12 +44,16 @@ class Counts:
     output_elements: int = 0
 
 
+#: Element type of frozen weights: int8, or int16 in −255 … 255: differences of 8-bit codes and a zero point.
+WEIGHT_CODES = "int8 or int16"
+
+
 class Parameter(NamedTuple):
     """What an array of a layer has to be.
 
     Attributes:
         shape: the shape; ``None``: any vector with at least one element.
-        dtype: ``"float"`` for any float type, else the exact dtype.
+        dtype: ``"float"`` for any float type, :data:`WEIGHT_CODES`, else the exact dtype.
         required: the layer cannot do without.
         nonzero: it is divided by.
         most: the greatest value of an unsigned one; None: whatever its type holds.
@@ -60,6 +64,12 @@ class Parameter(NamedTuple):
     required: bool = True
     nonzero: bool = False
     most: int | None = None
+
+    def fits(self, array: Array) -> bool:
+        """Whether an array has the element type."""
+        if self.dtype == WEIGHT_CODES:
+            return array.dtype == np.int8 or (array.dtype == np.int16 and bool(np.all(np.abs(array) <= MOST_STEPS)))
+        return array.dtype == np.dtype(self.dtype) if self.dtype != "float" else array.dtype.kind == "f"
 
     def __str__(self) -> str:
         bound = "" if self.most is None else f", at most {self.most}"
@@ -125,6 +135,11 @@ class QuantizedLayer:
                 )
             )
         return self.requantization
+
+    def weights(self, ndim: int) -> Array:
+        """``kernel_q``, int8 or int16 (see :data:`WEIGHT_CODES`), with its rank checked."""
+        wide = self.params.get("kernel_q")
+        return self.param("kernel_q", np.int8 if wide is None or wide.dtype != np.int16 else np.int16, ndim)
 
     def param(self, key: str, dtype: type[np.generic], ndim: int) -> Array:
         """A parameter with its dtype and rank checked."""

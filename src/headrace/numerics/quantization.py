@@ -19,6 +19,10 @@ LARGEST = float(np.finfo(np.float32).max)
 
 #: Largest |zero point|: a code minus a zero point is then exact in float32.
 MAX_ZERO_POINT = 2**24 - 2**16
+#: Weights that are so many steps off zero or fewer have codes: differences of two 8-bit codes.
+MOST_STEPS = 255
+#: How far a weight may be from a whole number of steps: float32 loses less.
+_OFF_GRID = 1e-3
 #: Most scales of one tensor; what has more has one.
 MAX_SCALES = 1 << 16
 
@@ -195,3 +199,11 @@ def quantize_input(x: Array, quantization: TensorQuantization) -> Array:
 def dequantize(q: Array, quantization: TensorQuantization) -> Array:
     """Host side: ``x = float32(scale) · float32(q - zero_point)``, with each channel's own where they differ."""
     return quantization.steps * (q.astype(np.int32) - quantization.zeros).astype(np.float32)
+
+
+def on_grid(flat: Array, steps: Array) -> Array | None:
+    """int64: how many steps each weight ``[…, channels]`` is, where that is a whole number of at most 255."""
+    counts = flat.astype(np.float64) / steps
+    whole = np.rint(counts)
+    fits = bool(np.all(np.abs(counts - whole) <= _OFF_GRID)) and bool(np.all(np.abs(whole) <= MOST_STEPS))
+    return whole.astype(np.int64) if fits else None

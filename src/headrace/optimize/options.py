@@ -86,6 +86,8 @@ class OptimizeOptions:
         percentiles: per cent (low, high) for ``"percentile"``.
         clippings: ranges asked for by layer; later ones win.
         bits: widths asked for by layer; later ones win. Eight keeps a layer's output from being widened by measurement.
+        requantize: of a file that was quantized already, start afresh from its float meaning; without it the codes
+            that the file states are taken as they are.
         off: switches that are off; all others are on.
         left_alone: name of a switch → names of layers that are left alone.
         named: every switch that was set, to what it is anyway too, so that a misspelt one is found.
@@ -112,6 +114,7 @@ class OptimizeOptions:
     percentiles: tuple[float, float]
     clippings: tuple[Clipping, ...]
     bits: tuple[OutputBits, ...]
+    requantize: bool
     off: frozenset[str]
     left_alone: Mapping[str, tuple[str, ...]]
     named: frozenset[str] = field(compare=False)
@@ -131,6 +134,7 @@ class OptimizeOptions:
         percentiles: tuple[float, float] = (0.01, 99.99),
         clippings: tuple[Clipping, ...] = (),
         bits: tuple[OutputBits, ...] = (),
+        requantize: bool = False,
         off: Iterable[str] = (),
         left_alone: Mapping[str, Sequence[str]] | None = None,
         named: Iterable[str] = (),
@@ -161,6 +165,7 @@ class OptimizeOptions:
             "percentiles": percentiles,
             "clippings": clippings,
             "bits": bits,
+            "requantize": bool(requantize),
             "off": frozenset(now_off),
             "left_alone": {name: layers for name, layers in alone.items() if layers},
             "named": frozenset((*named, *now_off, *alone, *(name.removeprefix(_ALONE) for name in switches))),
@@ -195,6 +200,7 @@ class OptimizeOptions:
             bits=tuple(BitsChoice(layers=b.layers, bits=b.bits) for b in self.bits),
             switches={name: self.enabled(name) for name in switches},
             left_alone={name: self.left_alone.get(name, ()) for name in switches},
+            requantize=self.requantize,
         )
 
     def check_switches(self, switches: Sequence[str]) -> None:

@@ -9,10 +9,16 @@ from typing import Any
 from headrace.data.calibration import range_notes
 from headrace.hn import Array, Network
 from headrace.numerics.quantization import TensorQuantization
-from headrace.optimize.algorithms.algorithm import Algorithm
+from headrace.optimize.algorithms.algorithm import Algorithm, Role
 from headrace.optimize.algorithms.order import ALGORITHMS, switches
 from headrace.optimize.bench import CHECK_FRAMES, Bench
 from headrace.optimize.chunks import ChunkRunner, Pool, evenly_spread, frames_of, thread_pool
+from headrace.optimize.file_codes import (
+    check_data_given,
+    check_nothing_asked,
+    file_facts,
+    optimize_without_data,
+)
 from headrace.optimize.gate import Gate, check
 from headrace.optimize.measure.snr import measure
 from headrace.optimize.options import ADDITION_FUSING, OptimizeOptions, OptimizeResult, Progress
@@ -25,6 +31,7 @@ from headrace.optimize.statistics.collect import Statistics, collect
 from headrace.optimize.statistics.frames import is_raw_image, selected
 from headrace.optimize.trial import Trial
 from headrace.passes import Pass, run_passes
+from headrace.passes.file_codes import forgotten, has_codes
 from headrace.reports.optimize import (
     CalibrationFacts,
     FreezeNotes,
@@ -37,7 +44,7 @@ from headrace.reports.optimize import (
 
 def optimize(
     network: Network,
-    calibration: Mapping[str, Array],
+    calibration: Mapping[str, Array] | None,
     options: OptimizeOptions | None = None,
     progress: Progress | None = None,
     *,
@@ -49,6 +56,7 @@ def optimize(
     Args:
         network: float network; unchanged.
         calibration: per input layer an array ``[N, …]`` in the layout of the network (see ``load_calibration``).
+            ``None``: there are no data, and the network's file was quantized already.
         options: see :class:`OptimizeOptions`.
         progress: called with (done, total, text).
         algorithms: in the order of their turns; the first gives the first trial.
@@ -58,7 +66,7 @@ def optimize(
         The quantized network, the float network it stands for, the report.
 
     Raises:
-        DataError: the calibration data are unusable.
+        DataError: the calibration data are unusable, or needed and not there.
         UsageError: an option is out of range, or names a switch or a layer that is not there.
         AccuracyError: an output is below ``min_snr``; ``error.result`` holds the complete result.
     """
@@ -67,26 +75,47 @@ def optimize(
     options.check()
     options.check_switches(named)
     check_float(network)
+    network = forgotten(network) if options.requantize else network
+    stated = has_codes(network)
+    check_data_given(network, calibration is not None, stated)
+    if stated:
+        check_nothing_asked(network, options)
+    if calibration is None:
+        return optimize_without_data(network, options, named, progress)
+    return _with_data(network, calibration, options, progress, algorithms, pool)
+
+
+def _with_data(
+    network: Network,
+    calibration: Mapping[str, Array],
+    options: OptimizeOptions,
+    progress: Progress | None,
+    algorithms: Sequence[Algorithm],
+    pool: Pool,
+) -> OptimizeResult:
+    """Measure, search, freeze and compare; see :func:`optimize`."""
+    stated = has_codes(network)
     requests = resolve_requests(network, options)
     data, frames = selected(network, calibration, options)
     warnings = range_notes(network, data, frames)
     ready = prepare(network, frames_of(data, slice(min(frames, CHECK_FRAMES))), requests, options)
     prepared, requests = ready.network, ready.requests
-    runner, used = ChunkRunner.of(options, progress, pool), switched_on(algorithms, options)
+    runner, used = ChunkRunner.of(options, progress, pool), _used(algorithms, options, stated)
 
     def measure_now(text: str) -> Statistics:
         request = fitting_request(prepared) | wanted(used, prepared, requests, options)
         return collect(prepared, data, frames, runner, request, text)
 
     statistics = ready.measured(options, measure_now)
-    raw = {x.name: is_raw_image(prepared, x.name, data[x.name], statistics.ranges) for x in prepared.input_layers}
+    raw = _raw_inputs(prepared, data, statistics)
     bench = Bench(prepared, data, frames, scale_groups(prepared), raw, requests, options, runner)
     trial, decisions = Search(bench, used).run(prepared, statistics)
     _store_ranges(trial)
     gate = _compared(trial, bench)
     report = OptimizeReport(
         calibration=_calibration(bench),
-        options=options.choices(named),
+        options=options.choices((ADDITION_FUSING, *switches(algorithms))),
+        from_file=file_facts(ready.network, trial.notes) if stated else None,
         passes=tuple(PassRecord.from_dict(record, "passes") for record in ready.records),
         algorithms=tuple(decisions),
         warnings=tuple(warnings),
@@ -95,6 +124,20 @@ def optimize(
         dead_layers=_dead_layers(gate, bench),
     )
     return check(gate, OptimizeResult(trial.quantized, trial.prepared, report), options.min_snr)
+
+
+def _used(algorithms: Sequence[Algorithm], options: OptimizeOptions, stated: bool) -> list[Algorithm]:
+    """The algorithms that have a turn; nothing may change what a quantized file states."""
+    used = switched_on(algorithms, options)
+    return [one for one in used if one.role is Role.RANGES] if stated else used
+
+
+def _raw_inputs(prepared: Network, data: Mapping[str, Array], statistics: Statistics) -> dict[str, bool]:
+    """Which inputs take raw bytes, their file stating nothing else."""
+    return {
+        x.name: x.wish.codes is None and is_raw_image(prepared, x.name, data[x.name], statistics.ranges)
+        for x in prepared.input_layers
+    }
 
 
 def optimize_full_precision(network: Network, passes: Sequence[Pass] = ()) -> tuple[Network, list[dict[str, Any]]]:

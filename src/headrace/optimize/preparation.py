@@ -20,6 +20,7 @@ from headrace.optimize.scales import fitting, offsets, parts, reach
 from headrace.optimize.scales.ranges import insert_rescales, scale_groups
 from headrace.optimize.statistics.collect import Request, Statistics
 from headrace.passes import run_passes
+from headrace.passes.file_codes import has_codes
 from headrace.passes.preparation import preparation
 
 Records = list[dict[str, Any]]
@@ -50,6 +51,8 @@ class Prepared:
         """
         network = self.network
         statistics = measure("calibrating")
+        if has_codes(network):  # ranges are the file's
+            return statistics
         shifts = reach.shift_masks(network, statistics)
         if shifts:
             # Not compared: beside such a mask float32 has lost some of the logits, without it it has not.

@@ -98,6 +98,8 @@ def _before(network: Network, layer: Layer, cut: Cut) -> Cut | None:
 def _leads(network: Network, name: str, cut: Cut) -> bool:
     """Whether a cut of a tensor takes inputs of a join apart, and nobody else needs what is joined on the way."""
     layer, operation = network[name], network[name].operation
+    if layer.wish.codes is not None:  # the model's file gives what is joined codes of its own
+        return False
     if isinstance(operation, Concat) and operation.axis == cut.axis:
         return len(layer.inputs) > 1 and _inputs_of(network, layer, cut) is not None
     if isinstance(operation, Concat):

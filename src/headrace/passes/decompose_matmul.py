@@ -80,6 +80,8 @@ class DecomposeMatmul(Pass):
         total = put(window, [product], (groups * rows, 1, columns), wide=wide_result)
         result = shaped(total, (groups, rows, columns))
         network[total].original_names = list(matmul.original_names)
+        if matmul.wish.codes is not None:
+            network[total].output.wish = matmul.wish
         network.redirect(matmul.name, result)
         network.remove(matmul.name)
         return {"layer": matmul.name, "becomes": made}
@@ -96,7 +98,7 @@ def _reaches_softmax(network: Network, matmul: Layer) -> bool:
     name = matmul.name
     while True:
         user = sole_user(network, name)
-        if user is None:
+        if user is None or network[name].wish.codes is not None:
             return False
         if isinstance(user.operation, Softmax):
             break
@@ -151,5 +153,6 @@ def _widen_softmax(network: Network, name: str) -> None:
     """A softmax whose result goes to this product alone gets 16 bits."""
     while isinstance(network[name].operation, _MOVES) and sole_user(network, name) is not None:
         name = network[name].inputs[0]
-    if isinstance(network[name].operation, Softmax) and sole_user(network, name) is not None:
+    stated = network[name].wish.codes is not None
+    if isinstance(network[name].operation, Softmax) and sole_user(network, name) is not None and not stated:
         network[name].output.wish = _WIDE

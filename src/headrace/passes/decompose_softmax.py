@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from headrace.hn import Layer, Network
@@ -42,8 +42,10 @@ class DecomposeSoftmax(Pass):
         exponential = put(Subtract("exp"), [source.name, top], softmax.output_shape, UNIT_16)
         reciprocal = put(ReciprocalSum((axis,)), [exponential], reduced, UNIT_16)
         # A product of matrices behind it asks for 16 bits (passes/decompose_matmul.py).
-        wide = softmax.wish.bits == 16
-        product = put(Multiply(), [exponential, reciprocal], softmax.output_shape, UNIT_16 if wide else UNIT_8)
+        own = UNIT_16 if softmax.wish.bits == 16 else UNIT_8
+        if softmax.wish.codes is not None:
+            own = replace(own, bits=softmax.wish.codes.bits, codes=softmax.wish.codes)
+        product = put(Multiply(), [exponential, reciprocal], softmax.output_shape, own)
         network[product].original_names = list(softmax.original_names)
         network.redirect(softmax.name, product)
         network.remove(softmax.name)

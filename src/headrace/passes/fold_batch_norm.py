@@ -10,6 +10,7 @@ import numpy as np
 
 from headrace.hn import Array, Layer, Network
 from headrace.layers import BatchNorm, Convolving, Dense
+from headrace.layers.mac import KERNEL_SCALE
 from headrace.passes.bypasses import Bypasses
 from headrace.passes.fuse_activation import take_activation
 from headrace.passes.rewriting import Facts, Pass
@@ -27,6 +28,9 @@ def multiply_add(network: Network, layer: Layer, scale: Array, offset: Array) ->
     kernel = network.param(layer, "kernel").astype(np.float64)
     bias = network.params.get(f"{layer.name}/bias", np.zeros(kernel.shape[-1])).astype(np.float64)
     network.params[f"{layer.name}/kernel"] = kernel * scale
+    steps = layer.params.pop(KERNEL_SCALE, None)
+    if steps is not None and np.all(scale):
+        layer.params[KERNEL_SCALE] = steps * np.abs(scale)
     network.params[f"{layer.name}/bias"] = bias * scale + offset
 
 

@@ -47,6 +47,7 @@ class FuseElementwiseAdd(Pass):
         for name in sorted(add.inputs, key=lambda n: -position[n]):
             layer = network[name]
             plain = isinstance(layer.operation, Convolving) and layer.operation.is_linear
+            plain = plain and layer.wish.codes is None  # the file rounds in between
             if plain and sole_user(network, name) is add:
                 return layer
         return None
@@ -58,6 +59,8 @@ class FuseElementwiseAdd(Pass):
         assert isinstance(convolution.operation, Convolving)
         convolution.operation = replace(convolution.operation, elementwise_add=True)
         take_activation(network, convolution, add)
+        if add.wish.codes is not None:
+            convolution.output.wish = add.wish
         convolution.original_names += [n for n in add.original_names if n not in convolution.original_names]
         network.redirect(add.name, convolution.name)
         network.remove(add.name)

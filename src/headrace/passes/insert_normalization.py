@@ -64,6 +64,8 @@ class InsertNormalization(Pass):
         params = {"mean": np.array(mean, np.float32), "std": np.array(std, np.float32)}
         network.insert_after(source.name, layer, params)
         network.redirect(source.name, layer.name, users)
+        if source.wish.codes is not None:  # what the model's file says of its input
+            layer.output.wish, source.output.wish = source.output.wish, None
         return [{"layer": layer.name, "input": source.name, "mean": list(mean), "std": list(std)}]
 
     def _name(self, network: Network) -> str:

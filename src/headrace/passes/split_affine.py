@@ -42,6 +42,8 @@ class SplitAffine(Pass):
             and concat.operation.axis == last
             and sole_user(network, concat.name) is layer
             and layer.operation.is_linear
+            and layer.wish.codes is None
+            and concat.wish.codes is None
             and _at_outputs(network, layer.name)
         )
 

@@ -29,6 +29,17 @@ class CalibrationFacts(Record):
 
 
 @record
+class FileFacts(Record):
+    """What a quantized model's own file stated, and what was taken of it."""
+
+    tensors: Annotated[int, "results of layers with the file's scale, zero point and bits"]
+    weights: Annotated[int, "layers with the file's weights, code by code"]
+    changed_weights: Annotated[tuple[str, ...], "layers of whose weights some had to be rounded anew"]
+    derived: Annotated[tuple[str, ...], "layers whose range follows from their operands' or readers' codes"]
+    measured: Annotated[tuple[str, ...], "layers whose range was measured, for the file says nothing of it"]
+
+
+@record
 class ClippingChoice(Record):
     """The range of some layers, as it was asked for."""
 
@@ -65,6 +76,7 @@ class OptionChoices(Record):
         REST,
     ]
     left_alone: Annotated[Mapping[str, tuple[str, ...]], "layers that each of these leaves alone"]
+    requantize: Annotated[bool, "what a file that was quantized already states was not taken"] = False
 
 
 @record
@@ -96,6 +108,10 @@ class FreezeNotes(Record):
     accumulator_bound: Annotated[int | None, "the largest absolute sum that there can be"] = None
     widened_channels: Annotated[tuple[int, ...], "channels with a coarser weight scale, to bound their sums"] = ()
     constant_channels: Annotated[tuple[int, ...], "channels whose weights are all zero"] = ()
+    stated_weights: Annotated[
+        bool | None, "the model's file states codes of the weights; false: not all channels can have them"
+    ] = None
+    stated_codes: Annotated[bool | None, "the model's file states the codes of the result"] = None
 
 
 @record
@@ -153,8 +169,13 @@ class OutputAccuracy(Record):
 class OptimizeReport(Report):
     """What `optimize` did and how accurate the result is (member `<net>.optimize.json`)."""
 
+    VERSION = 2
+
     calibration: Annotated[CalibrationFacts, "the data"]
     options: Annotated[OptionChoices, "the options"]
+    from_file: Annotated[
+        FileFacts | None, "of a file that was quantized already and kept so; null or absent: everything is measured"
+    ] = None
     passes: Annotated[tuple[PassRecord, ...], "changes that made layers with an integer form, and fitted ranges"]
     algorithms: Annotated[tuple[Decision, ...], "every proposal of an algorithm, in order"]
     warnings: Annotated[tuple[str, ...], "what to look at"]

@@ -25,9 +25,11 @@ from headrace.frontends.layout import (
     grouped_view,
     plan,
 )
+from headrace.frontends.quantization import grid_of, kernel_steps
 from headrace.hn import Array, Layer, Network, infer_shape
 from headrace.layers import Operation, Reshape, Transpose
 from headrace.layers.attributes import MAX_INTEGER
+from headrace.layers.mac import KERNEL_SCALE
 from headrace.typeguards import is_integer, is_list
 
 #: Parameters of a network; a small file may name one large constant many times.
@@ -52,6 +54,7 @@ class Builder:
         source: the graph being translated.
         budget: what constant folding may still create.
         views: source value → the HN tensor it is.
+        coded: source values that are codes, and stand for what these mean.
     """
 
     def __init__(self, source: SourceGraph, name: str, budget: Budget) -> None:
@@ -59,7 +62,9 @@ class Builder:
         self.source = source
         self.budget = budget
         self.views: dict[ir.Value, View] = {}
+        self.coded: set[ir.Value] = set()
         self.origins: list[str] = []
+        self._grids: list[Array] = []
         self._moves: dict[tuple[str, Operation], str] = {}
         self._count = 0
         self._parameters = 0
@@ -82,6 +87,7 @@ class Builder:
     def begin(self, node: ir.Node) -> None:
         """Layers emitted from now on come from this node."""
         self.origins = origins(node)
+        self._grids = [grid for grid in map(grid_of, node.inputs) if grid is not None]
 
     # --- writing layers ------------------------------------------------------------------------------------------
 
@@ -119,7 +125,12 @@ class Builder:
                 f"with it the network has {self._parameters} parameters, weights that layers share counted for each",
                 f"≤ {MAX_PARAMETERS}",
             )
-        return self.network.add(layer, params)
+        made = self.network.add(layer, params)
+        kernel = (params or {}).get("kernel") if self._grids else None
+        steps = None if kernel is None else kernel_steps(kernel, self._grids)
+        if steps is not None:
+            made.params[KERNEL_SCALE] = steps
+        return made
 
     def is_vector(self, layer: str) -> bool:
         return len(self.network[layer].output_shape) == 2

@@ -9,7 +9,8 @@ import numpy as np
 
 from headrace.hn import Array, Layer
 from headrace.layers import Convolving, Dense, PerChannel
-from headrace.numerics.quantization import TensorQuantization
+from headrace.layers.mac import KERNEL_SCALE
+from headrace.numerics.quantization import TensorQuantization, on_grid
 from headrace.numerics.requantize import accumulator_bits
 from headrace.optimize.freeze.context import ROUNDING_OFFSET, FreezeContext
 from headrace.optimize.freeze.families import freezes
@@ -24,15 +25,18 @@ class FrozenWeights:
     """Integers of one multiply-accumulate layer.
 
     Attributes:
-        kernel: int8, in the shape it came.
+        kernel: int8, in the shape it came; int16 where weights of the file are differences beyond int8.
         bias: int32 ``[channels]``.
         units: float64 ``[channels]``, the real value of one accumulator unit (``scale_x · scale_w``).
         bounds: int64 ``[channels]``, the largest \\|accumulator\\|, bias included.
         widened: channels whose weight scale the bias or the accumulator widened.
         constant: channels without any weight left.
+        stated: channels with the file's own weights and steps.
 
     Args:
         rounder: kernel and scale → integer weights; to the nearest by default, and where the accumulator's bound asks.
+        steps: of each channel's weights, where the model's file states them; they hold where the weights are whole
+            multiples of them and no sum can leave 32 bits.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class FrozenWeights:
         bias: Array,
         x: TensorQuantization,
         rounder: Callable[[Array, Array], Array] | None = None,
+        steps: Array | None = None,
     ) -> None:
         flat = kernel.astype(np.float64).reshape(-1, kernel.shape[-1])
         offset = bias.astype(np.float64)
@@ -63,11 +68,24 @@ class FrozenWeights:
             wider = _bounds(chosen, integers, x)
             if np.all(wider < ACCUMULATOR_LIMIT):
                 weights, bounds = chosen, wider
-        self.kernel: Array = weights.astype(np.int8).reshape(kernel.shape)
+        self.stated = np.zeros(flat.shape[-1], bool)
+        whole = None if steps is None else on_grid(flat, steps.astype(np.float64))
+        if steps is not None and whole is not None:
+            own = np.rint(offset / (steps * x.scale))
+            fits = np.abs(own) < ACCUMULATOR_LIMIT
+            codes = np.where(fits, own, 0).astype(np.int64)
+            bound = _bounds(whole, codes, x)
+            self.stated = fits & (bound < ACCUMULATOR_LIMIT)
+            weights = np.where(self.stated, whole, weights)
+            integers, bounds = np.where(self.stated, codes, integers), np.where(self.stated, bound, bounds)
+            scale = np.where(self.stated, steps.astype(np.float64), scale)
+            self.constant = self.constant & ~self.stated
+        narrow = bool(np.all((weights >= -128) & (weights <= 127)))
+        self.kernel: Array = weights.astype(np.int8 if narrow else np.int16).reshape(kernel.shape)
         self.bias: Array = integers.astype(np.int32)
         self.units: Array = scale * x.scale
         self.bounds: Array = bounds
-        self.widened = np.flatnonzero(~self.constant & (scale > natural))
+        self.widened = np.flatnonzero(~self.constant & ~self.stated & (scale > natural))
 
 
 def _round(flat: Array, offset: Array, scale: Array, x: TensorQuantization) -> tuple[Array, Array]:
@@ -90,7 +108,8 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
     if not output.uniform:
         # The device adds one zero point to all channels: 0. Each channel's own comes with its bias.
         offset = offset + output.steps.astype(np.float64) * output.zeros
-    frozen = FrozenWeights(kernel, offset, inputs[0], context.rounders.get(layer.name))
+    steps = layer.params.get(KERNEL_SCALE)
+    frozen = FrozenWeights(kernel, offset, inputs[0], context.rounders.get(layer.name), steps)
     units, bounds = [frozen.units], [frozen.bounds]
     for residual in inputs[1:]:
         units.append(np.full(channels, residual.scale))
@@ -105,6 +124,7 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
         accumulator_bound=int(frozen.bounds.max(initial=0)),
         widened_channels=tuple(frozen.widened.tolist()),
         constant_channels=tuple(np.flatnonzero(frozen.constant).tolist()),
+        stated_weights=bool(frozen.stated.all()) if steps is not None else None,
     )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
@@ -83,6 +83,7 @@ def scale_groups(network: Network) -> ScaleGroups:
     """
     ends = parts.copied_only(network)
     groups = ScaleGroups(network)
+    has_codes = any(layer.wish.codes is not None for layer in network)
     for layer in network:
         if layer.operation.scale_rule is ScaleRule.PASSES:
             for name in layer.inputs:
@@ -95,8 +96,12 @@ def scale_groups(network: Network) -> ScaleGroups:
             groups.union(layer.name, roots[0])
             continue
         fixed = {groups.find(x.name) for x in network.input_layers}
+        if has_codes:
+            _join_stated(network, groups, layer)
         members = groups.members() if layer.name in ends else {}
         for name in dict.fromkeys(layer.inputs):
+            if has_codes and stated(network, groups.members()[groups.find(name)]) is not None:
+                continue
             alone = len(network.users(name)) == 1
             alone = alone and not any(_computed_from(network, one) for one in members.get(groups.find(name), ()))
             if alone and groups.find(name) not in fixed:
@@ -104,9 +109,27 @@ def scale_groups(network: Network) -> ScaleGroups:
     return groups
 
 
+def _join_stated(network: Network, groups: ScaleGroups, concat: Layer) -> None:
+    """Let a concatenation share the codes that the model's file states of its inputs, where it is to have the same."""
+    members = groups.members()
+    own = stated(network, members[groups.find(concat.name)])
+    given = {name: stated(network, members[groups.find(name)]) for name in concat.inputs}
+    wanted = own if own is not None else next(iter(given.values()))
+    if wanted is None or (own is None and any(codes != wanted for codes in given.values())):
+        return
+    for name, codes in given.items():
+        if codes == wanted:
+            groups.union(concat.name, name)
+
+
 def _computed_from(network: Network, name: str) -> bool:
     """Whether a layer that does not only copy codes reads a tensor."""
     return not all(user.operation.passes_codes for user in network.users(name))
+
+
+def stated(network: Network, names: Iterable[str]) -> TensorQuantization | None:
+    """The codes that the model's file states of tensors that share a scale."""
+    return next((codes for name in names if (codes := network[name].wish.codes) is not None), None)
 
 
 def insert_rescales(network: Network, groups: ScaleGroups) -> list[dict[str, Any]]:
@@ -174,6 +197,10 @@ def tensor_quantizations(
     measured = _Measured(network, ranges, spans or {}, calibrator)
     for names in groups.members().values():
         wide = max(network[n].wish.bits or bits for n in names)
+        codes = stated(network, names)
+        if codes is not None:
+            result.update(dict.fromkeys(names, codes))
+            continue
         if any(raw_inputs.get(n, False) for n in names):
             result.update(dict.fromkeys(names, RAW_IMAGE))
             continue

@@ -304,6 +304,7 @@ def wish(
         bits or old.bits,
         old.range if interval is None else (float(interval[0]), float(interval[1])),
         old.reach if reach is None else (float(reach[0]), float(reach[1])),
+        old.codes,
     )
 
 

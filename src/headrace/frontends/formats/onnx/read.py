@@ -22,6 +22,7 @@ from headrace.frontends.formats.onnx.functions import Expansion, expand_standard
 from headrace.frontends.formats.onnx.infer import inferred_types
 from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.opset import normalize
+from headrace.frontends.quantization import set_element_type
 from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
 from headrace.frontends.standard import nonconforming
 from headrace.frontends.to_hn import HANDLERS
@@ -34,8 +35,10 @@ MAX_EXTERNAL_BYTES = 4 << 30
 _T = onnx.TensorProto
 _NUMERIC = (
     _T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16, _T.INT8, _T.INT16, _T.INT32, _T.INT64,
-    _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64, _T.BOOL,
+    _T.UINT8, _T.UINT16, _T.UINT32, _T.UINT64, _T.BOOL, _T.INT4, _T.UINT4,
 )  # fmt: skip
+#: Elements of 4 bits; two share a byte, which no external file of this reader's does.
+_FOUR_BITS: dict[int, str] = {_T.INT4: "int4", _T.UINT4: "uint4"}
 
 
 def _bad(where: str, rule: str, got: object = "", need: str = "", *levers: str) -> Diagnostic:
@@ -78,6 +81,8 @@ class _Reader:
             return None
         if array is not None and tensor.data_type in (_T.FLOAT16, _T.BFLOAT16):
             return array.astype(np.float32)
+        if array is not None and tensor.data_type in _FOUR_BITS:
+            return array.astype(np.int8 if tensor.data_type == _T.INT4 else np.uint8)
         return array
 
     def _external(self, tensor: onnx.TensorProto, dims: list[int], place: str) -> Array | None:
@@ -301,6 +306,8 @@ def _weights(proto: onnx.GraphProto, reader: _Reader) -> tuple[dict[str, ir.Valu
         array = reader.array(tensor, f"initializer {tensor.name!r}")
         if array is not None:
             set_constant(value, array)
+            if tensor.data_type in _FOUR_BITS:
+                set_element_type(value, _FOUR_BITS[tensor.data_type])
         else:
             marks(value)["kind"] = f"a tensor of type {tensor.data_type}"
         initializers.append(value)

@@ -13,8 +13,10 @@ from headrace.frontends.formats.tflite.dilation import Dilation
 from headrace.frontends.formats.tflite.flatbuffer import DamagedError
 from headrace.frontends.formats.tflite.read import Model, Operator, Option, Tensor
 from headrace.frontends.formats.tflite.schema import NUMPY_TYPES
+from headrace.frontends.formats.tflite.stored import BIASES, dequantized, int4_codes
 from headrace.frontends.graph import Unsupported, constant, kind_of, marks, set_constant
 from headrace.frontends.node_builder import CHANNELS_LAST, Attribute, NodeBuilder
+from headrace.frontends.quantization import CODE_TYPES, codes_of_type, grid_of, set_grid
 from headrace.hn import Array
 
 _DTYPES = {
@@ -25,6 +27,8 @@ _DTYPES = {
     "uint64": ir.DataType.UINT64, "string": ir.DataType.STRING, "complex64": ir.DataType.COMPLEX64,
     "complex128": ir.DataType.COMPLEX128,
 }  # fmt: skip
+#: Operators of ONNX that multiply by weights, which the file may have stored as codes.
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _FUSED = "NONE, RELU, RELU6 or RELU_N1_TO_1"
 Converter = Callable[["Operation"], None]
 CONVERTERS: dict[str, Converter] = {}
@@ -39,6 +43,12 @@ def converts(*operators: str) -> Callable[[Converter], Converter]:
         return function
 
     return enter
+
+
+def _biases(model: Model) -> frozenset[int]:
+    """Tensors that are added to sums of products."""
+    found = ((o, BIASES[o.name]) for o in model.operators if o.name in BIASES)
+    return frozenset(o.inputs[place] for o, place in found if place < len(o.inputs))
 
 
 class GraphBuilder(NodeBuilder):
@@ -59,11 +69,14 @@ class GraphBuilder(NodeBuilder):
         self.dilations = dilations
         self.warnings: list[str] = []
         self.free_shapes = {i for d in dilations.values() for i in d.inner}
+        self._biases = _biases(model)
 
     # --- constants -----------------------------------------------------------------------------------------------
 
     def constant_of(self, tensor: Tensor) -> Array | None:
         """The array of a constant that can be read; float16 becomes float32."""
+        if tensor.type == "int4":
+            return int4_codes(tensor)
         if tensor.type not in NUMPY_TYPES:
             if tensor.type != "bfloat16" or tensor.sparsity is not None or tensor.data is None or len(tensor.data) % 2:
                 return None
@@ -91,7 +104,10 @@ class GraphBuilder(NodeBuilder):
             except Unsupported as problem:  # whoever wants the constant reports it
                 marks(value)["kind"] = f"a constant that cannot be read ({problem})"
                 return value
-            if array is not None:
+            if array is not None and tensor.quantization is not None and self.stands_for_reals(tensor):
+                set_constant(value, dequantized(tensor, array))
+                set_grid(value, np.array(tensor.quantization.scale))
+            elif array is not None:
                 set_constant(value, array)
             elif tensor.variable:
                 marks(value)["kind"] = "a variable, which keeps its value from one frame to the next"
@@ -101,12 +117,43 @@ class GraphBuilder(NodeBuilder):
                 marks(value)["kind"] = f"a tensor of type {tensor.type}"
         return self.values[index]
 
+    def stands_for_reals(self, tensor: Tensor) -> bool:
+        """Whether a tensor's integers are codes of real values, and not numbers themselves."""
+        if tensor.quantization is None:
+            return False
+        return tensor.type in CODE_TYPES or (tensor.type in ("int32", "int64") and tensor.index in self._biases)
+
+    def coded(self, index: int, value: ir.Value, label: str) -> ir.Value:
+        """A value with what the file says of its tensor's codes: float from here on.
+
+        Raises:
+            Unsupported: its scales make no sense, or are several.
+        """
+        tensor = self.model.tensors[index]
+        how = tensor.quantization
+        if how is None or tensor.type not in CODE_TYPES:
+            return value
+        if len(how.scale) != 1:
+            raise Unsupported(
+                f"the computed tensor {tensor.name!r} has {len(how.scale)} scales, one per index of axis {how.axis}",
+                "one scale for the whole tensor",
+            )
+        codes_of_type(how.scale[0], how.zero_point[0], tensor.type)
+        numbers = [ir.Value(name=f"{label}#"), ir.Value(name=f"{label}#")]
+        set_constant(numbers[0], np.array(how.scale[0], np.float32))
+        set_constant(numbers[1], np.array(how.zero_point[0], tensor.type))
+        for number in numbers:
+            marks(number)["internal"] = True
+        codes = self.add("QuantizeLinear", [value, *numbers], {}, label, glue=True).outputs[0]
+        return self.add("DequantizeLinear", [codes, *numbers], {}, label, glue=True).outputs[0]
+
     def declare(self, index: int, value: ir.Value) -> None:
         """Make ``value`` stand for a tensor: its name, and the shape and type that the file states."""
         tensor = self.model.tensors[index]
         value.name = tensor.name
         marks(value).pop("internal", None)
-        value.dtype = _DTYPES.get(tensor.type, ir.DataType.UNDEFINED)
+        reals = self.stands_for_reals(tensor)
+        value.dtype = ir.DataType.FLOAT if reals else _DTYPES.get(tensor.type, ir.DataType.UNDEFINED)
         if index not in self.free_shapes:
             value.shape = ir.Shape([s if s > 0 else None for s in tensor.shape])
         self.values[index] = value
@@ -218,6 +265,13 @@ class Operation:
         glue: bool = False,
     ) -> ir.Value:  # fmt: skip
         """A node of one output; ``glue`` when it is not the operation itself but prepares or finishes it."""
+        if op_type in WEIGHTED and len(inputs) > 1 and inputs[1] is not None and constant(inputs[1]) is not None:
+            grid = next(
+                (g for g in (grid_of(self.builder.values.get(i)) for i in self.record.inputs[:2]) if g is not None),
+                None,
+            )
+            if grid is not None:
+                set_grid(inputs[1], grid)
         return self.builder.add(op_type, inputs, attributes or {}, self.label, glue).outputs[0]
 
     def emit_all(
@@ -247,9 +301,9 @@ class Operation:
         if len(values) != len(self.record.outputs):
             raise Unsupported(f"it has {len(self.record.outputs)} outputs", f"{len(values)}")
         for index, value in zip(self.record.outputs, values, strict=True):
-            fresh = value
-            if "internal" not in marks(value):
-                fresh = self.emit("Identity", [value], glue=True)
+            fresh = self.builder.coded(index, value, self.label)
+            if "internal" not in marks(fresh):
+                fresh = self.emit("Identity", [fresh], glue=True)
             self.builder.declare(index, fresh)
 
     def done_image(self, value: ir.Value) -> None:

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A TFLite file as source graph: every operator converted, refusals collected, quantized files turned away."""
+"""A TFLite file as source graph: every operator converted, refusals collected."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UnsupportedModelError
@@ -15,10 +13,9 @@ from headrace.frontends.formats.tflite import operators
 from headrace.frontends.formats.tflite.build import CONVERTERS, GraphBuilder, Operation
 from headrace.frontends.formats.tflite.dilation import find_dilations
 from headrace.frontends.formats.tflite.operators.recurrent import STATEFUL
-from headrace.frontends.formats.tflite.read import Model, Operator, Quantization, Tensor, read_records
-from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, marks, set_constant
+from headrace.frontends.formats.tflite.read import Model, Operator, read_records
+from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, marks
 from headrace.frontends.reader import Source
-from headrace.hn import Array
 
 _CONTROL = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
 _VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
@@ -29,10 +26,7 @@ _CHOOSING = frozenset(
         "SCATTER_ND", "ONE_HOT", "UNIQUE", "CUSTOM:TFLite_Detection_PostProcess",
     }
 )  # fmt: skip
-_INTEGERS = frozenset({"int4", "int8", "uint8", "int16", "uint16", "int32", "int64"})
-_SHOWN = 8
 _BUILTIN = "TFLite built-in operators"
-_FLOAT_MODEL = "the float model: convert without optimizations (or with float16 weights); Headrace quantizes it itself"
 
 
 def _why_unknown(record: Operator) -> Unsupported:
@@ -57,87 +51,11 @@ def _why_unknown(record: Operator) -> Unsupported:
             "it computes one step, and keeps its state from one frame to the next",
             "an operator over the whole sequence",
         )
-    if name in ("QUANTIZE", "FAKE_QUANT"):
-        return Unsupported("the model is quantized already; Headrace quantizes float models itself", "the float model")
+    if name == "FAKE_QUANT":
+        return Unsupported("the rounding of a training is not supported", "a model converted for inference")
     if name.startswith("OPERATOR_"):
         return Unsupported("its number is not in the TFLite schema that is read", "a TFLite built-in operator")
     return Unsupported(f"the operator {name} is not supported")
-
-
-# --- quantized files --------------------------------------------------------------------------------------------------
-
-
-def _dequantized(tensor: Tensor, how: Quantization) -> Array:
-    """A constant's real values, float32."""
-    shape = [1] * len(tensor.shape)
-    if len(how.scale) > 1:
-        shape[how.axis] = len(how.scale)
-    scale = np.array(how.scale, np.float32).reshape(shape)
-    zero = np.array(how.zero_point, np.int64).reshape(shape)
-    return ((tensor.array().astype(np.int64) - zero).astype(np.float32) * scale).astype(np.float32)
-
-
-def _only_dequantized(model: Model) -> set[int]:
-    """Integer constants that DEQUANTIZE alone reads: they are float weights, stored small."""
-    readers: dict[int, set[str]] = {}
-    for operator in model.operators:
-        for index in operator.inputs:
-            readers.setdefault(index, set()).add(operator.name)
-    return {
-        t.index
-        for t in model.tensors
-        if t.data is not None
-        and t.quantization is not None
-        and readers.get(t.index) == {"DEQUANTIZE"}
-        and t.sparsity is None
-        and t.type in ("int8", "uint8", "int16")
-    }
-
-
-def _names(tensors: Sequence[Tensor]) -> str:
-    shown = ", ".join(f"{t.name!r} ({t.type})"[:120] for t in tensors[:_SHOWN])
-    return shown + (f", … ({len(tensors)} in all)" if len(tensors) > _SHOWN else "")
-
-
-def refuse_quantized(model: Model, stored: set[int]) -> None:
-    """Turn away a file whose tensors are integers that stand for reals.
-
-    Args:
-        model: the file.
-        stored: constants that stand behind DEQUANTIZE.
-
-    Raises:
-        UnsupportedModelError: with the names of the computed tensors and of the weights.
-    """
-    used = dict.fromkeys([*model.inputs, *model.outputs])
-    for operator in model.operators:
-        used.update(dict.fromkeys(i for i in [*operator.inputs, *operator.outputs] if i >= 0))
-    integers = [
-        t
-        for t in (model.tensors[i] for i in sorted(used))
-        if t.quantization is not None and t.type in _INTEGERS and t.index not in stored
-    ]
-    computed, weights = [t for t in integers if t.data is None], [t for t in integers if t.data is not None]
-    problems: list[Diagnostic] = []
-    if computed:
-        problems.append(
-            Diagnostic(
-                "E-TFLITE-QUANTIZED",
-                model.where,
-                "the model is quantized already: its tensors are integers",
-                _names(computed),
-                _FLOAT_MODEL,
-            )
-        )
-    if weights:
-        rule = (
-            "its weights are integers"
-            if computed
-            else "its weights are integers while its tensors are float (dynamic range)"
-        )
-        problems.append(Diagnostic("E-TFLITE-QUANTIZED", model.where, rule, _names(weights), _FLOAT_MODEL))
-    if problems:
-        raise UnsupportedModelError(problems)
 
 
 # --- the graph --------------------------------------------------------------------------------------------------------
@@ -151,6 +69,7 @@ def _inputs(builder: GraphBuilder) -> list[ir.Value]:
         if builder.model.tensors[index].variable:
             marks(value)["kind"] = "variable, which keeps its value from one frame to the next"
         values.append(value)
+        builder.values[index] = builder.coded(index, value, value.name or "")
     return values
 
 
@@ -194,17 +113,15 @@ def _check_subgraphs(model: Model) -> None:
 
 
 def read_tflite(source: Source) -> SourceGraph:
-    """Read a float TFLite model.
+    """Read a TFLite model, float or quantized.
 
     Raises:
         InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.
-        UnsupportedModelError: quantized, or several graphs. Operators that are not supported are reported later,
+        UnsupportedModelError: several graphs. Operators that are not supported are reported later,
             together.
     """
     model = read_records(source)
     _check_subgraphs(model)
-    stored = _only_dequantized(model)
-    refuse_quantized(model, stored)
     builder = GraphBuilder(model, find_dilations(model))
     counts = Counter(o.name for o in model.operators)
     facts = {
@@ -214,10 +131,8 @@ def read_tflite(source: Source) -> SourceGraph:
         "operators": dict(sorted(counts.items())),
     }
     result = SourceGraph(ir.Graph([], [], nodes=[]), model.where, facts, channels_last=True)
-    inputs = _inputs(builder)
     try:
-        for index in sorted(stored):
-            _store(builder, model.tensors[index])
+        inputs = _inputs(builder)
     except Unsupported as problem:
         raise UnsupportedModelError(
             Diagnostic("E-TFLITE-UNSUPPORTED", model.where, problem.reason, "", problem.need)
@@ -229,16 +144,6 @@ def read_tflite(source: Source) -> SourceGraph:
     outputs = list(dict.fromkeys(builder.value(i) for i in model.outputs))
     result.graph = ir.Graph(inputs, outputs, nodes=builder.nodes, name=None)
     return result
-
-
-def _store(builder: GraphBuilder, tensor: Tensor) -> None:
-    """Enter a constant behind DEQUANTIZE with its real values."""
-    assert tensor.quantization is not None
-    array = _dequantized(tensor, tensor.quantization)
-    builder.charge(array)
-    value = ir.Value(name=tensor.name)
-    set_constant(value, array)
-    builder.values[tensor.index] = value
 
 
 __all__ = ["operators", "read_tflite"]

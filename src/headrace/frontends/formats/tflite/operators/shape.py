@@ -122,11 +122,21 @@ def cast(operation: Operation) -> None:
 
 @converts("DEQUANTIZE")
 def dequantize(operation: Operation) -> None:
-    """Constants were brought to float when the graph was begun; here only float16 tensors pass."""
-    if not operation.is_constant(0) and operation.tensor(0).type not in ("float16", "float32", "bfloat16"):
-        raise Unsupported(
-            f"it makes floats of {operation.tensor(0).type} values that are computed", "float tensors, or constants"
-        )
+    """What codes stand for is known of every tensor: constants are floats, computed ones have it stated."""
+    tensor = operation.tensor(0)
+    plain = operation.is_constant(0) or tensor.type in ("float16", "float32", "bfloat16")
+    if not plain and not operation.builder.stands_for_reals(tensor):
+        raise Unsupported(f"it makes floats of {tensor.type} values without a scale", "tensors with a scale")
+    operation.done(operation.value(0))
+
+
+@converts("QUANTIZE")
+def quantize(operation: Operation) -> None:
+    """The codes of the result are stated with its tensor."""
+    if operation.record.outputs and not operation.builder.stands_for_reals(
+        operation.builder.model.tensors[operation.record.outputs[0]]
+    ):
+        raise Unsupported("it makes codes without a scale", "a result with a scale")
     operation.done(operation.value(0))
 
 
