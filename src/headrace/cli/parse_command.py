@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from headrace.cli.app import SuggestingGroup
+from headrace.cli.comparing import compare_with_file, comparison_text
 from headrace.cli.options import (
     ManyCommand,
     force_option,
+    given,
     hw_arch_option,
     json_option,
     parse_shapes,
+    refuse,
     start_end_options,
 )
 from headrace.cli.output import emit, plain
@@ -39,6 +42,11 @@ _FRAMEWORKS: dict[str, Framework] = {
 @hw_arch_option
 @click.option("--har-path", "-o", type=click.Path(path_type=Path), help="HAR to write; default: <net>.har.")
 @click.option("--parsing-report-path", type=click.Path(path_type=Path), help="Also write the report as JSON.")
+@click.option("--compare", "compared", is_flag=True, help="Compare with the file's own runtime, tensor by tensor.")
+@click.option(
+    "--compare-data", type=click.Path(path_type=Path), metavar="PATH", help="Data for --compare; default: random."
+)
+@click.option("--compare-seed", type=click.IntRange(min=0), metavar="N", help="Seed of random data for --compare.")
 @click.option("-y", "yes", is_flag=True, help="Accepted; nothing is ever asked.")
 @click.option("--disable-onnx-simplifier", is_flag=True, help="Accepted; there is no simplifier that could be needed.")
 @click.option("--disable-rt-metadata-extraction", is_flag=True, help="Accepted; what is cut off is never kept.")
@@ -53,6 +61,9 @@ def parse(
     hw_arch: str | None,
     har_path: Path | None,
     parsing_report_path: Path | None,
+    compared: bool,
+    compare_data: Path | None,
+    compare_seed: int | None,
     force: bool,
     as_json: bool,
     **_accepted: bool,
@@ -63,6 +74,10 @@ def parse(
     """
     from headrace.hn.outputs import JSON_REPORT, Outputs
 
+    if not compared:
+        refuse(given("compare_data", "compare_seed"), "parse", "nothing is compared", ("--compare",))
+    elif compare_data is not None:
+        refuse(given("compare_seed"), "--compare-data", "nothing random is made up")
     shapes = parse_shapes(tensor_shapes)
     outputs = Outputs([model, hw_arch], force)
     if parsing_report_path is not None:
@@ -72,6 +87,7 @@ def parse(
     framework = _FRAMEWORKS.get(click.get_current_context().info_name or "")
     how = Translation(net_name, start_node_names, end_node_names, shapes, framework)
     runner = translate(model, hw_arch, how, as_json)
+    comparison = compare_with_file(model, how, compare_data, compare_seed or 0, as_json) if compared else None
     target = path_of(runner, ".har")
     report = runner.parse_report
     written = {target: runner.dump_har()}
@@ -80,7 +96,11 @@ def parse(
     outputs.write(written)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}
-    emit(data, lambda: f"{summary_text(facts)}\nwrote {target}", as_json)
+    lines = [f"wrote {target}"]
+    if comparison is not None:
+        data["comparison"] = comparison.as_dict()
+        lines.insert(0, comparison_text(comparison))
+    emit(data, lambda: "\n".join([summary_text(facts), *lines]), as_json)
 
 
 @click.group(cls=SuggestingGroup)

@@ -52,18 +52,37 @@ def load_calibration(
     Raises:
         DataError: with every problem found: names, missing inputs, shapes, types, NaN or infinity, no frames.
     """
+    return load_inputs(source, specs_of(network), network.name, resize=resize, limit=limit, notes=notes)
+
+
+def load_inputs(
+    source: Any,
+    specs: list[InputSpec],
+    where: str,
+    *,
+    resize: str | None = None,
+    limit: int | None = None,
+    notes: Notes | None = None,
+) -> dict[str, Array]:
+    """As :func:`load_calibration`, for inputs that are described by themselves.
+
+    Args:
+        source: as there.
+        specs: of the inputs.
+        where: what they belong to, for messages.
+        resize, limit, notes: as there.
+    """
     check_resize(resize)
-    specs = specs_of(network)
-    source = called(source, network.name)
+    source = called(source, where)
     if is_path(source):
         if not os.fspath(source):  # which would mean the current folder
-            raise DataError(Diagnostic("E-DATA-EMPTY", network.name, "the path of the data is empty", "''", KINDS))
+            raise DataError(Diagnostic("E-DATA-EMPTY", where, "the path of the data is empty", "''", KINDS))
         source = load_path(Path(source), specs, resize=resize, limit=limit, notes=notes)
     elif is_iterable(source):
-        source = stack_frames(source, specs, network.name, resize=resize, limit=limit, notes=notes)
+        source = stack_frames(source, specs, where, resize=resize, limit=limit, notes=notes)
     else:
-        check_no_resize(resize, network.name)
-    data = check_frames(network, _mapping(source, specs, network.name))
+        check_no_resize(resize, where)
+    data = _checked_frames(specs, _mapping(source, specs, where), where)
     return data if limit is None else {name: value[:limit] for name, value in data.items()}
 
 
@@ -91,15 +110,18 @@ def load_frames(source: Any, network: Network, limit: int | None) -> dict[str, A
 
 def check_frames(network: Network, data: Mapping[str, Any]) -> dict[str, Array]:
     """Check names, shapes, types and values of in-memory data and bring them to the network's layout."""
-    specs = specs_of(network)
-    named, problems = by_input(data, specs, network.name)
+    return _checked_frames(specs_of(network), data, network.name)
+
+
+def _checked_frames(specs: list[InputSpec], data: Mapping[str, Any], where: str) -> dict[str, Array]:
+    named, problems = by_input(data, specs, where)
     found: dict[str, Array] = {}
     for spec in (s for s in specs if s.name in named):
         try:
             found[spec.name] = checked(spec, named[spec.name])
         except DataError as error:
             problems += error.diagnostics
-    problems += [] if problems else check_counts(found, network.name)
+    problems += [] if problems else check_counts(found, where)
     if problems:
         raise DataError(problems)
     return found

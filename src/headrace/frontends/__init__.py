@@ -12,6 +12,8 @@ from headrace.frontends.reader import Given, Source
 
 if TYPE_CHECKING:
     from headrace.frontends.parsing import ParseResult
+    from headrace.frontends.reader import Reader
+    from headrace.frontends.tracing import Trace
 
 
 def parse(model: Given, options: ParseOptions | None = None) -> ParseResult:
@@ -30,15 +32,27 @@ def parse(model: Given, options: ParseOptions | None = None) -> ParseResult:
         UnsupportedModelError: lists every node that cannot be translated; has ``recommended_end_nodes``.
         MissingExtraError: onnx or onnx-ir is not installed.
     """
+    from headrace.frontends.parsing import parse_source
+
+    return parse_source(*_opened(model, options))
+
+
+def trace(model: Given, options: ParseOptions | None = None) -> Trace:
+    """As :func:`parse`, and where each tensor of the file lies in the network before passes change it."""
+    from headrace.frontends.tracing import trace_source
+
+    return trace_source(*_opened(model, options))
+
+
+def _opened(model: Given, options: ParseOptions | None) -> tuple[Source, Reader, ParseOptions]:
     for module, package in (("onnx", "onnx"), ("onnx_ir", "onnx-ir")):  # containers of the source graph
         if importlib.util.find_spec(module) is None:
             raise missing_extra(package, "sdk")
     from headrace.frontends.formats import reader_of
-    from headrace.frontends.parsing import parse_source
 
     options = ParseOptions() if options is None else options
     source = Source.of(model)
-    return parse_source(source, reader_of(source, options.framework), options)
+    return source, reader_of(source, options.framework), options
 
 
-__all__ = ["ParseOptions", "parse"]
+__all__ = ["Given", "ParseOptions", "parse", "trace"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,8 @@ PASSES = (
     AbsorbCodes(),
 )
 
+
+Seen = Callable[[Translation], None] | None
 
 #: Nodes with one and the same problem that are listed one by one.
 _MAX_ALIKE = 4
@@ -193,7 +195,7 @@ def _failure(state: Translation, ends: Sequence[str], start: Start | None) -> Un
     return UnsupportedNodesError(diagnostics, ends, start)
 
 
-def _finish_params(network: Network) -> None:
+def finish_parameters(network: Network) -> None:
     """float64 → float32; folding may have left the range."""
     bad: list[Diagnostic] = []
     for key, array in network.params.items():
@@ -247,13 +249,20 @@ def _report(
     )
 
 
-def parse_source(source: Source, reader: Reader, options: ParseOptions) -> ParseResult:
-    """Translate a model with the reader of its format; see :func:`headrace.frontends.parse`."""
+def parse_source(source: Source, reader: Reader, options: ParseOptions, seen: Seen = None) -> ParseResult:
+    """Translate a model with the reader of its format; see :func:`headrace.frontends.parse`.
+
+    Args:
+        source: the model.
+        reader: of its format.
+        options: names, cuts and shapes.
+        seen: called with what was translated, before passes change it.
+    """
     with np.errstate(all="ignore"):  # what is not finite is found by checks that name the tensor
-        return _parsed(source, reader, options)
+        return _parsed(source, reader, options, seen)
 
 
-def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResult:
+def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -> ParseResult:
     name = network_name(source, options)
     graph = reader.read(source, options)
 
@@ -286,12 +295,14 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions) -> ParseResul
         raise UnsupportedModelError(
             Diagnostic(f"E-{graph.format}-UNSUPPORTED", graph.where, "no output depends on any input", "", "an input")
         )
+    if seen is not None:
+        seen(state)
     records = run_passes(network, PASSES, verify=False)
-    _finish_params(network)
+    finish_parameters(network)
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)
     return ParseResult(network, _report(network, graph, recognized, records))
 
 
-__all__ = ["ParseResult", "UnsupportedNodesError", "network_name", "parse_source"]
+__all__ = ["PASSES", "ParseResult", "UnsupportedNodesError", "finish_parameters", "network_name", "parse_source"]

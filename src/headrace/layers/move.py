@@ -66,6 +66,14 @@ class Boundary(CodesPass):
             return frames
         return frames.transpose(self.source_permutation).reshape(self.source_shape)
 
+    def from_source(self, array: Array, shape: Sequence[int]) -> Array:
+        """What :meth:`to_source` undoes: frames of HN shape ``shape`` (batch first) of a tensor of the source file."""
+        if not self.source_permutation:
+            return array.reshape(-1, *shape[1:])
+        permuted = array.reshape([-1 if axis == 0 else shape[axis] for axis in self.source_permutation])
+        order = sorted(range(len(self.source_permutation)), key=self.source_permutation.__getitem__)
+        return permuted.transpose(order)
+
 
 @register
 @dataclass(frozen=True)
