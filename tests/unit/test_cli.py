@@ -322,7 +322,7 @@ def test_missing_files_and_other_formats(
         (["parse", "model.tflite"], 3),
         (["parse", "none.h5"], 3),
         (["parse", "model.h5"], 11),
-        (["parser", "tf", "model.pb"], 11),
+        (["parser", "tf", "model.pb"], 3),
         (["profile", "x.har", "--out-path", "r.html"], 11),
     ):
         assert run(arguments) == status, arguments

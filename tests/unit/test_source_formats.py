@@ -21,6 +21,7 @@ from headrace.frontends import ParseOptions, parse  # noqa: E402
 from headrace.frontends.formats import READERS, is_model, reader_of  # noqa: E402
 from headrace.frontends.reader import Source  # noqa: E402
 from headrace.runner import ClientRunner  # noqa: E402
+from small_tensorflow import SmallGraph  # noqa: E402
 from small_tflite import SmallModel  # noqa: E402
 
 
@@ -33,7 +34,13 @@ def a_tflite() -> bytes:
     return m.bytes(m.op("RELU", [m.input(1, 4, 4, 3, name="x")], [1, 4, 4, 3], name="y"))
 
 
-CONTENT = {"onnx": an_onnx, "tflite": a_tflite}
+def a_graph() -> bytes:
+    g = SmallGraph()
+    g.op("Relu", [g.input(1, 4, 4, 3)], name="y")
+    return g.bytes()
+
+
+CONTENT = {"onnx": an_onnx, "tflite": a_tflite, "tensorflow": a_graph}
 OTHERS = {
     "gzip": gzip.compress(b"x"), "zip": b"PK\x03\x04" + b"\0" * 30, "png": b"\x89PNG\r\n\x1a\n", "json": b'{"a": 1}',
     "npy": b"\x93NUMPY\x01\0", "hef": b"\x01HEF" + b"\0" * 20, "pickle": b"\x80\x04\x95",
@@ -96,7 +103,7 @@ def test_folders_and_formats_that_are_not_read(tmp_path):
     with pytest.raises(InputFileError) as caught:
         parse(tmp_path)
     assert caught.value.code == "E-PARSE-FORMAT"
-    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01")
+    (tmp_path / "saved_model.pbtxt").write_text("saved_model_schema_version: 1")
     with pytest.raises(NotBuiltYetError):
         parse(tmp_path)
     (tmp_path / "net.pt").write_bytes(b"PK\x03\x04")

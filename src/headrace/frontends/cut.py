@@ -62,6 +62,8 @@ def _find(source: SourceGraph, names: Sequence[str], option: str, problems: list
             found.append(nodes[name])
         elif name in values:
             found.append(values[name])
+        elif name.endswith(":0") and name[:-2] in values:  # as TensorFlow calls the first tensor of a node
+            found.append(values[name[:-2]])
         else:
             problems.append(
                 unknown_name("E-PARSE-NODE", f"node for {option}", str(name), [*nodes, *values], source.where)

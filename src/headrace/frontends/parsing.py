@@ -106,7 +106,8 @@ def network_name(source: Source, options: ParseOptions) -> str:
         return options.net_name
     if source.path is None:
         return "model"
-    stem = re.sub(r"[^A-Za-z0-9_]+", "_", source.path.stem).strip("_")[:64]
+    called = source.path.name if source.is_folder else source.path.stem
+    stem = re.sub(r"[^A-Za-z0-9_]+", "_", called).strip("_")[:64]
     return stem if stem and not stem[0].isdigit() else f"net_{stem}"[:64]
 
 

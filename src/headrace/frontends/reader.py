@@ -47,6 +47,9 @@ class Source:
             data = bytes(given)
             return cls(None, data, data[:HEAD_BYTES])
         path = Path(given)
+        if path.name and not path.exists():  # what people call a checkpoint is the beginning of its files' names
+            index = path.with_name(f"{path.name}.index")
+            path = index if index.is_file() else path
         if path.is_dir():
             return cls(path, None, b"", tuple(sorted(entry.name for entry in path.iterdir())))
         with open_regular(path, "model") as file:

@@ -11,20 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-_PACKAGE = "headrace.hef"
-_Field = descriptor_pb2.FieldDescriptorProto
-_SCALARS: dict[str, Any] = {
-    "bool": _Field.TYPE_BOOL,
-    "bytes": _Field.TYPE_BYTES,
-    "double": _Field.TYPE_DOUBLE,
-    "float": _Field.TYPE_FLOAT,
-    "int32": _Field.TYPE_INT32,  # also every enum: same varint on the wire, unknown values are kept
-    "string": _Field.TYPE_STRING,
-    "uint32": _Field.TYPE_UINT32,
-    "uint64": _Field.TYPE_UINT64,
-}
+from headrace.hn.message_schema import message_class
 
 # message -> ((field, number, type), ...); type is a scalar or a message name, with "[]" behind it when repeated and
 # "?" when absence differs from zero.
@@ -117,31 +104,4 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
 }
 
 
-def _add_field(message: descriptor_pb2.DescriptorProto, name: str, number: int, kind: str) -> None:
-    entry = message.field.add(name=name, number=number)
-    base = kind.rstrip("[]?")
-    entry.label = _Field.LABEL_REPEATED if kind.endswith("[]") else _Field.LABEL_OPTIONAL
-    if base in _SCALARS:
-        entry.type = _SCALARS[base]
-    else:
-        entry.type = _Field.TYPE_MESSAGE
-        entry.type_name = f".{_PACKAGE}.{base}"
-    if kind.endswith("?"):
-        entry.proto3_optional = True
-        entry.oneof_index = len(message.oneof_decl)
-        message.oneof_decl.add(name=f"_{name}")
-
-
-def _build() -> Any:
-    """The class of the outermost message, from a pool of our own so that nothing leaks into the process-wide one."""
-    file = descriptor_pb2.FileDescriptorProto(name="headrace/hef.proto", package=_PACKAGE, syntax="proto3")
-    for message_name, rows in MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for field_name, number, kind in rows:
-            _add_field(message, field_name, number, kind)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.Hef"))
-
-
-HefMessage: Any = _build()
+HefMessage: Any = message_class("headrace.hef", MESSAGES, "Hef")

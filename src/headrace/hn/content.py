@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from headrace.errors import Diagnostic, InputFileError
 
-HEAD_BYTES = 64
+HEAD_BYTES = 512
 
 
 class Content(NamedTuple):

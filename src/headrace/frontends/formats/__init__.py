@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError
 from headrace.frontends.formats.onnx import OnnxReader
+from headrace.frontends.formats.tensorflow import TensorflowReader
 from headrace.frontends.formats.tflite import TfliteReader
 from headrace.frontends.options import Framework
 from headrace.frontends.reader import Reader, Source
 from headrace.hn.content import content_of
 
 READERS: tuple[Reader, ...] = (
+    TensorflowReader(),  # before ONNX's, whose beginning a SavedModel's is like
     OnnxReader(),
     TfliteReader(),
 )
@@ -30,12 +32,11 @@ class _Unread(NamedTuple):
 
 _CONVERT = "convert it with tf.lite.TFLiteConverter"
 UNREAD = (
-    _Unread("a TensorFlow graph", (".pb", ".pbtxt"), _CONVERT),
-    _Unread("a TensorFlow checkpoint", (".ckpt", ".meta", ".index"), _CONVERT),
+    _Unread("a TensorFlow graph as text", (".pbtxt",), "tf.io.write_graph(..., as_text=False)"),
     _Unread("a Keras model", (".h5", ".keras"), _CONVERT),
     _Unread("a PyTorch model", (".pt", ".pth"), "torch.onnx.export(...)"),
 )
-_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+_SAVED_MODEL = ("saved_model.pbtxt",)
 _METHODS = {"onnx": "translate_onnx_model", "tensorflow": "translate_tf_model"}
 
 
@@ -80,7 +81,7 @@ def reader_of(source: Source, framework: Framework | None = None) -> Reader:
     unread = next((entry for entry in UNREAD if source.suffix in entry.suffixes), None)
     saved = any(name in source.members for name in _SAVED_MODEL)
     if saved or unread is not None:
-        title, lever = ("a SavedModel", _CONVERT) if unread is None else (unread.title, unread.lever)
+        title, lever = ("a SavedModel as text", _CONVERT) if unread is None else (unread.title, unread.lever)
         rule, need = "this model format is not read yet", known_formats()
         raise NotBuiltYetError(Diagnostic("E-FORMAT-NOT-BUILT", where, rule, title, need, (lever, "export it to ONNX")))
     if source.is_folder:

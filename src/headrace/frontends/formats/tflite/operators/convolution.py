@@ -11,6 +11,7 @@ import onnx_ir as ir
 from headrace.frontends.formats.tflite.build import Operation, converts
 from headrace.frontends.formats.tflite.schema import TRANSPOSE_CONV_BIAS
 from headrace.frontends.graph import Unsupported
+from headrace.frontends.transposed_padding import transposed_padding
 from headrace.hn import Array
 
 _DILATED = "SPACE_TO_BATCH_ND, one convolution with stride 1, BATCH_TO_SPACE_ND, with constant blocks"
@@ -73,14 +74,6 @@ def depthwise(operation: Operation) -> None:
     _convolve(operation, weight.transpose(3, 0, 1, 2), channels)
 
 
-def _transposed_padding(size: int, output: int, kernel: int, stride: int, same: bool) -> tuple[int, int, int]:
-    """Padding before and after, and output padding, that give ``output`` positions as TFLite places them."""
-    forward = -(-output // stride) if same else (output - kernel + stride) // stride
-    before = max((forward - 1) * stride + kernel - output, 0) // 2
-    after = (size - 1) * stride + kernel - before - output
-    return before, max(after, 0), max(-after, 0)
-
-
 @converts("TRANSPOSE_CONV")
 def transposed(operation: Operation) -> None:
     # The size of the result is an input; where it is computed, the shape that the file states for the result holds.
@@ -104,7 +97,7 @@ def _transpose(operation: Operation, data: int, bias: int, wanted: Sequence[int]
         raise Unsupported(f"an input of shape {list(shape)} and a result of shape {wanted}", "known heights and widths")
     same = operation.word("padding") == "SAME"
     rows, columns = (
-        _transposed_padding(shape[1 + i], wanted[1 + i], weight.shape[1 + i], strides[i], same) for i in range(2)
+        transposed_padding(shape[1 + i], wanted[1 + i], weight.shape[1 + i], strides[i], same) for i in range(2)
     )
     attributes: dict[str, Sequence[int]] = {
         "kernel_shape": list(weight.shape[1:3]),
