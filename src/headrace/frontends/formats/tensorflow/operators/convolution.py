@@ -37,13 +37,18 @@ def padding(operation: Operation, count: int) -> dict[str, Attribute]:
         return {"auto_pad": "SAME_UPPER"}
     if word == "VALID":
         return {}
-    given = operation.attributes.integers("explicit_paddings")
+    return {"pads": _explicit(operation, count)}
+
+
+def _explicit(operation: Operation, count: int) -> list[int]:
+    """Explicit paddings, all before and then all after."""
+    word, given = operation.attributes.text("padding", "VALID"), operation.attributes.integers("explicit_paddings")
     if word != "EXPLICIT" or len(given) != 2 * (count + 2) or min(given) < 0:
         raise Unsupported(f"padding {word!r} with {given}", "SAME, VALID, or EXPLICIT with two integers per dimension")
     inner = given[2:-2] if operation.channels_last() else given[4:]
     if sum(given) != sum(inner):
         raise Unsupported(f"explicit_paddings {given}", "0 for batch and channels")
-    return {"pads": [*inner[0::2], *inner[1::2]]}
+    return [*inner[0::2], *inner[1::2]]
 
 
 def kernel_sizes(operation: Operation, index: int, rank: int) -> list[int]:
@@ -141,8 +146,7 @@ def transposed(operation: Operation) -> None:
         transposed_padding(shape[at + i], wanted[at + i], sizes[i], strides[i], word == "SAME") for i in range(count)
     ]
     if word == "EXPLICIT":
-        given = padding(operation, count)["pads"]
-        assert isinstance(given, list)
+        given = _explicit(operation, count)
         for i in range(count):
             after = (shape[at + i] - 1) * strides[i] + sizes[i] - given[i] - wanted[at + i]
             edges[i] = (given[i], max(after, 0), max(-after, 0))
