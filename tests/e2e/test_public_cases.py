@@ -70,3 +70,37 @@ def test_a_wide_softmax_is_right_or_refused(cases: Path) -> None:
         got = runner.infer(context, frames)
     for wanted, found in zip((heat, where), got, strict=True):
         assert np.sqrt(np.square(np.asarray(found).reshape(wanted.shape) - wanted).mean()) < 0.3 * wanted.std()
+
+
+def npz(path: Path) -> dict[str, Array]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.mark.parametrize(
+    ("case", "worst"),
+    [
+        pytest.param("03-crnn-bilstm", 0.04, marks=pytest.mark.slow),
+        ("11-siamese-tracker", 0.04),
+        ("16-conv3d-video", 0.04),
+        ("16b-r2plus1d-1x3x3", 0.04),
+    ],
+)
+def test_sequences_templates_and_clips(cases: Path, case: str, worst: float) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = cases / "public" / case
+    runner = ClientRunner(hw_arch="hailo8")
+    runner.translate_onnx_model(str(folder / "model.onnx"), "net")
+    test = npz(folder / "test.npz")
+    frames = test if len(test) > 1 else next(iter(test.values()))
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    count = len(next(iter(test.values())))
+    rows = [session.run(None, {k: v[i : i + 1] for k, v in test.items()})[0] for i in range(count)]
+    want = np.concatenate(rows).astype(np.float64)
+    with runner.infer_context(InferenceContext.SDK_NATIVE) as context:
+        native = np.asarray(runner.infer(context, frames)).reshape(want.shape)
+    assert np.abs(native - want).max() < 1e-4 * np.ptp(want)
+    runner.optimize(npz(folder / "calib.npz"))
+    with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
+        quantized = np.asarray(runner.infer(context, frames)).reshape(want.shape)
+    assert np.sqrt(np.square(quantized - want).mean()) < worst * want.std()

@@ -51,6 +51,14 @@ def padding_of(
         return pads[0], pads[1], pads[2], pads[3]
     if mode == "VALID":
         return 0, 0, 0, 0
+    before, after = same_padding(mode, size, kernel, strides, dilations)
+    return before[0], before[1], after[0], after[1]
+
+
+def same_padding(
+    mode: str, size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Padding before and after each axis that ``auto_pad`` means."""
     if mode not in ("SAME_UPPER", "SAME_LOWER"):
         raise Unsupported(f"auto_pad {mode!r}", "NOTSET, SAME_UPPER, SAME_LOWER or VALID")
     before: list[int] = []
@@ -60,7 +68,7 @@ def padding_of(
         small, large = total // 2, total - total // 2
         before.append(small if mode == "SAME_UPPER" else large)
         after.append(large if mode == "SAME_UPPER" else small)
-    return before[0], before[1], after[0], after[1]
+    return before, after
 
 
 def line_as_image(view: View) -> View:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import IMAGE, Builder
+from headrace.frontends.to_hn.compositions.volume import Window, as_volume, pooled, pooled_whole
 from headrace.frontends.to_hn.compositions.window import (
     attribute_of,
     line_as_image,
@@ -24,6 +25,8 @@ from headrace.layers import AveragePool, DepthToSpace, MaxPool, SpaceToDepth
 @handles("MaxPool", "AveragePool")
 def window_pool(builder: Builder, node: SourceNode) -> list[Result]:
     source = node.view(0)
+    if source.rank == 5 or (source.rank == 4 and not source.batch_first):
+        return [_volume(builder, node, source)]
     view = line_as_image(source)
     kernel = pair(attribute_of(node, "kernel_shape", source.rank, []), "kernel_shape")
     strides = pair(attribute_of(node, "strides", source.rank, [1, 1]), "strides")
@@ -59,6 +62,19 @@ def window_pool(builder: Builder, node: SourceNode) -> list[Result]:
     return [narrowed(builder.output(made, IMAGE), source.rank)]
 
 
+def _volume(builder: Builder, node: SourceNode, source: View) -> View:
+    """Over depth, height and width, or of pictures that are parts of one frame."""
+    if node.integer("storage_order", 0):
+        raise Unsupported("storage_order 1", "storage_order 0")
+    view, put_back = as_volume(source)
+    window = Window.of(node, source.shape[2:], node.integers("kernel_shape", []))
+    if source.rank == 4:
+        window = window.with_depth()
+    average = node.op_type == "AveragePool"
+    count_padding = average and node.integer("count_include_pad", 0) == 1 and any((*window.before, *window.after))
+    return put_back(pooled(builder, view, window, average, count_padding, node.integer("ceil_mode", 0) == 1))
+
+
 def _check_dilated(view: View, dilations: Sequence[int], strides: Sequence[int], padding: Sequence[int]) -> None:
     block = max(dilations)
     fits = not any(n % block for n in (*view.shape[2:], *padding))
@@ -73,6 +89,12 @@ def _check_dilated(view: View, dilations: Sequence[int], strides: Sequence[int],
 @handles("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(builder: Builder, node: SourceNode) -> list[Result]:
     source = node.view(0)
+    if source.rank == 5 or (source.rank == 4 and not source.batch_first):
+        volume, put_back = as_volume(source)
+        if source.rank == 4:
+            window = Window(*((1, *volume.shape[3:]) for _ in range(2)), (1,) * 3, (0,) * 3, (0,) * 3)
+            return [put_back(pooled(builder, volume, window, node.op_type == "GlobalAveragePool", False, False))]
+        return [put_back(pooled_whole(builder, volume, node.op_type == "GlobalAveragePool"))]
     layer = builder.image(line_as_image(source))
     height, width, _ = builder.extent(layer)
     pool = AveragePool if node.op_type == "GlobalAveragePool" else MaxPool
