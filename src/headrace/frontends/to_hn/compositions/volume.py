@@ -68,8 +68,13 @@ class Window:
 
     def with_depth(self) -> Window:
         """A window over height and width as one over a depth of 1."""
-        parts = (self.kernel, self.strides, self.dilations)
-        return Window(*((1, *part) for part in parts), (0, *self.before), (0, *self.after))
+        kernel, strides, dilations = ((1, *part) for part in (self.kernel, self.strides, self.dilations))
+        return Window(kernel, strides, dilations, (0, *self.before), (0, *self.after))
+
+    @classmethod
+    def whole(cls, size: Sequence[int]) -> Window:
+        """One window over everything."""
+        return cls(tuple(size), (1,) * len(size), (1,) * len(size), (0,) * len(size), (0,) * len(size))
 
     def extent(self, axis: int) -> int:
         return (self.kernel[axis] - 1) * self.dilations[axis] + 1

@@ -92,7 +92,7 @@ def global_pool(builder: Builder, node: SourceNode) -> list[Result]:
     if source.rank == 5 or (source.rank == 4 and not source.batch_first):
         volume, put_back = as_volume(source)
         if source.rank == 4:
-            window = Window(*((1, *volume.shape[3:]) for _ in range(2)), (1,) * 3, (0,) * 3, (0,) * 3)
+            window = Window.whole(volume.shape[3:]).with_depth()
             return [put_back(pooled(builder, volume, window, node.op_type == "GlobalAveragePool", False, False))]
         return [put_back(pooled_whole(builder, volume, node.op_type == "GlobalAveragePool"))]
     layer = builder.image(line_as_image(source))
