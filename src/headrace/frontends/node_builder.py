@@ -25,7 +25,7 @@ CHANNELS_LAST = (0, 2, 3, 1)
 #: Bytes of constants that may be touched, counted once per use, for each byte of the file.
 _REUSE = 32
 _SPARE_BYTES = 64 << 20
-Attribute = int | float | str | Sequence[int] | Sequence[str]
+Attribute = int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
 
 def _attribute(name: str, value: Attribute) -> ir.Attr:
@@ -35,9 +35,10 @@ def _attribute(name: str, value: Attribute) -> ir.Attr:
         return ir.AttrFloat32(name, value)
     if isinstance(value, int):
         return ir.AttrInt64(name, value)
-    words = [v for v in value if isinstance(v, str)]
-    if words:
-        return ir.AttrStrings(name, words)
+    if any(isinstance(v, str) for v in value):
+        return ir.AttrStrings(name, [str(v) for v in value])
+    if any(isinstance(v, float) for v in value):
+        return ir.AttrFloat32s(name, [float(v) for v in value])
     return ir.AttrInt64s(name, [int(v) for v in value])
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from headrace.errors import Diagnostic, InputFileError, NotBuiltYetError
+from headrace.frontends.formats.keras import KerasReader
 from headrace.frontends.formats.onnx import OnnxReader
 from headrace.frontends.formats.tensorflow import TensorflowReader
 from headrace.frontends.formats.tflite import TfliteReader
@@ -19,6 +20,7 @@ READERS: tuple[Reader, ...] = (
     TensorflowReader(),  # before ONNX's, whose beginning a SavedModel's is like
     OnnxReader(),
     TfliteReader(),
+    KerasReader(),
 )
 
 
@@ -33,7 +35,6 @@ class _Unread(NamedTuple):
 _CONVERT = "convert it with tf.lite.TFLiteConverter"
 UNREAD = (
     _Unread("a TensorFlow graph as text", (".pbtxt",), "tf.io.write_graph(..., as_text=False)"),
-    _Unread("a Keras model", (".h5", ".keras"), _CONVERT),
     _Unread("a PyTorch model", (".pt", ".pth"), "torch.onnx.export(...)"),
 )
 _SAVED_MODEL = ("saved_model.pbtxt",)
