@@ -22,6 +22,7 @@ from headrace.frontends.formats import READERS, is_model, reader_of  # noqa: E40
 from headrace.frontends.reader import Source  # noqa: E402
 from headrace.runner import ClientRunner  # noqa: E402
 from small_tensorflow import SmallGraph  # noqa: E402
+from keras_samples import sample  # noqa: E402
 from small_tflite import SmallModel  # noqa: E402
 
 
@@ -40,7 +41,11 @@ def a_graph() -> bytes:
     return g.bytes()
 
 
-CONTENT = {"onnx": an_onnx, "tflite": a_tflite, "tensorflow": a_graph}
+def a_keras() -> bytes:
+    return sample("conv2d.keras")
+
+
+CONTENT = {"onnx": an_onnx, "tflite": a_tflite, "tensorflow": a_graph, "keras": a_keras}
 OTHERS = {
     "gzip": gzip.compress(b"x"), "zip": b"PK\x03\x04" + b"\0" * 30, "png": b"\x89PNG\r\n\x1a\n", "json": b'{"a": 1}',
     "npy": b"\x93NUMPY\x01\0", "hef": b"\x01HEF" + b"\0" * 20, "pickle": b"\x80\x04\x95",

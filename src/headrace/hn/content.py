@@ -28,7 +28,7 @@ _MAGIC: tuple[tuple[int, bytes, Content], ...] = (
     (0, b"PK\x05\x06", Content("an empty zip file")),
     (0, b"\x89PNG", Content("a PNG picture")),
     (0, b"\xff\xd8\xff", Content("a JPEG picture")),
-    (0, b"\x89HDF", Content("an HDF5 file, as Keras writes")),
+    (0, b"\x89HDF", Content("an HDF5 file, as Keras writes", "headrace parse FILE")),
     (0, b"\x80", Content("a Python pickle, as older PyTorch files are")),
     (257, b"ustar", Content("a tar file")),
 )

@@ -31,16 +31,11 @@ OPERATIONS: dict[str, Converter] = {}
 MAX_SIZE = 1 << 28
 #: Options that say nothing of what a layer computes, or nothing once it is trained.
 _IDLE = frozenset({
-    "activity_regularizer", "autocast", "batch_input_shape", "batch_shape", "beta_constraint", "beta_initializer",
-    "beta_regularizer", "bias_constraint", "bias_initializer", "bias_regularizer", "depthwise_constraint",
-    "depthwise_initializer", "depthwise_regularizer", "dtype", "dropout", "embeddings_constraint",
-    "embeddings_initializer", "embeddings_regularizer", "gamma_constraint", "gamma_initializer", "gamma_regularizer",
-    "implementation", "input_dim", "input_length", "kernel_constraint", "kernel_initializer", "kernel_regularizer",
-    "lora_alpha", "momentum", "moving_mean_initializer", "moving_variance_initializer", "name", "pointwise_constraint",
-    "pointwise_initializer", "pointwise_regularizer", "recurrent_constraint", "recurrent_dropout",
-    "recurrent_initializer", "recurrent_regularizer", "renorm_momentum", "seed", "sparse", "ragged", "synchronized",
-    "trainable", "unit_forget_bias", "unroll", "virtual_batch_size", "zero_output_for_mask",
+    "autocast", "batch_input_shape", "batch_shape", "dtype", "dropout", "implementation", "input_dim", "input_length",
+    "lora_alpha", "momentum", "name", "recurrent_dropout", "renorm_momentum", "seed", "sparse", "ragged",
+    "synchronized", "trainable", "unit_forget_bias", "unroll", "virtual_batch_size", "zero_output_for_mask",
 })  # fmt: skip
+_IDLE_ENDS = ("_initializer", "_regularizer", "_constraint")
 _FLOAT_POLICIES = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16", "float64")
 
 
@@ -213,7 +208,8 @@ class LayerCall:
         """
         for name in sorted(self.layer.config):
             value = self.layer.config[name]
-            if name not in self._read and name not in _IDLE and value not in (None, False, [], {}, 0):
+            idle = name in self._read or name in _IDLE or name.endswith(_IDLE_ENDS)
+            if not idle and value not in (None, False, [], {}, 0):
                 raise Unsupported(f"option {name!r} is not acted on", f"{self.kind} without it")
         policy = self.layer.config.get("dtype")
         name = policy["config"].get("name") if is_object(policy) and is_object(policy.get("config")) else policy

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.errors import InputFileError
@@ -71,8 +71,10 @@ class Layer:
 
     @property
     def is_operation(self) -> bool:
-        """Whether it is a function of ``keras.ops`` instead of a layer."""
-        return ".ops" in self.module
+        """Whether it is a function of ``keras.ops`` instead of a layer; an ``.h5`` file does not name the module."""
+        if self.module:
+            return ".ops" in self.module
+        return not {"trainable", "dtype"} & set(self.config) and self.kind != "InputLayer" and self.kind not in MODELS
 
     @property
     def is_custom(self) -> bool:
@@ -95,8 +97,8 @@ class Model:
 
 
 class _Reader:
-    def __init__(self, where: str) -> None:
-        self.where = where
+    def __init__(self, where: str, is_version_2: bool) -> None:
+        self.where, self.is_version_2 = where, is_version_2
         self.layers = self.calls = 0
 
     def problem(self, rule: str, got: object = "") -> InputFileError:
@@ -124,7 +126,15 @@ class _Reader:
             made.outputs = self.references(config.get("output_layers"), "output_layers")
             if not made.outputs:
                 raise self.problem(f"model {name!r} has no outputs")
+            kinds = {layer.name: layer.kind for layer in layers}
+            made.outputs = [self._counted(r, kinds.get(r.layer, "")) for r in made.outputs]
         return made
+
+    def _counted(self, reference: Reference, kind: str) -> Reference:
+        """An output with its call counted from 0: to Keras 3 the making of a Functional model is one of its calls."""
+        if self.is_version_2 or kind not in ("Functional", "Model"):
+            return reference
+        return replace(reference, call=max(reference.call - 1, 0))
 
     def layer(self, entry: object) -> Layer:
         if not is_object(entry) or not is_text(entry.get("class_name")):
@@ -244,24 +254,24 @@ def tensors_of(value: Any) -> Iterator[Reference]:
             yield from tensors_of(item)
 
 
-def read_model(config: dict[str, Any], where: str) -> Model:
+def read_model(config: dict[str, Any], where: str, is_version_2: bool) -> Model:
     """The records of a model.
 
     Raises:
         InputFileError: the configuration is not one that Keras writes.
     """
     kind = config.get("class_name")
-    return _Reader(where).model(str(kind), config.get("config"), "model")
+    return _Reader(where, is_version_2).model(str(kind), config.get("config"), "model")
 
 
-def read_inner(layer: Layer, where: str) -> Model:
+def read_inner(layer: Layer, where: str, is_version_2: bool) -> Model:
     """The records of a model that is a layer of another."""
-    return _Reader(where).model(layer.kind, layer.config, layer.name)
+    return _Reader(where, is_version_2).model(layer.kind, layer.config, layer.name)
 
 
 def read_wrapped(entry: object, name: str, where: str) -> Layer:
     """A layer that is an option of another (Bidirectional, TimeDistributed)."""
-    found = _Reader(where).layer(entry)
+    found = _Reader(where, False).layer(entry)
     return Layer(found.kind, name, found.module, found.config)
 
 

@@ -40,7 +40,7 @@ from headrace.frontends.reader import Source, corrupt
 from headrace.typeguards import is_integer, is_list, is_object, is_text
 
 _LOADED = (layers, operations)  # imported for what they register
-_MAX_CALLS = 100_000
+_MAX_CALLS = 20_000
 _MAX_DEPTH = 24
 _CODE = "layers of Keras, or functions of keras.ops, in place of Python code"
 _DTYPES = {"float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT, "float64": ir.DataType.FLOAT,
@@ -98,6 +98,9 @@ class _Walk:
         self.kinds: Counter[str] = Counter()
         self.calls = 0
         self._labels: dict[str, int] = {}
+        self._models: dict[
+            int, tuple[Layer, Model]
+        ] = {}  # a model that is called again is the same; by id of its layer
 
     def problem(self, rule: str, got: object = "") -> InputFileError:
         return InputFileError(corrupt("keras", self.where, rule, got, "a configuration that Keras wrote"))
@@ -234,7 +237,9 @@ class _Walk:
         if layer.kind in MODELS and not layer.is_operation:
             label = self._label(f"{scope.prefix}{layer.name}")
             assert weights is not None
-            return self.model(read_inner(layer, self.where), weights, f"{label}/", flat(arguments[:1]))
+            return self.model(
+                read_inner(layer, self.where, self.saved.is_version_2), weights, f"{label}/", flat(arguments[:1])
+            )
         label = self._label(f"{scope.prefix}{layer.name}")
         self.kinds[layer.kind] += 1
         self.source.operators[label] = layer.kind
@@ -247,6 +252,11 @@ class _Walk:
         except Unsupported as problem:
             made = self._unknown(layer, label, tensors, results, problem)
         return made
+
+    def _inner(self, layer: Layer) -> Model:
+        if id(layer) not in self._models:
+            self._models[id(layer)] = layer, read_inner(layer, self.where, self.saved.is_version_2)
+        return self._models[id(layer)][1]
 
     def apply(self, layer: Layer, weights: LayerWeights, label: str, given: Sequence[Tensor]) -> list[Tensor]:
         """What a layer that is a part of another makes; a refusal of it is one of the whole."""
@@ -263,7 +273,7 @@ class _Walk:
         if converter is None:
             raise _why_unknown(layer)
         call = LayerCall(self.builder, layer, weights or _none(layer), label, arguments, given)
-        if given.get("training") is True:
+        if given.get("training") is True and self.saved.is_version_2:  # later ones overrule it when they predict
             raise Unsupported("it is called with training=True", "a call for inference")
         made = converter(call)
         call.check_options_read()
@@ -330,7 +340,8 @@ def read_keras(source: Source, options: ParseOptions) -> SourceGraph:
     saved = open_saved(source)
     _check_kind(saved, where)
     walk = _Walk(saved, where, options)
-    results = walk.model(read_model(saved.config, where), saved.weights, "", None)
+    model = read_model(saved.config, where, saved.is_version_2)
+    results = walk.model(model, saved.weights, "", None)
     result = walk.source
     result.facts = {
         "format": "keras",

@@ -167,7 +167,7 @@ def softmax(call: LayerCall) -> Tensor:
 def prelu(call: LayerCall) -> Tensor:
     """A slope per element, where ``shared_axes`` does not make it one for a whole dimension."""
     x = call.x
-    shared = call.axes("shared_axes", x.rank, 0)
+    shared = [] if call.option("shared_axes") is None else call.axes("shared_axes", x.rank)
     shape = [1 if axis in shared else x.size(axis) for axis in range(1, x.rank)]
     slope = call.weight(0, shape, "slope")
     if x.rank == 4:  # as ONNX has it, channels first
