@@ -64,8 +64,8 @@ def test_the_runner_takes_keras_files_and_cuts_by_layer_name(tmp_path):
 
 
 def test_snake_case_is_that_of_keras():
-    names = {"Conv2D": "conv2d", "PReLU": "p_re_lu", "LSTM": "lstm",
-             "GlobalMaxPooling2D": "global_max_pooling2d", "Conv2DTranspose": "conv2d_transpose", "ELU": "elu"}  # fmt: skip
+    names = {"Conv2D": "conv2d", "PReLU": "p_re_lu", "LSTM": "lstm", "ELU": "elu",
+             "GlobalMaxPooling2D": "global_max_pooling2d", "Conv2DTranspose": "conv2d_transpose"}  # fmt: skip
     assert {name: snake_case(name) for name in names} == names
 
 
