@@ -21,8 +21,8 @@ from headrace.frontends import ParseOptions, parse  # noqa: E402
 from headrace.frontends.formats import READERS, is_model, reader_of  # noqa: E402
 from headrace.frontends.reader import Source  # noqa: E402
 from headrace.runner import ClientRunner  # noqa: E402
-from small_tensorflow import SmallGraph  # noqa: E402
 from keras_samples import sample  # noqa: E402
+from small_tensorflow import SmallGraph  # noqa: E402
 from small_tflite import SmallModel  # noqa: E402
 
 
