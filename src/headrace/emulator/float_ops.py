@@ -135,6 +135,12 @@ class TorchFloatOps(TorchMoves):
     def where_negative(self, x: torch.Tensor, if_negative: torch.Tensor, otherwise: torch.Tensor) -> torch.Tensor:
         return torch.where(x < 0, if_negative, otherwise)
 
+    def floor(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.floor(x)
+
+    def round(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.round(x)
+
     def exp(self, x: torch.Tensor) -> torch.Tensor:
         return torch.exp(x)
 

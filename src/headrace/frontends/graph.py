@@ -247,7 +247,8 @@ def integer_list(array: Array, what: str) -> list[int]:
 
 # --- input shapes ----------------------------------------------------------------------------------------------------
 
-_FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "UINT8", "INT8")
+_FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
+_INTEGERS = ("UINT8", "INT8", "UINT16", "INT16", "UINT32", "INT32", "UINT64", "INT64")
 
 
 def declared_shape(value: ir.Value) -> list[int | str] | None:
@@ -329,7 +330,7 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
                 )
         free = None if value in source.single else source.batch_dims.get(value, 0)  # the dimension that may be open
         fixed = [d for i, d in enumerate(shape) if i != free]
-        if not shape or any(not isinstance(d, int) or d < 1 for d in fixed):
+        if (not shape and free is not None) or any(not isinstance(d, int) or d < 1 for d in fixed):
             example = _example(fixed, free) if declared or name in user else "1,SIZE,..."
             missing.append(
                 Diagnostic(
@@ -359,8 +360,16 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
 _ONE_BY_ONE = frozenset({"Add", "Sub", "Mul", "Div", "Cast", "Identity", "Clip"})
 
 
-def find_single_inputs(source: SourceGraph) -> None:
-    """Inputs that are one picture each: of rank 3, and nothing but made a batch of one (torchvision's detectors)."""
+def find_single_inputs(source: SourceGraph, whole: bool = False) -> None:
+    """Inputs without a dimension for the batch: single numbers, lists of a known length, one picture of rank 3 that is
+    made a batch of one and nothing else (torchvision's detectors); or all inputs, their first dimensions taken whole.
+    """
+    for value in source.graph.inputs:
+        declared = declared_shape(value)
+        if declared is None or not all(isinstance(d, int) for d in declared):
+            continue
+        if whole or not declared or (len(declared) == 1 and declared[0] != 1):
+            source.single.add(value)
     if not any(node.op_type == "Conv" for node in source.graph):
         return
     for value in source.graph.inputs:
@@ -385,6 +394,39 @@ def find_single_inputs(source: SourceGraph) -> None:
 def input_problem(value: ir.Value) -> str | None:
     """Why a graph input cannot be an input layer, or None."""
     dtype = value.dtype
-    if dtype is not None and dtype.name not in _FLOATS and dtype.name != "UNDEFINED":
-        return f"the input has type {dtype.name.lower()}; only float (or 8-bit image) tensors enter the device"
+    if dtype is not None and dtype.name not in (*_FLOATS, *_INTEGERS, "BOOL", "UNDEFINED"):
+        return f"the input has type {dtype.name.lower()}; only real numbers and truth values enter the device"
+    chooser = None
+    if dtype is not None and dtype.name in _INTEGERS:
+        chooser = _chooses_by(value)
+    if dtype is not None and chooser is not None:
+        named = f"{label(chooser)!r} ({chooser.op_type})"
+        return f"the input has type {dtype.name.lower()} and its values choose elements (node {named})"
+    return None
+
+
+#: Operators whose second operand chooses elements of the first.
+_CHOOSING_BY = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Scatter"})
+_KEEPING_VALUES = frozenset({
+    "Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Concat", "Expand", "Add",
+    "Sub", "Mul", "Clip", "Where", "Mod", "Split",
+})  # fmt: skip
+_MOST_STEPS = 1000
+
+
+def _chooses_by(value: ir.Value) -> ir.Node | None:
+    """The first node that takes what becomes of an input, as whole numbers, for places of elements."""
+    seen, waiting = {value}, [value]
+    for _ in range(_MOST_STEPS):
+        if not waiting:
+            break
+        found = waiting.pop(0)
+        for node in live_uses(found):
+            if node.domain:
+                continue
+            if node.op_type in _CHOOSING_BY and len(node.inputs) > 1 and node.inputs[1] is found:
+                return node
+            if node.op_type in _KEEPING_VALUES:
+                waiting += [v for v in node.outputs if v not in seen]
+                seen.update(node.outputs)
     return None

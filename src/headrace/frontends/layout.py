@@ -21,6 +21,7 @@ MAX_RANK = 16
 Arrangement = tuple["int | None", ...]
 
 _CANONICAL: dict[int, Arrangement] = {
+    1: (None,),
     2: (None, CHANNELS),
     3: (None, WIDTH, CHANNELS),
     4: (None, CHANNELS, HEIGHT, WIDTH),
@@ -90,8 +91,8 @@ class View:
 
     @property
     def batch_dim(self) -> int:
-        """The dimension that the batch is, alone or with others."""
-        return next(i for i, dim in enumerate(self.dims) if _BATCH_ATOM in dim)
+        """The dimension that the batch is, alone or with others; -1 for a single number, which has no dimension."""
+        return next((i for i, dim in enumerate(self.dims) if _BATCH_ATOM in dim), -1)
 
 
 def arranged_view(layer: str, extent: Sequence[int], arrangement: Arrangement) -> View:
@@ -129,6 +130,8 @@ def lift_batch(view: View) -> tuple[View, Callable[[View], View]]:
         LayoutError: the batch lies inside another dimension.
     """
     at = view.batch_dim
+    if not view.dims:
+        return replace(view, dims=((_BATCH_ATOM,),)), without_batch
     place = view.dims[at].index(_BATCH_ATOM)
     if place not in (0, len(view.dims[at]) - 1):
         raise LayoutError("the batch lies inside another dimension of this tensor")
@@ -142,6 +145,29 @@ def lift_batch(view: View) -> tuple[View, Callable[[View], View]]:
         return replace(result, dims=tuple(dims))
 
     return replace(view, dims=((_BATCH_ATOM,), *dims)), put_back
+
+
+def without_batch(view: View) -> View:
+    """A tensor of one frame without the dimension of its batch, which is dimension 0; it joins the next one."""
+    first, *rest = view.dims
+    return replace(view, dims=((*first, *rest[0]), *rest[1:]) if rest else ())
+
+
+def batch_in_front(view: View) -> View:
+    """The view of a tensor of one frame with the batch, where it lies inside a dimension, in front of that dimension.
+
+    A batch of one may stand anywhere: no element changes its place.
+    """
+    at = view.batch_dim
+    if at < 0 or view.dims[at].index(_BATCH_ATOM) in (0, len(view.dims[at]) - 1):
+        return view
+    dim = (_BATCH_ATOM, *merge([a for a in view.dims[at] if a.axis != BATCH]))
+    return replace(view, dims=(*view.dims[:at], dim, *view.dims[at + 1 :]))
+
+
+def with_rank(view: View, rank: int) -> View:
+    """The view with dimensions of size 1 in front, as broadcasting adds them."""
+    return replace(view, dims=(*(() for _ in range(rank - view.rank)), *view.dims))
 
 
 def permute(view: View, order: Sequence[int]) -> View:
@@ -171,8 +197,8 @@ def _take(queue: list[Atom], size: int) -> list[Atom]:
     return taken
 
 
-def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int) -> None:
-    """Put the batch atom where ``before`` elements' worth of dimensions stand outside of it."""
+def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int, movable: bool) -> None:
+    """Put the batch atom where ``before`` elements' worth of dimensions stand outside of it, or in front."""
     done = 1
     for dim, size in zip(dims, shape, strict=True):
         if done == before and size == 1:
@@ -186,32 +212,36 @@ def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int) -> N
                 dim.insert(index, _BATCH_ATOM)
                 return
             done *= atom.size
-    if done != before:
+    if done == before:
+        dims[-1].append(_BATCH_ATOM)
+    elif movable:
+        dims[0].insert(0, _BATCH_ATOM)
+    else:
         raise LayoutError("the batch would come to lie inside another dimension")
-    dims[-1].append(_BATCH_ATOM)
 
 
-def regroup(view: View, shape: Sequence[int], frames: int = 1) -> View:
+def regroup(view: View, shape: Sequence[int], frames: int = 1, movable: bool = False) -> View:
     """Reshape: the same elements in the same (source) order under another shape.
 
     Args:
         view: the tensor.
         shape: the new shape, with a batch of ``frames``.
         frames: how many frames the file computes at once; they stay whole and in one place.
+        movable: there is one frame, and nothing depends on where its batch of one stands.
 
     Raises:
         LayoutError: another number of elements, or an axis (or the batch) would be cut unevenly.
     """
     if tuple(shape) == view.shape_of(frames):
         return view
-    if not 1 <= len(shape) <= MAX_RANK:
-        raise LayoutError(
-            f"a tensor of rank {len(shape)} has no place for the batch" if not shape else "the rank is above 16"
-        )
+    if len(shape) > MAX_RANK:
+        raise LayoutError("the rank is above 16")
     if math.prod(shape) != view.elements * frames:
         have = list(view.shape_of(frames))
         raise LayoutError(f"shape {have} cannot become {list(shape)}: the number of elements changes")
-    flat = view.atoms
+    if not shape:
+        return replace(view, dims=())  # one number, of one frame
+    flat = view.atoms if view.dims else [_BATCH_ATOM]
     batch = flat.index(_BATCH_ATOM)
     if frames > 1:
         queue = list(merge([Atom(BATCH, frames) if a.axis == BATCH else a for a in flat]))
@@ -221,7 +251,7 @@ def regroup(view: View, shape: Sequence[int], frames: int = 1) -> View:
     before = math.prod(a.size for a in flat[:batch])
     queue = list(merge([a for a in flat if a.axis != BATCH]))
     dims = [_take(queue, size) for size in shape]
-    _place_batch(dims, shape, before)
+    _place_batch(dims, shape, before, movable)
     return replace(view, dims=tuple(merge(d) for d in dims))
 
 
@@ -389,6 +419,7 @@ def source_permutation(view: View, hn_rank: int) -> tuple[int, ...] | None:
         if atom.axis != BATCH and atom.size != view.extent[atom.axis]:
             return None
         order.append(0 if atom.axis == BATCH else (atom.axis + 1 if hn_rank == 4 else 1))
+    order = order or [0]  # a single number
     for axis in range(1, hn_rank):
         if axis not in order:  # of size 1: stands where it does in the HN tensor, so that often nothing moves
             order.insert(order.index(axis - 1) + 1, axis)

@@ -30,6 +30,7 @@ _MAX_ROUNDS = 16
 #: Sizes to try where the file leaves one open: of pictures, of anything else.
 _PICTURE, _LENGTH = 64, 16
 _FLOATS = frozenset({1, 10, 11, 16})  # float, float16, double, bfloat16
+_BYTES = frozenset({2, 3})  # pictures of uint8 or int8
 _MOST_STARTS = 8
 
 
@@ -153,7 +154,7 @@ def working_start(attempt: Attempt, source: SourceGraph, options: ParseOptions, 
     Everything that leads to a node that fails, and to a tensor that is not float, goes before the start; the float
     tensors that leave there are the start. What fails of the rest moves the start on.
     """
-    trial = _sample_shapes(source, options)
+    trial = sample_shapes(source, options)
     budget = Budget(source.opset)
     fold_constants(source, budget)
     types = {name_of(v): int(v.dtype) for n in source.graph for v in n.outputs if v.dtype is not None}
@@ -198,7 +199,7 @@ def _is_open(source: SourceGraph, name: str) -> bool:
     return any(not isinstance(d, int) for d in declared_shape(value) or ["?"])
 
 
-def _sample_shapes(source: SourceGraph, options: ParseOptions) -> dict[str, list[int]]:
+def sample_shapes(source: SourceGraph, options: ParseOptions) -> dict[str, list[int]]:
     """A shape for each input of the file: as given, as stated, and what is open chosen."""
     found: dict[str, list[int]] = {}
     for value in source.graph.inputs:
@@ -217,7 +218,8 @@ def _behind(source: SourceGraph, failing: Iterable[str], types: Mapping[str, int
     names = set(failing)
     waiting: list[ir.Node] = []
     for value in source.graph.inputs:
-        if name_of(value) in names or input_problem(value):
+        whole = value.dtype is not None and int(value.dtype) not in (*_FLOATS, *_BYTES)
+        if name_of(value) in names or input_problem(value) or whole:
             waiting += live_uses(value)
     for node in source.graph:
         if label(node) in names:

@@ -16,8 +16,15 @@ from headrace.frontends.batch_dimension import find_batch_dimensions
 from headrace.frontends.cut import check_outputs, drop_unreachable
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
-from headrace.frontends.graph import SourceGraph, find_single_inputs, label, name_of, resolve_input_shapes
-from headrace.frontends.levers import Start, cut_with_shapes, shapes_before, working_ends, working_start
+from headrace.frontends.graph import (
+    SourceGraph,
+    find_single_inputs,
+    input_problem,
+    label,
+    name_of,
+    resolve_input_shapes,
+)
+from headrace.frontends.levers import Start, cut_with_shapes, sample_shapes, shapes_before, working_ends, working_start
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.patterns import PATTERNS, apply_patterns
 from headrace.frontends.quantized_moves import hoist_dequantization
@@ -120,8 +127,17 @@ class _Recognized:
     near: tuple[NearMiss, ...]
 
 
-def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[Translation, _Recognized]:
-    """Everything between reading and HN clean-up, and what was recognized on the way."""
+def translated(
+    source: SourceGraph, name: str, options: ParseOptions, whole: bool = False
+) -> tuple[Translation, _Recognized]:
+    """Everything between reading and HN clean-up, and what was recognized on the way.
+
+    Args:
+        source: as read.
+        name: network name.
+        options: the user's.
+        whole: take all of every input as one frame, whatever its first dimension.
+    """
     count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
     budget = Budget(source.opset)
     expand_quantized(source)
@@ -134,7 +150,7 @@ def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[T
         now = {name_of(v) for v in source.graph.inputs}
         named = {n: s for n, s in options.named_shapes.items() if n in now or n not in originals}
         options = replace(options, input_shapes=named)
-    find_single_inputs(source)
+    find_single_inputs(source, whole)
     find_batch_dimensions(source)
     try:
         resolve_input_shapes(source, options)
@@ -142,9 +158,11 @@ def translated(source: SourceGraph, name: str, options: ParseOptions) -> tuple[T
         unknown = unknown_operators(source)
         if unknown:  # giving the shapes would only lead to this
             raise UnsupportedNodesError([*_diagnostics(unknown, source), *error.diagnostics], []) from None
-        raise
+        if not any(input_problem(v) for v in source.graph.inputs):
+            raise
+        resolve_input_shapes(source, replace(options, input_shapes=sample_shapes(source, options)))
     batches = set(source.batch_sizes.values())
-    if len(batches) == 1 and max(batches) > 1:
+    if len(batches) == 1 and max(batches) > 1 and not whole:
         told = f"the file was exported with batch {max(batches)}; the network takes its frames one by one"
         source.warnings.append(told)
     hoist_dequantization(source)
@@ -263,6 +281,33 @@ def parse_source(source: Source, reader: Reader, options: ParseOptions, seen: Se
         return _parsed(source, reader, options, seen)
 
 
+#: A source graph and what became of it.
+_Walked = tuple[SourceGraph, Translation, _Recognized]
+
+
+def _as_one_frame(again: SourceGraph, name: str, options: ParseOptions, apart: _Walked) -> _Walked:
+    """A network whose frames are not independent, all that the file computes at once as one frame, where that works.
+
+    Args:
+        again: the source, read afresh.
+        name: network name.
+        options: the user's.
+        apart: what became of it frame by frame, with problems.
+    """
+    first = apart[1].problems[0]
+    try:
+        state, recognized = translated(again, name, options, whole=True)
+    except HeadraceError:
+        return apart
+    if state.problems:
+        return apart
+    again.warnings.append(
+        f"the first dimension of the inputs is no batch of independent frames (node {first.node!r}, {first.op_type}: "
+        f"{first.reason}); everything that the file computes at once is one frame of the network"
+    )
+    return again, state, recognized
+
+
 def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -> ParseResult:
     name = network_name(source, options)
     graph = reader.read(source, options)
@@ -286,6 +331,10 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         options = shaped
         graph = reader.read(source, options)
         state, recognized = translated(graph, name, options)
+    if state.problems and max(state.builder.source.batch_sizes.values(), default=1) > 1:
+        graph, state, recognized = _as_one_frame(
+            reader.read(source, options), name, options, (graph, state, recognized)
+        )
     if state.problems:
         working = working_ends(attempt, options, recommended_end_nodes(state))
         again = not options.start_node_names and state.builder.budget.mostly_left

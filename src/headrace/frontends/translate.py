@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.element_types import elements_of_result, elements_of_type
 from headrace.frontends.faults import faults_at
 from headrace.frontends.fold import EVALUATORS, Budget
 from headrace.frontends.folding import evaluate, folds
@@ -37,13 +38,14 @@ from headrace.frontends.layout import (
     LayoutError,
     View,
     arrangement_axes,
+    batch_in_front,
     canonical,
     grouped_view,
     lift_batch,
     permute,
-    regroup,
     source_permutation,
     source_shape,
+    without_batch,
 )
 from headrace.frontends.options import Progress
 from headrace.frontends.quantization import carry_grid
@@ -61,7 +63,6 @@ _CHOOSING = frozenset(
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
-_COMPARING = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Xor", "Not"})
 
 
 @dataclass
@@ -105,8 +106,6 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
         return Unsupported(CHOOSES, ENDS_BEFORE)
     if node.op_type in _RANDOM:
         return Unsupported("its result is random; a compiled network gives the same result every time", "known numbers")
-    if node.op_type in _COMPARING:
-        return Unsupported("comparisons of computed tensors are not supported", "operands that are known")
     # A misspelt operator deserves a hint; another operator with a like name (Crop, Dropout) would only mislead.
     close = difflib.get_close_matches(node.op_type, sorted(HANDLERS), 1, cutoff=0.85)
     levers = tuple(f"did you mean {name}?" for name in close)
@@ -118,7 +117,8 @@ def _set_results(state: Translation, node: ir.Node, results: list[View | np.ndar
         if index < len(results):
             result = results[index]
             if isinstance(result, View):
-                state.builder.views[value] = result
+                state.builder.views[value] = batch_in_front(result) if state.builder.one_frame else result
+                state.builder.elements[value] = elements_of_result(node, state.builder.elements)
             else:
                 set_constant(value, result)
         elif live_uses(value) or value.is_graph_output():
@@ -164,16 +164,16 @@ def _placeholder(state: Translation, value: ir.Value) -> None:
 
 
 #: Of inputs; a clip is N,C,D,H,W.
-MAX_INPUT_RANK = 6
+MAX_INPUT_RANK = 8
 
 
 def _input_view(builder: Builder, value: ir.Value, shape: list[int]) -> View:
     """An input layer, and the tensor that it is: ``shape`` with the batch where the file has it."""
     rank = len(shape)
-    if not 2 <= rank <= MAX_INPUT_RANK:
-        raise Unsupported(f"the input has rank {rank}", f"rank 2 to {MAX_INPUT_RANK} with the batch")
+    if not 1 <= rank <= MAX_INPUT_RANK:
+        raise Unsupported(f"the input has rank {rank}", f"rank 1 to {MAX_INPUT_RANK} with the batch")
     if rank <= 4:
-        arrangement = canonical(2) if rank == 2 else input_arrangement(builder.source, value, shape)
+        arrangement = canonical(rank) if rank <= 2 else input_arrangement(builder.source, value, shape)
         groups = arrangement_axes(arrangement)
         permutation = _input_permutation(arrangement, 4 if rank > 2 else 2)
     else:
@@ -226,7 +226,7 @@ def _with_whole_axes(builder: Builder, view: View) -> View:
 
 def _output(builder: Builder, value: ir.Value) -> str:
     view = builder.views[value]
-    layer = view.layer
+    layer, shape = view.layer, source_shape(view)
     permutation = source_permutation(view, 2 if builder.is_vector(layer) else 4)
     if permutation is None and not view.batch_first:
         view = _with_whole_axes(builder, view)
@@ -241,12 +241,13 @@ def _output(builder: Builder, value: ir.Value) -> str:
         permutation = source_permutation(view, 2 if builder.is_vector(layer) else 4) or (0, 1, 2, 3)
     elif permutation is None:
         # The source order cuts an axis apart: bring the elements into that order, then only the shape differs.
+        view = lift_batch(view)[0] if builder.one_frame and not view.batch_first else view
         dims = [i for i in range(1, view.rank) if view.shape[i] > 1]
         groups = (dims[:1], dims[1:2], dims[2:]) if len(dims) > 2 else (dims[:0], dims[:1], dims[1:])
         layer = builder.place(view, groups)
         permutation = (0, 1) if builder.is_vector(layer) else (0, 1, 2, 3)
     operation = OutputLayer(
-        source_name=name_of(value), source_shape=tuple(source_shape(view)), source_permutation=tuple(permutation)
+        source_name=name_of(value), source_shape=tuple(shape), source_permutation=tuple(permutation)
     )
     return builder.emit(operation, [layer], names=[name_of(value)]).name
 
@@ -269,7 +270,8 @@ def translate(source: SourceGraph, name: str, progress: Progress | None, budget:
             shape = source.input_shapes[name_of(value)]
             with faults_at(f"{state.builder.source.where}, input {name_of(value)!r}"):
                 view = _input_view(state.builder, value, shape)
-            state.builder.views[value] = regroup(view, shape[1:]) if value in source.single else view
+            state.builder.views[value] = without_batch(view) if value in source.single else view
+            state.builder.elements[value] = elements_of_type(value.dtype)
         except (Unsupported, LayoutError) as problem:
             state.problems.append(Problem(name_of(value), "input", str(problem), getattr(problem, "need", "")))
             state.tainted.add(id(value))

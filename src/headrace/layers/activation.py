@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import ClassVar
 
 import numpy as np
@@ -36,6 +36,7 @@ class Function:
         range: params → the real range the meaning fixes, if any (either end may be None).
         params: names and defaults.
         slope: params → the factor of negative values, for functions that only multiply those.
+        jumps: it is not continuous: however short a range, the result may change all at once.
     """
 
     evaluate: Callable[[FloatOps[AnyTensor], Params, AnyTensor], AnyTensor]
@@ -44,6 +45,7 @@ class Function:
     range: Callable[[Params], tuple[float | None, float | None]] = lambda p: (None, None)
     params: Mapping[str, float] = field(default_factory=dict[str, float])
     slope: Callable[[Params], float] | None = None
+    jumps: bool = False
 
 
 def _hard_sigmoid(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
@@ -115,6 +117,29 @@ def _threshold(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
     return o.where_negative(o.affine(x, -1.0, p["alpha"]), x, o.affine(x, 0.0, 0.0))
 
 
+def _positive(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    """1 where x > 0, else 0."""
+    return o.where_negative(o.affine(x, -1.0, 0.0), o.affine(x, 0.0, 1.0), o.affine(x, 0.0, 0.0))
+
+
+def _is_zero(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
+    """1 where the size of x is at most the width, else 0."""
+    either = o.add(_positive(o, o.affine(x, 1.0, -p["width"])), _positive(o, o.affine(x, -1.0, -p["width"])))
+    return o.affine(either, -1.0, 1.0)
+
+
+def _sign(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    return o.subtract(_positive(o, x), _positive(o, o.affine(x, -1.0, 0.0)))
+
+
+def _ceil(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    return o.affine(o.floor(o.affine(x, -1.0, 0.0)), -1.0, 0.0)
+
+
+def _to_whole(rounding: str) -> Callable[[Params, Decimal], Decimal]:
+    return lambda p, x: x.to_integral_value(rounding=rounding)
+
+
 def _power(o: FloatOps[AnyTensor], p: Params, x: AnyTensor) -> AnyTensor:
     """``(max(x, 0) + offset) ** exponent``."""
     return o.exp(o.affine(o.log(o.affine(o.clip(x, 0.0, None), 1.0, p["offset"])), p["exponent"], 0.0))
@@ -159,7 +184,7 @@ def _with_output(function: Function) -> Function:
         return (low, high) if p[OUTPUT_SCALE] > 0 else (high, low)
 
     params = {**function.params, OUTPUT_SCALE: 1.0, OUTPUT_OFFSET: 0.0}
-    return Function(evaluate, decimal, None, bounds, params)
+    return Function(evaluate, decimal, None, bounds, params, jumps=function.jumps)
 
 
 _PLAIN: dict[str, Function] = {
@@ -215,6 +240,26 @@ _PLAIN: dict[str, Function] = {
         _selu_decimal,
         params={"alpha": 1.6732631921768188, "gamma": 1.0507010221481323},
     ),
+    "positive": Function(
+        lambda o, p, x: _positive(o, x), lambda p, x: Decimal(int(x > 0)), range=lambda p: (0.0, 1.0), jumps=True
+    ),
+    "is_zero": Function(
+        _is_zero,
+        lambda p, x: Decimal(int(abs(x) <= tables.exact(p["width"]))),
+        range=lambda p: (0.0, 1.0),
+        params={"width": 0.0},
+        jumps=True,
+    ),
+    "sign": Function(
+        lambda o, p, x: _sign(o, x),
+        lambda p, x: Decimal(int(x > 0) - int(x < 0)),
+        range=lambda p: (-1.0, 1.0),
+        jumps=True,
+    ),
+    "floor": Function(lambda o, p, x: o.floor(x), _to_whole(ROUND_FLOOR), jumps=True),
+    "ceil": Function(lambda o, p, x: _ceil(o, x), _to_whole(ROUND_CEILING), jumps=True),
+    "round": Function(lambda o, p, x: o.round(x), _to_whole(ROUND_HALF_EVEN), jumps=True),
+    "trunc": Function(lambda o, p, x: o.where_negative(x, _ceil(o, x), o.floor(x)), _to_whole(ROUND_DOWN), jumps=True),
     "softplus": Function(lambda o, p, x: _softplus(o, x), lambda p, x: tables.softplus(x)),
     "softsign": Function(_softsign, lambda p, x: x / (1 + abs(x)), range=lambda p: (-1.0, 1.0)),
     "sqrt": Function(lambda o, p, x: o.sqrt(x), lambda p, x: max(x, Decimal(0)).sqrt()),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from headrace.errors import InputFileError
+from headrace.frontends.element_types import Elements
 from headrace.frontends.fold import Budget
 from headrace.frontends.graph import MAX_TENSOR_ELEMENTS, SourceGraph, Unsupported, origins
 from headrace.frontends.layout import (
@@ -24,6 +25,7 @@ from headrace.frontends.layout import (
     group_dimensions,
     grouped_view,
     plan,
+    regroup,
 )
 from headrace.frontends.quantization import grid_of, kernel_steps
 from headrace.hn import Array, Layer, Network, infer_shape
@@ -55,6 +57,7 @@ class Builder:
         budget: what constant folding may still create.
         views: source value → the HN tensor it is.
         coded: source values that are codes, and stand for what these mean.
+        elements: source value → what its elements are, where it is computed.
     """
 
     def __init__(self, source: SourceGraph, name: str, budget: Budget) -> None:
@@ -63,6 +66,7 @@ class Builder:
         self.budget = budget
         self.views: dict[ir.Value, View] = {}
         self.coded: set[ir.Value] = set()
+        self.elements: dict[ir.Value, Elements] = {}
         self.origins: list[str] = []
         self._grids: list[Array] = []
         self._moves: dict[tuple[str, Operation], str] = {}
@@ -83,6 +87,21 @@ class Builder:
     def full_shape(self, view: View) -> tuple[int, ...]:
         """The source shape as the file has it."""
         return view.shape_of(self.frames)
+
+    @property
+    def one_frame(self) -> bool:
+        """The file computes one frame, so that its batch of one may be treated like any other dimension."""
+        return self.batch == 1
+
+    def mixes_frames(self, view: View, dims: Sequence[int]) -> bool:
+        """Whether a result over the given source dimensions depends on more than one frame."""
+        return not self.one_frame and view.batch_dim in dims
+
+    def regroup(self, view: View, shape: Sequence[int]) -> View:
+        """Reshape, to a shape as the file has it."""
+        if not shape and not self.one_frame:
+            raise LayoutError("a single number has no place for the batch")
+        return regroup(view, shape, self.frames, self.one_frame)
 
     def begin(self, node: ir.Node) -> None:
         """Layers emitted from now on come from this node."""

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends import graph
+from headrace.frontends.element_types import Elements, elements_of_array
 from headrace.frontends.fold import axis_in
 from headrace.frontends.graph import MixesFrames, Unsupported, kind_of, live_uses, name_of
 from headrace.frontends.layout import BATCH, CHANNELS, View, tail_as_channels
@@ -99,6 +100,14 @@ class SourceNode:
             )
         raise Unsupported(f"input {index} ({name_of(value)!r}) is {kind_of(value) or 'not known'}")
 
+    def elements(self, index: int) -> Elements:
+        """What the elements of operand ``index`` are in the source."""
+        value = self.node.inputs[index] if self.has(index) else None
+        known = graph.constant(value)
+        if known is not None:
+            return elements_of_array(known)
+        return Elements.REAL if value is None else self.builder.elements.get(value, Elements.REAL)
+
     def constant(self, index: int, what: str) -> Array:
         """Operand ``index`` as a constant."""
         found = self.optional(index, what)
@@ -120,8 +129,8 @@ class SourceNode:
     def weights(self, index: int, what: str) -> Array:
         """Operand ``index`` as finite float64 numbers."""
         array = self.constant(index, what)
-        if array.dtype.kind != "f":
-            raise Unsupported(f"{what} {name_of(self.node.inputs[index])!r} has type {array.dtype}", "a float tensor")
+        if array.dtype.kind not in "fiub":
+            raise Unsupported(f"{what} {name_of(self.node.inputs[index])!r} has type {array.dtype}", "real numbers")
         return finite(array, f"{what} {name_of(self.node.inputs[index])!r}")
 
     def mask(self, index: int, what: str) -> Array:
@@ -170,7 +179,7 @@ class SourceNode:
             MixesFrames: it is the batch.
         """
         axis = axis_in(self.integer("axis", default), view.rank)
-        if axis == view.batch_dim:
+        if self.builder.mixes_frames(view, [axis]):
             raise MixesFrames(f"axis {axis} is the batch, whose frames are computed one by one", "another axis")
         return axis
 

@@ -23,6 +23,8 @@ PROBES = 512
 MUCH_SHORTER = 0.125
 #: Nor is one that float32 cannot divide into steps.
 LEAST_SPAN = 4096 * float(np.finfo(np.float32).tiny)
+#: The least part of a range that shows where a function jumps: beyond it every range would be shorter still.
+JUMP_PART = 2.0**-10
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ def choose_lookup(
     return _choose(activation, tuple(sorted(params.items())), measured, output, grid)
 
 
+def _least_part(activation: str) -> float:
+    """Of the measured range, the least part that an index spans."""
+    return JUMP_PART if FUNCTIONS[activation].jumps else 0.0
+
+
 def _exact(activation: str, params: tuple[tuple[str, float], ...]) -> Callable[[Decimal], Decimal]:
     """The activation on decimals, parameters that are not given at their defaults."""
     definition = FUNCTIONS[activation]
@@ -102,7 +109,7 @@ def _changing(
     measured: tuple[float, float],
     output: TensorQuantization,
 ) -> tuple[float, float]:
-    span = _narrowed(_exact(activation, params), measured, output)
+    span = _narrowed(_exact(activation, params), measured, output, _least_part(activation))
     return span.low, span.high
 
 
@@ -124,7 +131,7 @@ def _choose(
     function = _exact(activation, params)
     index = _grid_index(grid) if grid is not None else None
     if index is None:
-        index = _range_index(function, measured, output)
+        index = _range_index(function, measured, output, _least_part(activation))
     table = build_table(function, index, index.bits, output)
     table.setflags(write=False)
     return Lookup(index, table)
@@ -160,7 +167,7 @@ def _choose_several(
         factor = exact(gain)
         return lambda x: factor * function(x)
 
-    spans = [_narrowed(times(gain), measured, output) for gain in gains]
+    spans = [_narrowed(times(gain), measured, output, _least_part(activation)) for gain in gains]
     cost, part = min((max(_step(span, i / 64.0) for span in spans), i / 64.0) for i in range(65))
     bits = min(max(MIN_BITS, math.ceil(math.log2(max(cost, 1.0) / 0.5))), MAX_BITS)
     top = (1 << bits) - 1
@@ -181,17 +188,21 @@ class _Span:
     slope: float
 
 
-def _narrowed(function: Function, measured: tuple[float, float], output: TensorQuantization) -> _Span:
+def _narrowed(
+    function: Function, measured: tuple[float, float], output: TensorQuantization, least_part: float
+) -> _Span:
     """The part of the measured range where the result changes, probed again until it stays."""
     low, high = min(0.0, measured[0]), max(0.0, measured[1])
     if not high > low:
         low, high = -1.0, 1.0
+    least = least_part * (high - low)
     while True:
         reals, codes = _probe(function, low, high, output)
         step = (high - low) / PROBES
         first, last = max(0, _flat(codes) - 1), min(PROBES, PROBES - _flat(codes[::-1]) + 1)
         narrow = min(0.0, low + step * first), max(0.0, low + step * last)
-        if narrow[1] - narrow[0] > 0.5 * (high - low) or not narrow[1] > narrow[0]:
+        shorter = narrow[1] - narrow[0]
+        if shorter > 0.5 * (high - low) or not shorter > least:
             return _Span(low, high, float(np.max(np.abs(np.diff(reals)))) / step)
         low, high = narrow
 
@@ -218,13 +229,16 @@ def _grid_index(grid: Grid) -> TensorQuantization | None:
     return TensorQuantization(grid.step, -min(grid.low, 0), max(MIN_BITS, (count - 1).bit_length()))
 
 
-def _range_index(function: Function, measured: tuple[float, float], output: TensorQuantization) -> TensorQuantization:
+def _range_index(
+    function: Function, measured: tuple[float, float], output: TensorQuantization, least_part: float
+) -> TensorQuantization:
     low, high = min(0.0, measured[0]), max(0.0, measured[1])
     if not high > low:
         low, high = -1.0, 1.0
     # Flat ends need no entries: an index beyond the table's end is clamped to it. One probe more keeps the corner. A
     # range much longer than where the function changes shows little of that at first, so look again.
-    while high - low > LEAST_SPAN:
+    least = max(LEAST_SPAN, least_part * (high - low))
+    while high - low > least:
         _, codes = _probe(function, low, high, output)
         step = (high - low) / PROBES
         first, last = max(0, _flat(codes) - 1), min(PROBES, PROBES - _flat(codes[::-1]) + 1)

@@ -170,8 +170,13 @@ def _defined(node: onnx.NodeProto, known: Set[str], opset: int) -> bool:
 def _definition(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], opset: int) -> list[onnx.NodeProto] | None:
     """The nodes that the standard puts in the place of one; None where types are missing that it asks for."""
     inputs = list(dict.fromkeys(n for n in node.input if n))
+    call = onnx.NodeProto.FromString(node.SerializeToString())
+    given = {a.name for a in node.attribute}  # the inliner takes an absent attribute for absent in the body too
+    schema = schema_of(node.op_type, opset)
+    defaults = [] if schema is None else [a.default_value for a in schema.attributes.values()]
+    call.attribute.extend(a for a in defaults if a.name and a.name not in given)
     graph = onnx.helper.make_graph(
-        [node], "call", [onnx.helper.make_value_info(n, types.get(n, onnx.TypeProto())) for n in inputs],
+        [call], "call", [onnx.helper.make_value_info(n, types.get(n, onnx.TypeProto())) for n in inputs],
         [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in node.output if n],
     )  # fmt: skip
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.layout import View, group_dimensions, lift_batch
+from headrace.frontends.layout import View, group_dimensions, lift_batch, with_rank
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import channel_vector, divided, finite, varying_as_channels
 from headrace.hn import Array
@@ -47,8 +47,11 @@ def combine(builder: Builder, operation: Operation, left: View, right: View) -> 
     if left.dims == right.dims and left.extent == right.extent:
         layers = builder.same_rank([left.layer, right.layer])
         return builder.same_layout(builder.emit(operation, layers), left)
+    if left.rank != right.rank and builder.one_frame:
+        rank = max(left.rank, right.rank)
+        return combine(builder, operation, with_rank(left, rank), with_rank(right, rank))
     if left.rank == right.rank and not (left.batch_first and right.batch_first):
-        if left.batch_dim != right.batch_dim:
+        if left.batch_dim != right.batch_dim and not builder.one_frame:
             raise Unsupported("operands whose batch is not the same dimension", "one place for the batch")
         (first, put_back), (second, _) = lift_batch(left), lift_batch(right)
         return put_back(combine(builder, operation, first, second))

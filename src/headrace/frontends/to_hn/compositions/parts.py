@@ -43,9 +43,10 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
     """The part of a tensor with the given (start, size, step) per source dimension."""
     if all(r == (0, size, 1) for r, size in zip(ranges, view.shape, strict=True)):
         return view
-    if ranges[view.batch_dim] != (0, view.shape[view.batch_dim], 1):
+    of_batch = ranges[view.batch_dim] != (0, view.shape[view.batch_dim], 1)
+    if of_batch and not builder.one_frame:
         raise MixesFrames("a slice of the batch", "a slice of other axes")
-    if not view.batch_first:
+    if of_batch or not view.batch_first:
         lifted, put_back = lift_batch(view)
         return put_back(cut(builder, lifted, [(0, 1, 1), *ranges]))
     if any(size < 1 for _, size, _ in ranges):
@@ -88,9 +89,9 @@ def join(builder: Builder, views: Sequence[View], axis: int) -> View:
     rank = views[0].rank
     if any(v.rank != rank for v in views):
         raise Unsupported(f"inputs of ranks {[v.rank for v in views]}", "equal ranks")
-    if not all(v.batch_first for v in views):
+    if not all(v.batch_first for v in views) or axis == 0:
         lifted = [lift_batch(v) for v in views]
-        if len({v.batch_dim for v in views}) > 1:
+        if len({v.batch_dim for v in views}) > 1 and not builder.one_frame:
             raise Unsupported("inputs whose batch is not the same dimension", "one place for the batch")
         return lifted[0][1](join(builder, [v for v, _ in lifted], axis + 1))
     if any(v.shape[:axis] + v.shape[axis + 1 :] != views[0].shape[:axis] + views[0].shape[axis + 1 :] for v in views):

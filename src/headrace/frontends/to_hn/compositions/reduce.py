@@ -69,12 +69,14 @@ def pooled_mean(builder: Builder, layer: str, axes: set[int]) -> str:
 
 def reduce_over(builder: Builder, view: View, axes: list[int], keep: bool, reduction: Reduction) -> View:
     """A reduction over source dimensions other than the batch."""
-    if view.batch_dim in axes:
+    if builder.mixes_frames(view, axes):
         raise MixesFrames("a reduction over the batch mixes its frames", "other axes")
-    if not view.batch_first:
+    if not view.batch_first or view.batch_dim in axes:
         lifted, put_back = lift_batch(view)
         result = put_back(reduce_over(builder, lifted, [a + 1 for a in axes], True, reduction))
-        return result if keep else regroup(result, [s for i, s in enumerate(result.shape) if i not in axes])
+        if keep:
+            return result
+        return regroup(result, [s for i, s in enumerate(result.shape) if i not in axes], movable=builder.one_frame)
     sizes = [1 if i in axes else s for i, s in enumerate(view.shape)]
     active = [a for a in axes if view.shape[a] > 1]
     result = view

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, Atom, View
+from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, Atom, View, lift_batch, with_rank
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import per_channel
 from headrace.frontends.to_hn.compositions.parts import cut, pick
@@ -22,6 +22,9 @@ MAX_SIZE = 1 << 16
 def repeated(builder: Builder, view: View, sizes: Sequence[int]) -> View:
     """Dimensions of size 1 copied to ``sizes``: rows and columns by a nearest resize, channels by ones or copies."""
     grown = [d for d in range(view.rank) if view.shape[d] != sizes[d]]
+    if grown and (not view.batch_first or view.batch_dim in grown) and not builder.mixes_frames(view, grown):
+        lifted, put_back = lift_batch(view)
+        return put_back(repeated(builder, lifted, [1, *sizes]))
     if any(view.shape[d] != 1 for d in grown) or view.batch_dim in grown:
         raise Unsupported(f"from {list(view.shape)} to {list(sizes)}", "copies of dimensions of size 1, not the batch")
     if any(not 1 <= s <= MAX_SIZE for s in sizes):
@@ -63,6 +66,9 @@ def _stretched(builder: Builder, view: View, axis: int, count: int, dims: Mappin
 def constant_tensor(builder: Builder, like: View, array: Array) -> View:
     """A tensor that holds constants, made of another one of its rank: zero times a part of it plus the constants."""
     array = divided(builder, like, array)
+    if builder.one_frame and array.ndim == like.rank and (not like.batch_first or array.shape[:1] != (1,)):
+        lifted, put_back = lift_batch(like)
+        return put_back(constant_tensor(builder, lifted, array[None]))
     if array.ndim != like.rank or array.shape[0] != 1:
         raise Unsupported(f"a constant of shape {list(array.shape)}", "one for all frames, of the other inputs' rank")
     sizes = [min(a, b) for a, b in zip(array.shape, like.shape, strict=True)]
@@ -72,10 +78,11 @@ def constant_tensor(builder: Builder, like: View, array: Array) -> View:
 
 def enlarged(builder: Builder, view: View, array: Array) -> View:
     """The tensor with what a constant enlarges by broadcasting repeated: dimensions of size 1."""
+    view = with_rank(view, max(view.rank, array.ndim)) if builder.one_frame else view
     if array.ndim > view.rank:
         return view
     sizes = (1,) * (view.rank - array.ndim) + array.shape
-    if all(s in (1, d) or d > 1 for s, d in zip(sizes[1:], view.shape[1:], strict=True)):
-        return view
-
-    return repeated(builder, view, [view.shape[0], *(max(p) for p in zip(sizes[1:], view.shape[1:], strict=True))])
+    grown = [max(pair) if min(pair) == 1 else pair[1] for pair in zip(sizes, view.shape, strict=True)]
+    if not builder.one_frame:
+        grown[:1] = view.shape[:1]
+    return repeated(builder, view, grown) if tuple(grown) != view.shape else view

@@ -13,7 +13,7 @@ _LAST: dict[int, Arrangement] = {2: (None, CHANNELS), 3: (None, WIDTH, CHANNELS)
 
 def over_axis(builder: Builder, view: View, axis: int) -> View:
     """Softmax over one source dimension."""
-    if not view.batch_first:
+    if not view.batch_first or axis == view.batch_dim:
         lifted, put_back = lift_batch(view)
         return put_back(over_axis(builder, lifted, axis + 1))
     found = builder.arrangement_of(view)
@@ -31,7 +31,7 @@ def over_axis(builder: Builder, view: View, axis: int) -> View:
 
 def logarithm_over_axis(builder: Builder, view: View, axis: int) -> View:
     """``d - log Σ exp(d)`` with ``d = x - max x`` over one source dimension; the exponentials have 16 bits."""
-    if not view.batch_first:
+    if not view.batch_first or axis == view.batch_dim:
         lifted, put_back = lift_batch(view)
         return put_back(logarithm_over_axis(builder, lifted, axis + 1))
     layer, groups = builder.innermost(view, axis)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.layout import View, regroup
+from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.layers import Pad
@@ -74,8 +75,7 @@ def same_padding(
 def line_as_image(view: View) -> View:
     """N,C,L as N,C,1,L; N,C,H,W as it is."""
     if view.rank == 3:
-        n, c, length = view.shape
-        return regroup(view, [n, c, 1, length])
+        return replace(view, dims=(*view.dims[:2], (), view.dims[2]))
     if view.rank != 4:
         raise Unsupported(f"its input has {view.rank - 2} spatial dimensions", "one or two")
     return view
@@ -85,8 +85,7 @@ def narrowed(view: View, rank: int) -> View:
     """N,C,1,L as N,C,L where the source has rank 3."""
     if rank == 4:
         return view
-    n, c, _, length = view.shape
-    return regroup(view, [n, c, length])
+    return replace(view, dims=(*view.dims[:2], view.dims[3]))
 
 
 def _widened(values: Sequence[int], rank: int, filler: int) -> list[int]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.frontends.fold import broadcast
 from headrace.frontends.graph import Unsupported, constant
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import IMAGE, Builder
-from headrace.frontends.to_hn.compositions.elementwise import FLOAT_MAX, applied, clipped, combine, per_channel
+from headrace.frontends.to_hn.compositions.elementwise import FLOAT_MAX, applied, clipped, combine
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
 from headrace.layers import Activation, Add, Convolution, Multiply, Subtract
@@ -67,27 +66,6 @@ def power(builder: Builder, node: SourceNode) -> list[Result]:
             return [applied(builder, applied(builder, view, "sqrt"), "reciprocal")]
         case _:
             raise Unsupported(f"the exponent {exponent.reshape(-1)[:4].tolist()}", "1, 2, 3, 0.5, -0.5 or -1")
-
-
-@handles("Where")
-def where(builder: Builder, node: SourceNode) -> list[Result]:
-    """With a condition that is known: ``c·a + (1 - c)·b``, where a or b may be constants."""
-    condition = node.constant(0, "the condition")
-    if condition.dtype.kind != "b":
-        raise Unsupported(f"the condition has type {condition.dtype}", "bool")
-    mask, offset = condition.astype(np.float64), np.zeros(())
-    parts: list[View] = []
-    for index, chosen in ((1, mask), (2, 1.0 - mask)):
-        if node.known(index) is None:
-            parts.append(per_channel(builder, node.view(index), chosen))
-            continue
-        value = node.mask(index, "the value")
-        builder.budget.take(broadcast(value.shape, chosen.shape, offset.shape))
-        offset = offset + value * chosen
-    if not parts:
-        raise Unsupported("both of its values are constants")
-    result = parts[0] if len(parts) == 1 else combine(builder, Add(), parts[0], parts[1])
-    return [per_channel(builder, result, 1.0, offset)] if np.any(offset) else [result]
 
 
 #: The convolution that sums neighbouring channels has the square of this many weights.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.frontends.element_types import Elements
 from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
@@ -39,8 +40,26 @@ def _with_constant(builder: Builder, node: SourceNode, view: View, index: int) -
             return per_channel(builder, view, 1.0 / array)
 
 
+#: What a quotient of whole numbers is enlarged by before it is cut off, so that no rounding makes it too small.
+_UNCUT = 1e-6
+
+
+def _cut_off(builder: Builder, node: SourceNode) -> View:
+    """The quotient of whole numbers towards zero."""
+    if node.known(1) is None:
+        raise Unsupported("a quotient of whole numbers by a computed tensor", "a constant divisor")
+    view = node.view(0)
+    array = divided(builder, view, node.weights(1, "the divisor"))
+    if not np.all(array):
+        raise Unsupported(f"division by zero in {node.name(1)!r}")
+    view = enlarged(builder, view, array)
+    return applied(builder, per_channel(builder, view, (1.0 + _UNCUT) / array), "trunc")
+
+
 @handles("Add", "Sub", "Mul", "Div", "Sum", "Mean")
 def binary(builder: Builder, node: SourceNode) -> list[Result]:
+    if node.op_type == "Div" and node.elements(0) is not Elements.REAL:
+        return [_cut_off(builder, node)]
     operands = [i for i, v in enumerate(node.inputs) if v is not None]
     if len(operands) < 2 and node.op_type not in ("Sum", "Mean"):
         raise Unsupported("it has fewer than two inputs")

@@ -36,9 +36,9 @@ def slice_(builder: Builder, node: SourceNode) -> list[Result]:
     ]
     batch = view.batch_dim
     whole = list(builder.full_shape(view))
-    if builder.batch < 0 and whole[batch] == 1:
+    if builder.batch < 0 and batch >= 0 and whole[batch] == 1:
         whole[batch] = 1 << 30
-    if slice_ranges(whole, operands)[batch] != (0, whole[batch], 1):
+    if batch >= 0 and slice_ranges(whole, operands)[batch] != (0, whole[batch], 1) and not builder.one_frame:
         raise MixesFrames("a slice of the batch", "a slice of other axes")
     ranges = [(start, len(range(start, stop, step)), step) for start, stop, step in slice_ranges(view.shape, operands)]
     return [cut(builder, view, [(a, n, 1 if n == 1 and s > 0 else s) for a, n, s in ranges])]
@@ -102,9 +102,10 @@ def pad(builder: Builder, node: SourceNode) -> list[Result]:
         before[axis], after[axis] = amounts[i], amounts[len(axes) + i]
     if not any(amounts):
         return [view]
-    if before[view.batch_dim] or after[view.batch_dim]:
+    of_batch = view.rank and (before[view.batch_dim] or after[view.batch_dim])
+    if of_batch and not builder.one_frame:
         raise MixesFrames("padding of the batch", "padding of other axes")
-    if not view.batch_first:
+    if of_batch or not view.batch_first:
         lifted, put_back = lift_batch(view)
         return [put_back(padded(builder, lifted, [0, *before], [0, *after], mode, value))]
     return [padded(builder, view, before, after, mode, value)]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import MixesFrames, Unsupported, integer_list
+from headrace.frontends.graph import MixesFrames, integer_list
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, combine, per_channel
@@ -21,9 +21,9 @@ def _axes(builder: Builder, node: SourceNode, view: View) -> list[int] | None:
         return sorted({axis_in(a, view.rank) for a in integer_list(given, "axes")})
     if node.integer("noop_with_empty_axes", 0):
         return None
-    if builder.batch != 1:
+    if not builder.one_frame:
         raise MixesFrames(f"{node.op_type} over all axes mixes the frames of a batch", "axes other than 0")
-    raise Unsupported(f"{node.op_type} over all axes, the batch included", "axes other than 0")
+    return list(range(view.rank))
 
 
 _REDUCTIONS: dict[str, Reduction] = {

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace.frontends.graph import MixesFrames, Unsupported, live_uses
-from headrace.frontends.layout import View
+from headrace.frontends.layout import View, with_rank
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.parts import MAX_PIECES, pick
 from headrace.frontends.to_hn.compositions.repeat import repeated
@@ -36,15 +36,14 @@ def _needless(builder: Builder, node: SourceNode, view: View, sizes: Sequence[in
 def expand(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
     wanted = node.integer_list(1, "the shape")
-    if len(wanted) > view.rank:
-        raise Unsupported(f"Expand from {list(view.shape)} to {wanted}", "no more dimensions than it has")
+    view = with_rank(view, max(view.rank, len(wanted)))
     ahead = view.rank - len(wanted)
     pairs = zip(view.shape[ahead:], wanted, strict=True)
     sizes = [*view.shape[:ahead], *(want if have == 1 else have for have, want in pairs)]
     if any(want not in (1, have) for have, want in zip(sizes[ahead:], wanted, strict=True)):
         raise Unsupported(f"Expand from {list(view.shape)} to {wanted}", "sizes that broadcast")
     batch = view.batch_dim
-    if sizes[batch] != view.shape[batch] and builder.batch in (-1, sizes[batch]):
+    if sizes[batch] != view.shape[batch] and builder.batch != 1 and builder.batch in (-1, sizes[batch]):
         sizes[batch] = view.shape[batch]  # the frames, whatever their number
     if tuple(sizes) == view.shape or _needless(builder, node, view, sizes):
         return [view]
@@ -57,7 +56,7 @@ def tile(builder: Builder, node: SourceNode) -> list[Result]:
     repeats = node.integer_list(1, "repeats")
     if len(repeats) != view.rank or any(r < 1 for r in repeats):
         raise Unsupported(f"repeats {repeats} of a tensor of rank {view.rank}", "one positive number per dimension")
-    if repeats[view.batch_dim] > 1:
+    if builder.mixes_frames(view, [d for d, r in enumerate(repeats) if r > 1]):
         raise MixesFrames("Tile of the batch", "other axes")
     if any(s > 1 and r > MAX_PIECES for s, r in zip(view.shape, repeats, strict=True)):
         raise Unsupported(f"repeats {repeats} of a tensor of shape {list(view.shape)}", f"at most {MAX_PIECES} copies")

@@ -7,16 +7,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import onnx
 
 from headrace.frontends.fold import axis_in, reshaped, shape_of, squeezed, unsqueezed
-from headrace.frontends.graph import MixesFrames, Unsupported, constant, integer_list
+from headrace.frontends.graph import MixesFrames, Unsupported, integer_list
 from headrace.frontends.layout import BatchCutError, permute, regroup
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
-
-_FLOAT_TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
 
 
 @handles("Identity")
@@ -32,26 +29,6 @@ def dropout(builder: Builder, node: SourceNode) -> list[Result]:
     return [node.view(0)]
 
 
-@handles("Cast")
-def cast(builder: Builder, node: SourceNode) -> list[Result]:
-    view = node.view(0)
-    if node.integer("to", 0) not in _FLOAT_TYPES:
-        raise Unsupported("Cast of a computed tensor to an integer type", "a cast between float types")
-    return [view]
-
-
-@handles("CastLike")
-def cast_like(builder: Builder, node: SourceNode) -> list[Result]:
-    like = node.inputs[1] if len(node.inputs) > 1 else None
-    known, given = constant(like), node.known(0)
-    if given is not None and like in builder.views:
-        return [given.astype(np.float32)]  # what is computed is float
-    view = node.view(0)
-    if like is None or (known is not None and known.dtype.kind != "f"):
-        raise Unsupported("CastLike of a computed tensor to an integer type", "a cast between float types")
-    return [view]
-
-
 @handles("Transpose")
 def transpose(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
@@ -64,7 +41,7 @@ def reshape(builder: Builder, node: SourceNode) -> list[Result]:
     wanted = node.integer_list(1, "the shape")
     shape = reshaped(builder.full_shape(view), wanted, node.integer("allowzero", 0) == 1)
     try:
-        return [regroup(view, shape, builder.frames)]
+        return [builder.regroup(view, shape)]
     except BatchCutError as error:
         raise MixesFrames(str(error)) from None
 
@@ -78,7 +55,8 @@ def flatten(builder: Builder, node: SourceNode) -> list[Result]:
         raise Unsupported(f"Flatten at axis {axis} of a tensor of rank {view.rank}")
     if axis == 0 and builder.batch != 1:
         raise MixesFrames("Flatten at axis 0 joins the frames of a batch", "axis 1")
-    return [regroup(view, [math.prod(view.shape[:axis]), math.prod(view.shape[axis:])])]
+    flat = [math.prod(view.shape[:axis]), math.prod(view.shape[axis:])]
+    return [regroup(view, flat, movable=builder.one_frame)]
 
 
 @handles("Squeeze")
@@ -93,7 +71,7 @@ def squeeze(builder: Builder, node: SourceNode) -> list[Result]:
         return [replace(view, dims=tuple(d for i, d in enumerate(view.dims) if i not in gone))]
     if builder.batch != 1:
         raise MixesFrames("Squeeze of the batch", "other axes")
-    return [regroup(view, shape)]
+    return [builder.regroup(view, shape)]
 
 
 @handles("Unsqueeze")
@@ -101,8 +79,8 @@ def unsqueeze(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
     axes = node.integer_list(1, "axes")
     shape = unsqueezed(view.shape, axes)
-    if builder.batch == 1 and len(view.dims[view.batch_dim]) > 1:
-        return [regroup(view, shape)]  # the batch was squeezed away, and this may be where it comes back
+    if builder.one_frame and (not view.dims or len(view.dims[view.batch_dim]) > 1):
+        return [builder.regroup(view, shape)]  # the batch was squeezed away, and this may be where it comes back
     places = {axis_in(a, len(shape)) for a in axes}
     rest = iter(view.dims)
     return [replace(view, dims=tuple(() if i in places else next(rest) for i in range(len(shape))))]

@@ -19,9 +19,9 @@ def softmax(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
     over = over_axis if node.op_type == "Softmax" else logarithm_over_axis
     axis = axis_in(node.integer("axis", -1), view.rank)
-    if axis == view.batch_dim:
+    if builder.mixes_frames(view, [axis]):
         raise MixesFrames(f"{node.op_type} over the batch", "another axis")
     if not node.integer("flatten", 0) or view.shape[axis] == math.prod(view.shape[axis:]):
         return [over(builder, view, axis)]
-    flat = regroup(view, [*view.shape[:axis], math.prod(view.shape[axis:])])
-    return [regroup(over(builder, flat, axis), view.shape)]
+    flat = regroup(view, [*view.shape[:axis], math.prod(view.shape[axis:])], movable=builder.one_frame)
+    return [regroup(over(builder, flat, axis), view.shape, movable=builder.one_frame)]
