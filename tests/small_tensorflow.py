@@ -95,7 +95,7 @@ class Nodes:
     def op(self, op, inputs=(), name=None, **attributes):
         """One node; returns its name. ``T`` is float32 unless another type is given, or ``T=None`` for none."""
         self.count += 1
-        name = name or f"{op}_{self.count}"
+        name = name or f"{op.strip('_')}_{self.count}"
         node = self.messages.add(name=name, op=op)
         node.inputs.extend(inputs)
         for key, given in ({"T": Kind("float32")} | attributes).items():

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from headrace.hn import Array
 
 _POLYNOMIAL = 0x82F63B78
 _MASK_DELTA = 0xA282EAD8
-#: Below this, one lane; above, so many that each step is worth a call of numpy.
-_MOST_LANES = 1 << 14
-_LEAST_BYTES = 64
+#: Bytes of a lane at least, and lanes at most: each step of all lanes is one call of numpy.
+_LEAST_BYTES, _MOST_LANES = 256, 4096
+_FEWEST_LANES = 16
 
 
 def _byte_table() -> Array:
@@ -23,6 +25,7 @@ def _byte_table() -> Array:
 
 _TABLE = _byte_table()
 _ROWS = [int(v) for v in _TABLE]
+_BITS = np.arange(32, dtype=np.uint32)[:, None]
 
 
 def _plain(data: bytes, state: int) -> int:
@@ -33,46 +36,41 @@ def _plain(data: bytes, state: int) -> int:
 
 def _product(matrix: Array, states: Array) -> Array:
     """A matrix over GF(2), its columns as uint32 [32], times states uint32 [n]."""
-    out = np.zeros_like(states)
-    for bit in range(32):
-        out ^= np.where(states >> np.uint32(bit) & 1, matrix[bit], np.uint32(0)).astype(np.uint32)
-    return out
+    return np.bitwise_xor.reduce(((states[None, :] >> _BITS) & 1) * matrix[:, None], axis=0).astype(np.uint32)
 
 
-def _zeros_operator(count: int) -> Array:
-    """What ``count`` bytes of zeros do to a state, as the columns of a matrix."""
+@functools.cache
+def _behind(power: int) -> tuple[tuple[int, ...], ...]:
+    """What 2^power bytes of zeros make of a state, as four tables by its bytes, the lowest first."""
     one = np.array([1 << i for i in range(32)], np.uint32)
-    step = _TABLE[one & 0xFF] ^ (one >> np.uint32(8))
-    result = one
-    while count:
-        if count & 1:
-            result = _product(step, result)
-        step = _product(step, step)
-        count >>= 1
-    return result
+    matrix = _TABLE[one & 0xFF] ^ (one >> np.uint32(8))
+    for _ in range(power):
+        matrix = _product(matrix, matrix)
+    values = np.arange(256, dtype=np.uint32)
+    return tuple(tuple(int(v) for v in _product(matrix, values << np.uint32(8 * i))) for i in range(4))
 
 
 def crc32c(data: bytes | memoryview) -> int:
     """The CRC-32C of some bytes."""
     view = memoryview(data)
-    lanes = min(len(view) // _LEAST_BYTES, _MOST_LANES)
-    if lanes < 16:
+    power = _LEAST_BYTES.bit_length() - 1
+    while len(view) >> power > _MOST_LANES:
+        power += 1
+    lanes = len(view) >> power
+    if lanes < _FEWEST_LANES:
         return _plain(bytes(view), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    lanes = 1 << (lanes.bit_length() - 1)
-    each = len(view) // lanes
-    whole = lanes * each
-    columns = np.frombuffer(view[:whole], np.uint8).reshape(lanes, each)
+    whole = lanes << power
+    columns = np.frombuffer(view[:whole], np.uint8).reshape(lanes, 1 << power)
     states = np.zeros(lanes, np.uint32)
     states[0] = 0xFFFFFFFF
-    for start in range(0, each, 4096):
-        part = np.ascontiguousarray(columns[:, start : start + 4096].T)
-        for row in part:
+    for start in range(0, 1 << power, 4096):
+        for row in np.ascontiguousarray(columns[:, start : start + 4096].T):
             states = _TABLE[(states ^ row) & 0xFF] ^ (states >> np.uint32(8))
-    operator = _zeros_operator(each)
-    while len(states) > 1:  # a pair of neighbours is one lane of twice the length
-        states = _product(operator, states[0::2]) ^ states[1::2]
-        operator = _product(operator, operator)
-    return _plain(bytes(view[whole:]), int(states[0])) ^ 0xFFFFFFFF
+    first, second, third, fourth = _behind(power)
+    state = 0
+    for lane in states.tolist():  # one lane behind the other
+        state = first[state & 0xFF] ^ second[state >> 8 & 0xFF] ^ third[state >> 16 & 0xFF] ^ fourth[state >> 24] ^ lane
+    return _plain(bytes(view[whole:]), state) ^ 0xFFFFFFFF
 
 
 def masked(checksum: int) -> int:

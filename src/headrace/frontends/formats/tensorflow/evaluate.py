@@ -188,6 +188,8 @@ class Evaluator:
 
     def convert(self, scope: Scope, node: Node, inputs: Sequence[Result]) -> Results:
         """A node whose inputs are evaluated; where it cannot be converted, the reason is noted."""
+        if any(isinstance(v, Dead) for v in inputs):
+            return [DEAD] * scope.body.outputs.get(node.name, 1)
         label = self.label(scope, node)
         split = next((v for v in inputs if isinstance(v, SplitFrames)), None)
         outputs = scope.body.outputs.get(node.name, 1)

@@ -42,10 +42,14 @@ def is_gradient(node: Node) -> bool:
     return first == "gradients" or first.startswith("gradients_") or node.op.endswith("Grad")
 
 
+def _changes(node: Node) -> bool:
+    """Whether a node changes a variable."""
+    return node.op.startswith(_CHANGES) and node.op != "ScatterNd"
+
+
 def _is_aside(node: Node) -> bool:
     """Whether a node is beside the network whatever it reads: bookkeeping, summaries, optimizers, savers."""
-    changes = node.op.startswith(_CHANGES) and node.op != "ScatterNd"
-    return node.op in _ASIDE or changes or "Summary" in node.op or is_gradient(node)
+    return node.op in _ASIDE or _changes(node) or "Summary" in node.op or is_gradient(node)
 
 
 def _reached(body: Body, starts: Iterable[Ref]) -> set[str]:
@@ -107,6 +111,16 @@ def _network(body: Body) -> tuple[list[str], bool]:
     return [name for name in body.nodes if name in reached and name not in without], True
 
 
+def _moves(body: Body, network: Iterable[str]) -> set[str]:
+    """Nodes that lead to changes of variables and nowhere else: moving averages."""
+    found: set[str] = set()
+    for name in reversed(list(network)):
+        users = body.users.get(name, [])
+        if users and all(_changes(u) or u.name in found for u in users):
+            found.add(name)
+    return found
+
+
 def found_outputs(body: Body, unset: Collection[str]) -> tuple[list[str], list[str]]:
     """Names of the nodes that the network ends with, and of those that were left out.
 
@@ -115,10 +129,12 @@ def found_outputs(body: Body, unset: Collection[str]) -> tuple[list[str], list[s
         unset: names of variables that have no value. What depends on one is left out where something else is not.
     """
     network, trains = _network(body)
+    moves = _moves(body, network) if trains else set[str]()
+    network = [name for name in network if name not in moves]
     known = set(network)
     ends: list[str] = []
     for name in network:
-        users = [u for u in body.users.get(name, []) if not _is_aside(u)]
+        users = [u for u in body.users.get(name, []) if not _is_aside(u) and u.name not in moves]
         if not (users if trains else [u for u in users if u.name in known]):
             ends.append(name)
     if not ends:  # a loss or a metric reads each of them

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from headrace.frontends.formats.tensorflow.evaluate import Demand, Evaluator, Scope, structures
 from headrace.frontends.formats.tensorflow.records import Body, Node, Ref
+from headrace.frontends.formats.tensorflow.states import DEAD, Dead
 from headrace.frontends.graph import Unsupported
 
 _UNIFORM = frozenset({
@@ -80,6 +81,8 @@ def product(evaluator: Evaluator, scope: Scope, node: Node) -> Demand:
         results = yield from evaluator.plain(scope, node)
         return results
     values = yield from evaluator.operands(scope, [kept])
+    if isinstance(values[0], Dead):
+        return [DEAD]
     evaluator.builder.note("dropout", node.name)
     return evaluator.aliases(scope, node, values)
 
@@ -134,6 +137,9 @@ def normalize(evaluator: Evaluator, scope: Scope, node: Node) -> Demand:
     if not node.attributes.flag("is_training", True) or len(node.inputs) < 3:
         results = yield from evaluator.plain(scope, node)
         return results
+    inputs = yield from evaluator.operands(scope, node.inputs[:3])
+    if any(isinstance(v, Dead) for v in inputs):
+        return [DEAD] * scope.body.outputs.get(node.name, 1)
     recorded: list[Ref] = []
     for index, word in ((1, "moving_mean"), (2, "moving_variance")):
         found = _moved_by(scope.body, node, index) or _beside(scope.body, node.inputs[1], word)
@@ -144,7 +150,6 @@ def normalize(evaluator: Evaluator, scope: Scope, node: Node) -> Demand:
                 ("save the graph with training=False",),
             )
         recorded.append(found)
-    inputs = yield from evaluator.operands(scope, node.inputs[:3])
     statistics = yield from evaluator.operands(scope, recorded)
     evaluator.builder.note("batch", node.name)
     return evaluator.convert(scope, node, [*inputs, *statistics])

@@ -32,7 +32,7 @@ def _parts(operation: Operation, count: int) -> int:
 @converts("Split")
 def split(operation: Operation) -> None:
     count, axis = _parts(operation, operation.attributes.integer("num_split", 0)), operation.axis(0)
-    operation.done(*operation.emit_all("Split", [operation.value(1)], {"axis": axis}, count))
+    operation.done(*operation.emit_all("Split", [operation.value(1)], {"axis": axis, "num_outputs": count}, count))
 
 
 @converts("SplitV")

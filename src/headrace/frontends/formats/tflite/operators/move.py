@@ -23,7 +23,8 @@ def _split(operation: Operation, data: int, sizes: ir.Value | None, axis: int) -
     if count != operation.integer("num_splits") or count < 1:
         raise Unsupported(f"{count} outputs and num_splits {operation.integer('num_splits')}", "the same number")
     inputs = [operation.value(data)] if sizes is None else [operation.value(data), sizes]
-    operation.done(*operation.emit_all("Split", inputs, {"axis": axis}, count))
+    attributes = {"axis": axis} | ({"num_outputs": count} if sizes is None else {})
+    operation.done(*operation.emit_all("Split", inputs, attributes, count))
 
 
 def _axis(operation: Operation, index: int) -> int:

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each TensorFlow operator against what TensorFlow itself computed (tests/tensorflow_cases.py)."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+
+from frontend_oracle import run_network
+from headrace.frontends import parse
+from headrace.frontends.formats.tensorflow import operators
+from headrace.frontends.formats.tensorflow.build import CONVERTERS
+from tensorflow_cases import CASES, build, results
+
+RESULTS = results()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_operator_is_what_tensorflow_computes(name):
+    data, feeds = build(name)
+    crc, wanted = RESULTS[name]
+    assert zlib.crc32(data) == crc, "make the results anew: tests/tensorflow_cases.py"
+    network = parse(data).network
+    used = {layer.boundary.source_name: feeds[layer.boundary.source_name] for layer in network.input_layers}
+    (got,) = run_network(network, used).values()
+    assert got.shape == wanted.shape
+    assert np.abs(got - wanted).max() <= 1e-5 * max(float(np.ptp(wanted)), 1.0)
+
+
+def test_every_operator_is_listed_once():
+    assert operators.__all__
+    assert len(CONVERTERS) > 150
+    assert all(name[0].isupper() or name[0] == "_" for name in CONVERTERS)
