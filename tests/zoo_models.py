@@ -262,7 +262,8 @@ def _detectors() -> list[ZooModel]:
             least_snr=14.0,
         ),
         ZooModel("ultraface", f"{ultraface}.onnx", **faces),
-        ZooModel("ultraface_whole", "ultraface/version-RFB-320.onnx", **faces),
+        # Ends that are named keep the decoding of the boxes on the device.
+        ZooModel("ultraface_whole", "ultraface/version-RFB-320.onnx", **faces, end_nodes=("scores", "boxes")),
         ZooModel("ultraface_tflite", f"{ultraface}.tflite", **faces, source_layout="NHWC"),
         ZooModel(
             "text_detector",

@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -401,6 +402,99 @@ nb::dict timing(const Network& n) {
   return d;
 }
 
+struct Postprocess {
+  explicit Postprocess(nb::bytes json) { check(headrace_postprocess_open(json.c_str(), json.size(), &handle)); }
+  ~Postprocess() { headrace_postprocess_close(handle); }
+  Postprocess(const Postprocess&) = delete;
+  Postprocess& operator=(const Postprocess&) = delete;
+  headrace_postprocess* handle = nullptr;
+};
+
+headrace_postprocess_info info_of(const Postprocess& p) {
+  headrace_postprocess_info info{};
+  info.struct_size = sizeof info;
+  check(headrace_postprocess_get_info(p.handle, &info));
+  return info;
+}
+
+std::vector<headrace_postprocess_tensor> tensors_of(const Postprocess& p) {
+  std::vector<headrace_postprocess_tensor> all(info_of(p).tensor_count);
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i].struct_size = sizeof all[i];
+    check(headrace_postprocess_get_tensor(p.handle, i, &all[i]));
+  }
+  return all;
+}
+
+nb::dict postprocess_info(const Postprocess& p) {
+  const headrace_postprocess_info info = info_of(p);
+  nb::dict d;
+  d["family"] = info.family;
+  d["classes"] = info.classes;
+  d["image"] = nb::make_tuple(info.image_height, info.image_width);
+  d["max_per_class"] = info.max_per_class;
+  d["max_total"] = info.max_total;
+  d["by_class_floats"] = info.by_class_floats;
+  d["score_threshold"] = info.score_threshold;
+  d["iou_threshold"] = info.iou_threshold;
+  return d;
+}
+
+// (boxes, 6) float32: top, left, bottom, right, score, class.
+nb::object box_array(const headrace_detection* found, size_t count) {
+  float* memory = static_cast<float*>(std::calloc(count ? count * 6 : 1, sizeof(float)));
+  if (memory == nullptr) throw std::bad_alloc();
+  nb::capsule owner(memory, [](void* p) noexcept { std::free(p); });
+  for (size_t i = 0; i < count; ++i) {
+    const headrace_detection& d = found[i];
+    const float row[6] = {d.y_min, d.x_min, d.y_max, d.x_max, d.score, static_cast<float>(d.class_id)};
+    std::copy(row, row + 6, memory + 6 * i);
+  }
+  return nb::cast(nb::ndarray<nb::numpy, float, nb::ndim<2>>(memory, {count, size_t{6}}, owner));
+}
+
+nb::list detect(const Postprocess& p, const nb::dict& given) {
+  const std::vector<headrace_postprocess_tensor> tensors = tensors_of(p);
+  const size_t most = info_of(p).max_total;
+  std::vector<Array> arrays;
+  std::vector<headrace_buffer> buffers;
+  size_t frames = 0;
+  for (const headrace_postprocess_tensor& t : tensors) {
+    const Shape shape{t.name, t.height, t.width, t.channels, 1};
+    Array array;
+    if (!given.contains(t.name) || !nb::try_cast(given[t.name], array)) {
+      bad_argument(HEADRACE_INVALID_ARGUMENT, "tensor " + shape.name, "there is no C-contiguous CPU array for it",
+                   "another object", shape_text(shape, true));
+    }
+    Inputs::check_array(array, shape, true);
+    if (!arrays.empty() && array.shape(0) != frames) {
+      bad_argument(HEADRACE_INVALID_ARGUMENT, "tensors", "batches differ in size",
+                   std::to_string(array.shape(0)) + " frames in " + shape.name,
+                   std::to_string(frames) + " frames in each");
+    }
+    frames = array.shape(0);
+    arrays.push_back(std::move(array));
+    buffers.push_back({t.name, nullptr, shape.height * shape.width * shape.channels * sizeof(float)});
+  }
+  std::vector<headrace_detection> found(most);
+  nb::list all;
+  for (size_t i = 0; i < frames; ++i) {
+    for (size_t t = 0; t < buffers.size(); ++t)
+      buffers[t].data = static_cast<uint8_t*>(const_cast<void*>(arrays[t].data())) + i * buffers[t].size;
+    size_t count = 0;
+    check_released([&] {
+      return headrace_postprocess_run(p.handle, 1, buffers.data(), buffers.size(), found.data(), found.size(), &count);
+    });
+    all.append(box_array(found.data(), count));
+  }
+  return all;
+}
+
+void set_limits(const Postprocess& p, double score_threshold, double iou_threshold, uint32_t max_per_class,
+                uint32_t max_total) {
+  check(headrace_postprocess_set_limits(p.handle, score_threshold, iou_threshold, max_per_class, max_total));
+}
+
 void make_error_types(nb::module_& m) {
   // Python classes, so that their parts are attributes and pickling works.
   nb::dict scope;
@@ -481,6 +575,14 @@ NB_MODULE(_native, m) {
       .def_prop_ro("kernels", [](const Device& d) { return std::string(headrace_device_kernels(d.handle)); })
       .def_prop_ro("threads", [](const Device& d) { return headrace_device_threads(d.handle); })
       .def("load", &Device::load, nb::arg("hef"), nb::rv_policy::take_ownership);
+  nb::class_<Postprocess>(m, "Postprocess")
+      .def(nb::init<nb::bytes>(), nb::arg("json"))
+      .def_prop_ro("info", &postprocess_info)
+      .def("detect", &detect, nb::arg("tensors"),
+           "Boxes of each frame, best first: (boxes, 6) float32 of top, left, bottom, right, score, class.")
+      .def("set_limits", &set_limits, nb::arg("score_threshold"), nb::arg("iou_threshold"),
+           nb::arg("max_per_class") = 0, nb::arg("max_total") = 0,
+           "Thresholds, and numbers of boxes where they are not 0.");
   nb::class_<Network>(m, "Network")
       .def_prop_ro("name", [](const Network& n) { return std::string(headrace_network_name(n.handle)); })
       .def_prop_ro("inputs", [](const Network& n) { return stream_list(n, HEADRACE_INPUT); })

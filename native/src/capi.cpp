@@ -4,24 +4,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <new>
 
+#include "boundary.hpp"
 #include "errors.hpp"
 #include "network.hpp"
 #include "verifier.hpp"
-
-struct headrace_device {
-  std::shared_ptr<headrace::Device> device;
-};
-struct headrace_network {
-  explicit headrace_network(std::shared_ptr<headrace::Device> device, headrace::ByteView hef)
-      : network(std::move(device), hef) {}
-  headrace::Network network;
-};
-struct headrace_job {
-  std::shared_ptr<headrace::Device> device;
-  std::shared_ptr<headrace::Job> job;
-};
 
 namespace headrace {
 namespace {
@@ -29,46 +16,6 @@ namespace {
 constexpr uint64_t kFileLimit = uint64_t{4} << 30;
 
 thread_local char returned_text[160] = "";
-
-template <class Body>
-headrace_status guarded(Body body) noexcept {
-  try {
-    body();
-    return HEADRACE_SUCCESS;
-  } catch (const Failure& f) {
-    return report(f.status, f.problem);
-  } catch (const std::bad_alloc&) {
-    return report(HEADRACE_OUT_OF_HOST_MEMORY, "the host has not enough memory");
-  } catch (const std::exception& e) {
-    return report(HEADRACE_INTERNAL_FAILURE, e.what());
-  } catch (...) {
-    return report(HEADRACE_INTERNAL_FAILURE, "an unknown failure");
-  }
-}
-
-void require_pointer(const void* p, const char* what) {
-  if (p == nullptr) fail(HEADRACE_INVALID_ARGUMENT, what, "the pointer is missing", "NULL", "a valid pointer");
-}
-
-// Copies what the caller's struct has room for, so that a caller built against an older header keeps working.
-// False where there is no struct, or its size is not set.
-template <class T>
-bool give(T* out, T value) {
-  size_t size = 0;
-  if (out != nullptr) std::memcpy(&size, out, sizeof size);
-  if (size < sizeof(size_t)) return false;
-  value.struct_size = size;
-  std::memcpy(static_cast<void*>(out), &value, std::min(size, sizeof(T)));
-  return true;
-}
-
-template <class T>
-void give(T* out, T value, const char* what) {
-  require_pointer(out, what);
-  if (!give(out, value)) {
-    fail(HEADRACE_INVALID_ARGUMENT, what, "struct_size is not set", str(uint64_t{0}), str(uint64_t{sizeof(T)}));
-  }
-}
 
 struct File {
   std::FILE* handle;
@@ -270,7 +217,9 @@ headrace_status headrace_verify(const void* data, size_t size) noexcept {
   return guarded([&] {
     require_pointer(data, "HEF");
     const HefContents contents = read_hef({static_cast<const uint8_t*>(data), size});
-    verify_program(decode_program(contents.microcode), kDefaultMemoryLimit);
+    const Program program = decode_program(contents.microcode);
+    verify_program(program, kDefaultMemoryLimit);
+    read_postprocess(contents.postprocess, program);
   });
 }
 

@@ -14,6 +14,7 @@ constexpr size_t kSmallestFile = 56;
 constexpr uint64_t kHwArch = 101;
 constexpr size_t kNameLimit = 256;
 constexpr uint32_t kExtensionPeriphery = 26;
+constexpr const char* kPostprocessName = "headrace.nms";
 
 uint32_t big_u32(const uint8_t* p) {
   return (uint32_t{p[0]} << 24) | (uint32_t{p[1]} << 16) | (uint32_t{p[2]} << 8) | uint32_t{p[3]};
@@ -103,6 +104,12 @@ std::string text_of(const Field& field) {
   return {reinterpret_cast<const char*>(view.data), view.size};
 }
 
+struct Resource {
+  size_t entries = 0;
+  uint64_t offset = 0;
+  uint64_t size = 0;
+};
+
 struct Description {
   uint64_t hw_arch = 0;
   uint64_t version = 0;
@@ -111,9 +118,7 @@ struct Description {
   size_t contexts = 0;
   size_t operations = 0;
   std::string name;
-  size_t resources = 0;
-  uint64_t resource_offset = 0;
-  uint64_t resource_size = 0;
+  Resource microcode, postprocess;
 };
 
 void read_header(ByteView view, Description& out) {
@@ -161,10 +166,10 @@ void read_resource(ByteView view, Description& out) {
     if (f.number == 2) size = number_of(f);
     if (f.number == 3) name = text_of(f);
   }
-  if (name != microcode::kResourceName) return;
-  ++out.resources;
-  out.resource_offset = offset;
-  out.resource_size = size;
+  const bool code = name == microcode::kResourceName;
+  if (!code && name != kPostprocessName) return;
+  Resource& found = code ? out.microcode : out.postprocess;
+  found = {found.entries + 1, offset, size};
 }
 
 Description read_description(ByteView view) {
@@ -184,6 +189,13 @@ Description read_description(ByteView view) {
   return out;
 }
 
+void check_inside(const Resource& resource, uint64_t section_size, const char* name) {
+  if (resource.offset > section_size || resource.size > section_size - resource.offset) {
+    fail(HEADRACE_HEF_FILE_CORRUPTED, std::string("external resource '") + name + "'", "it lies outside the file",
+         "offset " + str(resource.offset) + ", size " + str(resource.size), "inside " + str(section_size) + " bytes");
+  }
+}
+
 void check_description(const Description& d, uint64_t section_size) {
   if (d.hw_arch != kHwArch) {
     fail(HEADRACE_HEF_NOT_COMPATIBLE_WITH_DEVICE, "HEF description",
@@ -197,15 +209,16 @@ void check_description(const Description& d, uint64_t section_size) {
     fail(HEADRACE_INVALID_HEF, "HEF description", "a program for the virtual device has no loadable operation",
          str(uint64_t{d.operations}) + " operations", "none");
   }
-  if (d.resources != 1) {
+  if (d.microcode.entries != 1) {
     fail(HEADRACE_INVALID_HEF, "HEF description", "the microcode must be named once among the external resources",
-         str(uint64_t{d.resources}) + " entries 'headrace.microcode'", "1");
+         str(uint64_t{d.microcode.entries}) + " entries 'headrace.microcode'", "1");
   }
-  if (d.resource_offset > section_size || d.resource_size > section_size - d.resource_offset) {
-    fail(HEADRACE_HEF_FILE_CORRUPTED, "external resource 'headrace.microcode'", "it lies outside the file",
-         "offset " + str(d.resource_offset) + ", size " + str(d.resource_size),
-         "inside " + str(section_size) + " bytes");
+  if (d.postprocess.entries > 1) {
+    fail(HEADRACE_INVALID_HEF, "HEF description", "post-processing is named several times",
+         str(uint64_t{d.postprocess.entries}) + " entries 'headrace.nms'", "at most 1");
   }
+  check_inside(d.microcode, section_size, microcode::kResourceName);
+  check_inside(d.postprocess, section_size, kPostprocessName);
   if (d.version == 0 || !d.has_extension) {
     fail(HEADRACE_HEF_NOT_SUPPORTED, "HEF description", "the feature periph_calculation_in_hailort is disabled",
          "header version " + str(d.version) + (d.has_extension ? "" : ", extension 26 absent"),
@@ -245,7 +258,10 @@ HefContents read_hef(ByteView file, bool check_crc) {
   check_description(d, section_size);
   HefContents out;
   out.network_name = printable(d.name);
-  out.microcode = {file.data + kHeaderSize + proto_size + d.resource_offset, static_cast<size_t>(d.resource_size)};
+  const uint8_t* const section = file.data + kHeaderSize + proto_size;
+  out.microcode = {section + d.microcode.offset, static_cast<size_t>(d.microcode.size)};
+  if (d.postprocess.entries != 0)
+    out.postprocess = {section + d.postprocess.offset, static_cast<size_t>(d.postprocess.size)};
   return out;
 }
 

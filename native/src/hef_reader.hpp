@@ -15,7 +15,8 @@ struct ByteView {
 
 struct HefContents {
   std::string network_name;
-  ByteView microcode;  // points into the file
+  ByteView microcode;    // points into the file
+  ByteView postprocess;  // JSON that turns the outputs into boxes, as well; empty where there is none
 };
 
 // Throws Failure 26, 91, 92 or 93. `check_crc` is false only in the fuzz target.

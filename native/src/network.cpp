@@ -25,6 +25,29 @@ void keep_row_tables(Program& program) {
 
 }  // namespace
 
+std::unique_ptr<postprocess::Configuration> read_postprocess(ByteView json, const Program& program) {
+  if (json.data == nullptr) return nullptr;
+  const std::string where = "post-processing of the HEF";
+  auto configuration = std::make_unique<postprocess::Configuration>(
+      postprocess::read_configuration(reinterpret_cast<const char*>(json.data), json.size, where));
+  for (const postprocess::Tensor& tensor : configuration->tensors) {
+    const auto fits = [&](uint32_t i) {
+      const microcode::TensorRecord& t = program.tensors[i];
+      return static_cast<microcode::TensorRole>(t.role) == microcode::TensorRole::kOutput &&
+             program.tensor_names[i] == tensor.name && t.height == tensor.height && t.width == tensor.width &&
+             t.channels == tensor.channels;
+    };
+    bool found = false;
+    for (uint32_t i = 0; i < program.tensors.size() && !found; ++i) found = fits(i);
+    if (!found) {
+      fail(HEADRACE_INVALID_HEF, where, "it reads an output that the network does not have",
+           printable(tensor.name) + " of " + str(tensor.height) + "x" + str(tensor.width) + "x" + str(tensor.channels),
+           "outputs of the network in their own shape", "compile the network again");
+    }
+  }
+  return configuration;
+}
+
 Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) : device_(std::move(device)) {
   const HefContents contents = read_hef(hef, check_sums);
   name_ = contents.network_name;
@@ -33,6 +56,7 @@ Network::Network(std::shared_ptr<Device> device, ByteView hef, bool check_sums) 
   device_->targets().accept(program_);
   host_nanoseconds_ = std::vector<std::atomic<uint64_t>>(program_.kernels.size());
   plan_ = make_plan(program_, device_->kernels(), device_->threads(), device_->memory_limit());
+  postprocess_ = read_postprocess(contents.postprocess, program_);
   program_.channel_scales = read_channel_scales(program_);
   keep_row_tables(program_);
   program_.constants = {};  // the plan has its own copies; the caller's bytes may go
@@ -130,6 +154,10 @@ void Network::infer(size_t frames, const headrace_buffer* inputs, size_t input_c
   runs.reserve(frames);
   for (size_t i = 0; i < frames; ++i) runs.push_back({this, &r, i});
   device_->run(runs);
+}
+
+void Network::real_values(uint32_t tensor, const uint8_t* codes, float* out) const {
+  dequantize(codes, plan_.tensors[tensor], out, program_.tensors[tensor].scale, program_.channel_scales[tensor]);
 }
 
 bool Network::make_lanes(size_t count) {

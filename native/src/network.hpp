@@ -10,10 +10,15 @@
 
 #include "device.hpp"
 #include "headrace/headrace.h"
+#include "hef_reader.hpp"
 #include "plan.hpp"
+#include "postprocess/configuration.hpp"
 #include "timing.hpp"
 
 namespace headrace {
+
+// The post-processing of a HEF, its tensors checked against the program's outputs; nothing where there is none.
+std::unique_ptr<postprocess::Configuration> read_postprocess(ByteView json, const Program& program);
 
 class Network final : public Runnable {
  public:
@@ -36,6 +41,9 @@ class Network final : public Runnable {
   const TimingResult& timing();
   void set_host_profiling(bool enabled);
   uint64_t host_profile(uint64_t* nanoseconds) const;  // of every kernel; returns the frames counted
+  // A frame of an output that post-processing reads: its codes as reals.
+  void real_values(uint32_t tensor, const uint8_t* codes, float* out) const;
+  const postprocess::Configuration* postprocess() const { return postprocess_.get(); }  // or nullptr
   const std::shared_ptr<Device>& device() const { return device_; }
   std::atomic<size_t>& queue_size() { return queue_size_; }
   size_t queue_size() const { return queue_size_; }
@@ -56,6 +64,7 @@ class Network final : public Runnable {
   Program program_;
   Plan plan_;
   std::vector<uint32_t> inputs_, outputs_;
+  std::unique_ptr<postprocess::Configuration> postprocess_;
   std::atomic<size_t> queue_size_{64};  // frames
   std::mutex mutex_;                    // of the timing
   std::unique_ptr<TimingResult> timing_;

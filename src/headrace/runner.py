@@ -25,7 +25,7 @@ from headrace.errors import (
     AccuracyError,
     HeadraceError,
 )
-from headrace.hn import Array, Network, archive, json_format
+from headrace.hn import Array, Network, archive, json_format, nms
 from headrace.hn.archive import Archive
 from headrace.hn.stages import COMPILE, OPTIMIZE, OPTIMIZE_FULL_PRECISION, PARSE, Stage, State
 from headrace.inference import Inference, InferenceContext
@@ -200,7 +200,7 @@ class ClientRunner:
         )
         result = parse(model, options)
         self._script = self._plan = None
-        self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
+        self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network, nms=result.nms)
         self.archive.reports["parse"] = result.report.as_dict()
         self._note_target()
         self._inference = None
@@ -386,7 +386,7 @@ class ClientRunner:
         options = self._planned().compile_options(CompileOptions())
         if batch is not None:
             options = replace(options, batch=batch)
-        result = compile_network(network, target, options, progress)
+        result = compile_network(network, target, options, progress, self._resources(network))
         self._begin(COMPILE)
         self._note_target()
         self.archive.hef = result.hef
@@ -395,6 +395,16 @@ class ClientRunner:
         self.archive.reports["timing"] = simulate(result.hef)
         self._finish(COMPILE, hw_arch=target.name)
         return result.hef
+
+    def _resources(self, network: Network) -> dict[str, bytes]:
+        """What the HEF carries beside the program, by name."""
+        from headrace.compiler.graph import output_tensors
+        from headrace.hef.container import NMS_RESOURCE
+
+        if self.archive.nms is None:
+            return {}
+        streams = {layer.name: tensor for layer, tensor in output_tensors(network)}
+        return {NMS_RESOURCE: nms.dumps(self.archive.nms.renamed(streams))}
 
     # --- infer ---------------------------------------------------------------------------------------------------
 

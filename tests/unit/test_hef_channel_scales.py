@@ -12,8 +12,9 @@ import pytest
 
 import hef_validator as wire
 from headrace.errors import InputFileError, UsageError
-from headrace.hef.container import HefDescription, StreamDescription, describe, hef_info, read_hef, write_hef
+from headrace.hef.container import HefDescription, StreamDescription, read_hef, write_hef
 from headrace.hef.microcode import Opcode, TensorRole
+from headrace.hef.shown import describe, hef_info
 from headrace.runtime import HEF
 from headrace.runtime.infer_model import InferStream
 from native.programs import Builder

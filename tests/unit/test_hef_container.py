@@ -22,13 +22,12 @@ from headrace.hef import microcode as isa
 from headrace.hef.container import (
     HefDescription,
     StreamDescription,
-    describe,
-    hef_info,
     read_hef,
     read_hef_file,
     write_hef,
 )
 from headrace.hef.schema import HefMessage
+from headrace.hef.shown import describe, hef_info
 from hef_validator import validate
 
 

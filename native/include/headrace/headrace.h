@@ -47,6 +47,7 @@ enum {
 typedef struct headrace_device headrace_device;
 typedef struct headrace_network headrace_network;
 typedef struct headrace_job headrace_job;
+typedef struct headrace_postprocess headrace_postprocess;
 
 typedef struct headrace_version {
   size_t struct_size;
@@ -264,6 +265,69 @@ HEADRACE_API headrace_status headrace_network_timing(headrace_network* network, 
 HEADRACE_API headrace_status headrace_network_context_timing(headrace_network* network,
                                                              headrace_context_timing* contexts, size_t capacity,
                                                              size_t* context_count) HEADRACE_NOEXCEPT;
+
+/* Boxes. A HEF of a detector may hold what turns its outputs into boxes (docs/formats/nms.md): decoding, threshold and
+ * suppression class by class. The same outputs give the same boxes; of equal scores the first in the tensors is first.
+ */
+
+/* Sides are parts of the picture, in 0 to 1. */
+typedef struct headrace_detection {
+  float y_min, x_min, y_max, x_max;
+  float score;
+  uint32_t class_id;
+} headrace_detection;
+
+typedef struct headrace_postprocess_info {
+  size_t struct_size;
+  const char* family; /* yolov8, ssd, ...; valid while the post-processing is open, or its network */
+  uint32_t classes;
+  uint32_t image_height, image_width; /* of the network's input */
+  uint32_t max_per_class;
+  uint32_t max_total;     /* no frame has more boxes */
+  uint32_t tensor_count;  /* outputs it reads */
+  size_t by_class_floats; /* size of a frame's boxes in the form by class */
+  double score_threshold, iou_threshold;
+} headrace_postprocess_info;
+
+typedef struct headrace_postprocess_tensor {
+  size_t struct_size;
+  const char* name;
+  uint32_t height, width, channels; /* NHWC */
+} headrace_postprocess_tensor;
+
+/* From JSON, which is not trusted. Status 26: a rule is broken, with the place. */
+HEADRACE_API headrace_status headrace_postprocess_open(const char* json, size_t size,
+                                                       headrace_postprocess** out) HEADRACE_NOEXCEPT;
+/* A copy of that of a network, with limits of its own; status 61 where it has none. */
+HEADRACE_API headrace_status headrace_network_postprocess(const headrace_network* network,
+                                                          headrace_postprocess** out) HEADRACE_NOEXCEPT;
+HEADRACE_API void headrace_postprocess_close(headrace_postprocess* postprocess) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_postprocess_get_info(const headrace_postprocess* postprocess,
+                                                           headrace_postprocess_info* out) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_postprocess_get_tensor(const headrace_postprocess* postprocess, size_t index,
+                                                             headrace_postprocess_tensor* out) HEADRACE_NOEXCEPT;
+/* Thresholds in 0 to 1; `max_per_class` and `max_total` of 0 leave what is there. Not while it runs. */
+HEADRACE_API headrace_status headrace_postprocess_set_limits(headrace_postprocess* postprocess, double score_threshold,
+                                                             double iou_threshold, uint32_t max_per_class,
+                                                             uint32_t max_total) HEADRACE_NOEXCEPT;
+/* `tensors`: every output it reads, float32, by name. `detections` has room for frames * max_total boxes; those of
+ * frame i begin at i * max_total, best first, and counts[i] says how many there are. May be called from several
+ * threads. */
+HEADRACE_API headrace_status headrace_postprocess_run(const headrace_postprocess* postprocess, size_t frames,
+                                                      const headrace_buffer* tensors, size_t tensor_count,
+                                                      headrace_detection* detections, size_t capacity,
+                                                      size_t* counts) HEADRACE_NOEXCEPT;
+/* The boxes of one frame by class: for each class how many there are, then top, left, bottom, right and score of each,
+ * without gaps; the rest of `out` is 0. `out_floats` is by_class_floats. */
+HEADRACE_API headrace_status headrace_postprocess_by_class(const headrace_postprocess* postprocess,
+                                                           const headrace_detection* detections, size_t count,
+                                                           float* out, size_t out_floats) HEADRACE_NOEXCEPT;
+/* headrace_network_infer (codes) or headrace_network_infer_float, and then headrace_postprocess_run on the outputs;
+ * `postprocess` is of headrace_network_postprocess. `element` is of the inputs. */
+HEADRACE_API headrace_status headrace_network_detect(headrace_network* network, const headrace_postprocess* postprocess,
+                                                     uint32_t element, size_t frames, const headrace_buffer* inputs,
+                                                     size_t input_count, headrace_detection* detections,
+                                                     size_t capacity, size_t* counts) HEADRACE_NOEXCEPT;
 
 #ifdef __cplusplus
 } /* extern "C" */

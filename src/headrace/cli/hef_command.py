@@ -18,7 +18,8 @@ def hef() -> None:
 
 
 def _info(path: Path, as_json: bool) -> None:
-    from headrace.hef.container import describe, hef_info, read_hef_file
+    from headrace.hef.container import read_hef_file
+    from headrace.hef.shown import describe, hef_info
 
     content = read_hef_file(path)
     emit(hef_info(content) if as_json else {}, lambda: describe(content), as_json)

@@ -16,8 +16,11 @@ from headrace.cli.progress import progress
 from headrace.errors import DataError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
+    from headrace.cli.boxes import BoxFile
+    from headrace.cli.frames import OutputFiles
     from headrace.data.notes import Notes
     from headrace.reports.timing import TimingReport
+    from headrace.runtime import Postprocess
 
 DEFAULT_FRAMES = 100
 _CHUNK = 64
@@ -53,6 +56,13 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     default="auto",
     help="float32: real values (as auto); uint8, uint16: codes of that size, in all inputs and outputs.",
 )
+@click.option("--raw-outputs", is_flag=True, help="Of a detector the network's outputs instead of boxes.")
+@click.option(
+    "--score-threshold", type=click.FloatRange(0, 1), help="Boxes of at least this score; default: the HEF's."
+)
+@click.option(
+    "--iou-threshold", type=click.FloatRange(0, 1), help="Of two boxes that overlap more, one; default: the HEF's."
+)
 @click.option("--measure-latency", is_flag=True, help="Also show the device's simulated speed.")
 @device_options
 @force_option
@@ -68,18 +78,23 @@ def run(
     batch_size: int | None,
     quantized: bool,
     user_format_type: str,
+    raw_outputs: bool,
+    score_threshold: float | None,
+    iou_threshold: float | None,
     measure_latency: bool,
     threads: int,
     kernels: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Run frames through HEF on the virtual device."""
-    from headrace.cli.frames import OutputFiles, input_paths
+    """Run frames through HEF on the virtual device; of a detector the boxes are shown, and written as boxes.json."""
+    from headrace.cli.boxes import BoxFile, with_thresholds
+    from headrace.cli.frames import input_paths
     from headrace.data.notes import Notes
     from headrace.data.pictures import resize_facts
     from headrace.reports.timing import TimingReport
     from headrace.runtime import VDevice
+    from headrace.runtime.enums import FormatType
 
     kind = format_type(user_format_type, quantized)
     _check_options(input_files, resize, strict, kind)
@@ -89,25 +104,27 @@ def run(
         model.set_batch_size(batch_size or 0)
         for stream in (*model.inputs, *model.outputs):
             stream.set_format_type(kind)
-        files: OutputFiles | None = None
-        if output_dir is not None:
-            shapes = {stream.name: stream.shape for stream in model.outputs}
-            files = OutputFiles(output_dir, shapes, [hef, *input_paths(input_files)], force)
+        boxes = None if raw_outputs or kind != FormatType.FLOAT32 else model.postprocess()
+        boxes = with_thresholds(boxes, score_threshold, iou_threshold)
+        files = _files(model, output_dir, [hef, *input_paths(input_files)], force, boxes)
         frames, pictures = _frames(model, input_files, frames_count, resize, notes)
         if input_files:
             _check_ranges(model, frames, strict, notes)
         for line in notes.lines():
             warn(line)
         with model.configure() as network:
-            outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json)
+            outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json, boxes)
             timing = TimingReport.from_dict(network.timing(), str(hef)) if measure_latency else None
-    data = {"hef": str(hef), **_facts(outputs, done, seconds, timing), "warnings": notes.lines()}
+    data: dict[str, Any] = {"hef": str(hef), **_facts(outputs, done, seconds, timing), "warnings": notes.lines()}
     if pictures:
         data["pictures"] = pictures
     if resize is not None:
         data["resize"] = resize_facts(resize)
+    if boxes is not None:
+        data["boxes"] = _boxes(model, outputs, pictures, resize)
     if files is not None:
-        data["files"] = [str(path) for path in files.write(outputs)]
+        written = files.write(data["boxes"]) if isinstance(files, BoxFile) else files.write(outputs)
+        data["files"] = [str(path) for path in written]
     emit(data, lambda: _describe(data), as_json)
 
 
@@ -117,11 +134,37 @@ def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: Timing
         "frames": done,
         "seconds": seconds,
         "host_fps": done / seconds if seconds > 0 else None,
-        "outputs": [{"name": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in outputs.items()],
     }
+    if "boxes" not in outputs:
+        data["outputs"] = [{"name": n, "shape": list(a.shape), "dtype": str(a.dtype)} for n, a in outputs.items()]
     if timing is not None:
         data["device_simulated"] = {"fps": timing.fps, "latency_ms": timing.latency_ms}
     return data
+
+
+def _files(
+    model: Any, folder: Path | None, inputs: list[Path], force: bool, postprocess: Postprocess | None
+) -> OutputFiles | BoxFile | None:
+    """The files of ``--output-dir``: the boxes where they are made, else one for each output."""
+    if folder is None:
+        return None
+    from headrace.cli.boxes import BoxFile
+    from headrace.cli.frames import OutputFiles
+
+    if postprocess is not None:
+        return BoxFile(folder, inputs, force)
+    return OutputFiles(folder, {stream.name: stream.shape for stream in model.outputs}, inputs, force)
+
+
+def _boxes(
+    model: Any, outputs: Mapping[str, Any], pictures: Mapping[str, list[str]], resize: str | None
+) -> list[dict[str, Any]]:
+    """Boxes of each frame as data, in the pixels of the pictures that the frames were made of."""
+    from headrace.cli.boxes import box_facts
+
+    first = model.inputs[0]
+    height, width = first.shape[:2]
+    return box_facts(outputs["boxes"], (height, width), pictures.get(first.name, []), resize)
 
 
 def format_type(name: str, quantized: bool) -> Any:
@@ -194,9 +237,17 @@ def _check_ranges(model: Any, frames: Mapping[str, Any], strict: bool, notes: No
 
 
 def _repeat(
-    network: Any, frames: Mapping[str, Any], chunk: int, seconds: float | None, quiet: bool
+    network: Any,
+    frames: Mapping[str, Any],
+    chunk: int,
+    seconds: float | None,
+    quiet: bool,
+    postprocess: Postprocess | None = None,
 ) -> tuple[dict[str, Any], int, float]:
-    """All frames once, then again until ``seconds`` are over; the first pass's outputs, frames done, seconds used."""
+    """All frames once, then again until ``seconds`` are over; the first pass's outputs, frames done, seconds used.
+
+    With post-processing the only output is ``boxes``, a list with an array for each frame.
+    """
     import numpy as np
 
     count = len(next(iter(frames.values())))
@@ -207,6 +258,8 @@ def _repeat(
         while True:
             for first in range(0, count, chunk):
                 part = network.infer({name: array[first : first + chunk] for name, array in frames.items()})
+                if postprocess is not None:
+                    part = {"boxes": postprocess.detect(part)}
                 if done < count:
                     parts.append(part)
                 done += min(chunk, count - first)
@@ -217,6 +270,8 @@ def _repeat(
             elapsed = time.perf_counter() - start
             if seconds is None or elapsed >= seconds:
                 break
+    if postprocess is not None:
+        return {"boxes": [one for part in parts for one in part["boxes"]]}, done, elapsed
     outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return outputs, done, elapsed
 
@@ -231,7 +286,11 @@ def _describe(data: Mapping[str, Any]) -> str:
     if simulated:
         speed = f"{number(simulated['fps'])} frames/s, latency {number(simulated['latency_ms'])} ms"
         rows.append(("device speed", f"{speed} (simulated)"))
-    for output in data["outputs"]:
+    for output in data.get("outputs", []):
         rows.append(("output", f"{output['name']}  {'×'.join(map(str, output['shape']))}  {output['dtype']}"))
     rows += [("wrote", path) for path in data.get("files", [])]
+    if "boxes" in data:
+        from headrace.cli.boxes import describe_boxes
+
+        return f"{table(rows)}\n\n{describe_boxes(data['boxes'])}"
     return table(rows)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from headrace.compiler.capacity import RESOURCE_NAMES, capacity_error, shortage_report
@@ -103,7 +103,11 @@ def _silent(done: int, total: int, what: str) -> None:
 
 
 def compile_network(
-    network: Network, target: Target, options: CompileOptions | None = None, progress: Progress | None = None
+    network: Network,
+    target: Target,
+    options: CompileOptions | None = None,
+    progress: Progress | None = None,
+    resources: Mapping[str, bytes] | None = None,
 ) -> CompileResult:
     """Compile a quantized network for a target. The same input gives the same bytes.
 
@@ -114,6 +118,7 @@ def compile_network(
         target: the device.
         options: ceilings.
         progress: called with steps done, steps in all, and what comes next.
+        resources: what else the HEF carries for our own run time, by name.
 
     Raises:
         CapacityError: a layer fits no context; ``report`` has resource, need, have, terms and levers.
@@ -136,7 +141,7 @@ def compile_network(
     whole = schedule.figures.whole
     noise = network.net_params.get("random_calibration") or 0
     described = describe(lowered, len(plan.contexts), whole.fps, whole.latency_ms, noise)
-    hef = write_hef(described, microcode)
+    hef = write_hef(described, microcode, resources)
     report = CompileReport(
         figures=schedule.figures,
         network=network.name,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.data.geometry import letterbox_size
 from headrace.data.inputs import InputSpec
 from headrace.data.limits import check_memory
 from headrace.data.notes import Notes, grouped
@@ -171,6 +172,15 @@ def _read(path: Path, name: str, spec: InputSpec, resize: str | None, notes: Not
         raise DataError(Diagnostic("E-DATA-CORRUPT", name, rule, got or type(error).__name__, need)) from None
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture that was read, upright."""
+    from PIL import Image
+
+    with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
+        width, height = picture.size
+        return (width, height) if _orientation(picture) in _TURNED else (height, width)
+
+
 def _too_large(name: str, got: str) -> Diagnostic:
     return Diagnostic("E-DATA-TOO-LARGE", name, "the picture is too large to unpack", got, f"≤ {MAX_PIXELS} pixels")
 
@@ -306,11 +316,7 @@ def _resized(picture: Picture, size: tuple[int, int], how: str | None) -> Pictur
         left, top = (have_width - width / scale) / 2, (have_height - height / scale) / 2
         box = (max(left, 0.0), max(top, 0.0), min(have_width - left, have_width), min(have_height - top, have_height))
         return resize((width, height), filter_, box)
-    scale = min(width / have_width, height / have_height)
-    inner = (
-        min(width, max(1, round(have_width * scale))),
-        min(height, max(1, round(have_height * scale))),
-    )
+    inner = letterbox_size((have_height, have_width), size)[::-1]
     result = Image.new(
         picture.mode, (width, height), (PADDING,) * len(picture.getbands()) if picture.mode != "L" else PADDING
     )

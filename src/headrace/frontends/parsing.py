@@ -24,6 +24,8 @@ from headrace.frontends.graph import (
     name_of,
     resolve_input_shapes,
 )
+from headrace.frontends.heads import Head, recognize
+from headrace.frontends.heads.bind import bound
 from headrace.frontends.levers import Start, cut_with_shapes, sample_shapes, shapes_before, working_ends, working_start
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.patterns import PATTERNS, apply_patterns
@@ -38,6 +40,7 @@ from headrace.frontends.translate import (
     unknown_operators,
 )
 from headrace.hn import Layer, Network, check_network
+from headrace.hn.nms import NmsConfiguration
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.file_codes import AbsorbCodes, DropRepeatedCodes
@@ -101,10 +104,15 @@ class UnsupportedNodesError(UnsupportedModelError):
 
 @dataclass
 class ParseResult:
-    """A parsed network and how it came about."""
+    """A parsed network and how it came about.
+
+    Attributes:
+        nms: what makes boxes of its outputs, where it ends in a detection head.
+    """
 
     network: Network
     report: ParseReport
+    nms: NmsConfiguration | None = None
 
 
 def network_name(source: Source, options: ParseOptions) -> str:
@@ -320,6 +328,9 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         except HeadraceError:
             return None
 
+    head = _head(reader.read(source, options), options)
+    if head is not None and not options.end_node_names:
+        options = replace(options, end_node_names=head.ends)
     try:
         state, recognized = translated(graph, name, options)
     except UsageError as error:
@@ -352,7 +363,19 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)
-    return ParseResult(network, _report(network, graph, recognized, records))
+    nms = None if head is None else bound(head.configuration, network, graph)
+    return ParseResult(network, _report(network, graph, recognized, records), nms)
+
+
+def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
+    """The detection head that a file ends in, as far as a network that is cut at its start can have one."""
+    if options.start_node_names:
+        return None
+    if options.only_shape is not None or options.named_shapes:
+        resolve_input_shapes(source, options)
+    fold_constants(source, Budget(source.opset))
+    found = recognize(source)
+    return found if isinstance(found, Head) else None
 
 
 __all__ = ["PASSES", "ParseResult", "UnsupportedNodesError", "finish_parameters", "network_name", "parse_source"]

@@ -12,8 +12,8 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,12 +29,11 @@ from headrace.hef.description import (
     StreamDescription,
     check_description,
 )
-from headrace.hef.disassembler import printable_name
 from headrace.hef.schema import HefMessage
+from headrace.hn import nms
 from headrace.hn.content import HEAD_BYTES, content_of, wrong_kind
 from headrace.hn.files import open_regular, read_bytes
 from headrace.hn.outputs import FileKind
-from headrace.typeguards import is_list
 
 __all__ = [
     "CFG_CHANNELS_COUNT",
@@ -44,8 +43,6 @@ __all__ = [
     "HefDescription",
     "HefFacts",
     "StreamDescription",
-    "describe",
-    "hef_info",
     "read_hef",
     "read_hef_bytes",
     "read_hef_file",
@@ -65,7 +62,8 @@ EXTENSION_SCALE_PER_FEATURE = 25  # some output has a scale per channel; then ev
 MAX_PROTO_BYTES = 1 << 20  # bounds the memory of a parsed description
 MAX_FILE_BYTES = 4 << 30
 MAX_BUFFER_FIELD = 65535
-MAX_SHOWN_RUNS = 16
+RESOURCE_PREFIX = "headrace."  # of what the configuration section holds for us
+NMS_RESOURCE = "headrace.nms"  # JSON that makes boxes of the outputs (docs/formats/nms.md)
 _FORMATS = {"NHWC": 0, "NC": 2}
 _ORDERS = {0: "NHWC", 13: "NHWC", 2: "NC"}
 _LEVERS = ("compile the network again",)
@@ -89,11 +87,21 @@ class HefFacts:
 
 @dataclass(frozen=True)
 class Hef:
-    """A HEF that was read: description, microcode (still undecoded) and raw facts."""
+    """A HEF that was read: description, microcode (still undecoded), raw facts, and what else it carries by name."""
 
     description: HefDescription
     microcode: bytes
     facts: HefFacts
+    resources: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+
+    def nms(self) -> nms.NmsConfiguration | None:
+        """What makes boxes of the outputs; None where the network ends in no detection head.
+
+        Raises:
+            InputFileError: it is corrupt.
+        """
+        data = self.resources.get(NMS_RESOURCE)
+        return None if data is None else nms.loads(data, "NMS configuration of the HEF")
 
     def program(self) -> isa.Program:
         """Decode the microcode.
@@ -109,12 +117,13 @@ class Hef:
             ) from error
 
 
-def write_hef(description: HefDescription, microcode: bytes) -> bytes:
+def write_hef(description: HefDescription, microcode: bytes, resources: Mapping[str, bytes] | None = None) -> bytes:
     """Serialize; the same arguments always give the same bytes.
 
     Args:
         description: see :class:`HefDescription`.
         microcode: an encoded program (``headrace.hef.microcode.encode``), not looked into.
+        resources: what else the file carries for our own run time, by name; none is empty.
 
     Raises:
         UsageError: the description breaks rules of the container; all of them are listed.
@@ -124,12 +133,17 @@ def write_hef(description: HefDescription, microcode: bytes) -> bytes:
         found.append(Diagnostic("E-HEF-CONTENTS", "microcode", "there is no program", "0 bytes", "at least one byte"))
     if found:
         raise UsageError(found)
-    proto = _message(description, len(microcode)).SerializeToString(deterministic=True)
+    resources = dict(sorted((resources or {}).items()))
+    message, section = _message(description, len(microcode)), microcode
+    for name, content in resources.items():
+        message.external_resources.add(name=name, offset=len(section), size=len(content))
+        section += content
+    proto = message.SerializeToString(deterministic=True)
     if len(proto) > MAX_PROTO_BYTES:
         rule, need = "the description is too large", f"at most {MAX_PROTO_BYTES} bytes"
         raise UsageError(Diagnostic("E-HEF-CONTENTS", "HEF", rule, f"{len(proto)} bytes", need))
-    crc = zlib.crc32(microcode, zlib.crc32(proto))
-    return HEADER.pack(MAGIC, CONTAINER_VERSION, len(proto), crc, len(microcode), 0) + proto + microcode
+    crc = zlib.crc32(section, zlib.crc32(proto))
+    return HEADER.pack(MAGIC, CONTAINER_VERSION, len(proto), crc, len(section), 0) + proto + section
 
 
 def _message(description: HefDescription, microcode_size: int) -> Any:
@@ -252,6 +266,7 @@ def read_hef(data: bytes | bytearray | memoryview, where: str = "HEF") -> Hef:
     _check_message(message, where, found)
     description = _description(message, where, found)
     place = _microcode_place(message, configuration_size, where, found)
+    others = _resources(message, configuration_size, where, found)
     if description is not None:
         found += check_description(description, where)
     if found or description is None or place is None:
@@ -269,7 +284,9 @@ def read_hef(data: bytes | bytearray | memoryview, where: str = "HEF") -> Hef:
         extensions=tuple(e.type_index for e in message.extensions),
         resources=tuple((r.name, r.offset, r.size) for r in message.external_resources),
     )
-    return Hef(description, bytes(view[body + offset : body + offset + size]), facts)
+    microcode = bytes(view[body + offset : body + offset + size])
+    resources = {name: bytes(view[body + first : body + first + many]) for name, (first, many) in others.items()}
+    return Hef(description, microcode, facts, resources)
 
 
 def _refuse(code: str, where: str, rule: str, got: object, need: object, levers: tuple[str, ...]) -> InputFileError:
@@ -485,98 +502,17 @@ def _microcode_place(message: Any, limit: int, where: str, found: list[Diagnosti
     return offset, size
 
 
-def hef_info(hef: Hef) -> dict[str, Any]:
-    """Everything ``headrace hef info`` shows, ready for JSON."""
-    description, facts = hef.description, hef.facts
-    program = hef.program()
-    header = isa.ProgramHeader.unpack(hef.microcode[: isa.ProgramHeader.struct().size])
-    return {
-        "network": description.network_name,
-        "compatible_for": printable_name(program, program.target.name_offset, program.target.name_length),
-        "contexts": description.contexts,
-        "bottleneck_fps": description.bottleneck_fps,
-        "latency_ms": description.latency_ms,
-        "sdk_version": description.sdk_version,
-        "random_calibration_frames": description.random_calibration,
-        "streams": [_stream_info(s) for s in description.streams],
-        "microcode": {
-            "version": f"{header.version_major}.{header.version_minor}",
-            "bytes": len(hef.microcode),
-            "kernels": len(program.kernels),
-            "tensors": len(program.tensors),
-            "constant_bytes": len(program.constants),
-            "target_hash": isa.target_digest(program).hex(),
-        },
-        "container": {
-            "file_bytes": facts.file_bytes,
-            "description_bytes": facts.proto_bytes,
-            "configuration_bytes": facts.configuration_bytes,
-            "crc32": f"{facts.crc32:08x}",
-            "hw_arch": facts.hw_arch,
-            "format_version": facts.format_version,
-            "cfg_channels_count": facts.cfg_channels_count,
-            "extensions": list(facts.extensions),
-            "resources": [{"name": n, "offset": o, "bytes": s} for n, o, s in facts.resources],
-        },
-    }
-
-
-def _stream_info(stream: StreamDescription) -> dict[str, Any]:
-    return {
-        "name": stream.name,
-        "direction": stream.direction,
-        "shape": list(stream.shape),
-        "order": stream.order,
-        "type": "UINT8" if stream.data_bytes == 1 else "UINT16",
-        "frame_bytes": stream.frame_bytes,
-        "scale": list(stream.channel_scales) or stream.scale,
-        "zero_point": list(stream.channel_zero_points) or stream.zero_point,
-        "limvals": list(stream.limvals or ()),
-        "original_names": list(stream.original_names),
-    }
-
-
-def describe(hef: Hef) -> str:
-    """The same as text, for people; the first lines are those ``parse-hef`` users know."""
-    info = hef_info(hef)
-    contexts = info["contexts"]
-    shown = "Single Context" if contexts == 1 else f"Multi Context - Number of contexts: {contexts}"
-    lines = [
-        f"Architecture HEF was compiled for: {info['compatible_for']} (virtual device)",
-        f"Network group name: {info['network']}, {shown}",
-        f"    Network name: {info['network']}/{info['network']}",
-        "        VStream infos:",
-    ]
-    for stream in info["streams"]:
-        sizes = "x".join(str(v) for v in stream["shape"])
-        lines.append(
-            f"            {stream['direction'].capitalize():<6} {stream['name']} {stream['type']}, "
-            f"{stream['order']}({sizes}), {_scales_text(stream)}"
-        )
-    code = info["microcode"]
-    latency = f", {info['latency_ms']:.3f} ms" if info["latency_ms"] else ""
-    if info["random_calibration_frames"]:
-        frames = info["random_calibration_frames"]
-        lines.append(f"    CALIBRATED WITH RANDOM NOISE ({frames} frames): THE ACCURACY OF THE NETWORK IS MEANINGLESS")
-    lines += [
-        f"    Microcode: version {code['version']}, {code['bytes']} bytes, {code['kernels']} kernels, "
-        f"{code['constant_bytes']} bytes of constants",
-        f"    Expected: {info['bottleneck_fps']:.1f} fps{latency} (closed form)",
-        f"    Written by: {info['sdk_version']}, CRC-32 {info['container']['crc32']}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _scales_text(stream: dict[str, Any]) -> str:
-    """Scale and zero point for people; of runs of channels where they differ."""
-    scales, zeros = stream["scale"], stream["zero_point"]
-    if not is_list(scales):
-        return f"scale {scales:.9g}, zero point {zeros}"
-    pairs = list(zip(scales, zeros, strict=True))
-    starts = [i for i in range(len(pairs)) if i == 0 or pairs[i] != pairs[i - 1]]
-    shown = [
-        f"channels {a}-{b - 1}: scale {pairs[a][0]:.9g}, zero point {pairs[a][1]}"
-        for a, b in zip(starts, [*starts[1:], len(pairs)], strict=True)
-    ]
-    rest = f"; {len(shown) - MAX_SHOWN_RUNS} more" if len(shown) > MAX_SHOWN_RUNS else ""
-    return "; ".join(shown[:MAX_SHOWN_RUNS]) + rest
+def _resources(message: Any, limit: int, where: str, found: list[Diagnostic]) -> dict[str, tuple[int, int]]:
+    """Offset and size of what else the file carries for us, by name."""
+    places: dict[str, tuple[int, int]] = {}
+    for resource in message.external_resources:
+        name = resource.name
+        if name == isa.RESOURCE_NAME or not name.startswith(RESOURCE_PREFIX):
+            continue
+        if name in places:
+            found.append(_content(where, "a resource stands twice", name[:80], "each once"))
+        if resource.size == 0 or resource.offset + resource.size > limit:
+            got = f"{resource.offset} … {resource.offset + resource.size}"
+            found.append(_content(where, f"the resource {name[:80]!r} lies outside", got, f"inside 0 … {limit}"))
+        places[name] = (resource.offset, resource.size)
+    return places

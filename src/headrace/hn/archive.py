@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headrace.errors import Diagnostic, InputFileError, UsageError, unknown_name
-from headrace.hn import json_format, strict_json, unpack, whole
+from headrace.hn import json_format, nms, strict_json, unpack, whole
 from headrace.hn.arrays import dump_arrays, load_parameters
 from headrace.hn.content import HEAD_BYTES, wrong_kind
 from headrace.hn.files import MAX_FILE_BYTES, open_regular
 from headrace.hn.network import Network
+from headrace.hn.nms import NmsConfiguration
 from headrace.hn.outputs import FileKind, Outputs
 from headrace.hn.stages import COMPILE, PARSE, STAGES, Stage, State
 from headrace.hn.unpack import bad
@@ -48,6 +49,7 @@ class Archive:
         reports: plain JSON by name (``parse``, ``optimize``, ``compile`` …).
         hef: the executable.
         whole: the steps from the file's inputs to its outputs, those of the host among them; older archives have none.
+        nms: what makes boxes of the outputs, where the network ends in a detection head.
         history: what each stage did: versions, seed, options, decisions (no time, no path, no host).
     """
 
@@ -62,6 +64,7 @@ class Archive:
     reports: dict[str, Any] = field(default_factory=dict)
     hef: bytes | None = None
     whole: WholeModel | None = None
+    nms: NmsConfiguration | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -142,6 +145,8 @@ def members(archive: Archive) -> dict[str, bytes]:
         parts[f"{net}.{name}.json"] = _json(archive.reports[name])
     if archive.hef is not None:
         parts[f"{net}.hef"] = archive.hef
+    if archive.nms is not None:
+        parts[f"{net}.nms.json"] = nms.dumps(archive.nms)
     if archive.whole is not None:
         parts |= whole.to_files(archive.whole, net)
     return parts
@@ -329,6 +334,8 @@ def from_members(parts: dict[str, bytes], where: str) -> Archive:
         raise bad(where, "a model script is not UTF-8", error, "UTF-8 text") from None
     archive.reports = {r: _object(parts, f"{name}.{r}.json", where) for r in meta.reports}
     archive.hef = parts.get(f"{name}.hef")
+    if f"{name}.nms.json" in parts:
+        archive.nms = nms.loads(parts[f"{name}.nms.json"], f"{where}: {name}.nms.json")
     archive.whole = whole.from_files(parts, name, where)
     _check_state(archive, where)
     return archive

@@ -44,7 +44,8 @@ from headrace.runtime.hef import HEF
 from headrace.runtime.infer_model import InferModel, InferStream
 from headrace.runtime.infos import Format, NetworkGroupInfo, QuantInfo, StreamInfo, VStreamInfo
 from headrace.runtime.native import kernel_sets, library_version
-from headrace.runtime.oneshot import run, simulate, verify
+from headrace.runtime.oneshot import detect, run, simulate, verify
+from headrace.runtime.postprocess import Postprocess
 from headrace.runtime.vdevice import VDevice, VDeviceParams
 
 __all__ = [
@@ -73,12 +74,14 @@ __all__ = [
     "InferModel",
     "InferStream",
     "NetworkGroupInfo",
+    "Postprocess",
     "QuantInfo",
     "Status",
     "StreamInfo",
     "VDevice",
     "VDeviceParams",
     "VStreamInfo",
+    "detect",
     "kernel_sets",
     "library_version",
     "run",

@@ -120,6 +120,27 @@ class Network:
         """Frames counted, and nanoseconds of each layer in the order of `layers`."""
     def timing(self) -> Timing: ...
 
+class PostprocessInfo(TypedDict):
+    family: str
+    classes: int
+    image: tuple[int, int]
+    max_per_class: int
+    max_total: int
+    by_class_floats: int
+    score_threshold: float
+    iou_threshold: float
+
+class Postprocess:
+    def __init__(self, json: bytes) -> None: ...
+    @property
+    def info(self) -> PostprocessInfo: ...
+    def detect(self, tensors: dict[str, Array]) -> list[Array]:
+        """Boxes of each frame, best first: (boxes, 6) float32 of top, left, bottom, right, score, class."""
+    def set_limits(
+        self, score_threshold: float, iou_threshold: float, max_per_class: int = 0, max_total: int = 0
+    ) -> None:
+        """Thresholds, and numbers of boxes where they are not 0."""
+
 def library_version() -> str: ...
 def kernel_sets() -> list[str]:
     """Kernel sets this CPU has, slowest first."""

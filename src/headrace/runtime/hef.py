@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headrace.errors import Diagnostic, InputFileError, unknown_name
 from headrace.hef.container import Hef, HefDescription, StreamDescription, read_hef, read_hef_bytes
+from headrace.hn.nms import NmsConfiguration
 from headrace.runtime.enums import Status
 from headrace.runtime.exceptions import HailoRTNotFoundException, device_error, hef_error
 from headrace.runtime.infos import NetworkGroupInfo, StreamInfo, VStreamInfo, stream_info, vstream_info
@@ -59,6 +60,17 @@ class HEF:
     def contents(self) -> Hef:
         """Description, microcode and raw facts."""
         return self._hef
+
+    def nms(self) -> NmsConfiguration | None:
+        """What makes boxes of the outputs; None where the HEF has no detection head.
+
+        Raises:
+            HailoRTInvalidHEFException: it is damaged.
+        """
+        try:
+            return self._hef.nms()
+        except InputFileError as error:
+            raise hef_error(error) from error
 
     def hash(self) -> str:
         """The header's CRC-32, as lower-case hexadecimal."""

@@ -15,6 +15,7 @@ from headrace.runtime.enums import FormatOrder, FormatType, HailoPowerMode, Stat
 from headrace.runtime.exceptions import device_error
 from headrace.runtime.hef import HEF
 from headrace.runtime.infos import Format, QuantInfo, code_type, dtype_of, find_stream, format_order, quant_infos
+from headrace.runtime.postprocess import Postprocess
 from headrace.typeguards import is_integer
 
 MAX_BATCH = 65536
@@ -59,7 +60,7 @@ class InferStream:
 
     @property
     def is_nms(self) -> bool:
-        """Always False: detections are not post-processed on the virtual device."""
+        """Always False: outputs are what the device gives; :meth:`InferModel.postprocess` makes boxes of them."""
         return False
 
     def set_format_type(self, type: FormatType) -> None:  # noqa: A002  the public parameter name
@@ -103,6 +104,15 @@ class InferModel:
     @property
     def hef(self) -> HEF:
         return self._hef
+
+    def postprocess(self) -> Postprocess | None:
+        """What makes boxes of the outputs; None where the HEF has no detection head.
+
+        Raises:
+            DeviceError: it is damaged.
+        """
+        found = self._hef.nms()
+        return None if found is None else Postprocess(found)
 
     @property
     def inputs(self) -> list[InferStream]:

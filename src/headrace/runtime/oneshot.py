@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from headrace.runtime.enums import FormatType, Status
 from headrace.runtime.exceptions import device_error
 from headrace.runtime.hef import HEF
 from headrace.runtime.infos import dtype_of, expected_values, find_stream, input_spec
+from headrace.runtime.postprocess import Postprocess
 from headrace.runtime.vdevice import VDevice
 
 HefSource = HEF | str | os.PathLike[str] | bytes
@@ -75,6 +77,42 @@ def run(
         with model.configure() as configured:
             results = configured.infer(arrays)
     return {name: value[0] for name, value in results.items()} if single else results
+
+
+def detect(
+    hef: HefSource,
+    inputs: Mapping[str, Array] | Array,
+    *,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    **options: Any,
+) -> list[Array]:
+    """Boxes of a detector, from a HEF that holds what makes them (docs/formats/nms.md).
+
+    Args:
+        hef, inputs: as for :func:`run`.
+        score_threshold, iou_threshold: instead of those of the HEF, 0 to 1.
+        options: as for :func:`run`.
+
+    Returns:
+        For each frame float32 ``[boxes, 6]``, best first: top, left, bottom, right as parts of the frame, score, class.
+
+    Raises:
+        DeviceError: as for :func:`run`; or the HEF has no detection head, or a threshold is out of range.
+    """
+    loaded = hef if isinstance(hef, HEF) else HEF(hef)
+    configuration = loaded.nms()
+    if configuration is None:
+        rule, levers = "the HEF has no detection head", ("write nms_postprocess(...) in the model script", "use run()")
+        where = loaded.path or loaded.description.network_name
+        raise device_error(Status.INVALID_OPERATION, Diagnostic("E-NMS-NONE", where, rule, levers=levers))
+    if score_threshold is not None:
+        configuration = replace(configuration, score_threshold=score_threshold)
+    if iou_threshold is not None:
+        configuration = replace(configuration, iou_threshold=iou_threshold)
+    postprocess = Postprocess(configuration)
+    arrays, _ = _arrays(loaded, inputs)
+    return postprocess.detect(run(loaded, arrays, output_type=FormatType.FLOAT32, **options))
 
 
 def simulate(hef: HefSource, *, arch: str | os.PathLike[str] | None = None) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a picture lies in a frame, and boxes of a frame in the pixels of the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.numerics.array import Array
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture lies in a frame, in the frame's pixels; parts of it may be outside."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def placed(picture: tuple[int, int], frame: tuple[int, int], how: str | None) -> Placement:
+    """Where a picture lies in a frame after it was resized.
+
+    Args:
+        picture, frame: height and width.
+        how: one of :data:`headrace.data.pictures.RESIZES`; None: they have the same size.
+    """
+    height, width = frame
+    if how == "letterbox":
+        inner = letterbox_size(picture, frame)
+        return Placement((width - inner[1]) // 2, (height - inner[0]) // 2, inner[1], inner[0])
+    if how == "crop":
+        scale = max(width / picture[1], height / picture[0])
+        whole = picture[1] * scale, picture[0] * scale
+        return Placement((width - whole[0]) / 2, (height - whole[1]) / 2, whole[0], whole[1])
+    return Placement(0, 0, width, height)
+
+
+def letterbox_size(picture: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that a whole picture gets inside a frame."""
+    scale = min(frame[1] / picture[1], frame[0] / picture[0])
+    return min(frame[0], max(1, round(picture[0] * scale))), min(frame[1], max(1, round(picture[1] * scale)))
+
+
+def in_picture(boxes: Array, picture: tuple[int, int], frame: tuple[int, int], how: str | None) -> Array:
+    """Boxes of a frame in the pixels of the picture that it was made of.
+
+    Args:
+        boxes: ``[n, 4]``: top, left, bottom, right as parts of the frame.
+        picture, frame: height and width.
+        how: see :func:`placed`.
+
+    Returns:
+        float64 ``[n, 4]``: left, top, right, bottom, none of it outside of the picture.
+    """
+    place = placed(picture, frame, how)
+    sides = boxes[:, [1, 0, 3, 2]].astype(np.float64) * np.array([frame[1], frame[0]] * 2)
+    parts = (sides - np.array([place.left, place.top] * 2)) / np.array([place.width, place.height] * 2)
+    return np.clip(parts, 0, 1) * np.array([picture[1], picture[0]] * 2)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the tail of a network computes what a configuration says: the same numbers for numbers taken at random."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.frontends.heads import decode
+from headrace.frontends.heads.tail import Tail
+from headrace.hn import Array
+from headrace.hn.nms import NmsConfiguration
+
+#: Parts of the largest number that float32 arithmetic in another order may lose.
+_TOLERANCE = 2e-4
+#: How files write a box, from left, top, right, bottom.
+FORMS: dict[str, Callable[[Array], Array]] = {
+    "corners": lambda b: b,
+    "centres": lambda b: np.concatenate([(b[:, :2] + b[:, 2:]) / 2, b[:, 2:] - b[:, :2]], axis=1),
+    "corner and size": lambda b: np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1),
+    "corners, y first": lambda b: b[:, [1, 0, 3, 2]],
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """In which order a tensor of the file has the boxes of all levels."""
+
+    rising: bool
+    anchors_first: bool
+
+    def joined(self, levels: Sequence[Array]) -> Array:
+        """``[positions, anchors, k]`` of each level as ``[boxes, k]``."""
+        parts = [a.transpose(1, 0, 2) if self.anchors_first else a for a in levels]
+        parts = parts if self.rising else parts[::-1]
+        return np.concatenate([p.reshape(-1, p.shape[-1]) for p in parts])
+
+
+ORDERS = tuple(Order(*one) for one in itertools.product((True, False), (False, True)))
+
+
+def tables(made: Mapping[str, Array], rows: int) -> Iterator[tuple[str, Array]]:
+    """Tensors that have a row for every box: ``[rows, columns]``, the last one of the file first."""
+    for name, array in reversed(list(made.items())):
+        if array.dtype.kind != "f" or array.size % rows or array.ndim < 2:
+            continue
+        plain = array.reshape([d for d in array.shape if d > 1] or [1])
+        if plain.ndim == 2 and plain.shape[1] == rows:
+            yield name, plain.T
+        if array.shape[-1] > 1 and array.size // array.shape[-1] == rows:
+            yield name, array.reshape(rows, array.shape[-1])
+        elif plain.ndim == 1 and plain.shape[0] == rows:
+            yield name, plain[:, None]
+
+
+def same(a: Array, b: Array) -> bool:
+    """Equal up to rounding."""
+    scale = max(float(np.abs(b).max(initial=0)), 1e-6)
+    return (
+        a.shape == b.shape and bool(np.isfinite(a).all()) and float(np.abs(a - b).max(initial=0)) <= _TOLERANCE * scale
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a file has its boxes."""
+
+    tensor: str
+    order: Order
+    form: str
+
+
+def find_boxes(made: Mapping[str, Array], levels: Sequence[Array], image: tuple[int, int]) -> Found | None:
+    """The tensor that has these boxes.
+
+    Args:
+        made: tensors of the tail.
+        levels: boxes in pixels, ``[positions, anchors, 4]`` each.
+        image: height and width, for boxes that are parts of the picture.
+    """
+    rows = sum(a.shape[0] * a.shape[1] for a in levels)
+    parts = np.array([image[1], image[0]] * 2, np.float64)
+    wanted = [
+        (order, form, write(joined))
+        for order in (ORDERS if max(a.shape[1] for a in levels) > 1 else ORDERS[::2])
+        for pixels in [order.joined(levels)]
+        for joined in (pixels, pixels / parts)
+        for form, write in FORMS.items()
+    ]
+    for name, table in tables(made, rows):
+        if table.shape[1] < 4:
+            continue
+        for order, form, boxes in wanted:
+            if same(table[:8, :4].astype(np.float64), boxes[:8]) and same(table[:, :4].astype(np.float64), boxes):
+                return Found(name, order, form)
+    return None
+
+
+def has_scores(made: Mapping[str, Array], levels: Sequence[Array], order: Order) -> bool:
+    """Whether some tensor has these scores, in a table of their own or beside boxes."""
+    joined = order.joined(levels)
+    count = joined.shape[1]
+    for _, table in tables(made, len(joined)):
+        for first in dict.fromkeys((0, 4, 5, table.shape[1] - count)):
+            if first < 0 or first + count > table.shape[1]:
+                continue
+            part = table[:, first : first + count].astype(np.float64)
+            if same(part[:8], joined[:8]) and same(part, joined):
+                return True
+    return False
+
+
+def tensors_of(configuration: NmsConfiguration, given: Mapping[str, Array]) -> list[Array]:
+    """The tensors that a configuration reads, in its order."""
+    return [given[one.name] for one in configuration.tensors]
+
+
+def verified(tail: Tail, configuration: NmsConfiguration) -> bool:
+    """Whether the file computes the configuration's boxes and scores."""
+    tensors, made = tensors_of(configuration, tail.probe), tail.made
+    levels = [decode.boxes(configuration, d, tensors) for d in configuration.decoders]
+    found = find_boxes(made, levels, tail.image)
+    if found is None:
+        return False
+    scores = [decode.scores(configuration, d, tensors) for d in configuration.decoders]
+    return has_scores(made, scores, found.order)

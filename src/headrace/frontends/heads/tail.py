@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a network: what stands behind its last learned layers, computed for tensors of our choice.
+
+A head is not told by how it is written, which every exporter does its own way, but by what it computes: numbers are put
+where the last learned layers have their results, and what comes out is compared with a family's formula.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from headrace.frontends.fold import Budget
+from headrace.frontends.folding import evaluate, folds
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, declared_shape, integer, live_uses, name_of
+from headrace.frontends.heads.shapes import inferred_shapes
+from headrace.hn import Array
+
+MAX_NODES = 4000
+MAX_LEARNED = 64
+MAX_ELEMENTS = 1 << 24  # of all learned results together
+#: Behind a learned layer and still part of it: one number, or one per channel, applied to each element.
+_AFFINE = frozenset({"Mul", "Add", "Sub", "Div", "BatchNormalization"})
+_BEHIND = frozenset({"Sigmoid", "Relu", "Identity"})
+#: What only arranges numbers, or is an activation of theirs.
+_ARRANGES = frozenset(
+    {"Transpose", "Reshape", "Concat", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Sigmoid", "Softmax", "Split",
+     "Slice", "Cast", "Shape", "Gather"}
+)  # fmt: skip
+_MOST_CONSTANTS = 1 << 16  # elements of an affine node's constant
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The result of a learned layer.
+
+    Attributes:
+        value: the tensor, activations that follow at once included.
+        shape: of one frame as the file has it: (C, H, W), or (positions, C).
+    """
+
+    value: ir.Value
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return name_of(self.value)
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0] if len(self.shape) == 3 else self.shape[-1]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns; of a list of positions 1 and their number."""
+        return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, self.shape[0])
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """From position to position, and from channel to channel, in the flat tensor."""
+        rows, columns = self.grid
+        return (1, rows * columns) if len(self.shape) == 3 else (self.shape[-1], 1)
+
+
+class NoTail(Exception):
+    """Why a network has no end that could be a head."""
+
+
+@dataclass
+class Tail:
+    """What stands behind the last learned layers.
+
+    Attributes:
+        learned: their results, in the file's order.
+        nodes: all behind them, in the file's order.
+        image: height and width of the network's input.
+    """
+
+    source: SourceGraph
+    learned: list[Learned]
+    nodes: list[ir.Node]
+    image: tuple[int, int]
+    _constants: dict[int, Array] = field(default_factory=dict[int, Array], repr=False)
+
+    @functools.cached_property
+    def probe(self) -> dict[str, Array]:
+        """Numbers of the size that learned results have; the same in every run."""
+        generator = np.random.Generator(np.random.PCG64(5))
+        return {
+            one.name: np.abs(made) if _never_negative(one.value) else made
+            for one in self.learned
+            for made in [generator.standard_normal(one.shape, np.float32)]
+        }
+
+    @functools.cached_property
+    def made(self) -> dict[str, Array]:
+        """The tensors of the tail for :attr:`probe`."""
+        return self.compute(self.probe)
+
+    @functools.cached_property
+    def still(self) -> dict[str, Array]:
+        """The tensors of the tail where every learned result is 0."""
+        return self.compute({one.name: np.zeros(one.shape, np.float32) for one in self.learned})
+
+    @functools.cached_property
+    def arranges(self) -> bool:
+        """Whether all that stands behind the learned layers arranges their numbers, or is an activation of them."""
+        return all(node.op_type in _ARRANGES for node in self.nodes)
+
+    def compute(self, given: Mapping[str, Array], linear: bool = False) -> dict[str, Array]:
+        """The tensors of the tail for some results of the learned layers; what cannot be computed is left out.
+
+        Args:
+            given: by name, one frame each, in the file's shape without the batch.
+            linear: leave out activations: the place of a number is looked for.
+        """
+        budget = Budget(self.source.opset)
+        known: dict[int, Array] = {id(one.value): given[one.name][None] for one in self.learned}
+        for node in self.nodes:
+            operands = [self._operand(value, known) for value in node.inputs]
+            if any(a is None and v is not None for a, v in zip(operands, node.inputs, strict=True)):
+                continue
+            if linear and node.op_type in ("Sigmoid", "Softmax") and operands[0] is not None:
+                known[id(node.outputs[0])] = operands[0]
+                continue
+            try:
+                results = _computed(node, operands, budget)
+            except Unsupported:
+                continue
+            known.update((id(v), a) for v, a in zip(node.outputs, results, strict=False))
+        made = [v for node in self.nodes for v in node.outputs if id(v) in known]
+        ends = [one.value for one in self.learned if one.value.is_graph_output()]
+        return {name_of(v): known[id(v)] for v in [*made, *ends] if name_of(v)}
+
+    def _operand(self, value: ir.Value | None, known: Mapping[int, Array]) -> Array | None:
+        if value is None:
+            return None
+        if id(value) in known:
+            return known[id(value)]
+        if id(value) not in self._constants:
+            array = constant(value)
+            if array is None:
+                return None
+            self._constants[id(value)] = array
+        return self._constants[id(value)]
+
+
+def _never_negative(value: ir.Value) -> bool:
+    node = value.producer()
+    return node is not None and node.op_type in ("Relu", "Sigmoid")
+
+
+def _computed(node: ir.Node, operands: list[Array | None], budget: Budget) -> list[Array]:
+    """The results of a node; a weighted sum over few channels is computed here, for the reference takes long."""
+    if node.op_type == "Conv":
+        x, w = operands[0], operands[1]
+        if x is None or w is None or len(operands) > 2 or x.ndim != 4 or not is_expectation(node):
+            raise Unsupported("this convolution is not computed here")
+        return [np.einsum("nchw,oc->nohw", x, w.reshape(w.shape[0], -1).astype(x.dtype))]
+    if node.op_type == "Softmax" and operands[0] is not None:
+        return [_softmax(node, operands[0])]
+    if not folds(node):
+        raise Unsupported("this operator is not computed")
+    return evaluate(node, operands, budget)
+
+
+def _softmax(node: ir.Node, x: Array) -> Array:
+    """Along an axis, or, as older operator sets have it, along all from there on."""
+    axis = integer(node, "axis", -1)
+    if not -x.ndim <= axis < x.ndim:
+        raise Unsupported("the axis is outside of the tensor")
+    moved = np.moveaxis(x, axis, -1)
+    if integer(node, "flatten", 0):
+        moved = x.reshape(math.prod(x.shape[: axis % x.ndim]), -1)
+    weights = np.exp(moved - moved.max(axis=-1, keepdims=True))
+    result = np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+    return result.reshape(x.shape) if integer(node, "flatten", 0) else np.moveaxis(result, -1, axis)
+
+
+def is_expectation(node: ir.Node) -> bool:
+    """Whether a layer's weights are 0, 1, 2, …: it is no learned one, but takes the mean of a distribution."""
+    weights = [constant(v) for v in node.inputs[:2]]
+    for array in weights:
+        if array is not None and array.size <= 256 and array.size == max(array.shape, default=0):
+            flat = array.reshape(-1)
+            return array.size > 1 and bool(np.allclose(flat, np.arange(flat.size)))
+    return False
+
+
+def _is_learned(node: ir.Node) -> bool:
+    if node.domain or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return False
+    weights = [constant(v) for v in node.inputs[: 2 if node.op_type != "MatMul" else None]]
+    known = [w for w in weights if w is not None and w.ndim >= 2]
+    return bool(known) and not is_expectation(node)
+
+
+def _behind(value: ir.Value) -> ir.Value:
+    """The tensor after what is applied to each element of a learned result at once."""
+    for _ in range(8):
+        uses = live_uses(value)
+        if len(uses) != 1 or value.is_graph_output():
+            return value
+        node = uses[0]
+        if node.domain or not (node.op_type in _BEHIND or (node.op_type in _AFFINE and _is_affine(node, value))):
+            return value
+        value = node.outputs[0]
+    return value
+
+
+def _is_affine(node: ir.Node, value: ir.Value) -> bool:
+    others = [constant(v) for v in node.inputs if v is not None and v is not value]
+    if node.op_type in ("Sub", "Div") and node.inputs[0] is not value:
+        return False
+    if any(a is None or a.size > _MOST_CONSTANTS for a in others):
+        return False
+    if node.op_type == "BatchNormalization":
+        return True
+    known = [a for a in others if a is not None]
+    return all(a.size == 1 or sum(d > 1 for d in a.shape) == 1 for a in known)
+
+
+def find_tail(source: SourceGraph) -> Tail:
+    """The end of a network.
+
+    Args:
+        source: its constants folded; not changed.
+
+    Raises:
+        NoTail: it has none that could be a head.
+    """
+    image = _image(source)
+    seen: set[int] = set()
+    inside: set[int] = set()
+    learned: dict[int, ir.Value] = {}
+    waiting = list(source.graph.outputs)
+    while waiting:
+        value = waiting.pop()
+        node = value.producer()
+        if id(value) in seen or node is None or node.graph is None:
+            continue
+        seen.add(id(value))
+        if _is_learned(node):
+            learned[id(node)] = node.outputs[0]
+            continue
+        inside.add(id(node))
+        if len(inside) > MAX_NODES or len(learned) > MAX_LEARNED:
+            raise NoTail("too much stands behind the last learned layers")
+        waiting += [v for v in node.inputs if v is not None]
+    if len(learned) < 2:
+        raise NoTail("fewer than two learned layers end in the outputs")
+    ends = [_behind(learned[id(n)]) for n in source.graph if id(n) in learned]
+    before = _between(learned.values(), ends)
+    nodes = [n for n in source.graph if id(n) in inside and id(n) not in before]
+    shapes = _shapes(source, ends)
+    return Tail(source, [Learned(v, s) for v, s in zip(ends, shapes, strict=True)], nodes, image)
+
+
+def _between(starts: Iterable[ir.Value], ends: list[ir.Value]) -> set[int]:
+    """Nodes between learned results and the tensors that stand for them."""
+    first = {id(v) for v in starts}
+    found: set[int] = set()
+    for value in ends:
+        while id(value) not in first:
+            node = value.producer()
+            if node is None:
+                break
+            found.add(id(node))
+            value = next(v for v in node.inputs if v is not None and constant(v) is None)
+    return found
+
+
+def _image(source: SourceGraph) -> tuple[int, int]:
+    """Height and width of the only picture that the network reads."""
+    shapes = [source.input_shapes.get(name_of(v)) or declared_shape(v) or [] for v in source.graph.inputs]
+    found: list[tuple[int, int]] = []
+    for shape in shapes:
+        sizes = [s if isinstance(s, int) else 0 for s in shape][-3:]
+        if len(sizes) < 3 or min(sizes) < 1:
+            continue
+        last = source.channels_last or (sizes[2] in (1, 3, 4) and sizes[0] not in (1, 3, 4))
+        found.append((sizes[0], sizes[1]) if last else (sizes[1], sizes[2]))
+    if len(found) != 1:
+        raise NoTail("the network does not read one picture of a size that is known")
+    return found[0]
+
+
+def _shapes(source: SourceGraph, values: list[ir.Value]) -> list[tuple[int, ...]]:
+    """Shapes of one frame."""
+    declared = [declared_shape(v) for v in values]
+    if any(s is None or not all(isinstance(d, int) for d in s[1:]) for s in declared):
+        declared = inferred_shapes(source, values)
+    shapes: list[tuple[int, ...]] = []
+    for shape in declared:
+        sizes = tuple(d for d in (shape or [])[1:] if isinstance(d, int) and d > 0)
+        if len(sizes) not in (2, 3) or len(sizes) != len(shape or []) - 1:
+            raise NoTail("the last learned layers do not give pictures or lists whose sizes are known")
+        if isinstance((shape or [])[0], int) and (shape or [])[0] != 1:
+            raise NoTail("the file takes several pictures at once")
+        shapes.append(sizes)
+    if sum(int(np.prod(s)) for s in shapes) > MAX_ELEMENTS:
+        raise NoTail("the results of the last learned layers are too large")
+    return shapes
