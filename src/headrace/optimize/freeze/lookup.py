@@ -102,7 +102,7 @@ def reaches(
         return max(gaps) <= exact(output.scale)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _changing(
     activation: str,
     params: tuple[tuple[str, float], ...],
@@ -120,7 +120,7 @@ def changing_range(
     return _changing(activation, tuple(sorted(params.items())), measured, output)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _choose(
     activation: str,
     params: tuple[tuple[str, float], ...],
