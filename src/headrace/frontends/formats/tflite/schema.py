@@ -86,6 +86,13 @@ _POOL = Options(
         activation=(5, _ACTIVATION),
     ),
 )  # fmt: skip
+_CONV_3D = Options(
+    106,
+    _fields(
+        padding=(0, "padding"), stride_d=(1, "i32"), stride_w=(2, "i32"), stride_h=(3, "i32"),
+        activation=(4, _ACTIVATION), dilation_d=(5, "i32", 1), dilation_w=(6, "i32", 1), dilation_h=(7, "i32", 1),
+    ),
+)  # fmt: skip
 _REDUCER = Options(27, _fields(keep_dims=(0, "bool")))
 #: Options by operator, where any are read.
 OPTIONS: dict[str, Options] = {
@@ -103,6 +110,8 @@ OPTIONS: dict[str, Options] = {
             activation=(4, _ACTIVATION), dilation_w=(5, "i32", 1), dilation_h=(6, "i32", 1),
         ),
     ),
+    "CONV_3D": _CONV_3D,
+    "CONV_3D_TRANSPOSE": _CONV_3D,
     "TRANSPOSE_CONV": Options(
         49, _fields(padding=(0, "padding"), stride_w=(1, "i32"), stride_h=(2, "i32"), activation=(3, _ACTIVATION))
     ),
@@ -147,7 +156,11 @@ OPTIONS: dict[str, Options] = {
     "MIRROR_PAD": Options(77, _fields(mode=(0, "i8"))),
     "BATCH_MATMUL": Options(101, _fields(adj_x=(0, "bool"), adj_y=(1, "bool"))),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": Options(
-        71, _fields(activation=(0, _ACTIVATION), cell_clip=(1, "f32"), proj_clip=(2, "f32"), time_major=(3, "bool"))
+        71,
+        _fields(
+            activation=(0, _ACTIVATION), cell_clip=(1, "f32"), proj_clip=(2, "f32"), time_major=(3, "bool"),
+            diagonal=(5, "bool"),
+        ),
     ),
     "BIDIRECTIONAL_SEQUENCE_LSTM": Options(
         69,

@@ -11,6 +11,18 @@ from headrace.frontends.formats.tflite.operators import (
     recurrent,
     resize,
     shape,
+    volume,
 )
 
-__all__ = ["activation", "convolution", "dense", "elementwise", "move", "pool", "recurrent", "resize", "shape"]
+__all__ = [
+    "activation",
+    "convolution",
+    "dense",
+    "elementwise",
+    "move",
+    "pool",
+    "recurrent",
+    "resize",
+    "shape",
+    "volume",
+]

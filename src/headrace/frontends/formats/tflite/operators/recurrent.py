@@ -155,6 +155,8 @@ def _check_rank(operation: Operation) -> None:
 def unidirectional_lstm(operation: Operation) -> None:
     _check_rank(operation)
     _check_state(operation, 18, 19)
+    if operation.flag("diagonal"):
+        raise Unsupported("weights of the state that are diagonals", "matrices")
     if any(operation.has(i) for i in range(20, 24)):
         raise Unsupported("normalization of the gates", "an LSTM without layer normalization")
     _emit(operation, "LSTM", [_long_short(operation, 1, 9, 12)], operation.real("cell_clip"))
