@@ -26,8 +26,9 @@ def assert_same_bytes(quantized: Network) -> None:
     names = [layer.name for layer in quantized if layer.kind not in ("input_layer", "output_layer")]
     emulated = Executor(quantized, "quantized").run(codes, names, batch_size=2)
     hef = compile_network(quantized, load_target("hailo8"), CompileOptions()).hef
+    shaped = {name: x.reshape(x.shape[0], *quantized[name].frame_shape) for name, x in codes.items()}
     for kernels in native.kernel_sets():
-        run = native.Device(None, threads=2, kernels=kernels).load(hef).infer_all(codes)
+        run = native.Device(None, threads=2, kernels=kernels).load(hef).infer_all(shaped)
         for name in names:
             np.testing.assert_array_equal(emulated[name], want[name], err_msg=name)
             np.testing.assert_array_equal(np.asarray(run[name]).reshape(want[name].shape), want[name], name)

@@ -12,8 +12,8 @@ namespace headrace::microcode {
 
 constexpr uint32_t kMagic = 0x434d5248;
 constexpr uint32_t kVersionMajor = 2;
-constexpr uint32_t kVersionMinor = 2;
-constexpr uint32_t kLayout = 0x453fb62c;
+constexpr uint32_t kVersionMinor = 3;
+constexpr uint32_t kLayout = 0xedaba635;
 constexpr const char* kResourceName = "headrace.microcode";
 constexpr uint32_t kSectionAlignment = 64;
 constexpr uint32_t kNone = 0xffffffff;
@@ -258,7 +258,7 @@ struct ContextRecord {
 };
 
 struct KernelRecord {
-  static constexpr size_t kSize = 156;
+  static constexpr size_t kSize = 160;
   uint32_t name_offset{};  // HN layer name, in STRINGS
   uint32_t name_length{};  // bytes
   uint16_t opcode{};  // Opcode
@@ -302,6 +302,7 @@ struct KernelRecord {
   uint32_t column_table_offset{};  // RESIZE_*: table of columns, in CONSTANTS, or NONE
   uint32_t table_count{};  // tables, one after the other; 1, or with channel_table_offset up to 256
   uint32_t channel_table_offset{};  // u8[output channels]: each channel's table, in CONSTANTS, or NONE
+  uint32_t weight_zero_offset{};  // CONVOLUTION, DEPTHWISE: int8[output channels], zero points of the weights, or NONE: all 0
 
   static KernelRecord read(const uint8_t* p) {
     KernelRecord r;
@@ -348,6 +349,7 @@ struct KernelRecord {
     r.column_table_offset = load_u32(p + 144);
     r.table_count = load_u32(p + 148);
     r.channel_table_offset = load_u32(p + 152);
+    r.weight_zero_offset = load_u32(p + 156);
     return r;
   }
 };

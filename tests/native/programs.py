@@ -172,6 +172,12 @@ def terms_of(k: KernelRecord, sums: Array, wide: list[Array]) -> list[Array]:
     return [sums, *wide[1:], *([sums * (sums < 0)] if by_sign else [])]
 
 
+def weight_zeros(p: Program, k: KernelRecord, out: TensorRecord) -> Array:
+    if k.weight_zero_offset == NONE:
+        return np.zeros(out.channels, np.int64)
+    return constant(p, k.weight_zero_offset, "i1", out.channels).astype(np.int64)
+
+
 def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], out: TensorRecord) -> Array:
     op = Opcode(k.opcode)
     wide = [x.astype(np.int64) - t.zero_point for x, t in zip(xs, ins, strict=True)]
@@ -180,6 +186,7 @@ def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], 
         cin = ins[0].channels // k.groups
         count = out.channels * k.kernel_height * k.kernel_width * cin
         w = constant(p, k.weight_offset, "i1", count).astype(np.int64)
+        w = w.reshape(out.channels, -1) - weight_zeros(p, k, out)[:, None]
         w = w.reshape(k.groups, out.channels // k.groups, k.kernel_height, k.kernel_width, cin)
         v = windows(wide[0], k, out, 0).reshape(*shape[:2], k.kernel_height, k.kernel_width, k.groups, cin)
         acc = np.einsum("hwijgc,goijc->hwgo", v, w).reshape(shape)
@@ -187,7 +194,7 @@ def step(p: Program, k: KernelRecord, xs: list[Array], ins: list[TensorRecord], 
         return requantize(p, k, terms_of(k, acc, wide), out)
     if op == Opcode.DEPTHWISE:
         w = constant(p, k.weight_offset, "i1", out.channels * k.kernel_height * k.kernel_width).astype(np.int64)
-        w = w.reshape(k.kernel_height, k.kernel_width, out.channels)
+        w = w.reshape(k.kernel_height, k.kernel_width, out.channels) - weight_zeros(p, k, out)
         acc = np.einsum("hwijc,ijc->hwc", windows(wide[0], k, out, 0), w)
         acc = acc + constant(p, k.bias_offset, "i4", out.channels).astype(np.int64)
         return requantize(p, k, terms_of(k, acc, wide), out)

@@ -100,10 +100,24 @@ def own_tables(rng: np.random.Generator, fields: dict[str, Any], channels: int) 
     }
 
 
-def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, size: int = 1, **fixed: Any) -> None:
+def weight_zeros(rng: np.random.Generator, channels: int) -> Array:
+    return rng.choice([-128, 127, 0, *rng.integers(-128, 128, 5)], channels).astype(np.int8)
+
+
+def convolution(
+    seed: int,
+    x: tuple[int, int, int],
+    cout: int,
+    groups: int,
+    size: int = 1,
+    zeros: bool = False,
+    wide: bool = False,
+    **fixed: Any,
+) -> None:
+    """``zeros``: weights have zero points; ``wide``: operands have 16 bits."""
     rng = np.random.default_rng(seed)
     b = Builder()
-    zx = zero_of(rng)
+    zx = zero_of(rng, 1 + wide)
     fields, (oh, ow) = geometry(rng, x)
     if fixed:
         fields = {"pad_top": 0, "pad_left": 0} | fixed
@@ -113,12 +127,13 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, size
         ow = output_size(x[1], fields["pad_left"], fields["pad_left"], kw, sw, 1)
     residual = bool(rng.integers(0, 2))
     shape = (oh, ow, cout)
-    inputs = [b.tensor("x", x, zx, TensorRole.INPUT)]
+    inputs = [b.tensor("x", x, zx, TensorRole.INPUT, 1 + wide)]
     if residual:
         inputs.append(b.tensor("r", shape, zero_of(rng), TensorRole.INPUT))
     y = b.tensor("y", shape, 3, TensorRole.OUTPUT, size)
     w = weights(rng, (cout, fields.get("kernel_height", 1), fields.get("kernel_width", 1), x[2] // groups))
-    reach = float(np.abs(w.astype(np.int64)).reshape(cout, -1).sum(1).max()) * 255 + 2**20
+    largest = 65535.0 if wide else 255.0
+    reach = float((np.abs(w.astype(np.int64)) + 128 * zeros).reshape(cout, -1).sum(1).max()) * largest + 2**20
     fields |= requantization(
         rng,
         max(reach / 8, 255.0),
@@ -132,6 +147,8 @@ def convolution(seed: int, x: tuple[int, int, int], cout: int, groups: int, size
     limit = int(2**61 / (reach + 255))
     fields["multiplier"] = np.clip(fields["multiplier"], -limit, limit)
     bias = rng.integers(-(2**20), 2**20, cout).astype(np.int32)
+    if zeros:
+        fields["weight_zero"] = weight_zeros(rng, cout)
     b.kernel("y", Opcode.CONVOLUTION, inputs, y, groups=groups, weight=w, bias=bias, **fields)
     compare(b, rng)
 
@@ -176,20 +193,51 @@ def test_usual_convolutions(x: tuple[int, int, int], cout: int, fields: dict[str
     convolution(5, x, cout, 1, **fields)
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_convolution_with_zero_points_of_weights(seed: int, wide: bool) -> None:
+    rng = np.random.default_rng(9000 + seed)
+    groups = int(rng.integers(2, 5)) if seed % 2 else 1
+    x = (int(rng.integers(1, 9)), int(rng.integers(1, 17)), groups * int(rng.integers(1, 9)))
+    convolution(
+        seed, x, groups * int(rng.integers(1, 40)), groups, 1 + seed % 2, zeros=seed % 3 != 0 or not wide, wide=wide
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "cout", "fields"),
+    [
+        ((8, 8, 32), 64, {}),
+        ((1, 1, 500), 130, {}),
+        ((9, 20, 64), 80, {"kernel_height": 3, "kernel_width": 3, "pad_top": 1, "pad_left": 1}),
+        ((12, 24, 3), 8, {"kernel_height": 3, "kernel_width": 3, "stride_width": 2, "pad_top": 1, "pad_left": 1}),
+    ],
+)
+def test_usual_convolutions_with_zero_points_of_weights(
+    x: tuple[int, int, int], cout: int, fields: dict[str, Any]
+) -> None:
+    convolution(6, x, cout, 1, zeros=True, **fields)
+
+
+@pytest.mark.parametrize(("zeros", "wide"), [(False, False), (True, False), (True, True), (False, True)])
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_depthwise(seed: int, size: int) -> None:
+def test_depthwise(seed: int, size: int, zeros: bool, wide: bool) -> None:
     rng = np.random.default_rng(3000 + seed)
     x = (int(rng.integers(1, 14)), int(rng.integers(1, 40)), int(rng.integers(1, 50)))
     b = Builder()
     fields, (oh, ow) = geometry(rng, x)
     shape = (oh, ow, x[2])
-    inputs = [b.tensor("x", x, zero_of(rng), TensorRole.INPUT)]
+    inputs = [b.tensor("x", x, zero_of(rng, 1 + wide), TensorRole.INPUT, 1 + wide)]
     if seed % 2:
         inputs.append(b.tensor("r", shape, zero_of(rng), TensorRole.INPUT))
     y = b.tensor("y", shape, 0, TensorRole.OUTPUT, size)
     w = weights(rng, (fields["kernel_height"], fields["kernel_width"], x[2]))
     fields |= requantization(rng, 5000, x[2] if seed % 3 else 1, len(inputs), size, table_bits=10 if seed == 3 else 0)
+    if wide:
+        fields["multiplier"] = np.clip(fields["multiplier"], -(2**20), 2**20).astype(np.int32)
+    if zeros:
+        fields["weight_zero"] = weight_zeros(rng, x[2])
     bias = rng.integers(-5000, 5000, x[2]).astype(np.int32)
     b.kernel("y", Opcode.DEPTHWISE, inputs, y, weight=w, bias=bias, groups=x[2], **fields)
     compare(b, rng)

@@ -23,13 +23,12 @@ from headrace.errors import (
     HeadraceError,
     InputFileError,
     InternalError,
-    NotBuiltYetError,
     UnsupportedModelError,
     UsageError,
 )
 from headrace.hef.container import read_hef
 from headrace.hef.microcode import Opcode, TensorRole, decode
-from headrace.hn import Network, output_quantization
+from headrace.hn import Network
 from headrace.layers import Operation, all_operations
 from headrace.layers.rows import Family, RowRule
 from headrace.mapping.place import cluster_totals, place_stages
@@ -321,14 +320,6 @@ def test_absurd_windows_end_in_a_report() -> None:
     b.output(b.add("maxpool", [b.input((4, 4, 2))], pool))
     with pytest.raises(CapacityError, match="a row of this layer takes more cycles than a stage can count"):
         compile_network(freeze(b.net), HAILO8)
-
-
-def test_convolutions_of_sixteen_bit_inputs_are_not_built_yet() -> None:
-    network = small()
-    source = network[network["net/conv1"].inputs[0]]
-    source.output.quantization = replace(output_quantization(source), bits=16)
-    with pytest.raises(NotBuiltYetError, match="16-bit"):
-        compile_network(network, HAILO8)
 
 
 def test_all_offending_layers_are_named() -> None:

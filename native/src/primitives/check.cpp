@@ -51,14 +51,6 @@ void Check::codes_pass() const {
   }
 }
 
-void Check::eight_bit_inputs() const {
-  for (const TensorRecord* t : in_) {
-    if (t->element_bytes == 1) continue;
-    fail(HEADRACE_NOT_IMPLEMENTED, where_, "convolutions that read 16-bit tensors are not built yet", "2-byte elements",
-         "1-byte elements in every input");
-  }
-}
-
 // One axis of a window: output = floor((size + before + after - extent) / stride) + 1 for some after >= 0.
 void Check::window_axis(const char* axis, uint32_t size, uint32_t out, uint32_t taps, uint32_t stride,
                         uint32_t dilation, uint32_t pad, bool pool) const {

@@ -36,6 +36,7 @@ class Check {
   [[noreturn]] void invalid(const std::string& rule, const std::string& got, const std::string& need) const;
   void require(bool ok, const char* rule, uint64_t got, uint64_t need) const;
   static std::string shape(const microcode::TensorRecord& t);
+  const uint8_t* constants() const { return p_.constants.data; }
   // The bytes of a constant, all of them inside CONSTANTS.
   const uint8_t* constant(uint32_t offset, uint64_t bytes, const char* what) const;
 
@@ -43,7 +44,6 @@ class Check {
   void same_channels() const;
   // Input and output elements have one size and nothing is requantized.
   void codes_pass() const;
-  void eight_bit_inputs() const;
   // The rows and columns of a window; those of a pool must each meet the input.
   void window(bool pool) const;
   // Proves |sum of a_i M_i| + 2^(s-1) < 2^62 for every channel, and that the codes and tables that follow are there.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // CONVOLUTION, dense or in groups, with or without a residual.
+#include <algorithm>
+
 #include "arithmetic.hpp"
 #include "errors.hpp"
 #include "primitive.hpp"
@@ -36,6 +38,20 @@ int64_t fold(const WindowOp& w, const KernelSet&) {
   return pixels;
 }
 
+// Differences of codes and zero points are -255 to 255: two int8 weights, and three where 255 occurs.
+int64_t times(const Step& s, const Planning& planning) {
+  const WeightZeros zeros(s.record, planning.constant(0));
+  if (!zeros.by_channel) return 1;
+  const uint8_t* from = planning.constant(s.record.weight_offset);
+  const int64_t each = int64_t{s.record.kernel_height} * s.record.kernel_width * (s.in[0].channels / s.record.groups);
+  for (int64_t c = 0; c < s.out.channels; ++c) {
+    for (int64_t i = 0; i < each; ++i) {
+      if (zeros.difference(from[c * each + i], c) > 254) return 3;
+    }
+  }
+  return 2;
+}
+
 // Weights in segment order; those of the source are [channel][kernel_height][kernel_width][group_in], which is that
 // order already but for the columns that a fold adds.
 void pack(const Step& s, WindowStep& prepared, Planning& planning) {
@@ -53,6 +69,16 @@ void pack(const Step& s, WindowStep& prepared, Planning& planning) {
   const int64_t row = int64_t{s.record.kernel_width} * w.group_in;  // of the source, and of the folded window
   const int64_t wide_row = w.kernel_width * w.group_in, channels = w.out_channels / w.fold;
   const auto zero = static_cast<uint32_t>(kernels.input_offset - w.in_zero);
+  const WeightZeros zeros(s.record, planning.constant(0));
+  const int64_t once = w.segments / prepared.times * w.segment_padded;  // the next weights of a sum lie so far on
+  const auto put = [&](int64_t base, int64_t lane, int64_t k, int value) {
+    const int64_t at =
+        base + (k / kernels.k_step) * kColumns * kernels.k_step + lane % kColumns * kernels.k_step + k % kernels.k_step;
+    if (kernels.weight_bytes == 1)
+      prepared.weights.as<int8_t>()[at] = static_cast<int8_t>(value);
+    else
+      prepared.weights.as<int16_t>()[at] = static_cast<int16_t>(value);
+  };
   for (uint64_t lane = 0; lane < blocks * kColumns; ++lane) {
     const int64_t c = channel_of_lane(w, lane);
     if (c < 0) continue;
@@ -61,17 +87,17 @@ void pack(const Step& s, WindowStep& prepared, Planning& planning) {
     int64_t magnitude = 0;
     const int64_t base = static_cast<int64_t>(lane / kColumns) * w.block_elements;
     for (int64_t i = 0; i < w.kernel_height * row; ++i) {
-      const auto value = static_cast<int8_t>(from[c * w.kernel_height * row + i]);
+      const int value = zeros.difference(from[c * w.kernel_height * row + i], c);
       sum += static_cast<uint32_t>(value);
       magnitude += std::abs(int64_t{value});
       const int64_t wide = i / row * wide_row + before + i % row;
       const int64_t k = wide / w.segment_length * w.segment_padded + wide % w.segment_length;
-      const int64_t at = base + (k / kernels.k_step) * kColumns * kernels.k_step +
-                         static_cast<int64_t>(lane % kColumns) * kernels.k_step + k % kernels.k_step;
-      if (kernels.weight_bytes == 1)
-        prepared.weights.as<int8_t>()[at] = value;
-      else
-        prepared.weights.as<int16_t>()[at] = value;
+      int rest = value;
+      for (int64_t n = 0; n < prepared.times; ++n) {
+        const int part = std::clamp(rest, -128, 127);
+        put(base, static_cast<int64_t>(lane), n * once + k, part);
+        rest -= part;
+      }
     }
     prepared.set_lane(static_cast<int64_t>(lane), load_u32(bias + 4 * c), zero, sum, magnitude);
   }
@@ -82,7 +108,10 @@ void run(const Step& s, const Lane& lane, int64_t tile) {
   lane.kernels.convolution(op, window_tensors(s, lane), tile / op.column_tiles, tile % op.column_tiles, lane.scratch);
 }
 
-uint64_t plan(Step& s, Planning& planning) { return plan_window(s, planning, {false, fold, pack, run}); }
+uint64_t plan(Step& s, Planning& planning) {
+  return reads_wide(s) ? plan_wide_window(s, planning, false)
+                       : plan_window(s, planning, {false, fold, pack, run, times});
+}
 
 }  // namespace
 

@@ -41,7 +41,9 @@ void pack(const Step& s, WindowStep& prepared, Planning& planning) {
   w.block_elements = w.segments * kColumns;
   prepared.weights = AlignedBytes(budget, sat_mul(blocks, static_cast<uint64_t>(w.block_elements) * 4), "weights");
   prepared.bias = AlignedBytes(budget, blocks * kColumns * 4, "biases");
-  const bool rows = planning.kernels.row_groups && w.fold == 1 && by_rows(w);
+  const WeightZeros zeros(s.record, planning.constant(0));
+  // Weights by rows are int8; those that lie in lanes of 32 bits may be any difference.
+  const bool rows = planning.kernels.row_groups && w.fold == 1 && by_rows(w) && !zeros.by_channel;
   const int64_t group_bytes = w.kernel_width * 4 * kColumns, groups = (w.kernel_height + 3) / 4;
   if (rows) {
     prepared.row_weights =
@@ -57,14 +59,14 @@ void pack(const Step& s, WindowStep& prepared, Planning& planning) {
     uint32_t sum = 0;
     int64_t magnitude = 0;
     for (int64_t t = 0; t < w.segments; ++t) {
-      const auto value = static_cast<int8_t>(from[t * channels + c]);
+      const int value = zeros.difference(from[t * channels + c], c);
       sum += static_cast<uint32_t>(value);
       magnitude += std::abs(int64_t{value});
       prepared.weights.as<int32_t>()[block * w.block_elements + t * kColumns + column] = value;
       if (!rows) continue;
       const int64_t i = t / w.kernel_width, j = t % w.kernel_width;
       prepared.row_weights.as<int8_t>()[(block * groups + i / 4) * group_bytes + (j * kColumns + column) * 4 + i % 4] =
-          value;
+          static_cast<int8_t>(value);
     }
     prepared.set_lane(lane, load_u32(bias + 4 * c), zero, sum, magnitude);
   }
@@ -75,7 +77,9 @@ void run(const Step& s, const Lane& lane, int64_t tile) {
   lane.kernels.depthwise(op, window_tensors(s, lane), tile / op.column_tiles, tile % op.column_tiles, lane.scratch);
 }
 
-uint64_t plan(Step& s, Planning& planning) { return plan_window(s, planning, {true, fold, pack, run}); }
+uint64_t plan(Step& s, Planning& planning) {
+  return reads_wide(s) ? plan_wide_window(s, planning, true) : plan_window(s, planning, {true, fold, pack, run});
+}
 
 }  // namespace
 

@@ -28,29 +28,35 @@ void verify_window(const Check& c) {
       c.invalid("the residual has another shape than the output", Check::shape(r), Check::shape(out));
     }
   }
-  c.eight_bit_inputs();
   c.window(false);
 }
 
 uint64_t verify_weighted(const Check& c, uint64_t total, ChannelWeights (*of)(const Check&, uint64_t)) {
-  constexpr uint64_t kAccumulatorLimit = INT32_MAX;
+  const bool wide =
+      std::any_of(c.inputs().begin(), c.inputs().end(), [](const TensorRecord* t) { return t->element_bytes != 1; });
+  const uint64_t limit = wide ? (uint64_t{1} << 62) - 1 : INT32_MAX;
   const uint64_t channels = c.out().channels;
   const uint8_t* weights = c.constant(c.kernel().weight_offset, total, "weights");
   const uint8_t* biases = c.constant(c.kernel().bias_offset, channels * 4, "biases");
+  if (c.kernel().weight_zero_offset != kNone) {
+    c.constant(c.kernel().weight_zero_offset, channels, "zero points of the weights");
+  }
+  const WeightZeros zeros(c.kernel(), c.constants());
   Sums sums{c.by_sign() ? 2 : c.kernel().operand_count, channels, std::vector<uint64_t>(channels)};
   for (uint64_t channel = 0; channel < channels; ++channel) {
     const ChannelWeights w = of(c, channel);
     uint64_t magnitude = 0;
     for (uint64_t i = 0; i < w.count; ++i) {
-      const int value = static_cast<int8_t>(weights[w.first + i * w.stride]);
+      const int value = zeros.difference(weights[w.first + i * w.stride], static_cast<int64_t>(channel));
       magnitude += static_cast<uint64_t>(value < 0 ? -value : value);
     }
     const int64_t bias = load_i32(biases + 4 * channel);
     sums.bound[channel] = sat_add(sat_mul(magnitude, static_cast<uint64_t>(reach(c.in(0)))),
                                   static_cast<uint64_t>(bias < 0 ? -bias : bias));
-    if (sums.bound[channel] > kAccumulatorLimit) {
-      c.invalid("an accumulator may not fit 32 bits", str(sums.bound[channel]),
-                "|bias| + sum |w| max(z, 255 - z) < 2^31");
+    if (sums.bound[channel] > limit) {
+      c.invalid(wide ? "an accumulator may not fit 63 bits" : "an accumulator may not fit 32 bits",
+                str(sums.bound[channel]),
+                wide ? "|bias| + sum |w| max |x - z| < 2^62" : "|bias| + sum |w| max(z, 255 - z) < 2^31");
     }
   }
   sums.second_bound = c.second_bound();
@@ -136,6 +142,19 @@ void fill_segments(WindowStep& prepared, bool depthwise, int k_step, Budget& bud
   w.segment_offset = prepared.segment_offset.data();
 }
 
+// Weights that are differences beyond int8 are sums of several: the window is read so many times.
+void read_again(WindowStep& prepared, int64_t times, Budget& budget) {
+  WindowOp& w = prepared.op;
+  prepared.times = times;
+  budget.take(sat_mul(sat_mul(static_cast<uint64_t>(w.segments), 8), static_cast<uint64_t>(times)), "window offsets");
+  const std::vector<int64_t> once = prepared.segment_offset;
+  for (int64_t i = 1; i < times; ++i) {
+    prepared.segment_offset.insert(prepared.segment_offset.end(), once.begin(), once.end());
+  }
+  w.segments *= times;
+  w.segment_offset = prepared.segment_offset.data();
+}
+
 void choose_tiles(Step& s, WindowOp& w, bool depthwise, int band_bytes, uint32_t threads) {
   const int64_t blocks = w.groups * w.group_blocks;
   const uint64_t per_pixel = sat_mul(static_cast<uint64_t>(blocks),
@@ -202,6 +221,7 @@ uint64_t plan_window(Step& s, Planning& planning, const WindowKind& kind) {
                           "window rows");
   }
   fill_segments(prepared, kind.depthwise, kernels.k_step, planning.budget);
+  if (!kind.depthwise) read_again(prepared, kind.times(s, planning), planning.budget);
   kind.pack(s, prepared, planning);
   w.weights = prepared.weights.data();
   w.bias = prepared.bias.as<int32_t>();

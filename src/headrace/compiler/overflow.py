@@ -15,10 +15,14 @@ from headrace.errors import Diagnostic
 from headrace.hef.kernel import Kernel, Role
 from headrace.numerics.requantize import INT64_LIMIT, MAX_MULTIPLIER, MAX_SHIFT
 
+#: Of sums of products of 8-bit codes; where an operand has 16 bits sums have 64.
 ACCUMULATOR_LIMIT = 2**31
+WIDE_LIMIT = 2**62
 
 
-def check_bounds(kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent: int = 0) -> list[Diagnostic]:
+def check_bounds(
+    kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent: int = 0, limit: int = ACCUMULATOR_LIMIT
+) -> list[Diagnostic]:
     """Every broken bound of one kernel that requantizes.
 
     Args:
@@ -26,6 +30,7 @@ def check_bounds(kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent
         accumulators: largest \\|a\\| of each term, for all columns of the multipliers or for each of several; the
             negative part of a single term reaches as far as the term.
         exponent: the most that the primitive adds to the shift.
+        limit: of sums of products.
     """
     multipliers = np.abs(kernel.array(Role.MULTIPLIERS).astype(np.int64))
     shifts = kernel.array(Role.SHIFTS).astype(np.int64)
@@ -33,8 +38,8 @@ def check_bounds(kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent
     if len(terms) == 1 and multipliers.shape[0] == 2:
         terms = [terms[0], terms[0]]
     found: list[Diagnostic] = []
-    if any(c.role is Role.WEIGHTS for c in kernel.own) and max(terms[0]) >= ACCUMULATOR_LIMIT:
-        found.append(_problem(kernel, "an accumulator may not fit 32 bits", max(terms[0]), "< 2^31"))
+    if any(c.role is Role.WEIGHTS for c in kernel.own) and max(terms[0]) >= limit:
+        found.append(_problem(kernel, "an accumulator may not fit", max(terms[0]), f"< 2^{limit.bit_length() - 1}"))
     if int(multipliers.max()) > MAX_MULTIPLIER:
         found.append(_problem(kernel, "a multiplier is out of range", int(multipliers.max()), "|M| ≤ 2^31 − 1"))
     for c, shift in enumerate(shifts.tolist()):

@@ -26,6 +26,7 @@ class Role(Enum):
     """What a constant is to its kernel, and the field of the record that has its address; stored in this order."""
 
     WEIGHTS = "weight_offset"
+    WEIGHT_ZEROS = "weight_zero_offset"
     BIAS = "bias_offset"
     ROWS = "row_table_offset"  # of a resize
     COLUMNS = "column_table_offset"

@@ -29,7 +29,7 @@ from headrace.errors import Diagnostic, InputFileError
 MAGIC = b"HRMC"
 # A device runs exactly its own version; a test demands another one when the layout changes.
 VERSION_MAJOR = 2  # records, opcodes or their meaning
-VERSION_MINOR = 2
+VERSION_MINOR = 3
 RESOURCE_NAME = "headrace.microcode"
 SECTION_ALIGNMENT = 64
 TARGET_TEXT_BYTES = 16  # of a TargetRecord, before its numbers: where its texts are stored
@@ -236,6 +236,9 @@ class KernelRecord(Record):
     column_table_offset: int = _f("u32", "RESIZE_*: table of columns, in CONSTANTS, or NONE", NONE)
     table_count: int = _f("u32", "tables, one after the other; 1, or with channel_table_offset up to 256", 1)
     channel_table_offset: int = _f("u32", "u8[output channels]: each channel's table, in CONSTANTS, or NONE", NONE)
+    weight_zero_offset: int = _f(
+        "u32", "CONVOLUTION, DEPTHWISE: int8[output channels], zero points of the weights, or NONE: all 0", NONE
+    )
 
 
 @dataclass(slots=True)

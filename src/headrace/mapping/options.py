@@ -108,6 +108,7 @@ def _mac_options(work: Work, target: Target) -> Iterator[Option]:
     taps = work.window[0] * work.window[1]
     inputs = work.operands[0].channels if work.rules[0].kind is not RowKind.WHOLE else _flat(work)
     outputs, grouped = work.output.channels, work.family is Family.GROUPED
+    passes = work.operands[0].element_bytes  # 16-bit codes are multiplied half by half (docs/numerics.md, section 3)
     for columns in range(1, MAX_SLICES + 1):
         if columns > 1 and work.output.width < LEAST_SLICE_WIDTH * columns:
             continue
@@ -126,7 +127,7 @@ def _mac_options(work: Work, target: Target) -> Iterator[Option]:
                 if FEATURES * (n - 1) >= width:
                     break
                 tiles = ceil_div(width, FEATURES * n)
-                engine = groups * (taps * slice_in * tiles + (0 if grouped else slice_out))
+                engine = groups * (passes * taps * slice_in * tiles + (0 if grouped else slice_out))
                 yield _make(
                     work,
                     target,

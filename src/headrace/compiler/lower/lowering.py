@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from headrace.compiler.overflow import check_bounds
+from headrace.compiler.overflow import ACCUMULATOR_LIMIT, WIDE_LIMIT, check_bounds
 from headrace.errors import Diagnostic, InputFileError, UnsupportedModelError
 from headrace.hef.kernel import POINT, Constant, Detail, Kernel, KernelRequantization, Shape, Window
 from headrace.hef.microcode import Opcode
@@ -156,7 +156,8 @@ def requantized(
         )
     _check_codes(context, kernel, rq)
     made = replace(kernel, requantization=KernelRequantization.of(rq))
-    return _proven(made, accumulators, exponent)
+    wide = any(q.bits != 8 for q in context.quantized.inputs)
+    return _proven(made, accumulators, exponent, WIDE_LIMIT if wide else ACCUMULATOR_LIMIT)
 
 
 def requantized_by_count(
@@ -173,8 +174,10 @@ def requantized_by_count(
     return _proven(made, [accumulators], 0)
 
 
-def _proven(kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent: int) -> Kernel:
-    problems = check_bounds(kernel, accumulators, exponent)
+def _proven(
+    kernel: Kernel, accumulators: Sequence[Sequence[int]], exponent: int, limit: int = ACCUMULATOR_LIMIT
+) -> Kernel:
+    problems = check_bounds(kernel, accumulators, exponent, limit)
     if problems:
         raise InputFileError(problems)
     return kernel

@@ -18,6 +18,8 @@ from headrace.optimize.freeze.families import freezes
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = 2**30
 ACCUMULATOR_LIMIT = 2**31
+#: Of codes of 16 bits: sums have 64 bits then, and multipliers keep 20.
+WIDE_ACCUMULATOR_LIMIT = 2**41
 CONSTANT_BIAS = 2.0**24  # integer bias of a channel that is a constant: plenty of precision, far from the limit
 
 
@@ -59,14 +61,15 @@ class FrozenWeights:
         scale = np.where(self.constant & (offset != 0), own, np.where(self.constant, 1.0, scale))
         weights, integers = _round(np.where(self.constant, 0.0, flat), offset, scale, x)
         bounds = _bounds(weights, integers, x)
-        while np.any(bounds >= ACCUMULATOR_LIMIT):
-            scale = np.where(bounds >= ACCUMULATOR_LIMIT, scale * 1.25, scale)
+        limit = ACCUMULATOR_LIMIT if x.bits == 8 else WIDE_ACCUMULATOR_LIMIT
+        while np.any(bounds >= limit):
+            scale = np.where(bounds >= limit, scale * 1.25, scale)
             weights, integers = _round(np.where(self.constant, 0.0, flat), offset, scale, x)
             bounds = _bounds(weights, integers, x)
         if rounder is not None:
             chosen = rounder(np.where(self.constant, 0.0, flat).reshape(kernel.shape), scale).reshape(flat.shape)
             wider = _bounds(chosen, integers, x)
-            if np.all(wider < ACCUMULATOR_LIMIT):
+            if np.all(wider < limit):
                 weights, bounds = chosen, wider
         self.stated = np.zeros(flat.shape[-1], bool)
         whole = None if steps is None else on_grid(flat, steps.astype(np.float64))
@@ -75,7 +78,7 @@ class FrozenWeights:
             fits = np.abs(own) < ACCUMULATOR_LIMIT
             codes = np.where(fits, own, 0).astype(np.int64)
             bound = _bounds(whole, codes, x)
-            self.stated = fits & (bound < ACCUMULATOR_LIMIT)
+            self.stated = fits & (bound < limit)
             weights = np.where(self.stated, whole, weights)
             integers, bounds = np.where(self.stated, codes, integers), np.where(self.stated, bound, bounds)
             scale = np.where(self.stated, steps.astype(np.float64), scale)

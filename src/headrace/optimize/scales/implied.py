@@ -21,6 +21,7 @@ from headrace.layers import (
     AveragePool,
     Concat,
     Multiply,
+    OutputLayer,
     PerChannel,
     ResizeBilinear,
     Subtract,
@@ -66,12 +67,9 @@ def _made(
     codes = stated(network, names)
     if codes is not None:
         return codes, False
-    readers = [
-        user.wish.codes for name in names for user in network.users(name) if isinstance(user.operation, Activation)
-    ]
-    stated_behind = [own for own in readers if own is not None]
-    if stated_behind:
-        return stated_behind[0], True
+    behind = _all_see(network, names)
+    if behind is not None:
+        return behind, True
     ranges = [_range(network, network[name], found) for name in names if not _passed(network, network[name], names)]
     if not ranges or any(one is None for one in ranges):
         return None
@@ -82,6 +80,15 @@ def _made(
         asked = precision.WIDE if follows and precision.cannot_widen(network, list(names)) is None else 8
     span = min(r[0] for r in known), max(r[1] for r in known)
     return from_range(*span, asked), follows
+
+
+def _all_see(network: Network, names: Sequence[str]) -> TensorQuantization | None:
+    """The codes of which clamps behind some tensors are, where nothing else reads these tensors."""
+    readers = [user for name in names for user in network.users(name) if user.name not in names]
+    codes = [user.wish.codes for user in readers]
+    clamps = all(isinstance(x.operation, Activation) and x.operation.clamp is not None for x in readers)
+    ends = any(isinstance(network[name].operation, OutputLayer) for name in names)
+    return codes[0] if readers and clamps and not ends and all(one == codes[0] for one in codes) else None
 
 
 def _passed(network: Network, layer: Layer, names: Sequence[str]) -> bool:
