@@ -50,6 +50,7 @@ from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
 from headrace.passes.fold_through_moves import FoldThroughMoves
 from headrace.passes.fuse_activation import FuseActivation
 from headrace.passes.merge_branches import MergeBranches
+from headrace.passes.merge_twins import MergeTwins
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 from headrace.reports.optimize import PassRecord
 from headrace.reports.parse import FusedPattern, NearMiss, ParsedLayer, ParsedStream, ParseReport, SourceFacts
@@ -62,6 +63,7 @@ PASSES = (
     MergeSlices(),
     FoldSpaceToDepth(),
     RemoveDeadLayers(),
+    MergeTwins(),
     FoldBatchNorm(),
     FoldThroughMoves(),
     DropIdentityBatchNorm(),

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from headrace.frontends.graph import MixesFrames, Unsupported
-from headrace.frontends.layout import CHANNELS, Groups, View, arrangement_axes, group_dimensions, lift_batch
+from headrace.frontends.layout import CHANNELS, Groups, View, arrangement_axes, group_dimensions, lift_batch, permute
 from headrace.frontends.to_hn.builder import Builder
+from headrace.frontends.to_hn.compositions.product import rows_times
 from headrace.layers import Concat, Slice
 
 #: Most slices that one node may become.
 MAX_PIECES = 64
+#: Most elements that one layer puts in reverse order; its weights are this many squared.
+MAX_TURNED = 1024
 
 
 def axis_values(
@@ -65,21 +70,43 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
 
 
 def pick(builder: Builder, view: View, dim: int, indices: Sequence[int]) -> View:
-    """The elements ``indices`` of one dimension, in that order: slices, joined."""
-    runs: list[list[int]] = []
-    for index in indices:
-        if runs and (len(runs[-1]) == 1 or index - runs[-1][-1] == runs[-1][1] - runs[-1][0]) and index > runs[-1][-1]:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
+    """The elements ``indices`` of one dimension, in that order: slices, joined; long backward runs are turned whole."""
+    runs = _runs(indices, False)
+    if len(runs) > MAX_PIECES:
+        runs = _runs(indices, True)
     if not runs or len(runs) > MAX_PIECES:
         raise Unsupported(f"{len(runs)} separate pieces of one axis", f"1 to {MAX_PIECES}")
     parts: list[View] = []
     for run in runs:
+        step = run[1] - run[0] if len(run) > 1 else 1
         ranges = [(0, size, 1) for size in view.shape]
-        ranges[dim] = (run[0], len(run), run[1] - run[0] if len(run) > 1 else 1)
-        parts.append(cut(builder, view, ranges))
+        ranges[dim] = (min(run), len(run), abs(step))
+        part = cut(builder, view, ranges)
+        parts.append(_turned(builder, part, dim) if step < 0 else part)
     return join(builder, parts, dim)
+
+
+def _runs(indices: Sequence[int], backwards: bool) -> list[list[int]]:
+    """Indices in pieces with one step each, which is positive unless ``backwards``."""
+    runs: list[list[int]] = []
+    for index in indices:
+        last = runs[-1] if runs else []
+        follows = len(last) == 1 or (len(last) > 1 and index - last[-1] == last[1] - last[0])
+        if follows and (index > last[-1] or (backwards and index < last[-1])):
+            last.append(index)
+        else:
+            runs.append([index])
+    return runs
+
+
+def _turned(builder: Builder, view: View, dim: int) -> View:
+    """One dimension from its end to its beginning: a product with the matrix that has ones across."""
+    size = view.shape[dim]
+    if size > MAX_TURNED or dim == view.batch_dim:
+        raise Unsupported(f"{size} elements in reverse order", f"at most {MAX_TURNED}, not those of the batch")
+    order = [*(d for d in range(view.rank) if d != dim), dim]
+    made = rows_times(builder, permute(view, order), np.ascontiguousarray(np.eye(size)[::-1]))
+    return permute(made, [order.index(d) for d in range(view.rank)])
 
 
 def join(builder: Builder, views: Sequence[View], axis: int) -> View:

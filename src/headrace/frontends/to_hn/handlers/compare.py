@@ -123,10 +123,36 @@ def negation(builder: Builder, node: SourceNode) -> list[Result]:
     return [opposite(builder, node.view(0))]
 
 
+def _quotient_or_zero(builder: Builder, node: SourceNode) -> View | None:
+    """Zero where the divisor is zero, else the quotient (TensorFlow's DivNoNan, written out), without dividing by zero:
+    ``x / (y + c) · (1 - c)``, c being 1 where y is 0. Another choice would leave what is no number in a product.
+    """
+    condition, zero, quotient = node.inputs[:3]
+    equal, divide = (None if v is None else v.producer() for v in (condition, quotient))
+    array = constant(zero)
+    if equal is None or divide is None or array is None or array.any():
+        return None
+    if (equal.op_type, divide.op_type) != ("Equal", "Div") or equal.domain or divide.domain:
+        return None
+    dividend, divisor = divide.inputs[:2]
+    others = [v for v in equal.inputs if v is not divisor]
+    compared = constant(others[0]) if len(others) == 1 else None
+    views = builder.views
+    if compared is None or compared.any() or dividend not in views or divisor not in views:
+        return None
+    is_zero = node.view(0)
+    safe = applied(builder, combine(builder, Add(), views[divisor], is_zero), "reciprocal")
+    factor = combine(builder, Multiply(), safe, opposite(builder, is_zero))
+    return combine(builder, Multiply(), views[dividend], factor)
+
+
 @handles("Where")
 def where(builder: Builder, node: SourceNode) -> list[Result]:
     """``c·a + (1 - c)·b``; condition and values may be constants."""
     known = node.known(0)
+    guarded = None if known is not None else _quotient_or_zero(builder, node)
+    if guarded is not None:
+        return [guarded]
     if known is not None and known.dtype.kind != "b":
         raise Unsupported(f"the condition has type {known.dtype}", "bool")
     if known is not None:

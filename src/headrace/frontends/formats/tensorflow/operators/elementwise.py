@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.formats.tensorflow.build import Operation, converts
-from headrace.frontends.graph import Unsupported
+from headrace.frontends.graph import constant
 
 _BINARY = {
     "Add": "Add", "AddV2": "Add", "Sub": "Sub", "Mul": "Mul", "RealDiv": "Div", "Maximum": "Max", "Minimum": "Min",
@@ -76,11 +77,14 @@ def whole_quotient(operation: Operation) -> None:
 
 @converts("DivNoNan")
 def safe_quotient(operation: Operation) -> None:
-    """By a constant without zeros, which is what networks divide by."""
-    divisor = operation.array(1, "the divisor")
-    if not divisor.all():
-        raise Unsupported("it divides by zero, and makes zeros of that", "a divisor without zeros")
-    operation.done(operation.emit("Div", aligned(operation)))
+    """By a constant without zeros a plain quotient; else zeros are chosen where the divisor is zero, as TFLite does."""
+    a, b = aligned(operation)
+    quotient = operation.emit("Div", [a, b])
+    divisor = constant(b)
+    if divisor is None or not divisor.all():
+        zero = operation.make(np.zeros((), np.float32))
+        quotient = operation.emit("Where", [operation.emit("Equal", [b, zero]), zero, quotient])
+    operation.done(quotient)
 
 
 @converts("AddN")
