@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.hn.message_schema import message_class
+from headrace.hn.message_schema import message_classes
 
 # message -> ((field, number, type), ...); type is a scalar or a message name, with "[]" behind it when repeated and
 # "?" when absence differs from zero.
@@ -104,4 +104,4 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
 }
 
 
-HefMessage: Any = message_class("headrace.hef", MESSAGES, "Hef")
+HefMessage: Any = message_classes("headrace.hef", MESSAGES)["Hef"]

@@ -41,8 +41,8 @@ def _add_field(message: descriptor_pb2.DescriptorProto, package: str, name: str,
         message.oneof_decl.add(name=f"_{name}")
 
 
-def message_class(package: str, messages: Messages, name: str) -> Any:
-    """The class of one of these messages, from a pool of our own so that nothing leaks into the process-wide one."""
+def message_classes(package: str, messages: Messages) -> dict[str, Any]:
+    """The classes of these messages by name, from a pool of their own: nothing leaks into the process-wide one."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     for message_name, rows in messages.items():
         message = file.message_type.add(name=message_name)
@@ -50,7 +50,7 @@ def message_class(package: str, messages: Messages, name: str) -> Any:
             _add_field(message, package, field_name, number, kind)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
+    return {n: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{n}")) for n in messages}
 
 
-__all__ = ["Messages", "message_class"]
+__all__ = ["Messages", "message_classes"]

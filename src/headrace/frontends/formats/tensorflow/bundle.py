@@ -158,7 +158,7 @@ class Bundle:
         if math.prod(shape) * NUMPY_TYPES[kind].itemsize > stored:
             raise InputFileError(self._bad(self.where, f"the parts of {key!r} are not in the files", shape))
         whole = np.zeros(shape, NUMPY_TYPES[kind])
-        filled = 0
+        filled = np.zeros(shape, np.bool_)
         for item in entry.slices:
             extents = [(int(e.start), int(e.length) if e.HasField("length") else -1) for e in item.extents]
             where = f"the part {extents} of {key!r}"
@@ -167,15 +167,14 @@ class Bundle:
             ):
                 raise InputFileError(self._bad(self.where, f"{where} does not fit into it", shape))
             part = self._message(BundleEntryMessage, slice_key(key, extents))
-            target = whole[tuple(slice(s, None if n < 0 else s + n) for s, n in extents)]
+            places = tuple(slice(s, None if n < 0 else s + n) for s, n in extents)
+            target = whole[places]
             if part is None or sizes_of(part.shape) != list(target.shape) or part.dtype != entry.dtype:
                 raise InputFileError(self._bad(self.where, f"{where} is missing"))
             target[...] = self._read(part, key, list(target.shape))
-            filled += target.size
-        if filled != whole.size:
-            raise InputFileError(
-                self._bad(self.where, f"the parts of {key!r} do not make it up", filled, str(whole.size))
-            )
+            filled[places] = True
+        if not filled.all():
+            raise InputFileError(self._bad(self.where, f"the parts of {key!r} do not make it up", shape))
         return whole
 
 

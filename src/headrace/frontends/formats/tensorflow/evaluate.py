@@ -146,7 +146,8 @@ class Evaluator:
         try:
             results = yield from structure(self, scope, node)
         except Unsupported as problem:
-            results = self.refuse(scope, node, [], problem)
+            read = [scope.results[r.node][r.index : r.index + 1] for r in node.inputs if r.node in scope.results]
+            results = self.refuse(scope, node, [v for part in read for v in part], problem)
         return results
 
     def operands(self, scope: Scope, refs: Sequence[Ref]) -> Generator[tuple[Scope, str], Results, list[Result]]:

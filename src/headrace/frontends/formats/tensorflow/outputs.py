@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from headrace.frontends.formats.tensorflow.records import Body, Node, Ref
+from headrace.frontends.formats.tensorflow.training import dropped
 
 #: Where data comes in.
 _FEEDS = frozenset({
@@ -23,6 +24,8 @@ _LAYERS = frozenset({
     "Gather", "GatherV2", "ResourceGather", "While", "StatelessWhile", "Enter", "LSTMBlockCell", "BlockLSTM",
     "PartitionedCall", "StatefulPartitionedCall", "SpaceToBatchND", "Einsum", "_FusedConv2D", "_FusedMatMul",
 })  # fmt: skip
+#: A training graph with more inputs is not looked through for labels.
+_MOST_FEEDS = 64
 _ASIDE = frozenset({
     "NoOp", "Assert", "Print", "PrintV2", "Shape", "ShapeN", "Size", "Rank", "Const", "VariableV2", "Variable",
     "VarHandleOp", "ReadVariableOp", "IsVariableInitialized", "VarIsInitializedOp", "SaveV2", "RestoreV2",
@@ -81,29 +84,30 @@ def _trains(body: Body) -> bool:
     return any(n.op.startswith(_CHANGES[1:5]) or is_gradient(n) for n in body.nodes.values())
 
 
-def _before(body: Body, name: str) -> list[str]:
-    """All nodes that a node depends on."""
-    seen: dict[str, None] = {}
-    waiting = [name]
+def _behind(body: Body, names: Iterable[str]) -> set[str]:
+    """Some nodes, and all that depend on them."""
+    seen: set[str] = set()
+    waiting = list(names)
     while waiting:
-        current = waiting.pop()
-        if current not in seen and current in body.nodes:
-            seen[current] = None
-            waiting += [r.node for r in body.nodes[current].inputs]
-    return list(seen)
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [user.name for user in body.users.get(name, [])]
+    return seen
 
 
 def _network(body: Body) -> tuple[list[str], bool]:
     """Names of the nodes of the network in the file's order, and whether the graph trains it."""
     feeds = _feeds(body)
-    if not _trains(body):
+    if not _trains(body) or len(feeds) > _MOST_FEEDS:
         reached = _reached(body, feeds)
-        return [name for name in body.nodes if name in reached], False
+        return [name for name in body.nodes if name in reached], _trains(body)
     labels: list[Ref] = []
     inputs: list[Ref] = []
     for feed in feeds:
         touched = _reached(body, [feed])
-        (inputs if any(body.nodes[n].op in _LAYERS for n in touched) else labels).append(feed)
+        fed = any(body.nodes[n].op in _LAYERS or dropped(body, body.nodes[n]) is not None for n in touched)
+        (inputs if fed else labels).append(feed)
     if not inputs:
         inputs, labels = labels, []
     without = _reached(body, labels)
@@ -129,21 +133,23 @@ def found_outputs(body: Body, unset: Collection[str]) -> tuple[list[str], list[s
         unset: names of variables that have no value. What depends on one is left out where something else is not.
     """
     network, trains = _network(body)
-    moves = _moves(body, network) if trains else set[str]()
+    moves = _moves(body, network)
     network = [name for name in network if name not in moves]
     known = set(network)
-    ends: list[str] = []
-    for name in network:
+
+    def read(name: str, by_any: bool) -> bool:
         users = [u for u in body.users.get(name, []) if not _is_aside(u) and u.name not in moves]
-        if not (users if trains else [u for u in users if u.name in known]):
-            ends.append(name)
-    if not ends:  # a loss or a metric reads each of them
-        ends = [n for n in network if not any(u.name in known for u in body.users.get(n, []))]
-        ends = list(dict.fromkeys(_stripped(body, n) for n in ends))
-    hidden = set(unset)
-    whole = [n for n in ends if not hidden.intersection(_before(body, n))] if hidden else ends
-    kept = whole or ends
-    return kept, [n for n in ends if n not in kept]
+        return any(by_any or u.name in known for u in users)
+
+    hidden = _behind(body, unset)
+    strict = [n for n in network if not read(n, by_any=trains)]
+    # Where a loss or a metric reads each of them, what is before these.
+    loose = list(dict.fromkeys(_stripped(body, n) for n in network if not read(n, by_any=False)))
+    for ends in (strict, loose):
+        whole = [n for n in ends if n not in hidden]
+        if whole:
+            return whole, [n for n in strict if n not in whole]
+    return strict or loose, []
 
 
 def _stripped(body: Body, name: str) -> str:

@@ -165,6 +165,7 @@ class Body:
         results: what a function returns.
         result_names: of its outputs.
         outputs: node → how many of its outputs something reads, at least 1.
+        told: what was found out about nodes already: question, node, steps that were left → answer.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Body:
     results: list[Ref] = field(default_factory=list)
     result_names: list[str] = field(default_factory=list)
     outputs: dict[str, int] = field(default_factory=dict)
+    told: dict[tuple[str, str, int], str] = field(default_factory=dict)
     _users: dict[str, list[Node]] | None = None
 
     @property

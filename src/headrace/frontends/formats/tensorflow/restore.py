@@ -94,6 +94,7 @@ def restored(program: Program, restore: str) -> dict[str, Saved]:
     waiting: list[tuple[_At, str, int]] = [(_At(program.graph, {}), restore, 0)]
     seen: set[tuple[int, str]] = set()
     bodies: list[_At] = []  # kept, so that no two have one identity
+    texts: dict[int, list[str]] = {}
     while waiting and len(seen) < _MAX_STEPS:
         at, name, depth = waiting.pop()
         node = at.body.nodes.get(name)
@@ -101,7 +102,7 @@ def restored(program: Program, restore: str) -> dict[str, Saved]:
             continue
         seen.add((id(at), name))
         if node.op in _ASSIGNS and len(node.inputs) >= 2:
-            _enter(at, node, found)
+            _enter(at, node, found, texts)
             continue
         body = program.functions.get(node.attributes.function("f") if node.op in _CALLS else node.op)
         if body is not None and depth < _MAX_DEPTH:
@@ -113,16 +114,20 @@ def restored(program: Program, restore: str) -> dict[str, Saved]:
     return found
 
 
-def _enter(at: _At, assign: Node, found: dict[str, Saved]) -> None:
-    """Note what an assignment says, where it assigns what was restored."""
+def _enter(at: _At, assign: Node, found: dict[str, Saved], texts: dict[int, list[str]]) -> None:
+    """Note what an assignment says, where it assigns what was restored; ``texts`` were read before, by their node."""
     target = _source(at, assign.inputs[0], _VARIABLES)
     value = _source(at, assign.inputs[1], frozenset({"RestoreV2"}))
     if target is None or value is None or len(value[2].inputs) < 3:
         return
     inside, ref, restore = value
-    names, parts = (_source(inside, restore.inputs[i], frozenset({"Const"})) for i in (1, 2))
-    keys = _texts(names[2]) if names is not None else []
-    words = _texts(parts[2]) if parts is not None else []
+    lists: list[list[str]] = []
+    for index in (1, 2):
+        place = _source(inside, restore.inputs[index], frozenset({"Const"}))
+        if place is not None and id(place[2]) not in texts:
+            texts[id(place[2])] = _texts(place[2])
+        lists.append([] if place is None else texts[id(place[2])])
+    keys, words = lists
     if ref.index < len(keys):
         found[target[2].name] = Saved(keys[ref.index], _part(words[ref.index]) if ref.index < len(words) else None)
 

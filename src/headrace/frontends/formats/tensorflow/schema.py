@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.hn.message_schema import Messages, message_class
+from headrace.hn.message_schema import Messages, message_classes
 
 MESSAGES: Messages = {
     "SavedModel": (("schema_version", 1, "int64"), ("meta_graphs", 2, "MetaGraph[]")),
@@ -91,15 +91,12 @@ MESSAGES: Messages = {
 }
 
 
-def _class(name: str) -> Any:
-    return message_class("headrace.tensorflow", MESSAGES, name)
-
-
-GraphMessage: Any = _class("Graph")
-MetaGraphMessage: Any = _class("MetaGraph")
-SavedModelMessage: Any = _class("SavedModel")
-BundleHeaderMessage: Any = _class("BundleHeader")
-BundleEntryMessage: Any = _class("BundleEntry")
+_CLASSES = message_classes("headrace.tensorflow", MESSAGES)
+GraphMessage: Any = _CLASSES["Graph"]
+MetaGraphMessage: Any = _CLASSES["MetaGraph"]
+SavedModelMessage: Any = _CLASSES["SavedModel"]
+BundleHeaderMessage: Any = _CLASSES["BundleHeader"]
+BundleEntryMessage: Any = _CLASSES["BundleEntry"]
 
 #: Names of element types by their number; 100 and more are references to variables of the type.
 TYPES: dict[int, str] = {

@@ -18,6 +18,7 @@ _SHIFTING = frozenset({"Add", "AddV2", "Sub", "Mul", "Identity", "Cast"})
 _CUTTING = frozenset({"Floor", "GreaterEqual", "Greater", "Less", "LessEqual"})
 _NUMBERS = frozenset({"Const", "Placeholder", "PlaceholderWithDefault", "PlaceholderV2"})
 _MOST_HOPS = 8
+_MOST_FOLLOWED = 64
 _MOVED = frozenset({
     "AssignSub", "AssignSubVariableOp", "Assign", "AssignVariableOp", "AssignAdd", "AssignAddVariableOp",
 })  # fmt: skip
@@ -30,25 +31,31 @@ def _is_number(body: Body, ref: Ref, hops: int = _MOST_HOPS) -> bool:
         return node is None and hops > 0  # an argument of a function
     if node.op in _NUMBERS:
         return True
-    passes = node.op in ("Sub", "RealDiv", "Identity", "Cast", "Reciprocal", "Switch", "Mul")
-    return passes and all(_is_number(body, r, hops - 1) for r in node.inputs)
+    key = ("number", node.name, hops)
+    if key not in body.told:
+        passes = node.op in ("Sub", "RealDiv", "Identity", "Cast", "Reciprocal", "Switch", "Mul")
+        found = passes and len(node.inputs) <= 3 and all(_is_number(body, r, hops - 1) for r in node.inputs)
+        body.told[key] = "yes" if found else ""
+    return bool(body.told[key])
 
 
-def _mask(body: Body, ref: Ref, hops: int = _MOST_HOPS) -> str | None:
-    """What random numbers are: "random", or a "mask" where they were cut to zeros and ones; else None."""
+def _mask(body: Body, ref: Ref, hops: int = _MOST_HOPS) -> str:
+    """What random numbers are: "random", or a "mask" where they were cut to zeros and ones; else ""."""
     node = body.nodes.get(ref.node)
     if node is None or hops == 0:
-        return None
+        return ""
     if node.op in _UNIFORM:
         return "random"
-    if node.op not in _SHIFTING and node.op not in _CUTTING:
-        return None
-    found = [_mask(body, r, hops - 1) for r in node.inputs]
-    kinds = [k for k in found if k is not None]
-    others = [r for r, k in zip(node.inputs, found, strict=True) if k is None]
-    if len(kinds) != 1 or not all(_is_number(body, r) for r in others):
-        return None
-    return "mask" if node.op in _CUTTING else kinds[0]
+    if (node.op not in _SHIFTING and node.op not in _CUTTING) or len(node.inputs) > 3:
+        return ""
+    key = ("mask", node.name, hops)
+    if key not in body.told:
+        found = [_mask(body, r, hops - 1) for r in node.inputs]
+        kinds = [k for k in found if k]
+        others = [r for r, k in zip(node.inputs, found, strict=True) if not k]
+        whole = len(kinds) == 1 and all(_is_number(body, r) for r in others)
+        body.told[key] = ("mask" if node.op in _CUTTING else kinds[0]) if whole else ""
+    return body.told[key]
 
 
 def _unscaled(body: Body, ref: Ref) -> Ref:
@@ -109,7 +116,7 @@ def _moved_by(body: Body, node: Node, index: int) -> Ref | None:
     seen: set[tuple[str, int]] = set()
     while waiting:
         name, output, hops = waiting.pop(0)
-        if (name, output) in seen or hops == 0:
+        if (name, output) in seen or hops == 0 or len(seen) > _MOST_FOLLOWED:
             continue
         seen.add((name, output))
         for user in body.users.get(name, []):
