@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 import numpy as np
@@ -195,6 +196,9 @@ def test_external_data(tmp_path):
     (folder / "w.bin").write_bytes(weight.tobytes())
     (folder / "short.bin").write_bytes(weight.tobytes()[:-1])
     (folder / "link.bin").symlink_to(outside)
+    (folder / "circle.bin").symlink_to(folder / "circle.bin")
+    (folder / "empty.bin").write_bytes(b"")
+    os.mkfifo(folder / "pipe.bin")
 
     def write(location, **entries):
         built = conv(weight)
@@ -212,12 +216,17 @@ def test_external_data(tmp_path):
         ("../secret.bin", {}),
         (str(outside), {}),
         ("link.bin", {}),
+        ("circle.bin", {}),
+        ("pipe.bin", {}),
+        ("empty.bin", {}),
+        (".", {}),
         ("none.bin", {}),
         ("short.bin", {}),
         ("w.bin", {"offset": 4}),
         ("w.bin", {"offset": -4}),
         ("w.bin", {"length": 10**18}),
         ("w.bin", {"offset": "x"}),
+        ("w.bin", {"offset": "9" * 5000}),
         ("", {}),
         ("a\0b", {}),
     ]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.detection_graphs import yolov5, yolov8
-from tests.parsing import parse_onnx
 
+from detection_graphs import yolov5, yolov8
 from headrace.hn import Network
+from parsing import parse_onnx
 
 REFERENCE = next((p for p in (Path("../shared/reference"), Path("/work/shared/reference")) if p.is_dir()), None)
 

@@ -77,6 +77,7 @@ class SourceGraph:
         expanded: label of a node whose definition stands in its place → its operator.
         infer: types of the file's tensors by name, given shapes of inputs and
             tensors that are known; None where the format has no inference.
+        stored: bytes of the file and of those beside it that it names; 0 where nothing may follow from that.
         single: inputs without a dimension for the batch: one picture, C×H×W.
         host_operators: operators of ours that stand for nodes of the file (:mod:`headrace.frontends.host_parts`).
         to_host: label of a node that is left to the host although it may translate → why, a clause.
@@ -97,6 +98,7 @@ class SourceGraph:
     broken: dict[ir.Node, Unsupported] = field(default_factory=dict)
     expanded: dict[str, str] = field(default_factory=dict)
     infer: Callable[[dict[str, list[int]], dict[str, Array]], Mapping[str, Any]] | None = None
+    stored: int = 0
     single: set[ir.Value] = field(default_factory=set)
     host_operators: list[HostOperator] = field(default_factory=list[HostOperator])
     to_host: dict[str, str] = field(default_factory=dict[str, str])

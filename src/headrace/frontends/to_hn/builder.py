@@ -34,7 +34,7 @@ from headrace.layers.attributes import MAX_INTEGER
 from headrace.layers.mac import KERNEL_SCALE
 from headrace.typeguards import is_integer, is_list
 
-#: Parameters of a network; a small file may name one large constant many times.
+#: Parameters of a network, or as many as the file has bytes: a small file may name one large constant many times.
 MAX_PARAMETERS = 1 << 28
 #: N,C,H,W.
 IMAGE: Arrangement = (None, 2, 0, 1)
@@ -139,10 +139,11 @@ class Builder:
                 f"its output {list(layer.output_shape)} is too large", f"≤ {MAX_TENSOR_ELEMENTS} elements per frame"
             )
         self._parameters += sum(int(a.size) for a in (params or {}).values())
-        if self._parameters > MAX_PARAMETERS:
+        limit = max(MAX_PARAMETERS, self.source.stored)
+        if self._parameters > limit:
             raise Unsupported(
                 f"with it the network has {self._parameters} parameters, weights that layers share counted for each",
-                f"≤ {MAX_PARAMETERS}",
+                f"≤ {limit}",
             )
         made = self.network.add(layer, params)
         kernel = (params or {}).get("kernel") if self._grids else None

@@ -50,6 +50,28 @@ def inferred_types(
     return known | {name: kind for name, kind in found.items() if name not in known or not _complete(known[name])}
 
 
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What inference needs of a model, so that the rest of it need not stay in memory."""
+    made = onnx.ModelProto(ir_version=model.ir_version)
+    made.opset_import.extend(model.opset_import)
+    graph = made.graph
+    graph.node.extend(model.graph.node)
+    for tensor in model.graph.initializer:
+        if _is_small(tensor):
+            graph.initializer.append(tensor)
+        else:
+            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    return made
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    """Whether a constant may be one that sizes are computed from."""
+    return tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= _SMALL and not tensor.external_data
+
+
 def _is_safe(node: onnx.NodeProto, opset: int) -> bool:
     """Whether inference may look at a node: it trusts that operands are there."""
     return absent_operand(node, opset) is None if node.domain in ("", "ai.onnx") else all(node.input)
@@ -78,7 +100,7 @@ def _skeleton(
     weights: set[str] = set()
     for tensor in model.graph.initializer:
         weights.add(tensor.name)
-        if tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= _SMALL and not tensor.external_data:
+        if _is_small(tensor):
             made.graph.initializer.append(tensor)
         else:
             made.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
+import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +21,7 @@ from onnx import numpy_helper
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.formats.onnx.functions import Expansion, expand_standard, inlined
-from headrace.frontends.formats.onnx.infer import inferred_types
+from headrace.frontends.formats.onnx.infer import inferred_types, without_weights
 from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.opset import normalize
 from headrace.frontends.quantization import set_element_type
@@ -31,7 +33,7 @@ from headrace.hn import Array
 MAX_MODEL_BYTES = (2 << 30) - 1
 MAX_NODES = 20_000
 MAX_INITIALIZERS = 200_000
-MAX_EXTERNAL_BYTES = 4 << 30
+MAX_EXTERNAL_BYTES = 16 << 30
 _T = onnx.TensorProto
 _NUMERIC = (
     _T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16, _T.INT8, _T.INT16, _T.INT32, _T.INT64,
@@ -52,6 +54,7 @@ class _Reader:
         self.where, self.folder = where, folder
         self.problems: list[Diagnostic] = []
         self.external_bytes = 0
+        self.files: dict[Path, mmap.mmap | bytes] = {}
         self.opset = 0
         self.refused: dict[ir.Node, Unsupported] = {}
 
@@ -74,7 +77,8 @@ class _Reader:
                 array = self._external(tensor, dims, place)
             else:
                 array = numpy_helper.to_array(tensor)
-        except (ValueError, TypeError, IndexError, OverflowError, OSError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError, OSError, RuntimeError) as error:
+            # RuntimeError: links that lead in a circle.
             self.problem(
                 place, "the tensor's data does not fit its type and shape", error, f"{math.prod(dims)} elements"
             )
@@ -104,7 +108,8 @@ class _Reader:
         if not path.is_file():
             self.problem(place, "the file with the tensor's data does not exist", location, "the file beside the model")
             return None
-        if offset < 0 or length != need or offset + need > path.stat().st_size:
+        stored = self._mapped(path)
+        if offset < 0 or length != need or offset + need > len(stored):
             self.problem(
                 place,
                 "external data does not fit the tensor",
@@ -116,10 +121,18 @@ class _Reader:
         if self.external_bytes > MAX_EXTERNAL_BYTES:
             self.problem(place, "external data is too large", self.external_bytes, f"≤ {MAX_EXTERNAL_BYTES} bytes")
             return None
-        with path.open("rb") as handle:
-            handle.seek(offset)
-            data = handle.read(need)
-        return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(dims)
+        if not need:
+            return np.zeros(dims, dtype)
+        data = np.frombuffer(stored, dtype.newbyteorder("<"), math.prod(dims), offset)
+        return data.astype(dtype, copy=False).reshape(dims)
+
+    def _mapped(self, path: Path) -> mmap.mmap | bytes:
+        """A file of external data, mapped into memory once: what is read of it costs memory only while it is used."""
+        if path not in self.files:
+            with path.open("rb") as handle:
+                size = os.fstat(handle.fileno()).st_size
+                self.files[path] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        return self.files[path]
 
     # --- nodes ---------------------------------------------------------------------------------------------------
 
@@ -351,7 +364,7 @@ def _build(model: onnx.ModelProto, reader: _Reader, expansion: Expansion) -> Sou
         marks(values[name])["internal"] = True
     return SourceGraph(
         graph, reader.where, facts, opset=reader.opset, broken=reader.refused, expanded=expansion.operators,
-        infer=lambda shapes, values: inferred_types(model, shapes, values),
+        infer=functools.partial(inferred_types, without_weights(model)),
     )  # fmt: skip
 
 
@@ -383,10 +396,14 @@ def read_model(source: Source) -> SourceGraph:
     """
     where = source.where("ONNX model")
     data = source.bytes("ONNX model", MAX_MODEL_BYTES)
-    model = inlined(_parse_proto(data, where), where, MAX_NODES)
+    size = len(data)
+    model = _parse_proto(data, where)
+    del data  # protobuf has its own copy
+    model = inlined(model, where, MAX_NODES)
     try:
         expansion = expand_standard(model, HANDLERS.keys() | EVALUATORS.keys(), MAX_NODES)
-        graph = _build(model, _Reader(where, None if source.path is None else source.path.parent), expansion)
+        reader = _Reader(where, None if source.path is None else source.path.parent)
+        graph = _build(model, reader, expansion)
     except (
         UnicodeDecodeError,
         UnicodeEncodeError,
@@ -400,5 +417,6 @@ def read_model(source: Source) -> SourceGraph:
         raise InputFileError(
             _bad(where, "the model is damaged", f"{type(error).__name__}: {error}", "a valid ONNX model")
         ) from None
+    graph.stored = size + sum(map(len, reader.files.values()))
     graph.broken |= normalize(graph)
     return graph
