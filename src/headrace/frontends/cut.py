@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
-from headrace.errors import Diagnostic, UsageError, unknown_name
+from headrace.errors import Diagnostic, UsageError, did_you_mean, unknown_name
 from headrace.frontends.graph import SourceGraph, constant, label, marks, name_of
 
 
@@ -57,18 +59,74 @@ Found = list["list[ir.Node] | ir.Value"]
 def _find(source: SourceGraph, names: Sequence[str], option: str, problems: list[Diagnostic]) -> Found:
     nodes, values = _by_name(source)
     found: Found = []
+    corrected: list[str] = []
+    unknown: list[Diagnostic] = []
     for name in names:
-        if name in nodes:
-            found.append(nodes[name])
-        elif name in values:
-            found.append(values[name])
-        elif name.endswith(":0") and name[:-2] in values:  # as TensorFlow calls the first tensor of a node
-            found.append(values[name[:-2]])
-        else:
-            problems.append(
-                unknown_name("E-PARSE-NODE", f"node for {option}", str(name), [*nodes, *values], source.where)
-            )
+        item = _meant(str(name), nodes, values)
+        if item is not None:
+            found.append(item)
+            corrected.append(str(name))
+            continue
+        gone = _constants(source).get(str(name))
+        if gone is not None:
+            problems.append(_is_constant(source, str(name), option, *gone))
+            continue
+        known = [*nodes, *values]
+        unknown.append(unknown_name("E-PARSE-NODE", f"node for {option}", str(name), known, source.where))
+        corrected += did_you_mean(str(name), known, 1)
+    if unknown and len(names) > 1 and len(corrected) == len(names):
+        whole = f"{option} {' '.join(map(shlex.quote, corrected))}"
+        unknown[-1] = replace(unknown[-1], levers=(*unknown[-1].levers, whole))
+    problems += unknown
     return found
+
+
+def _meant(
+    name: str, nodes: Mapping[str, list[ir.Node]], values: Mapping[str, ir.Value]
+) -> list[ir.Node] | ir.Value | None:
+    """What a name means: a node, a tensor, or in TensorFlow's words ``node:1`` a result of a node."""
+    if name in nodes:
+        return nodes[name]
+    if name in values:
+        return values[name]
+    node, colon, number = name.rpartition(":")
+    if not colon:
+        return values.get(f"{name}:0")
+    if not number.isascii() or not number.isdigit() or len(number) > 4:
+        return None
+    if node in nodes:
+        results = _results(nodes[node])
+        return results[int(number)] if int(number) < len(results) else None
+    return values.get(node) if int(number) == 0 else None
+
+
+def _constants(source: SourceGraph) -> dict[str, tuple[bool, str]]:
+    """Names of what became constant when the file was read: whether a node computed it, and a node that reads it."""
+    found: dict[str, tuple[bool, str]] = {}
+    for node in source.graph:
+        waiting = [v for v in node.inputs if v is not None and v.const_value is not None]
+        while waiting:
+            value = waiting.pop()
+            producer = value.producer()
+            computed = producer is not None and producer.graph is None
+            if name_of(value) in found:
+                continue
+            found[name_of(value)] = computed, label(node)
+            if producer is not None and computed:
+                found.setdefault(label(producer), (True, label(node)))
+                waiting += [v for v in producer.inputs if v is not None]
+    return found
+
+
+def _is_constant(source: SourceGraph, name: str, option: str, computed: bool, reader: str) -> Diagnostic:
+    why = (
+        "it depends on no input, so it was computed when the file was read"
+        if computed
+        else "it is a constant of the file"
+    )
+    rule = f"a network neither starts nor ends at a constant: {why}; node {reader!r} uses it"
+    need = f"a node or tensor that depends on an input, as {reader!r} does"
+    return Diagnostic("E-PARSE-NODE", source.where, rule, f"{option} {name!r}", need)
 
 
 def cut(source: SourceGraph, starts: Sequence[str], ends: Sequence[str]) -> list[ir.Value]:
