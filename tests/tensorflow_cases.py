@@ -4,7 +4,7 @@
 TensorFlow is no part of the tests. Where it is installed, the results are made anew so::
 
     python tests/tensorflow_cases.py FOLDER          # with Headrace: writes NAME.pb and NAME.npz
-    python tests/tensorflow_oracle.py FOLDER FILE    # with TensorFlow: runs them
+    python tests/tensorflow_golden.py FOLDER FILE    # with TensorFlow: runs them
 """
 
 from __future__ import annotations
