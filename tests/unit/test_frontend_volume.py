@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
@@ -84,6 +85,14 @@ def test_pools_of_a_clip(op, attributes):
 
 def test_a_mean_with_padding_counted():
     one("AveragePool", [1, 4, 7, 8, 9], opset=19, kernel_shape=[3, 3, 3], pads=ONES, count_include_pad=1)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("coordinates", ["half_pixel", "asymmetric", "align_corners"])
+@pytest.mark.parametrize("scales", [(2, 2, 2), (1, 2, 3), (2, 1, 1), (0.5, 0.5, 1)])
+def test_resized_clips(mode, coordinates, scales):
+    more = {"coordinate_transformation_mode": coordinates, "mode": mode, "nearest_mode": "floor"}
+    one("Resize", [1, 3, 4, 6, 8], extra=[None, np.float32([1, 1, *scales])], opset=18, **more)
 
 
 @pytest.mark.parametrize("op", ["GlobalAveragePool", "GlobalMaxPool"])

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from headrace.frontends.fold import axis_in
@@ -62,6 +64,37 @@ def _modes(node: SourceNode) -> tuple[str, str, str]:
     return mode, coordinates, rounding
 
 
+def _check_scales(
+    view: View, spatial: Sequence[int], out: Sequence[int], scales: Sequence[float], mode: str, coordinates: str
+) -> None:
+    if mode != "linear" or coordinates != "align_corners":
+        return
+    if any(out[d] != np.float32(scales[d]) * np.float32(view.shape[d]) for d in spatial):
+        raise Unsupported(
+            f"aligned corners with scales {[scales[d] for d in spatial]}",
+            "scales that give whole sizes: runtimes disagree on others",
+        )
+
+
+def _volume(
+    builder: Builder, view: View, mode: str, coordinates: str, rounding: str, sizes: Sequence[int],
+    scales: Sequence[float],
+) -> View:  # fmt: skip
+    """[N, C, D, H, W]: height and width, then depth; both modes are one axis after the other."""
+    kind = ResizeNearest if mode == "nearest" else ResizeBilinear
+    (depth, channels), (height, width) = (view.shape[2], view.shape[1]), sizes[1:]
+    layer = builder.place(view, ([3], [4], [2, 1]), vector=False)
+    if (height, width) != view.shape[3:] or max(scales[1:]) != 1.0 or min(scales[1:]) != 1.0:
+        operation = kind((height, width), (scales[1], scales[2]), coordinates, rounding)
+        layer = builder.emit(operation, [layer]).name
+    if sizes[0] != depth or scales[0] != 1.0:
+        layer = builder.reshape(layer, (height * width, depth, channels), False)
+        operation = kind((height * width, sizes[0]), (1.0, scales[0]), coordinates, rounding)
+        layer = builder.emit(operation, [layer]).name
+        layer = builder.reshape(layer, (height, width, sizes[0] * channels), False)
+    return builder.grouped(layer, ([3], [4], [2, 1]), [1, channels, sizes[0], height, width])
+
+
 @handles("Resize")
 def resize(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
@@ -78,16 +111,15 @@ def resize(builder: Builder, node: SourceNode) -> list[Result]:
         arrangement, spatial = CHANNELS_LAST, (1, 2)
     elif view.rank == 3 and changed == [2]:
         arrangement, spatial = (None, 2, 1), (2,)
+    elif view.rank == 5 and set(changed) <= {2, 3, 4}:
+        _check_scales(view, (2, 3, 4), out, scales, mode, coordinates)
+        if mode == "cubic":
+            raise Unsupported("cubic Resize of three dimensions", "nearest or linear")
+        return [_volume(builder, view, mode, coordinates, rounding, out[2:], scales[2:])]
     else:
         raise Unsupported(f"Resize from {list(view.shape)} to {out}", "height and width of N,C,H,W or N,H,W,C")
     sizes, factors = [out[d] for d in spatial], [scales[d] for d in spatial]
-    whole = all(
-        size == np.float32(f) * np.float32(view.shape[d]) for d, size, f in zip(spatial, sizes, factors, strict=True)
-    )
-    if mode == "linear" and coordinates == "align_corners" and not whole:
-        raise Unsupported(
-            f"aligned corners with scales {factors}", "scales that give whole sizes: runtimes disagree on others"
-        )
+    _check_scales(view, spatial, out, scales, mode, coordinates)
     if mode == "cubic":
         if len(spatial) == 1:
             raise Unsupported("cubic Resize of one dimension", "height and width")
