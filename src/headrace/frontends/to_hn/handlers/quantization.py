@@ -54,7 +54,8 @@ def quantize(builder: Builder, node: SourceNode) -> list[Result]:
         builder.coded.add(node.outputs[0])
         return [coded(builder, view, codes)]
     own = codes.quantization
-    numbers = per_channel(builder, view, 1.0 / own.scale, float(own.zero_point - codes.shift))
+    rounded = coded(builder, view, codes)
+    numbers = per_channel(builder, rounded, 1.0 / own.scale, float(own.zero_point - codes.shift))
     return [coded(builder, numbers, codes.of_numbers)]
 
 
