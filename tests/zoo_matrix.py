@@ -172,7 +172,8 @@ def _optimize(state: dict[str, Any]) -> None:
     model, runner = state["model"], state["runner"]
     if model.script:
         runner.load_model_script(model.script)
-    runner.optimize(calibrated_frames(model, state["zoo"], state["effort"].calibration), min_snr=0)
+    frames = None if model.stated else calibrated_frames(model, state["zoo"], state["effort"].calibration)
+    runner.optimize(frames, min_snr=0)
 
 
 def _compile(state: dict[str, Any]) -> None:
@@ -207,7 +208,8 @@ def _bytes(state: dict[str, Any]) -> None:
     har = state["folder"] / "net.har"
     runner.save_har(har)
     frames = state["frames"][: effort.byte_frames]
-    entry = runner.archive.quantized.input_layers[0].name
+    (source,) = runner.archive.quantized.input_layers
+    entry = source.name
     heads = [layer.inputs[0] for layer in runner.archive.quantized.output_layers]
     loaded = _settings(_native, runner.hef, effort.every_setting)
     inner = {layer.name for layer in runner.archive.quantized if layer.kind not in ("input_layer", "output_layer")}
@@ -224,7 +226,7 @@ def _bytes(state: dict[str, Any]) -> None:
         start += len(part)
         want = state["emulator"].layers(har, part, (33, 2, 1, 16)[k % 4])
         for device in loaded:
-            got = device.infer_all({entry: part})
+            got = device.infer_all({entry: part.reshape(len(part), *source.frame_shape)})
             assert set(got) == set(want) == inner, sorted((set(got) | inner) ^ set(want))
             row.different += sum(
                 int(np.count_nonzero(np.asarray(got[n]).reshape(w.shape) != w)) for n, w in want.items()
@@ -252,7 +254,7 @@ def quantized_outputs(state: dict[str, Any], frames: Array) -> list[Array]:
     runner, row = state["runner"], state["row"]
     where = InferenceContext.SDK_QUANTIZED if runner.hef is None else InferenceContext.SDK_HAILO_HW
     row.judged_on = "emulator" if runner.hef is None else "device"
-    return outputs_of(runner, state["model"], where, frames)
+    return outputs_of(runner, state["model"], where, state["model"].values(frames))
 
 
 def _both(state: dict[str, Any], count: int | None) -> tuple[list[Array], list[Array]]:

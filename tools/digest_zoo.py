@@ -65,9 +65,10 @@ def digests(model: Any, zoo: Path, frames: int, keep: Path | None) -> dict[str, 
         native = runner.infer(InferenceContext.SDK_NATIVE, model.normalized(test[:FLOAT_FRAMES]))
         if model.script:
             runner.load_model_script(model.script)
-        runner.optimize(calibrated_frames(model, zoo, frames), min_snr=0)
+        runner.optimize(None if model.stated else calibrated_frames(model, zoo, frames), min_snr=0)
         runner.compile()
-        device = runner.infer(InferenceContext.SDK_HAILO_HW, test[:DEVICE_FRAMES], quantized_io=True)
+        values = model.values(test[:DEVICE_FRAMES])
+        device = runner.infer(InferenceContext.SDK_HAILO_HW, values, quantized_io=True)
     except HeadraceError as error:
         return {"stopped": f"{type(error).__name__}: {error.diagnostics[0].code} {error.diagnostics[0].where}"}
     parts = members(runner.dump_har())

@@ -40,7 +40,7 @@ def judge(model: ZooModel, row: Row) -> None:
         assert row.error in NOT_YET and row.diagnostics >= 1, row.stopped
         pytest.skip(f"not yet: {row.stopped}")
     assert not row.stopped, row.stopped
-    assert row.native_error is not None and row.native_error <= 1e-4
+    assert row.native_error is not None and row.native_error <= model.native_error
     assert row.different == 0
     assert row.compared_layers > 0
     assert row.reports >= 6 and row.changed_reports == []
@@ -83,3 +83,5 @@ def test_every_setting_and_the_accuracy(name: str, zoo: Path, emulator: Emulator
     assert row.worst_snr >= model.least_snr, row.snr
     if model.accuracy:
         assert loss(model, row) <= model.accuracy_points + 1e-6, row.accuracy
+    if model.accuracy and model.stated:
+        assert row.accuracy["agreement"] >= 99.0, row.accuracy
