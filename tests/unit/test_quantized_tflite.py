@@ -381,3 +381,19 @@ def test_a_float_layer_inside_needs_data():
     assert caught.value.code == "E-OPTIMIZE-NO-DATA" and "conv1" in str(caught.value)
     frames = RNG.uniform(-2, 2, (8, 6, 6, 3)).astype(np.float32)
     assert runner.optimize(frames, min_snr=0)["from_file"]["measured"] == ["net/conv1"]
+
+
+def test_normalization_on_the_device_takes_bytes():
+    """The file's bytes are the pictures: then the network's input has scale 1, without any data."""
+    m = QuantizedModel("uint8", "uint8")
+    x = m.codes(1, 6, 6, 3, scale=1 / 128, zero=0)
+    w = m.kernel(4, 3, 3, 3, zero=120)
+    y = m.result("CONV_2D", [x, w, m.bias(4, x, w)], [1, 6, 6, 4], 0.02, 7, **STRIDES)
+    data = m.bytes(y)
+    runner = runner_of(data)
+    runner.load_model_script("normalization1 = normalization([128, 128, 128], [128, 128, 128])\n")
+    runner.optimize()
+    frames = RNG.integers(0, 256, (3, 6, 6, 3)).astype(np.uint8)
+    (want,) = litert_outputs(data, {"t0": frames}).values()
+    got = runner.infer(InferenceContext.SDK_QUANTIZED, frames, quantized_io=True, source_layout=True)
+    assert np.abs(got.astype(int).reshape(want.shape) - want).max() <= 1

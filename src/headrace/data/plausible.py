@@ -94,7 +94,7 @@ def range_problem(name: str, array: Array, expected: Expected) -> Diagnostic | N
     levers = ("scale the data as in calibration",)
     if least >= 0 and 128 < most <= 255:
         levers = ("these look like raw images: scale them as in calibration, or put normalization(...) into the model "
-                  "script and optimize with raw images",)  # fmt: skip
+                  "script and optimize with raw images; bytes that are codes already go with --quantized",)  # fmt: skip
     return Diagnostic("E-DATA-RANGE", name, rule, got, need, levers)
 
 

@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from headrace.data.plausible import raw_images_expected
 from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.tensors import tensor_of
 from headrace.hn import Layer, Network
@@ -20,7 +21,9 @@ from headrace.layers import (
     Add,
     AveragePool,
     Concat,
+    InputLayer,
     Multiply,
+    Normalization,
     OutputLayer,
     PerChannel,
     ResizeBilinear,
@@ -67,7 +70,7 @@ def _made(
     codes = stated(network, names)
     if codes is not None:
         return codes, False
-    behind = _all_see(network, names)
+    behind = _all_see(network, names) or _raw_images(network, names)
     if behind is not None:
         return behind, True
     ranges = [_range(network, network[name], found) for name in names if not _passed(network, network[name], names)]
@@ -89,6 +92,18 @@ def _all_see(network: Network, names: Sequence[str]) -> TensorQuantization | Non
     clamps = all(isinstance(x.operation, Activation) and x.operation.clamp is not None for x in readers)
     ends = any(isinstance(network[name].operation, OutputLayer) for name in names)
     return codes[0] if readers and clamps and not ends and all(one == codes[0] for one in codes) else None
+
+
+def _raw_images(network: Network, names: Sequence[str]) -> TensorQuantization | None:
+    """The codes of an input that the device normalizes by numbers of raw images: bytes."""
+    layer = network[names[0]]
+    readers = network.users(layer.name)
+    if len(names) > 1 or not isinstance(layer.operation, InputLayer) or not readers:
+        return None
+    if not all(isinstance(reader.operation, Normalization) for reader in readers):
+        return None
+    found = [raw_images_expected(reader.params["mean"], reader.params["std"]) for reader in readers]
+    return None if any(one is None for one in found) else TensorQuantization(1.0, 0, 8)
 
 
 def _passed(network: Network, layer: Layer, names: Sequence[str]) -> bool:
