@@ -21,6 +21,7 @@ from headrace.emulator.float_ops import TorchFloatOps
 from headrace.emulator.integer_ops import TorchIntegerOps, to_codes
 from headrace.hn import Array, Layer, Network, quantized_view
 from headrace.layers import Activated, InputLayer
+from headrace.layers.mac import KERNEL_SCALE
 from headrace.numerics.quantization import TensorQuantization, quantize_input
 from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, Role, State
 from headrace.optimize.chunks import ChunkRunner, chunk_size
@@ -161,7 +162,8 @@ class _Walk(Steps):
         kernel = context.network.param(layer, "kernel")
         bias = layer.params.get("bias", np.zeros(kernel.shape[-1])).astype(np.float64)
         rounder = context.rounders.get(layer.name)
-        got = self._sums(layer, FrozenWeights(kernel, bias, context.inputs(layer)[0], rounder))
+        steps = layer.params.get(KERNEL_SCALE)
+        got = self._sums(layer, FrozenWeights(kernel, bias, context.inputs(layer)[0], rounder, steps))
         halves = np.maximum(reference.elements, 1.0)[:, None]
         shifts = (reference.sums - got.sums) / halves
         power = reference.squares.sum(axis=0) / max(float(reference.elements.sum()), 1.0)

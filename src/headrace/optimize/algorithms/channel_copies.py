@@ -19,6 +19,7 @@ import numpy as np
 from headrace.hn import Array, Layer, Network
 from headrace.layers import Convolution, Convolving, Dense, DepthwiseConvolution
 from headrace.layers.activation import GAIN, Activated
+from headrace.layers.mac import KERNEL_SCALE
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize.algorithms.algorithm import Algorithm, Proposals, State
 from headrace.optimize.freeze.context import ROUNDING_OFFSET
@@ -204,8 +205,9 @@ def _copy_outputs(network: Network, layer: Layer, index: Array, offset: Array) -
     key = f"{layer.name}/kernel"
     kernel = np.ascontiguousarray(network.params[key][..., index])
     network.params[key] = kernel
-    if f"{layer.name}/bias" in network.params:
-        network.params[f"{layer.name}/bias"] = network.params[f"{layer.name}/bias"][index]
+    for name in ("bias", KERNEL_SCALE):
+        if name in layer.params:
+            network.params[f"{layer.name}/{name}"] = layer.params[name][index]
     network.params[f"{layer.name}/{ROUNDING_OFFSET}"] = offset
     layer.output_shape = (*layer.output_shape[:-1], len(index))
     if isinstance(layer.operation, DepthwiseConvolution):
