@@ -43,7 +43,7 @@ from headrace.hn import Layer, Network, check_network
 from headrace.hn.nms import NmsConfiguration
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
-from headrace.passes.file_codes import AbsorbCodes, DropRepeatedCodes
+from headrace.passes.file_codes import AbsorbCodes, DropRepeatedCodes, stated_facts
 from headrace.passes.fold_affine import FoldAffine
 from headrace.passes.fold_batch_norm import DropIdentityBatchNorm, FoldBatchNorm
 from headrace.passes.fold_space_to_depth import FoldSpaceToDepth, MergeSlices
@@ -362,6 +362,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         seen(state)
     records = run_passes(network, PASSES, verify=False)
     finish_parameters(network)
+    graph.facts |= stated_facts(network)
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)

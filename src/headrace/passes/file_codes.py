@@ -214,9 +214,25 @@ def forgotten(network: Network) -> Network:
     return copy
 
 
+def stated_facts(network: Network) -> dict[str, dict[str, int]]:
+    """How much the file says, for the report of parsing; empty where it says nothing."""
+    tensors = sum(codes_of(layer) is not None for layer in network)
+    weights = sum(KERNEL_SCALE in layer.params for layer in network)
+    return {"quantized": {"tensors": tensors, "weights": weights}} if tensors or weights else {}
+
+
 def has_codes(network: Network) -> bool:
     """Whether the file that a network was read from states codes of one of its values."""
     return any(codes_of(layer) is not None for layer in network)
 
 
-__all__ = ["AbsorbCodes", "Coded", "DropRepeatedCodes", "SeparateCodes", "codes_of", "forgotten", "has_codes"]
+__all__ = [
+    "AbsorbCodes",
+    "Coded",
+    "DropRepeatedCodes",
+    "SeparateCodes",
+    "codes_of",
+    "forgotten",
+    "has_codes",
+    "stated_facts",
+]
