@@ -11,10 +11,12 @@ from headrace.frontends.reader import Given
 
 
 def parse_onnx(model: Given, net_name: str | None = None, **options: Any) -> ParseResult:
-    """A network of an ONNX model."""
+    """A network of an ONNX model, all of it on the device where nothing else is said."""
+    options.setdefault("device_only", True)
     return parse(model, ParseOptions(net_name, framework="onnx", **options))
 
 
 def parse_tflite(model: Given, net_name: str | None = None, **options: Any) -> ParseResult:
-    """A network of a TFLite model."""
+    """A network of a TFLite model, all of it on the device where nothing else is said."""
+    options.setdefault("device_only", True)
     return parse(model, ParseOptions(net_name, framework="tensorflow", **options))

@@ -5,17 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from headrace.data.calibration import load_frames
+from headrace.data.calibration import load_calibration, load_frames
+from headrace.data.files import load_path
+from headrace.data.inputs import find_input, specs_of
+from headrace.data.notes import Notes
 from headrace.errors import Diagnostic, UsageError
-from headrace.hn import Array
-from headrace.hn.archive import Archive, need, network_after
+from headrace.hn import Array, Network
+from headrace.hn.archive import Archive, need, network_after, product
 from headrace.hn.stages import COMPILE, OPTIMIZE, OPTIMIZE_FULL_PRECISION, PARSE, Stage
+from headrace.numerics.array import is_array
 from headrace.targets import list_targets
+from headrace.typeguards import is_mapping, is_path
 
 if TYPE_CHECKING:
     from headrace.emulator import Executor
+    from headrace.host.run import Result
 
 EMULATED_AT_ONCE = 8
 
@@ -58,6 +65,7 @@ class Inference:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._quantized: Executor | None = None
+        self._float: tuple[Network, Executor] | None = None
 
     def run(
         self,
@@ -97,11 +105,55 @@ class Inference:
         names = None if layers is None else [network.find(name).name for name in layers]
         at_once = EMULATED_AT_ONCE if batch_size is None else batch_size
         if context.stage is not OPTIMIZE:
-            executor = Executor(network, "native" if context.stage is PARSE else "fp_optimized")
-            return executor.run(data, names, batch_size=at_once)
+            if self._float is None or self._float[0] is not network:
+                self._float = network, Executor(network, "native" if context.stage is PARSE else "fp_optimized")
+            return self._float[1].run(data, names, batch_size=at_once)
         if self._quantized is None:
             self._quantized = Executor(network, "quantized")
         return self._quantized.run(data, names, batch_size=at_once, dequantize=not codes)
+
+    def whole(
+        self,
+        context: InferenceContext,
+        dataset: object,
+        batch_size: int | None = None,
+        data_count: int | None = None,
+        codes: bool = False,
+        device_ids: Sequence[str] | None = None,
+    ) -> dict[str, Result]:
+        """The outputs of the file by name: the host's steps too, the device's as the context has it.
+
+        Args:
+            context: what executes the device's step.
+            dataset: for the inputs of the file, see :func:`headrace.host.model_inputs`.
+            batch_size: frames at a time.
+            data_count: only the first frames.
+            codes: refused: the host's steps take values.
+            device_ids: the device, for a HEF only.
+
+        Returns:
+            By output an array as the file gives it; a list of them where frames give arrays of unlike shapes.
+
+        Raises:
+            DataError: unusable data. UsageError: there are no steps, or the stage has not run.
+            MissingExtraError: the host has a network to run, and onnxruntime is not installed.
+        """
+        from headrace.host import WholeRun, model_inputs
+
+        archive = self._archive
+        if codes:
+            rule, levers = "the whole model has values, no codes", ("leave quantized_io out", "leave whole out")
+            raise UsageError(Diagnostic("E-RUNNER-ARGUMENT", "infer(whole=True)", rule, "quantized_io", levers=levers))
+        if archive.whole is None:
+            raise _no_steps(archive.name)
+        if product(archive, context.stage) is None:
+            raise need(archive, context.stage)
+        data = model_inputs(archive.whole, dataset, archive.name, limit=data_count)
+
+        def device(frames: dict[str, Array]) -> dict[str, Array]:
+            return self.run(context, frames, batch_size=batch_size, device_ids=device_ids)
+
+        return WholeRun(archive.whole, device, archive.name).run(data, batch_size)
 
     def _device(
         self,
@@ -129,6 +181,61 @@ class Inference:
             check_range=False,
         )
         return {layer.name: results[tensor] for layer, tensor in output_tensors(network)}
+
+
+def _no_steps(name: str) -> UsageError:
+    rule, levers = "nothing tells the steps of the whole model", ("parse the model again",)
+    return UsageError(Diagnostic("E-WHOLE-MISSING", name, rule, "an archive of an older version", "its steps", levers))
+
+
+def calibration_frames(
+    archive: Archive, given: Any, resize: str | None, limit: int | None, notes: Notes
+) -> dict[str, Array] | None:
+    """Calibration data by input layer, as :func:`headrace.data.calibration.load_calibration` gives them.
+
+    Args:
+        archive: with the network that the script has changed, and the steps of the whole model.
+        given: data for the device's inputs or, where the first steps are the host's, for the file's: these steps are
+            run then. None: there are none.
+        resize: how pictures get the input's size.
+        limit: the first frames only.
+        notes: told what was done to the data.
+    """
+    if given is None:
+        return None
+    network = network_after(archive, OPTIMIZE_FULL_PRECISION)
+    data = _through_the_host(archive, given, network)
+    return load_calibration(data, network, resize=resize, limit=limit, notes=notes)
+
+
+def _through_the_host(archive: Archive, given: Any, network: Network) -> Any:
+    """What the host's first steps make of data for the file's inputs; data for the device's as they are."""
+    whole = archive.whole
+    if whole is None or not whole.before:
+        return given
+    from headrace.host import WholeRun, model_inputs
+
+    if is_path(given) and Path(given).suffix.lower() in (".npz", ".npy"):
+        given = load_path(Path(given), specs_of(network))
+    if is_mapping(given):
+        names = [tensor.name for tensor in whole.inputs]
+        theirs = any(str(n) in names and find_input(str(n), specs_of(network)) is None for n in given)
+    else:
+        theirs = is_array(given) and not _fits_device(given, network)
+    if not theirs:
+        return given
+    data = model_inputs(whole, given, archive.name)
+    return WholeRun(whole, _no_device, archive.name).device_inputs(data)
+
+
+def _no_device(frames: dict[str, Array]) -> dict[str, Array]:
+    """The device of a run of the steps before it: not reached."""
+    raise NotImplementedError
+
+
+def _fits_device(array: Array, network: Network) -> bool:
+    specs = specs_of(network)
+    return len(specs) == 1 and array.shape[1:] in (specs[0].shape, specs[0].source_shape[1:])
 
 
 def _check(

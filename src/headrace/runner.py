@@ -25,10 +25,10 @@ from headrace.errors import (
     AccuracyError,
     HeadraceError,
 )
-from headrace.hn import Array, Network, archive, json_format, nms
+from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive
 from headrace.hn.stages import COMPILE, OPTIMIZE, OPTIMIZE_FULL_PRECISION, PARSE, Stage, State
-from headrace.inference import Inference, InferenceContext
+from headrace.inference import Inference, InferenceContext, calibration_frames
 from headrace.known_arguments import check_arguments
 from headrace.script import Change, Script, ScriptPlan, load_script, merge, parse_script, plan, resolve
 from headrace.targets import Target, archived_target, is_built_in, load_target
@@ -127,6 +127,7 @@ class ClientRunner:
         end_node_names: Sequence[str] | None = None,
         net_input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
         progress: Progress | None = None,
+        device_only: bool = False,
         **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Parse an ONNX model.
@@ -136,6 +137,7 @@ class ClientRunner:
             net_name: network name; the file's name by default.
             start_node_names, end_node_names: cut the graph at these nodes.
             net_input_shapes: shapes of inputs with open sizes, by input name, or one shape for a single input.
+            device_only: refuse what cannot be on the device; without it the host runs that (docs/guide/host.md).
             others: known from another toolchain. ``disable_rt_metadata_extraction=True`` asks for what happens anyway;
                 what is not done is refused by name (:mod:`headrace.known_arguments`).
 
@@ -147,7 +149,9 @@ class ClientRunner:
             UsageError, NotBuiltYetError: an argument is not known, or asks for what is not done.
         """
         check_arguments(self.translate_onnx_model, others)
-        return self._translate("onnx", model, net_name, start_node_names, end_node_names, net_input_shapes, progress)
+        return self._translate(
+            "onnx", model, net_name, start_node_names, end_node_names, net_input_shapes, progress, device_only
+        )
 
     def translate_tf_model(
         self,
@@ -157,6 +161,7 @@ class ClientRunner:
         end_node_names: Sequence[str] | None = None,
         tensor_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
         progress: Progress | None = None,
+        device_only: bool = False,
         **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Parse a float TFLite model (float32, or float16 weights).
@@ -166,6 +171,7 @@ class ClientRunner:
             net_name: network name; the file's name by default.
             start_node_names, end_node_names: cut the graph at these operators, named by the tensors that they make.
             tensor_shapes: shapes (N, H, W, C) of inputs with open sizes, by input name, or one for a single input.
+            device_only: as for :meth:`translate_onnx_model`.
             others: as for :meth:`translate_onnx_model`.
 
         Returns:
@@ -177,7 +183,7 @@ class ClientRunner:
         """
         check_arguments(self.translate_tf_model, others)
         return self._translate(
-            "tensorflow", model_path, net_name, start_node_names, end_node_names, tensor_shapes, progress
+            "tensorflow", model_path, net_name, start_node_names, end_node_names, tensor_shapes, progress, device_only
         )
 
     def _translate(
@@ -189,18 +195,19 @@ class ClientRunner:
         end_node_names: Sequence[str] | None,
         input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None,
         progress: Progress | None,
+        device_only: bool,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         from headrace.frontends import ParseOptions, parse
 
         told: Callable[[int, int], None] | None = None
         if progress is not None:
             told = functools.partial(_told_translating, progress)
-        options = ParseOptions(
-            net_name, start_node_names or (), end_node_names or (), input_shapes, framework, progress=told
-        )
+        starts, ends = start_node_names or (), end_node_names or ()
+        options = ParseOptions(net_name, starts, ends, input_shapes, framework, device_only, progress=told)
         result = parse(model, options)
         self._script = self._plan = None
-        self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network, nms=result.nms)
+        self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
+        self._archive.whole, self._archive.nms = result.whole, result.nms
         self.archive.reports["parse"] = result.report.as_dict()
         self._note_target()
         self._inference = None
@@ -209,6 +216,7 @@ class ClientRunner:
             start_node_names=list(options.start_node_names),
             end_node_names=list(options.end_node_names),
             input_shapes=options.named_shapes or options.only_shape,
+            **({"device_only": True} if device_only else {}),
         )
         return self.get_hn(), self.get_params()
 
@@ -305,8 +313,9 @@ class ClientRunner:
 
         Args:
             calib_data: array, dict, path (``.npy``, ``.npz``, picture, folder of pictures), iterable or data set of
-                frames or batches, or a callable that returns one of these. ``None``: none are needed, because the
-                model was quantized already and its codes are kept.
+                frames or batches, or a callable that returns one of these. For the network's inputs or, where the host
+                has steps before the device, for the file's (arrays by name, ``.npz``): these steps are run then.
+                ``None``: none are needed, because the model was quantized already and its codes are kept.
             min_snr: dB that every output must reach against float; 0 disables the check.
             calibration_size: use only the first frames; wins over the script's ``calibset_size``.
             batch_size: most frames in flight; wins over the script's.
@@ -333,7 +342,7 @@ class ClientRunner:
         options = replace(options, **{key: value for key, value in wins.items() if value is not None})
         options.check()
         notes = Notes()
-        data = _calibration_of(calib_data, network, resize, options.calibration_size, notes)
+        data = calibration_frames(self.archive, calib_data, resize, options.calibration_size, notes)
         self._begin(OPTIMIZE)
         failure: AccuracyError | None = None
         try:
@@ -380,13 +389,13 @@ class ClientRunner:
             CapacityError: it does not fit the target; the error carries the report.
             UsageError: the batch is out of range.
         """
-        from headrace.compiler import CompileOptions, compile_network
+        from headrace.compiler import CompileOptions, carried, compile_network
 
         network, target = self._network(OPTIMIZE), self.target
         options = self._planned().compile_options(CompileOptions())
         if batch is not None:
             options = replace(options, batch=batch)
-        result = compile_network(network, target, options, progress, self._resources(network))
+        result = compile_network(network, target, options, progress, carried(self.archive, network))
         self._begin(COMPILE)
         self._note_target()
         self.archive.hef = result.hef
@@ -395,16 +404,6 @@ class ClientRunner:
         self.archive.reports["timing"] = simulate(result.hef)
         self._finish(COMPILE, hw_arch=target.name)
         return result.hef
-
-    def _resources(self, network: Network) -> dict[str, bytes]:
-        """What the HEF carries beside the program, by name."""
-        from headrace.compiler.graph import output_tensors
-        from headrace.hef.container import NMS_RESOURCE
-
-        if self.archive.nms is None:
-            return {}
-        streams = {layer.name: tensor for layer, tensor in output_tensors(network)}
-        return {NMS_RESOURCE: nms.dumps(self.archive.nms.renamed(streams))}
 
     # --- infer ---------------------------------------------------------------------------------------------------
 
@@ -438,6 +437,7 @@ class ClientRunner:
         data_count: int | None = None,
         quantized_io: bool = False,
         source_layout: bool = False,
+        whole: bool = False,
     ) -> Any:
         """Run the network on a data set.
 
@@ -448,6 +448,7 @@ class ClientRunner:
             data_count: only the first frames; an iterable may be endless then.
             quantized_io: give codes instead of float32 (quantized and device contexts). Inputs are values all the same.
             source_layout: give outputs in the source file's layout and shape (NCHW, say) instead of HN's (NHWC).
+            whole: run the whole model: the file's inputs, in its layout, to its outputs, with the steps of the host.
 
         Returns:
             float32 ``[N, …]`` for one output, a list in output order for several.
@@ -459,8 +460,13 @@ class ClientRunner:
         Warns:
             DataWarning: the values cannot be what the network was calibrated for; remarks about pictures.
         """
-        outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
-        if source_layout:
+        outputs: dict[str, Any]
+        if whole:
+            how = InferenceContext(context)
+            outputs = self._executing().whole(how, dataset, batch_size, data_count, quantized_io, self._device_ids)
+        else:
+            outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
+        if source_layout and not whole:
             layers = self._network(PARSE).output_layers
             arranged = zip(outputs, outputs.values(), layers, strict=True)
             outputs = {name: layer.boundary.to_source(value, layer.output_shape) for name, value, layer in arranged}
@@ -477,11 +483,14 @@ class ClientRunner:
         quantized_io: bool = False,
     ) -> dict[str, Array]:
         """As :meth:`infer`, with the result of any layers by HN or original name; all outputs by default."""
-        if self._inference is None:
-            self._inference = Inference(self.archive)
-        return self._inference.run(
+        return self._executing().run(
             InferenceContext(context), dataset, layers, batch_size, data_count, quantized_io, self._device_ids
         )
+
+    def _executing(self) -> Inference:
+        if self._inference is None:
+            self._inference = Inference(self.archive)
+        return self._inference
 
     # --- look, save, load ----------------------------------------------------------------------------------------
 
@@ -561,13 +570,6 @@ class ClientRunner:
         self.archive.reports.pop("target", None)
         if not is_built_in(self.target):
             self.archive.reports["target"] = self.target.as_dict()
-
-
-def _calibration_of(
-    given: object, network: Network, resize: str | None, limit: int | None, notes: Notes
-) -> dict[str, Array] | None:
-    """The calibration data; None where none were given."""
-    return None if given is None else load_calibration(given, network, resize=resize, limit=limit, notes=notes)
 
 
 def _told_translating(progress: Progress, done: int, total: int) -> None:

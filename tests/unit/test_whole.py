@@ -22,13 +22,13 @@ SCORES = DeviceTensor("scores", "net/output_layer1", (-1, 10), (-1, 10), (0, 1))
 def sample() -> WholeModel:
     """A host network before the device, one operator and one network behind it."""
     return WholeModel(
-        (ModelTensor("image", "uint8", (-1, 3, 4, 6)), ModelTensor("limit", "float32", (), False)),
-        (ModelTensor("scores", "float32", (-1, 10)), ModelTensor("boxes", "float32", (-1, 5), False)),
+        (ModelTensor("image", "uint8", (-1, 3, 4, 6)), ModelTensor("limit", "float32", (), -1)),
+        (ModelTensor("scores", "float32", (-1, 10)), ModelTensor("boxes", "float32", (-1, 5), -1)),
         (
             OnnxStep(("image",), ("scaled",), b"first"),
             DeviceStep((PICTURE,), (SCORES,)),
             OperatorStep("choose", ("scores", "limit"), ("chosen",), {"most": 3, "names": ["ä"]}),
-            OnnxStep(("chosen",), ("boxes",), b"second", 1),
+            OnnxStep(("chosen",), ("boxes",), b"second"),
         ),
     )
 
@@ -91,7 +91,8 @@ def _without(key: str, value: Any) -> Any:
         ("inputs/0/shape", [1] * 17),
         ("inputs/0/name", ""),
         ("inputs/0/name", "x" * 5000),
-        ("inputs/0/frames_first", 1),
+        ("inputs/0/frame_axis", 4),
+        ("inputs/0/frame_axis", True),
         ("steps", []),
         ("steps/0/kind", "shell"),
         ("steps/0/network", 2),

@@ -43,6 +43,7 @@ def build(
     start_node_names: tuple[str, ...],
     end_node_names: tuple[str, ...],
     tensor_shapes: tuple[str, ...],
+    device_only: bool,
     hw_arch: str | None,
     model_script: Path | None,
     output_har_path: Path | None,
@@ -58,7 +59,8 @@ def build(
     files = CompileFiles(folder, hef_path, output_har_path, hef_option="--output", inputs=inputs, force=force)
     files.check()
     expect("parse", "optimize", "compile")
-    runner = translate(model, hw_arch, Translation(net_name, start_node_names, end_node_names, shapes), as_json)
+    how = Translation(net_name, start_node_names, end_node_names, shapes, device_only=device_only)
+    runner = translate(model, hw_arch, how, as_json)
     apply_script(runner, model_script)
     result = compile_to(runner, calibration, files, as_json, batch)
     emit(result.data, result.text, as_json)

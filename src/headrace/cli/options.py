@@ -243,6 +243,11 @@ def start_end_options(function: Function) -> Function:
                 metavar="SHAPE...",
                 help="Input shapes, for inputs with symbolic dimensions: [1,3,32,32] or name=[1,3,32,32].",
             ),
+            click.option(
+                "--device-only",
+                is_flag=True,
+                help="Refuse what cannot be on the device. Without: the host runs that, before or behind the device.",
+            ),
         )
     ):
         function = option(function)

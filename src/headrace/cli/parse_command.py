@@ -58,6 +58,7 @@ def parse(
     start_node_names: tuple[str, ...],
     end_node_names: tuple[str, ...],
     tensor_shapes: tuple[str, ...],
+    device_only: bool,
     hw_arch: str | None,
     har_path: Path | None,
     parsing_report_path: Path | None,
@@ -85,7 +86,7 @@ def parse(
     path_of = one_har(outputs, "--har-path", har_path)
     outputs.check()
     framework = _FRAMEWORKS.get(click.get_current_context().info_name or "")
-    how = Translation(net_name, start_node_names, end_node_names, shapes, framework)
+    how = Translation(net_name, start_node_names, end_node_names, shapes, framework, device_only)
     runner = translate(model, hw_arch, how, as_json)
     comparison = compare_with_file(model, how, compare_data, compare_seed or 0, as_json) if compared else None
     target = path_of(runner, ".har")

@@ -36,6 +36,7 @@ class Translation:
     end_node_names: Sequence[str] = ()
     tensor_shapes: dict[str, list[int]] | list[int] | None = None
     framework: Framework | None = None
+    device_only: bool = False
 
 
 def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = False) -> ClientRunner:
@@ -52,9 +53,10 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
     from headrace.runner import ClientRunner
 
     runner = ClientRunner(hw_arch=hw_arch)
-    names = {
+    names: dict[str, Any] = {
         "start_node_names": list(how.start_node_names) or None,
         "end_node_names": list(how.end_node_names) or None,
+        "device_only": how.device_only,
     }
     with progress("parse", quiet) as advance:
         if framework == "tensorflow":

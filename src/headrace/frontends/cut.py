@@ -13,6 +13,12 @@ from headrace.errors import Diagnostic, UsageError, did_you_mean, unknown_name
 from headrace.frontends.graph import SourceGraph, constant, label, marks, name_of
 
 
+class TensorName(str):
+    """A name among those of start and end nodes that means a tensor, even where a node has it too."""
+
+    __slots__ = ()
+
+
 def _internal(value: ir.Value) -> bool:
     """Whether a value stands between the nodes that one operator of the file became, and is no tensor of the file."""
     return "internal" in marks(value)
@@ -62,7 +68,7 @@ def _find(source: SourceGraph, names: Sequence[str], option: str, problems: list
     corrected: list[str] = []
     unknown: list[Diagnostic] = []
     for name in names:
-        item = _meant(str(name), nodes, values)
+        item = values.get(name) if isinstance(name, TensorName) else _meant(str(name), nodes, values)
         if item is not None:
             found.append(item)
             corrected.append(str(name))
@@ -207,8 +213,13 @@ def drop_unreachable(source: SourceGraph) -> None:
                 node.replace_input_with(index, None)
     unused = [v for v in source.graph.inputs if id(v) not in needed]
     for value in unused:
-        source.warnings.append(f"input {name_of(value)!r} is not used by any output and was left out")
+        source.warnings.append(unused_input(name_of(value)))
         source.graph.inputs.remove(value)
+
+
+def unused_input(name: str) -> str:
+    """What is said of an input that no output needs."""
+    return f"input {name!r} is not used by any output and was left out"
 
 
 def check_outputs(source: SourceGraph) -> None:

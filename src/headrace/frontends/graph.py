@@ -6,9 +6,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UsageError, unknown_name
@@ -79,6 +81,8 @@ class SourceGraph:
             tensors that are known; None where the format has no inference.
         stored: bytes of the file and of those beside it that it names; 0 where nothing may follow from that.
         single: inputs without a dimension for the batch: one picture, C×H×W.
+        folder: where data beside the file lie; None: nowhere.
+        model: reads the file again, for a format that is ONNX; None: what its reader made of it stands for it.
         host_operators: operators of ours that stand for nodes of the file (:mod:`headrace.frontends.host_parts`).
         to_host: label of a node that is left to the host although it may translate → why, a clause.
         batch_dims: inputs whose batch is another dimension than the first.
@@ -100,6 +104,8 @@ class SourceGraph:
     infer: Callable[[dict[str, list[int]], dict[str, Array]], Mapping[str, Any]] | None = None
     stored: int = 0
     single: set[ir.Value] = field(default_factory=set)
+    folder: Path | None = None
+    model: Callable[[], onnx.ModelProto] | None = None
     host_operators: list[HostOperator] = field(default_factory=list[HostOperator])
     to_host: dict[str, str] = field(default_factory=dict[str, str])
     batch_dims: dict[ir.Value, int] = field(default_factory=dict[ir.Value, int])

@@ -29,7 +29,10 @@ _MAX_TRIES = 6
 _MAX_ROUNDS = 16
 #: Sizes to try where the file leaves one open: of pictures, of anything else.
 _PICTURE, _LENGTH = 64, 16
-_FLOATS = frozenset({1, 10, 11, 16})  # float, float16, double, bfloat16
+#: Element types that enter a device: float, float16, double, bfloat16.
+FLOATS = frozenset({1, 10, 11, 16})
+#: Likewise, exactly: numbers of 8 bits, truth values.
+SHORT = frozenset({2, 3, 9})
 _BYTES = frozenset({2, 3})  # pictures of uint8 or int8
 _MOST_STARTS = 8
 
@@ -72,13 +75,13 @@ def cut_with_shapes(source: SourceGraph, options: ParseOptions, budget: Budget) 
     if not options.start_node_names:
         return
     given = {n: s for n, s in options.named_shapes.items() if n in originals}
-    types = _inferred(source, given, budget)
+    types = inferred(source, given, budget)
     for value in inputs:
         if declared_shape(value) is None or given:
             _declare(value, types.get(name_of(value)))
 
 
-def _inferred(source: SourceGraph, given: dict[str, list[int]], budget: Budget) -> Mapping[str, Any]:
+def inferred(source: SourceGraph, given: dict[str, list[int]], budget: Budget) -> Mapping[str, Any]:
     """Types of the file's tensors; shapes that are computed from shapes are folded on the way, round by round."""
     if source.infer is None:
         return {}
@@ -162,9 +165,9 @@ def working_start(attempt: Attempt, source: SourceGraph, options: ParseOptions, 
         name_of(v): [d for d in declared_shape(v) or [] if isinstance(d, int)] for n in source.graph for v in n.outputs
     }
     if source.infer is not None:
-        inferred = _inferred(source, trial, budget)
-        types |= {n: int(k.tensor_type.elem_type) for n, k in inferred.items()}
-        sizes |= known_shapes(inferred)
+        known = inferred(source, trial, budget)
+        types |= {n: int(k.tensor_type.elem_type) for n, k in known.items()}
+        sizes |= known_shapes(known)
     batches = {shape[0] for shape in trial.values() if shape}
     failing = {p.node for p in state.problems}
     extra = {n: s for n, s in trial.items() if n not in options.named_shapes}
@@ -218,7 +221,7 @@ def _behind(source: SourceGraph, failing: Iterable[str], types: Mapping[str, int
     names = set(failing)
     waiting: list[ir.Node] = []
     for value in source.graph.inputs:
-        whole = value.dtype is not None and int(value.dtype) not in (*_FLOATS, *_BYTES)
+        whole = value.dtype is not None and int(value.dtype) not in (*FLOATS, *_BYTES)
         if name_of(value) in names or input_problem(value) or whole:
             waiting += live_uses(value)
     for node in source.graph:
@@ -234,13 +237,13 @@ def _behind(source: SourceGraph, failing: Iterable[str], types: Mapping[str, int
         before.add(node)
         waiting += [p for v in node.inputs if v is not None and (p := v.producer()) is not None]
         for value in node.outputs:  # what is not float cannot enter the device: its readers go before the start too
-            if types.get(name_of(value), 1) not in _FLOATS:
+            if types.get(name_of(value), 1) not in FLOATS:
                 waiting += live_uses(value)
     found: dict[ir.Value, list[ir.Node]] = {}
     for node in sorted(before, key=lambda n: position[n]):
         for value in node.outputs:
             readers = [u for u in live_uses(value) if u not in before and u not in neither]
-            if readers and name_of(value) and types.get(name_of(value), 1) in _FLOATS:
+            if readers and name_of(value) and types.get(name_of(value), 1) in FLOATS:
                 found[value] = readers
     return found
 

@@ -28,6 +28,7 @@ class ParseOptions:
         end_node_names: nodes whose outputs become the network's outputs, in this order.
         input_shapes: source shapes of inputs whose sizes the file leaves open, by input name, or one for an only input.
         framework: whose formats are expected; None: any.
+        device_only: nothing may be left to the host; what cannot be on the device is refused.
         progress: called with source nodes done and in all.
 
     Raises:
@@ -39,6 +40,7 @@ class ParseOptions:
     end_node_names: Sequence[str] = ()
     input_shapes: InputShapes | None = None
     framework: Framework | None = None
+    device_only: bool = False
     progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

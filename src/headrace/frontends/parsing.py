@@ -13,22 +13,32 @@ import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, InternalError, UnsupportedModelError, UsageError
 from headrace.frontends.batch_dimension import find_batch_dimensions
-from headrace.frontends.cut import check_outputs, drop_unreachable
+from headrace.frontends.cut import check_outputs, drop_unreachable, unused_input
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
 from headrace.frontends.graph import (
     SourceGraph,
     find_single_inputs,
     input_problem,
-    label,
     name_of,
     resolve_input_shapes,
 )
 from headrace.frontends.heads import Head, recognize
 from headrace.frontends.heads.bind import bound
-from headrace.frontends.levers import Start, cut_with_shapes, sample_shapes, shapes_before, working_ends, working_start
+from headrace.frontends.host_steps import all_on_device, whole_model
+from headrace.frontends.levers import (
+    Attempt,
+    Start,
+    cut_with_shapes,
+    sample_shapes,
+    shapes_before,
+    working_ends,
+    working_start,
+)
 from headrace.frontends.options import ParseOptions
+from headrace.frontends.partition import Part, part_for_device
 from headrace.frontends.patterns import PATTERNS, apply_patterns
+from headrace.frontends.placement import all_placed, host_warning, layers_of, listed, placement
 from headrace.frontends.quantized_moves import hoist_dequantization
 from headrace.frontends.quantized_operators import expand_quantized
 from headrace.frontends.reader import Reader, Source
@@ -41,6 +51,7 @@ from headrace.frontends.translate import (
 )
 from headrace.hn import Layer, Network, check_network
 from headrace.hn.nms import NmsConfiguration
+from headrace.hn.whole import WholeModel
 from headrace.passes import renumber, run_passes
 from headrace.passes.absorb_pad import AbsorbPad
 from headrace.passes.file_codes import AbsorbCodes, DropRepeatedCodes, stated_facts
@@ -109,11 +120,15 @@ class ParseResult:
     """A parsed network and how it came about.
 
     Attributes:
-        nms: what makes boxes of its outputs, where it ends in a detection head.
+        network: what is on the device.
+        report: of every node, where it is and why, among others.
+        whole: the steps from the file's inputs to its outputs.
+        nms: what makes boxes of the network's outputs, where the file ends in a detection head.
     """
 
     network: Network
     report: ParseReport
+    whole: WholeModel
     nms: NmsConfiguration | None = None
 
 
@@ -132,7 +147,7 @@ def network_name(source: Source, options: ParseOptions) -> str:
 class _Recognized:
     """What the report tells of the source before it was translated: nodes, patterns, and what nearly was one."""
 
-    nodes: int
+    nodes: tuple[tuple[str, str], ...]
     fused: tuple[FusedPattern, ...]
     near: tuple[NearMiss, ...]
 
@@ -148,7 +163,7 @@ def translated(
         options: the user's.
         whole: take all of every input as one frame, whatever its first dimension.
     """
-    count = len(source.operators) or len({label(n) if label(n) in source.expanded else id(n) for n in source.graph})
+    nodes = listed(source)
     budget = Budget(source.opset)
     expand_quantized(source)
     fold_constants(source, budget)
@@ -178,7 +193,7 @@ def translated(
     hoist_dequantization(source)
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, options.progress, budget)
-    return state, _Recognized(count, fused, near)
+    return state, _Recognized(nodes, fused, near)
 
 
 def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
@@ -260,13 +275,13 @@ def _report(
     return ParseReport(
         network=network.name,
         source=SourceFacts(format=facts.pop("format"), facts=facts),
-        source_nodes=recognized.nodes,
+        source_nodes=len(recognized.nodes),
         patterns=recognized.fused,
         near_misses=recognized.near,
         folded_constants=source.folded,
         removed_nodes=tuple(source.removed),
         layers={x.name: ParsedLayer(kind=x.kind, original_names=tuple(x.original_names)) for x in network},
-        nodes={o: layer.name for layer in reversed(list(network)) for o in reversed(layer.original_names)},
+        nodes=layers_of(network),
         passes=tuple(PassRecord(pass_=r["pass"], facts={k: r[k] for k in r if k in _SHOWN}) for r in records),
         parameters=sum(int(a.size) for a in network.params.values()),
         weights=weights,
@@ -320,38 +335,46 @@ def _as_one_frame(again: SourceGraph, name: str, options: ParseOptions, apart: _
 
 def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -> ParseResult:
     name = network_name(source, options)
-    graph = reader.read(source, options)
+    tried: dict[str, tuple[ParseOptions, _Walked]] = {}
+
+    def read() -> SourceGraph:
+        return reader.read(source, options)
 
     def attempt(options: ParseOptions) -> Translation | None:
+        graph = read()
         try:
-            return translated(reader.read(source, options), name, replace(options, progress=None))[0]
+            state, recognized = translated(graph, name, replace(options, progress=None))
         except InternalError:
             raise
         except HeadraceError:
             return None
+        tried["last"] = options, (graph, state, recognized)
+        return state
 
-    head = _head(reader.read(source, options), options)
-    if head is not None and not options.end_node_names:
+    asked, head = options, _head(read(), options)
+    if head is not None and head.ends and not options.end_node_names:
         options = replace(options, end_node_names=head.ends)
+    graph = read()
     try:
         state, recognized = translated(graph, name, options)
     except UsageError as error:
         shaped = None
         if error.code == "E-PARSE-SHAPES":
-            shaped = shapes_before(attempt, reader.read(source, options), options)
+            shaped = shapes_before(attempt, read(), options)
         if shaped is None:
             raise
         options = shaped
-        graph = reader.read(source, options)
+        graph = read()
         state, recognized = translated(graph, name, options)
     if state.problems and max(state.builder.source.batch_sizes.values(), default=1) > 1:
-        graph, state, recognized = _as_one_frame(
-            reader.read(source, options), name, options, (graph, state, recognized)
-        )
+        graph, state, recognized = _as_one_frame(read(), name, options, (graph, state, recognized))
+    part = _part(read, attempt, asked, state, head)
+    if part is not None:
+        graph, state, recognized = tried["last"][1]
     if state.problems:
         working = working_ends(attempt, options, recommended_end_nodes(state))
         again = not options.start_node_names and state.builder.budget.mostly_left
-        start = working_start(attempt, reader.read(source, options), options, state) if again else None
+        start = working_start(attempt, read(), options, state) if again else None
         raise _failure(state, working, start)
     network = state.builder.network
     if not network.input_layers:
@@ -366,8 +389,15 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)
+    if part is None:
+        whole, placed = all_on_device(graph, network), all_placed(recognized.nodes, network, graph.removed)
+    else:
+        found = whole_model(part, network, graph.batch_sizes)
+        whole, placed = found.model, placement(part, network, found)
+        graph.warnings = [*_of_the_device(graph, part), host_warning(placed, found)]
+    report = _report(network, graph, recognized, records)
     nms = None if head is None else bound(head.configuration, network, graph)
-    return ParseResult(network, _report(network, graph, recognized, records), nms)
+    return ParseResult(network, replace(report, placement=placed), whole, nms)
 
 
 def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
@@ -379,6 +409,34 @@ def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
     fold_constants(source, Budget(source.opset))
     found = recognize(source)
     return found if isinstance(found, Head) else None
+
+
+#: Why nodes behind the learned results of a detection head are on the host.
+_DECODES = "it makes boxes of what the network learned: nms_postprocess does that, or the host"
+
+
+def _part(
+    read: Callable[[], SourceGraph], attempt: Attempt, options: ParseOptions, state: Translation, head: Head | None
+) -> Part | None:
+    """The part for the device, where not everything is; None: everything is, or nothing may be on the host."""
+    source = state.builder.source
+    behind = () if head is None else head.nodes
+    left = bool(state.problems or source.to_host or source.host_operators or behind)
+    if not left or options.device_only or options.start_node_names or options.end_node_names:
+        return None
+
+    def marked() -> SourceGraph:
+        again = read()
+        again.to_host |= dict.fromkeys(behind, _DECODES)
+        return again
+
+    return part_for_device(marked, attempt, options, state.problems, () if head is None else head.ends)
+
+
+def _of_the_device(source: SourceGraph, part: Part) -> list[str]:
+    """The warnings of a translation of a part that are true of the file: the host may use an input all the same."""
+    told = {unused_input(name) for name in part.file.model.inputs}
+    return [warning for warning in source.warnings if warning not in told]
 
 
 __all__ = ["PASSES", "ParseResult", "UnsupportedNodesError", "finish_parameters", "network_name", "parse_source"]

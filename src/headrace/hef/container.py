@@ -30,7 +30,7 @@ from headrace.hef.description import (
     check_description,
 )
 from headrace.hef.schema import HefMessage
-from headrace.hn import nms
+from headrace.hn import nms, whole
 from headrace.hn.content import HEAD_BYTES, content_of, wrong_kind
 from headrace.hn.files import open_regular, read_bytes
 from headrace.hn.outputs import FileKind
@@ -64,6 +64,7 @@ MAX_FILE_BYTES = 4 << 30
 MAX_BUFFER_FIELD = 65535
 RESOURCE_PREFIX = "headrace."  # of what the configuration section holds for us
 NMS_RESOURCE = "headrace.nms"  # JSON that makes boxes of the outputs (docs/formats/nms.md)
+WHOLE_PREFIX = "headrace"  # of the files of the whole model (headrace.hn.whole)
 _FORMATS = {"NHWC": 0, "NC": 2}
 _ORDERS = {0: "NHWC", 13: "NHWC", 2: "NC"}
 _LEVERS = ("compile the network again",)
@@ -102,6 +103,14 @@ class Hef:
         """
         data = self.resources.get(NMS_RESOURCE)
         return None if data is None else nms.loads(data, "NMS configuration of the HEF")
+
+    def whole(self) -> whole.WholeModel | None:
+        """The steps from the inputs of the model's file to its outputs; None in a HEF of an older version.
+
+        Raises:
+            InputFileError: they are corrupt.
+        """
+        return whole.from_files(self.resources, WHOLE_PREFIX, "HEF")
 
     def program(self) -> isa.Program:
         """Decode the microcode.

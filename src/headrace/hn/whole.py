@@ -41,13 +41,13 @@ class ModelTensor:
         name: in the file.
         dtype: one of :data:`ELEMENT_TYPES`.
         shape: as the file has it, the batch included; -1: open.
-        frames_first: its first dimension counts frames; else the tensor is of one frame, or of all that ran together.
+        frame_axis: the dimension that counts frames; -1: none, the tensor is of one frame or of all that ran together.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    frames_first: bool = True
+    frame_axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,11 @@ class OnnxStep:
     Attributes:
         inputs, outputs: tensors, called so in the model too.
         model: an ONNX model by itself, without external data; its operators are of the standard domains.
-        frames: how many frames it takes at once; -1: any number.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     model: bytes = field(repr=False)
-    frames: int = ANY
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class WholeModel:
     Attributes:
         inputs, outputs: those of the file, in its order.
         steps: in the order they run; one of them is the device's.
-        frames: how many frames the file takes at once; -1: any number.
+        frames: how many frames run at once through the host's steps; -1: any number.
     """
 
     inputs: tuple[ModelTensor, ...]
@@ -219,7 +217,7 @@ def to_dict(whole: WholeModel) -> dict[str, Any]:
         if isinstance(step, OnnxStep):
             count += 1
             ends = {"inputs": list(step.inputs), "outputs": list(step.outputs)}
-            steps.append({"kind": "onnx", "network": count, **ends, "frames": step.frames})
+            steps.append({"kind": "onnx", "network": count, **ends})
         elif isinstance(step, DeviceStep):
             ports = {"takes": [_port(p) for p in step.takes], "gives": [_port(p) for p in step.gives]}
             steps.append({"kind": "device", **ports})
@@ -240,7 +238,7 @@ def _tensor(tensor: ModelTensor) -> dict[str, Any]:
         "name": tensor.name,
         "dtype": tensor.dtype,
         "shape": list(tensor.shape),
-        "frames_first": tensor.frames_first,
+        "frame_axis": tensor.frame_axis,
     }
 
 
@@ -299,13 +297,12 @@ class _Reader:
         return frames
 
     def tensor(self, value: object) -> ModelTensor:
-        found = self.object(value, "a tensor", ("name", "dtype", "shape", "frames_first"))
+        found = self.object(value, "a tensor", ("name", "dtype", "shape", "frame_axis"))
         if found["dtype"] not in ELEMENT_TYPES:
             raise self.bad("the element type is unknown", repr(found["dtype"])[:40], ", ".join(ELEMENT_TYPES))
-        if not isinstance(found["frames_first"], bool):
-            raise self.bad("frames_first has the wrong type", repr(found["frames_first"])[:40], "true or false")
         shape = self.shape(found["shape"], "the shape of a tensor")
-        return ModelTensor(self.name(found["name"], "a tensor"), found["dtype"], shape, found["frames_first"])
+        axis = self.integer(found["frame_axis"], "the dimension of the frames", -1, max(len(shape) - 1, 0))
+        return ModelTensor(self.name(found["name"], "a tensor"), found["dtype"], shape, axis)
 
     def port(self, value: object) -> DeviceTensor:
         found = self.object(value, "a stream", ("tensor", "layer", "layer_shape", "shape", "permutation"))
@@ -325,14 +322,14 @@ class _Reader:
     def step(self, value: object, networks: Iterator[tuple[int, bytes]]) -> Step:
         kind = value.get("kind") if is_object(value) else None
         if kind == "onnx":
-            found = self.object(value, "a step", ("kind", "network", "inputs", "outputs", "frames"))
+            found = self.object(value, "a step", ("kind", "network", "inputs", "outputs"))
             number, model = next(networks, (0, b""))
             if found["network"] != number or not model:
                 raise self.bad("a network of the host is missing or out of order", found["network"], number or "none")
             if len(model) > MAX_NETWORK_BYTES:
                 raise self.bad("a network of the host is too large", len(model), f"≤ {MAX_NETWORK_BYTES} bytes")
             inputs, outputs = self.names(found["inputs"], "an input"), self.names(found["outputs"], "an output")
-            return OnnxStep(inputs, outputs, model, self.frames(found["frames"]))
+            return OnnxStep(inputs, outputs, model)
         if kind == "device":
             found = self.object(value, "a step", ("kind", "takes", "gives"))
             takes = tuple(self.port(v) for v in self.items(found["takes"], "what the device takes", MAX_TENSORS))

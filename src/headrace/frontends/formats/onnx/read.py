@@ -419,4 +419,6 @@ def read_model(source: Source) -> SourceGraph:
         ) from None
     graph.stored = size + sum(map(len, reader.files.values()))
     graph.broken |= normalize(graph)
+    graph.folder = None if source.path is None else source.path.parent
+    graph.model = lambda: inlined(_parse_proto(source.bytes("ONNX model", MAX_MODEL_BYTES), where), where, MAX_NODES)
     return graph
