@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from headrace.errors import Diagnostic, InputFileError
-from headrace.hn.message_schema import Messages, message_class
+from headrace.hn.message_schema import Messages, message_classes
 
 #: Domains whose operators onnxruntime has of itself and that the ONNX standard defines.
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
@@ -42,7 +42,7 @@ _MESSAGES: Messages = {
     "Tensor": (("name", 8, "string"), ("external", 13, "Entry[]"), ("location", 14, "int32")),
     "Entry": (("key", 1, "string"),),
 }
-_Model: Any = message_class("headrace.host", _MESSAGES, "Model")
+_Model: Any = message_classes("headrace.host", _MESSAGES)["Model"]
 
 
 def check_model(model: bytes, inputs: Sequence[str], outputs: Sequence[str], where: str) -> None:
