@@ -313,8 +313,8 @@ class ClientRunner:
 
         Args:
             calib_data: array, dict, path (``.npy``, ``.npz``, picture, folder of pictures), iterable or data set of
-                frames or batches, or a callable that returns one of these. For the network's inputs or, where the host
-                has steps before the device, for the file's (arrays by name, ``.npz``): these steps are run then.
+                frames or batches, or a callable that returns one of these. For the network's inputs or, by name, for
+                the file's where the host has steps before the device.
                 ``None``: none are needed, because the model was quantized already and its codes are kept.
             min_snr: dB that every output must reach against float; 0 disables the check.
             calibration_size: use only the first frames; wins over the script's ``calibset_size``.
@@ -341,8 +341,7 @@ class ClientRunner:
         wins = {"calibration_size": calibration_size, "batch": batch_size}
         options = replace(options, **{key: value for key, value in wins.items() if value is not None})
         options.check()
-        notes = Notes()
-        data = calibration_frames(self.archive, calib_data, resize, options.calibration_size, notes)
+        data = calibration_frames(self.archive, calib_data, resize, options.calibration_size, notes := Notes())
         self._begin(OPTIMIZE)
         failure: AccuracyError | None = None
         try:

@@ -64,7 +64,15 @@ from headrace.passes.merge_branches import MergeBranches
 from headrace.passes.merge_twins import MergeTwins
 from headrace.passes.remove_no_ops import MergeReshapes, RemoveDeadLayers, RemoveNoOps
 from headrace.reports.optimize import PassRecord
-from headrace.reports.parse import FusedPattern, NearMiss, ParsedLayer, ParsedStream, ParseReport, SourceFacts
+from headrace.reports.parse import (
+    FusedPattern,
+    NearMiss,
+    ParsedLayer,
+    ParsedStream,
+    ParseReport,
+    PlacedNode,
+    SourceFacts,
+)
 
 PASSES = (
     DropRepeatedCodes(),
@@ -389,15 +397,23 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)
-    if part is None:
-        whole, placed = all_on_device(graph, network), all_placed(recognized.nodes, network, graph.removed)
-    else:
-        found = whole_model(part, network, graph.batch_sizes)
-        whole, placed = found.model, placement(part, network, found)
-        graph.warnings = [*_of_the_device(graph, part), host_warning(placed, found)]
-    report = _report(network, graph, recognized, records)
+    whole, placed = _whole(part, graph, network, recognized)
+    report = replace(_report(network, graph, recognized, records), placement=placed)
     nms = None if head is None else bound(head.configuration, network, graph)
-    return ParseResult(network, replace(report, placement=placed), whole, nms)
+    return ParseResult(network, report, whole, nms)
+
+
+def _whole(
+    part: Part | None, source: SourceGraph, network: Network, recognized: _Recognized
+) -> tuple[WholeModel, tuple[PlacedNode, ...]]:
+    """The steps of the whole model and the place of every node; what is on the host is told in a warning."""
+    if part is None:
+        return all_on_device(source, network), all_placed(recognized.nodes, network, source.removed)
+    found = whole_model(part, network, source.batch_sizes)
+    placed = placement(part, network, found)
+    told = {unused_input(name) for name in part.file.model.inputs}  # the host may use an input all the same
+    source.warnings = [*(w for w in source.warnings if w not in told), host_warning(placed, found)]
+    return found.model, placed
 
 
 def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
@@ -431,12 +447,6 @@ def _part(
         return again
 
     return part_for_device(marked, attempt, options, state.problems, () if head is None else head.ends)
-
-
-def _of_the_device(source: SourceGraph, part: Part) -> list[str]:
-    """The warnings of a translation of a part that are true of the file: the host may use an input all the same."""
-    told = {unused_input(name) for name in part.file.model.inputs}
-    return [warning for warning in source.warnings if warning not in told]
 
 
 __all__ = ["PASSES", "ParseResult", "UnsupportedNodesError", "finish_parameters", "network_name", "parse_source"]
