@@ -81,16 +81,6 @@ def test_weights_stored_as_integers(axis, zero):
     assert kinds(compare(network(nodes, constants), batch=2)) == ["conv"]
 
 
-def test_a_quantized_network_is_still_refused():
-    nodes = [
-        node("QuantizeLinear", ["x", "s", "z"], "q"),
-        node("DequantizeLinear", ["q", "s", "z"], "d"),
-        node("Relu", ["d"]),
-    ]
-    with pytest.raises(UnsupportedModelError, match="quantized"):
-        parse_onnx(network(nodes, {"s": np.float32(0.1), "z": np.int8(0)}))
-
-
 @pytest.mark.parametrize(
     ("nodes", "constants"),
     [
