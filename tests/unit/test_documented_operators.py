@@ -8,6 +8,9 @@ from pathlib import Path
 
 from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.formats import READERS, UNREAD
+from headrace.frontends.formats.tensorflow import graph
+from headrace.frontends.formats.tensorflow.build import CONVERTERS as TENSORFLOW
+from headrace.frontends.formats.tensorflow.evaluate import STRUCTURES
 from headrace.frontends.formats.tflite import operators as converters
 from headrace.frontends.formats.tflite.build import CONVERTERS
 from headrace.frontends.to_hn import HANDLERS
@@ -45,6 +48,13 @@ def test_tflite_operators() -> None:
     assert converters  # importing the package registers them
     table = part(GUIDE / "parsing-tflite.md", "## Operators", "## What is refused")
     assert sorted(names(first_cells(table))) == sorted(CONVERTERS)
+
+
+def test_tensorflow_operators() -> None:
+    assert graph  # importing the module registers them
+    table = part(GUIDE / "parsing-tensorflow.md", "## Operators", "## What is refused")
+    listed = re.findall(r"`(_?[A-Z][A-Za-z0-9]+)`", first_cells(table))
+    assert sorted(listed) == sorted({*TENSORFLOW, *STRUCTURES})
 
 
 def row(stage: str) -> tuple[str, str]:
