@@ -8,6 +8,9 @@ from pathlib import Path
 
 from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.formats import READERS, UNREAD
+from headrace.frontends.formats.keras import layers as keras_layers
+from headrace.frontends.formats.keras import operations as keras_operations
+from headrace.frontends.formats.keras.build import LAYERS, OPERATIONS
 from headrace.frontends.formats.tensorflow import graph
 from headrace.frontends.formats.tensorflow.build import CONVERTERS as TENSORFLOW
 from headrace.frontends.formats.tensorflow.evaluate import STRUCTURES
@@ -50,6 +53,15 @@ def test_tflite_operators() -> None:
     assert sorted(names(first_cells(table))) == sorted(CONVERTERS)
 
 
+def test_keras_layers_and_operations() -> None:
+    assert keras_layers and keras_operations  # importing the packages registers them
+    document = (GUIDE / "parsing-keras.md").read_text()
+    layers, operations = (
+        first_cells(document.split(begin, 1)[1].split(end, 1)[0])
+        for begin, end in (("## Layers", "Functions of `keras.ops`"), ("Functions of `keras.ops`", "An entry of these"))
+    )
+    assert sorted(names(layers)) == sorted(LAYERS)
+    assert sorted(names(operations)) == sorted(OPERATIONS.keys() - {"Ravel"})  # which only says why not
 def test_tensorflow_operators() -> None:
     assert graph  # importing the module registers them
     table = part(GUIDE / "parsing-tensorflow.md", "## Operators", "## What is refused")
