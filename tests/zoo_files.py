@@ -152,9 +152,8 @@ def _feeds(whole: Any, shapes: list[int] | None, zoo: Path, frames: int) -> dict
 
 def _by_runtime(row: FileRow, path: Path, feeds: dict[str, Array], outputs: list[str]) -> list[Array] | None:
     """What the file's own runtime computes; None where there is none here."""
-    from tensorflow_oracle import interpreter, results
-
     from headrace.host.file_runtimes import open_in_its_runtime
+    from tensorflow_oracle import interpreter, results
 
     if row.format == "tensorflow":
         if interpreter() is None:

@@ -479,13 +479,12 @@ def _tflite_output(model: ZooModel, path: Path, frames: Array) -> list[Array]:
 
 def _tensorflow_output(model: ZooModel, path: Path, frames: Array) -> list[Array]:
     """By TensorFlow where there is one (HEADRACE_TENSORFLOW); else the file's nodes in ONNX's words by onnxruntime."""
-    from tensorflow_oracle import interpreter, results
-
     from headrace.frontends import ParseOptions
     from headrace.frontends.formats import reader_of
     from headrace.frontends.graph import resolve_input_shapes
     from headrace.frontends.reader import Source
     from small_tflite import run_source
+    from tensorflow_oracle import interpreter, results
 
     source, options = Source.of(path), ParseOptions(input_shapes=model.shapes)
     graph = reader_of(source).read(source, options)

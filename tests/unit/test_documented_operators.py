@@ -62,6 +62,8 @@ def test_keras_layers_and_operations() -> None:
     )
     assert sorted(names(layers)) == sorted(LAYERS)
     assert sorted(names(operations)) == sorted(OPERATIONS.keys() - {"Ravel"})  # which only says why not
+
+
 def test_tensorflow_operators() -> None:
     assert graph  # importing the module registers them
     table = part(GUIDE / "parsing-tensorflow.md", "## Operators", "## What is refused")
