@@ -341,7 +341,7 @@ def find_part(
     for operator in file.source.host_operators:
         for index in (i for label in operator.nodes for i in search.labelled.get(label, [])):
             search.exclude(index, Reason(operator.reason))
-    if problems and not search.exclude_all(problems):
+    if problems and not search.exclude_all(problems) and not search.reasons:
         return None
     for _ in range(_MAX_TRIES):
         sides = search.sides()
