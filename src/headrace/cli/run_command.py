@@ -13,6 +13,7 @@ import click
 from headrace.cli.options import ManyCommand, force_option, json_option, resize_option
 from headrace.cli.output import emit, number, table, warn
 from headrace.cli.progress import progress
+from headrace.cli.whole_run import run_whole
 from headrace.errors import DataError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "--iou-threshold", type=click.FloatRange(0, 1), help="Of two boxes that overlap more, one; default: the HEF's."
 )
 @click.option("--measure-latency", is_flag=True, help="Also show the device's simulated speed.")
+@click.option("--whole", is_flag=True, help="The model file's own inputs to its own outputs, with the host's steps.")
 @device_options
 @force_option
 @json_option
@@ -82,6 +84,7 @@ def run(
     score_threshold: float | None,
     iou_threshold: float | None,
     measure_latency: bool,
+    whole: bool,
     threads: int,
     kernels: str | None,
     force: bool,
@@ -96,6 +99,9 @@ def run(
     from headrace.runtime import VDevice
     from headrace.runtime.enums import FormatType
 
+    if whole:
+        how = {"threads": threads, "kernels": kernels}
+        return run_whole(hef, input_files, resize, output_dir, frames_count, batch_size, how, force, as_json)
     kind = format_type(user_format_type, quantized)
     _check_options(input_files, resize, strict, kind)
     notes = Notes()
