@@ -72,7 +72,5 @@ def placement_text(report: ParseReport | None) -> str:
         lines.append(f"  {node.node} ({node.operator}): {node.reason}{rewrite}")
     left = len(here) - min(len(causes), _SHOWN_NODES)
     if left:
-        lines.append(
-            f"  and {left} more that they need or that depend on them; all in --parsing-report-path and --json"
-        )
+        lines.append(f"  and {left} more that they need or that depend on them; --json names all")
     return "\n".join(lines)

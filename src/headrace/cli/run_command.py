@@ -94,7 +94,6 @@ def run(
     from headrace.cli.boxes import BoxFile, with_thresholds
     from headrace.cli.frames import input_paths
     from headrace.data.notes import Notes
-    from headrace.data.pictures import resize_facts
     from headrace.reports.timing import TimingReport
     from headrace.runtime import VDevice
     from headrace.runtime.enums import FormatType
@@ -122,16 +121,20 @@ def run(
             outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json, boxes)
             timing = TimingReport.from_dict(network.timing(), str(hef)) if measure_latency else None
     data: dict[str, Any] = {"hef": str(hef), **_facts(outputs, done, seconds, timing), "warnings": notes.lines()}
-    if pictures:
-        data["pictures"] = pictures
-    if resize is not None:
-        data["resize"] = resize_facts(resize)
+    data |= _picture_facts(pictures, resize)
     if boxes is not None:
         data["boxes"] = _boxes(model, outputs, pictures, resize)
     if files is not None:
         written = files.write(data["boxes"]) if isinstance(files, BoxFile) else files.write(outputs)
         data["files"] = [str(path) for path in written]
     emit(data, lambda: _describe(data), as_json)
+
+
+def _picture_facts(pictures: Mapping[str, list[str]], resize: str | None) -> dict[str, Any]:
+    from headrace.data.pictures import resize_facts
+
+    facts: dict[str, Any] = {"pictures": pictures} if pictures else {}
+    return facts if resize is None else {**facts, "resize": resize_facts(resize)}
 
 
 def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: TimingReport | None) -> dict[str, Any]:
