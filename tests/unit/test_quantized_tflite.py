@@ -410,3 +410,14 @@ def test_a_giant_of_a_kilobyte_ends_soon():
     runner.optimize()
     with pytest.raises(HeadraceError, match="too large to schedule"):
         runner.compile()
+
+
+def test_the_whole_model_takes_and_gives_the_files_codes():
+    data = small()
+    runner = runner_of(data)
+    runner.optimize()
+    codes = RNG.integers(-128, 128, (4, 8, 8, 3)).astype(np.int8)
+    (want,) = litert_outputs(data, {"t0": codes}).values()
+    got = runner.infer(InferenceContext.SDK_QUANTIZED, {"t0": codes}, whole=True)
+    assert got.dtype == np.int8 and got.shape == want.shape
+    assert np.abs(got.astype(int) - want).max() <= 1
