@@ -63,7 +63,7 @@ def _step(operator: str, names: Sequence[str], codes: Mapping[str, EndCodes]) ->
     for number, name in enumerate(names):
         own, values = codes[name], _VALUES.format(name)
         numbers = [f"scale{number}", f"zero{number}"]
-        weights.append(numpy_helper.from_array(np.float32(own.scale), numbers[0]))
+        weights.append(numpy_helper.from_array(np.array(own.scale, np.float32), numbers[0]))
         weights.append(numpy_helper.from_array(np.array(own.zero_point, own.kind), numbers[1]))
         ends = (name, values) if reads else (values, name)
         nodes.append(helper.make_node(operator, [ends[0], *numbers], [ends[1]]))
