@@ -170,3 +170,39 @@ def test_clamp_bounds_beyond_float32() -> None:
     q = TensorQuantization(1.2e-38, 100)
     assert clamp_codes(q, -1e308, 1e308) == (0, 255)
     assert clamp_codes(q, 1e308, 1e308) == (255, 255)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "exp"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_float64_changes_no_code(activation, bits):
+    """What float64 settles is what the decimals give, at zero points and scales of every size."""
+    from headrace.optimize.freeze import lookup
+
+    rng = np.random.default_rng(bits)
+    function, quick = lookup._exact(activation, ()), lookup._quick(activation, ())
+    assert quick is not None
+    for _ in range(12):
+        index = TensorQuantization(float(np.float32(10.0 ** rng.uniform(-6, 1.5))), int(rng.integers(0, 512)), 9)
+        top = (1 << bits) - 1
+        scale = float(np.float32(10.0 ** rng.uniform(-9, 0)))
+        output = TensorQuantization(scale, int(rng.integers(-top, top)), bits)
+        want = tables.build_table(function, index, 9, output)
+        np.testing.assert_array_equal(tables.build_table(function, index, 9, output, quick=quick), want)
+        codes, sure = tables.settled(quick, float(index.scale) * (np.arange(512) - index.zero_point), output)
+        assert (codes[sure] == want[sure]).all()
+
+
+def test_float64_leaves_a_tie_to_the_decimals():
+    output = TensorQuantization(1.0, 0, 8)
+    codes, sure = tables.settled(
+        lambda x: x, np.array([0.5, 1.5, 2.5, 2.4999999999, 3.0, np.nan, np.inf, 254.5, 300.0]), output
+    )
+    assert sure.tolist() == [False, False, False, False, True, False, True, False, True]
+    assert codes[sure].tolist() == [3, 255, 255]
+
+
+def test_an_activation_with_a_factor_is_left_to_the_decimals():
+    from headrace.optimize.freeze import lookup
+
+    assert lookup._quick("tanh", (("output_scale", 2.0),)) is None
+    assert lookup._quick("gelu", ()) is None

@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 
 from headrace.hn import Array
-from headrace.layers.activation import FUNCTIONS
+from headrace.layers.activation import FUNCTIONS, OUTPUT_OFFSET, OUTPUT_SCALE
 from headrace.numerics.quantization import TensorQuantization, from_range
-from headrace.numerics.tables import build_table, decimal_context, exact, nearest_code
+from headrace.numerics.tables import Quick, build_table, decimal_context, exact, nearest_code, settled
 
 Function = Callable[[Decimal], Decimal]
 MIN_BITS, MAX_BITS = 9, 12
@@ -88,6 +88,23 @@ def _exact(activation: str, params: tuple[tuple[str, float], ...]) -> Callable[[
     return lambda x: evaluate(values, x)
 
 
+def _sigmoid(x: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+#: The functions of gates and softmax, of which a network of many steps has many tables.
+_QUICK: dict[str, Quick] = {"sigmoid": _sigmoid, "tanh": np.tanh, "exp": np.exp}
+#: Ends of a range whose points float64 tells apart well enough for those.
+_QUICK_RANGE = 1e4
+
+
+def _quick(activation: str, params: tuple[tuple[str, float], ...]) -> Quick | None:
+    """The activation in float64, where that is as good as settled."""
+    given = dict(params)
+    plain = (given.get(OUTPUT_SCALE, 1.0), given.get(OUTPUT_OFFSET, 0.0)) == (1.0, 0.0)
+    return _QUICK.get(activation) if plain else None
+
+
 def reaches(
     activation: str,
     params: dict[str, float],
@@ -131,8 +148,8 @@ def _choose(
     function = _exact(activation, params)
     index = _grid_index(grid) if grid is not None else None
     if index is None:
-        index = _range_index(function, measured, output, _least_part(activation))
-    table = build_table(function, index, index.bits, output)
+        index = _range_index(function, measured, output, _least_part(activation), _quick(activation, params))
+    table = build_table(function, index, index.bits, output, quick=_quick(activation, params))
     table.setflags(write=False)
     return Lookup(index, table)
 
@@ -230,7 +247,11 @@ def _grid_index(grid: Grid) -> TensorQuantization | None:
 
 
 def _range_index(
-    function: Function, measured: tuple[float, float], output: TensorQuantization, least_part: float
+    function: Function,
+    measured: tuple[float, float],
+    output: TensorQuantization,
+    least_part: float,
+    quick: Quick | None = None,
 ) -> TensorQuantization:
     low, high = min(0.0, measured[0]), max(0.0, measured[1])
     if not high > low:
@@ -239,7 +260,7 @@ def _range_index(
     # range much longer than where the function changes shows little of that at first, so look again.
     least = max(LEAST_SPAN, least_part * (high - low))
     while high - low > least:
-        _, codes = _probe(function, low, high, output)
+        codes = _probe_codes(function, low, high, output, quick)
         step = (high - low) / PROBES
         first, last = max(0, _flat(codes) - 1), min(PROBES, PROBES - _flat(codes[::-1]) + 1)
         narrow = low + step * first, low + step * last
@@ -261,6 +282,15 @@ def _flat(codes: Array) -> int:
     """How many of the first codes are equal, less one."""
     different = np.flatnonzero(codes != codes[0])
     return int(different[0]) - 1 if different.size else codes.size - 1
+
+
+def _probe_codes(function: Function, low: float, high: float, output: TensorQuantization, quick: Quick | None) -> Array:
+    """The codes of :func:`_probe`, in float64 where that settles all of them."""
+    if quick is not None and max(abs(low), abs(high)) <= _QUICK_RANGE:
+        codes, sure = settled(quick, low + (high - low) / PROBES * np.arange(PROBES + 1), output)
+        if sure.all():
+            return codes
+    return _probe(function, low, high, output)[1]
 
 
 def _probe(function: Function, low: float, high: float, output: TensorQuantization) -> tuple[Array, Array]:
