@@ -69,6 +69,8 @@ class _Partitioner:
         self.buffers = np.array([least_buffer_units(w, target) for w in graph.works], np.int64)
         self.weights = np.concatenate([[0], np.cumsum(np.array([s.loaded_bytes for s in graph.stages], np.int64))])
         self.switch = switch_cycles(target)
+        #: Of a context without inputs, each of which takes a controller.
+        self.limits = limits_of(target, StageGraph((), (), ()), shares).values
         self.exact: dict[tuple[int, int], ContextPlan | None] = {}
         self.estimates: dict[tuple[int, int], int] = {}
         self.latencies: dict[int, list[int]] = {}
@@ -87,7 +89,7 @@ class _Partitioner:
     def bound(self, first: int, last: int) -> Bound | None:
         """What no allocation of a run betters, or ``None`` when none can exist; proof in docs/decisions/0024."""
         part = self.graph.part(first, last)
-        values = limits_of(self.target, part, self.shares).values
+        values = (self.limits[0] - len(part.inputs), *self.limits[1:])
         period = self.table.part(first, last).floor(values, self.buffers[first:last])
         if period is None:
             return None
@@ -104,8 +106,7 @@ class _Partitioner:
 
     def exceeds_any_context(self, first: int, last: int) -> bool:
         """Whether the works alone, however their tensors come and go, exceed a context; then so does any longer run."""
-        limits = limits_of(self.target, StageGraph((), (), ()), self.shares).values
-        return self.table.part(first, last).floor(limits, self.buffers[first:last]) is None
+        return self.table.part(first, last).floor(self.limits, self.buffers[first:last]) is None
 
     def least_latency(self, first: int, last: int) -> int:
         """Cycles in which no allocation of a run has a frame through."""

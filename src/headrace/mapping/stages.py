@@ -80,18 +80,31 @@ class StageGraph:
     def works(self) -> tuple[Work, ...]:
         return self.flow.works
 
+    @cached_property
+    def last_readers(self) -> dict[str, int]:
+        """The last stage that reads a tensor, of those that any does."""
+        return {plane.tensor: index for index, work in enumerate(self.works) for plane in work.operands}
+
+    @cached_property
+    def _output_tensors(self) -> frozenset[str]:
+        return frozenset(p.tensor for p in self.outputs)
+
+    @cached_property
+    def _host_tensors(self) -> frozenset[str]:
+        return self._output_tensors | {p.tensor for p in self.inputs}
+
     def part(self, first: int, last: int) -> StageGraph:
-        """Stages ``first`` … ``last - 1``; tensors that cross its ends become inputs and outputs."""
-        works = self.works[first:last]
+        """Stages ``first`` … ``last - 1``; tensors that cross its ends become inputs and outputs.
+
+        Costs what the part has, whatever the graph: a search over cuts asks for thousands.
+        """
+        works, readers = self.works[first:last], self.last_readers
         written = {w.output.tensor for w in works}
-        later = {p.tensor for w in self.works[last:] for p in w.operands}
-        ends = {p.tensor for p in self.outputs}
-        host = {p.tensor for p in self.inputs} | ends
+        ends, host = self._output_tensors, self._host_tensors
         inputs: dict[str, Plane] = {p.tensor: p for w in works for p in w.operands if p.tensor not in written}
         if first == 0:
-            read = {p.tensor for w in self.works for p in w.operands}
-            inputs |= {p.tensor: p for p in self.inputs if p.tensor not in read}
-        outputs = [w.output for w in works if w.output.tensor in ends or w.output.tensor in later]
+            inputs |= {p.tensor: p for p in self.inputs if p.tensor not in readers}
+        outputs = [w.output for w in works if w.output.tensor in ends or readers.get(w.output.tensor, -1) >= last]
         crossing = (*inputs.values(), *outputs)
         return StageGraph(
             self.stages[first:last],
