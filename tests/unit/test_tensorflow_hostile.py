@@ -195,6 +195,14 @@ def test_attributes_of_another_kind(attribute):
         text_of(g)
 
 
+@pytest.mark.parametrize("attribute", ["dtype", "shape"])
+def test_attributes_of_another_kind_outside_of_operators(attribute):
+    g = SmallGraph()
+    good = {"dtype": F32, "shape": None, "T": None}
+    g.op("Relu", [g.op("Placeholder", name="x", **(good | {attribute: 7}))], name="y")
+    assert "'x'" in text_of(g) or "not of the kind" in text_of(g)
+
+
 def test_a_long_chain_is_no_deep_recursion():
     g = SmallGraph()
     x = g.input(1, 3)

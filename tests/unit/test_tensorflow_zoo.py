@@ -59,12 +59,12 @@ def test_the_others_are_parsed_too(zoo, path):
 
 
 def test_a_checkpoint_is_its_frozen_graph(zoo):
-    frames = np.random.default_rng(1).uniform(0, 1, (1, 64, 64, 1)).astype(np.float32)
+    frames = np.random.default_rng(1).uniform(0, 1, (1, 16, 16, 1)).astype(np.float32)
     results = []
     prefix = zoo / "tf_superres/ckpt_x2/fsrcnn_ckpt"
     files = [f"{prefix}{end}" for end in ("", ".meta", ".index", ".data-00000-of-00001")]
     for path in (zoo / "tf_superres/FSRCNN_x2.pb", zoo / "tf_superres/ckpt_x2", *files):
-        result = parse(path, ParseOptions(input_shapes=[1, 64, 64, 1]))
+        result = parse(path, ParseOptions(input_shapes=[1, 16, 16, 1]))
         results.append((kinds(result.network), run_network(result.network, {"IteratorGetNext": frames})["NCHW_output"]))
         assert bool(result.report.warnings) == (not str(path).endswith(".pb"))  # three copies of it without weights
     for layers, values in results[1:]:

@@ -91,7 +91,12 @@ def all_on_device(source: SourceGraph, network: Network) -> WholeModel:
     )
     dtypes = {name_of(v): int(v.dtype) for v in source.graph.outputs if v.dtype is not None}
     outputs = tuple(
-        ModelTensor(port.tensor, _dtype(dtypes.get(port.tensor, 1)), port.shape, port.shape.index(ANY))
+        ModelTensor(
+            port.tensor,
+            _dtype(dtypes.get(port.tensor, 1)),
+            port.shape,
+            port.shape.index(ANY) if ANY in port.shape else -1,
+        )
         for port in step.gives
     )
     return WholeModel(inputs, outputs, (step,))
@@ -238,7 +243,7 @@ class _Steps:
         """The dimension of an output that counts frames, or -1: the device knows, or the first, as far as is known."""
         for port in self.device.gives:
             if port.tensor == name:
-                return port.shape.index(ANY)
+                return port.shape.index(ANY) if ANY in port.shape else -1
         known = self.file.shapes.get(name)
         if known is not None:
             return 0 if known and known[0] == max(self.frames, 1) else -1

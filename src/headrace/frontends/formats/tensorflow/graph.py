@@ -22,7 +22,7 @@ from headrace.frontends.formats.tensorflow.places import Place, place_of
 from headrace.frontends.formats.tensorflow.records import Body, Program, Ref, program_of
 from headrace.frontends.formats.tensorflow.restore import Variables, restored
 from headrace.frontends.formats.tensorflow.schema import GraphMessage, MetaGraphMessage, SavedModelMessage
-from headrace.frontends.graph import SourceGraph, constant, kind_of
+from headrace.frontends.graph import SourceGraph, Unsupported, constant, kind_of
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
 from headrace.hn.files import read_bytes
@@ -212,6 +212,16 @@ def read_tensorflow(source: Source, options: ParseOptions) -> SourceGraph:
         InputFileError: missing, damaged or inconsistent; it is not clear which of several is meant.
         UsageError: no output was found, and none is named.
     """
+    try:
+        return _graph(source, options)
+    except Unsupported as problem:  # what stands outside of any one operator
+        where = source.where("TensorFlow model")
+        raise InputFileError(
+            corrupt("tensorflow", where, "the model is damaged", problem.reason, problem.need)
+        ) from None
+
+
+def _graph(source: Source, options: ParseOptions) -> SourceGraph:
     read = _read(source, place := place_of(source))
     program = read.program
     warnings: list[str] = []
