@@ -38,6 +38,7 @@ class Detector:
 
     def convolution(self, x: str, kernel: int = 1, stride: int = 1, groups: int = 1, width: int = WIDTH) -> str:
         kernels = np.full((width, self.channels[x] // groups, kernel, kernel), 0.01, np.float32)
+        kernels += np.float32(len(self.weights) / 1e4)  # no two convolutions are the same
         pads = [kernel // 2] * 4
         inputs = [x, self.constant(kernels)]
         return self.node("Conv", inputs, width, strides=[stride] * 2, pads=pads, group=groups)

@@ -21,7 +21,14 @@ def compare_with_file(model: Path, how: Translation, data: Path | None, seed: in
     from headrace.comparison import compare
     from headrace.frontends import ParseOptions
 
-    options = ParseOptions(how.net_name, how.start_node_names, how.end_node_names, how.tensor_shapes, how.framework)
+    options = ParseOptions(
+        how.net_name,
+        how.start_node_names,
+        how.end_node_names,
+        how.tensor_shapes,
+        how.framework,
+        device_only=how.device_only,
+    )
     with progress("compare", quiet):
         report = compare(model, options, data, seed=seed)
     if not report.agrees:

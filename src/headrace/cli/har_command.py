@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``headrace har info|extract``: what an archive holds."""
+"""``headrace har info|extract|explain``: what an archive holds."""
 
 from __future__ import annotations
 
@@ -76,6 +76,25 @@ def extract(
     emit({"files": written}, "\n".join(written), as_json)
 
 
+@har.command()
+@click.argument("path", metavar="HAR", type=click.Path(path_type=Path))
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@json_option
+def explain(path: Path, names: tuple[str, ...], as_json: bool) -> None:
+    """Tell what became of nodes, tensors and layers: which layer, in which pattern, on the host and why."""
+    from headrace import reports
+    from headrace.cli.explaining import explain_names
+    from headrace.errors import Diagnostic, UsageError
+    from headrace.hn import archive
+
+    opened = archive.from_members(archive.open_members(path), str(path))
+    report = reports.of(opened).parse
+    if report is None:
+        rule, need = "the HAR holds no report of parsing", "a HAR that `headrace parse` wrote"
+        raise UsageError(Diagnostic("E-HAR-NO-MEMBER", str(path), rule, need=need))
+    explain_names(report, names, as_json)
+
+
 def _describe(facts: dict[str, Any]) -> str:
     head = [
         ("name", facts["name"]),
@@ -83,14 +102,6 @@ def _describe(facts: dict[str, Any]) -> str:
         ("target", facts["hw_arch"]),
         ("digest", facts["digest"]),
     ]
-    if "nms" in facts:
-        found = facts["nms"]
-        limits = f"score threshold {found['nms_scores_th']:g}, IoU threshold {found['nms_iou_th']:g}"
-        most = f"at most {found['max_proposals_per_class']} boxes per class"
-        head += [
-            ("NMS meta-arch", found["meta_arch"]),
-            ("NMS", f"{found['classes']} classes, {limits}, {most}; made on the host"),
-        ]
     members = [(member["name"], f"{member['bytes']:,}") for member in facts["members"]]
     parts = [table(head), "", table(members, ("member", "bytes"))]
     if facts["history"]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headrace import reports
 from headrace.cli.app import SuggestingGroup
 from headrace.cli.comparing import compare_with_file, comparison_text
+from headrace.cli.explaining import explain_file
 from headrace.cli.options import (
     ManyCommand,
     force_option,
@@ -23,7 +23,6 @@ from headrace.cli.options import (
     start_end_options,
 )
 from headrace.cli.output import emit, plain
-from headrace.cli.report_text import placement_text, readable
 from headrace.cli.stages import Translation, one_har, summary, summary_text, translate
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ _FRAMEWORKS: dict[str, Framework] = {
 @hw_arch_option
 @click.option("--har-path", "-o", type=click.Path(path_type=Path), help="HAR to write; default: <net>.har.")
 @click.option("--parsing-report-path", type=click.Path(path_type=Path), help="Also write the report as JSON.")
+@click.option("--explain", multiple=True, metavar="NAME...", help="Only tell what became of nodes, tensors or layers.")
 @click.option("--compare", "compared", is_flag=True, help="Compare with the file's own runtime, tensor by tensor.")
 @click.option(
     "--compare-data", type=click.Path(path_type=Path), metavar="PATH", help="Data for --compare; default: random."
@@ -64,6 +64,7 @@ def parse(
     hw_arch: str | None,
     har_path: Path | None,
     parsing_report_path: Path | None,
+    explain: tuple[str, ...],
     compared: bool,
     compare_data: Path | None,
     compare_seed: int | None,
@@ -82,13 +83,18 @@ def parse(
     elif compare_data is not None:
         refuse(given("compare_seed"), "--compare-data", "nothing random is made up")
     shapes = parse_shapes(tensor_shapes)
+    framework = _FRAMEWORKS.get(click.get_current_context().info_name or "")
+    how = Translation(net_name, start_node_names, end_node_names, shapes, framework, device_only)
+    if explain:
+        idle = given("har_path", "parsing_report_path", "force", "compared", "hw_arch")
+        refuse(idle, "--explain", "nothing is written or compared")
+        explain_file(model, how, explain, as_json)
+        return
     outputs = Outputs([model, hw_arch], force)
     if parsing_report_path is not None:
         outputs.add("--parsing-report-path", parsing_report_path, JSON_REPORT)
     path_of = one_har(outputs, "--har-path", har_path)
     outputs.check()
-    framework = _FRAMEWORKS.get(click.get_current_context().info_name or "")
-    how = Translation(net_name, start_node_names, end_node_names, shapes, framework, device_only)
     runner = translate(model, hw_arch, how, as_json)
     comparison = compare_with_file(model, how, compare_data, compare_seed or 0, as_json) if compared else None
     target = path_of(runner, ".har")
@@ -99,8 +105,7 @@ def parse(
     outputs.write(written)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}
-    lines = [text for text in [placement_text(readable(lambda: reports.of(runner.archive).parse))] if text]
-    lines.append(f"wrote {target}")
+    lines = [f"wrote {target}"]
     if comparison is not None:
         data["comparison"] = comparison.as_dict()
         lines.insert(0, comparison_text(comparison))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, InternalError, UnsupportedModelError, UsageError
 from headrace.frontends.batch_dimension import find_batch_dimensions
-from headrace.frontends.coded_ends import with_codes
 from headrace.frontends.cut import check_outputs, drop_unreachable, unused_input
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
@@ -39,7 +39,7 @@ from headrace.frontends.levers import (
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.partition import Part, part_for_device
 from headrace.frontends.patterns import PATTERNS, apply_patterns
-from headrace.frontends.placement import all_placed, host_warning, layers_of, listed, placement
+from headrace.frontends.placement import all_placed, host_warning, layers_of, listed, makers_of_tensors, placement
 from headrace.frontends.quantized_moves import hoist_dequantization
 from headrace.frontends.quantized_operators import expand_quantized
 from headrace.frontends.reader import Reader, Source
@@ -97,6 +97,8 @@ PASSES = (
 
 Seen = Callable[[Translation], None] | None
 
+#: Bytes of a file that are not kept twice.
+_LARGE = 32 << 20
 #: Nodes with one and the same problem that are listed one by one.
 _MAX_ALIKE = 4
 #: What the parse report tells of a pass's changes.
@@ -154,11 +156,12 @@ def network_name(source: Source, options: ParseOptions) -> str:
 
 @dataclass(frozen=True)
 class _Recognized:
-    """What the report tells of the source before it was translated: nodes, patterns, and what nearly was one."""
+    """What the report tells of the source before it was translated: nodes, patterns, near misses, makers of tensors."""
 
     nodes: tuple[tuple[str, str], ...]
     fused: tuple[FusedPattern, ...]
     near: tuple[NearMiss, ...]
+    makers: dict[str, str]
 
 
 def translated(
@@ -172,7 +175,7 @@ def translated(
         options: the user's.
         whole: take all of every input as one frame, whatever its first dimension.
     """
-    nodes = listed(source)
+    nodes, makers = listed(source), makers_of_tensors(source)
     budget = Budget(source.opset)
     expand_quantized(source)
     fold_constants(source, budget)
@@ -202,7 +205,7 @@ def translated(
     hoist_dequantization(source)
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, options.progress, budget)
-    return state, _Recognized(nodes, fused, near)
+    return state, _Recognized(nodes, fused, near, makers)
 
 
 def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
@@ -299,6 +302,7 @@ def _report(
         inputs=tuple(_stream(layer) for layer in network.input_layers),
         outputs=tuple(_stream(layer) for layer in network.output_layers),
         warnings=tuple(source.warnings),
+        tensors=recognized.makers,
     )
 
 
@@ -360,7 +364,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         tried["last"] = options, (graph, state, recognized)
         return state
 
-    asked, head = options, _head(read(), options)
+    asked, head = options, _head_of(read, options)
     if head is not None and head.ends and not options.end_node_names:
         options = replace(options, end_node_names=head.ends)
     graph = read()
@@ -404,14 +408,22 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     return ParseResult(network, report, whole, nms)
 
 
+def _head_of(read: Callable[[], SourceGraph], options: ParseOptions) -> Head | None:
+    """The detection head of a file; what was read to find it is let go before it is read again, where it is large."""
+    graph = read()
+    head, large = _head(graph, options), graph.stored > _LARGE
+    del graph
+    if large:
+        gc.collect()  # nodes and values refer to each other
+    return head
+
+
 def _whole(
     part: Part | None, source: SourceGraph, network: Network, recognized: _Recognized
 ) -> tuple[WholeModel, tuple[PlacedNode, ...]]:
     """The steps of the whole model and the place of every node; what is on the host is told in a warning."""
     if part is None:
-        return with_codes(all_on_device(source, network), source.codes), all_placed(
-            recognized.nodes, network, source.removed
-        )
+        return all_on_device(source, network), all_placed(recognized.nodes, network, source.removed)
     found = whole_model(part, network, source.batch_sizes)
     placed = placement(part, network, found)
     told = {unused_input(name) for name in part.file.model.inputs}  # the host may use an input all the same

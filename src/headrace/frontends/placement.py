@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from headrace.frontends.file_model import FileNode
-from headrace.frontends.graph import REFUSED, SourceGraph, label
+from headrace.frontends.graph import REFUSED, SourceGraph, label, marks, name_of
 from headrace.frontends.host_steps import WholePart
 from headrace.frontends.largest_part import Side
 from headrace.frontends.partition import File, Part, Reason
@@ -36,6 +36,16 @@ def listed(source: SourceGraph) -> tuple[tuple[str, str], ...]:
         own = node.op_type if node.domain in ("", REFUSED) else f"{node.domain}::{node.op_type}"
         found.append((called, source.operators.get(called) or source.expanded.get(called) or own))
     return tuple(found)
+
+
+def makers_of_tensors(source: SourceGraph) -> dict[str, str]:
+    """Tensor of the file → the node that makes it, where their names differ."""
+    return {
+        name_of(value): label(node)
+        for node in source.graph
+        for value in node.outputs
+        if name_of(value) not in ("", label(node)) and "internal" not in marks(value)
+    }
 
 
 def all_placed(nodes: Sequence[tuple[str, str]], network: Network, removed: Collection[str]) -> tuple[PlacedNode, ...]:
@@ -117,11 +127,9 @@ def host_warning(placed: Sequence[PlacedNode], whole: WholePart) -> str:
     here = [node for node in placed if node.place == "host"]
     sides = {"before": [n for n in here if n.part < device], "behind": [n for n in here if n.part > device]}
     told = [f"{_operators(nodes)} {side} the device" for side, nodes in sides.items() if nodes]
-    if not here:
-        return "the host gives outputs that do not depend on the device; --device-only refuses that"
     count = sum(node.place in ("device", "host") for node in placed)
-    runs = "runs" if len(here) == 1 else "run"
-    return f"{len(here)} of {count} nodes {runs} on the host: {', '.join(told)}; --device-only refuses that"
+    noun = "node runs" if len(here) == 1 else "nodes run"
+    return f"{len(here)} of {count} {noun} on the host: {', '.join(told)}; --device-only refuses them"
 
 
 _SHOWN = 6
@@ -133,4 +141,4 @@ def _operators(nodes: Sequence[PlacedNode]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-__all__ = ["all_placed", "host_warning", "layers_of", "listed", "placement"]
+__all__ = ["all_placed", "host_warning", "layers_of", "listed", "makers_of_tensors", "placement"]

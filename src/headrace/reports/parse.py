@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Annotated, Literal
 
 from headrace.reports.optimize import PassRecord
@@ -93,3 +94,6 @@ class ParseReport(Report):
     outputs: Annotated[tuple[ParsedStream, ...], "outputs"]
     warnings: Annotated[tuple[str, ...], "what to look at"]
     placement: Annotated[tuple[PlacedNode, ...], "every node of the file, in its order"] = ()
+    tensors: Annotated[Mapping[str, str], "tensor → node that makes it, where their names differ"] = field(
+        default_factory=dict[str, str]
+    )
