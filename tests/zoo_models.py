@@ -477,10 +477,30 @@ def _tflite_output(model: ZooModel, path: Path, frames: Array) -> list[Array]:
     return [np.concatenate([p[k] for p in parts]) for k in range(len(parts[0]))]
 
 
+def _tensorflow_output(model: ZooModel, path: Path, frames: Array) -> list[Array]:
+    """By TensorFlow where there is one (HEADRACE_TENSORFLOW); else the file's nodes in ONNX's words by onnxruntime."""
+    from headrace.frontends import ParseOptions
+    from headrace.frontends.formats import reader_of
+    from headrace.frontends.graph import resolve_input_shapes
+    from headrace.frontends.reader import Source
+    from small_tflite import run_source
+    from tensorflow_oracle import interpreter, results
+
+    source, options = Source.of(path), ParseOptions(input_shapes=model.shapes)
+    graph = reader_of(source).read(source, options)
+    resolve_input_shapes(graph, options)
+    feeds = {str(graph.graph.inputs[0].name): model.source_input(frames)}
+    names = [str(value.name) for value in graph.graph.outputs]
+    if interpreter() is not None:
+        return results(path, feeds, names)
+    made = run_source(graph, feeds)
+    return [made[name] for name in names]
+
+
 def source_output(model: ZooModel, zoo: Path, frames: Array, batch: int = 100) -> list[Array]:
-    """Outputs of the source file's own runtime (onnxruntime, LiteRT), float32, one array per output."""
+    """Outputs of the source file's own runtime (onnxruntime, LiteRT, TensorFlow), float32, one array per output."""
     if model.format == "onnx":
         return _onnx_output(model, zoo / model.path, frames, batch)
     if model.format == "tflite":
         return _tflite_output(model, zoo / model.path, frames)
-    raise NotImplementedError(f"no runtime for .{model.format}")
+    return _tensorflow_output(model, zoo / model.path, frames)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures every real network of the zoo and writes docs/results.md (`make results`).
 
-usage: results_page.py [--render-only] [NAME ...]
+usage: results_page.py [--render-only] [--files-only] [NAME or FILE ...]
 
-Rows are kept in bench/out/results.json, so that a few networks can be measured again by name. The tables of
-bench/quality.py and bench/speed.py are taken over where those have run.
+Rows are kept in bench/out/results.json and bench/out/files.json, so that a few networks, or files of the zoo, can be
+measured again by name. HEADRACE_TENSORFLOW may name a Python that has TensorFlow, the runtime of TensorFlow's files.
+The tables of bench/quality.py and bench/speed.py are taken over where those have run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 from common import OUT, read_json, write_results, zoo_or_exit  # noqa: E402
 
 from emulator_process import EmulatorProcess  # noqa: E402
+from zoo_files import FileRow, measure_file, zoo_files  # noqa: E402
 from zoo_matrix import FULL, Row, measure  # noqa: E402
 from zoo_models import ZOO  # noqa: E402
 
@@ -41,6 +44,19 @@ Written by `make results` (`tools/results_page.py`); do not edit. The networks a
 - The first two tables: 2026-11-27, commit 8a4e358, a processor with AVX-512-VBMI and AVX-VNNI (five kernel sets). SNR
   is of raw values here; the optimizer judges about the mean, part by part
   ([decision 19](decisions/0019-noise-about-the-mean-by-part.md)).
+"""
+
+
+FILES = """## Every file
+
+One row per model file of the zoo, whatever its family (`tests/zoo_files.py`; found by looking):
+
+- **parse**: seconds, and MiB of the whole process after it (bound: three times the file and 300).
+- **native**: largest difference of the whole model (with what the host runs) from the file's own runtime on random
+  inputs, as a part of an output's range. A file that is quantized has the steps of its own codes there.
+- **bytes differing**: emulator against the virtual device, summed over every layer of three frames of random codes.
+- **whole, SNR**: of the whole model on the device against the file's own runtime, on random inputs, the worst output:
+  that it runs from the file's inputs to its outputs, not how accurate it is; for that see the tables of networks.
 """
 
 
@@ -69,6 +85,28 @@ def matrix_table(rows: dict[str, Row]) -> list[str]:
         )
     stopped = [f"- {row.name}: {row.stopped}" for row in rows.values() if row.stopped]
     return [*lines, "", *(["Not yet:", "", *stopped, ""] if stopped else [])]
+
+
+def files_table(rows: dict[str, FileRow]) -> list[str]:
+    if not rows:
+        return []
+    lines = [
+        *FILES.splitlines(),
+        "",
+        "| file | format | MiB | parse, s | MiB then | layers | host steps | runtime | native | bytes differing | "
+        "layers × frames | whole, SNR, dB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows.values():
+        size = "–" if row.different is None else f"{row.compared} × {row.frames}"
+        lines.append(
+            f"| {row.file} | {row.format or '–'} | {row.file_size:.1f} | {number(row.seconds, '.2f')} | "
+            f"{number(row.peak, '.0f')} | {row.layers or '–'} | {row.host_steps if row.layers else '–'} | "
+            f"{row.runtime or '–'} | {number(row.native, '.1e')} | {number(row.different, 'd')} | {size} | "
+            f"{number(row.snr, '.1f')} |"
+        )
+    stopped = [f"- {row.file}: {row.stopped}" for row in rows.values() if row.stopped]
+    return [*lines, "", *(["Ended in a report:", "", *stopped, ""] if stopped else [])]
 
 
 def accuracy_table(rows: dict[str, Row]) -> list[str]:
@@ -121,30 +159,49 @@ def taken_over() -> list[str]:
     return lines
 
 
-def page(rows: dict[str, Row]) -> str:
+def page(rows: dict[str, Row], files: dict[str, FileRow]) -> str:
     """The whole page as Markdown."""
-    sections = [matrix_table(rows), accuracy_table(rows), outputs_table(rows), taken_over()]
+    sections = [matrix_table(rows), accuracy_table(rows), outputs_table(rows), files_table(files), taken_over()]
     return INTRODUCTION + "\n" + "\n".join(line for section in sections for line in section).rstrip() + "\n"
+
+
+def measure_networks(names: list[str], rows: dict[str, Row], files: dict[str, FileRow], zoo: Path) -> dict[str, Row]:
+    with EmulatorProcess() as emulator:
+        for name in names:
+            rows[name] = measure(ZOO[name], zoo, FULL, emulator)
+            print(json.dumps(rows[name].as_dict()), flush=True)
+            rows = {n: rows[n] for n in ZOO if n in rows}
+            write_results("results", {n: r.as_dict() for n, r in rows.items()}, page(rows, files))
+    return rows
+
+
+def measure_files(names: list[str], rows: dict[str, Row], files: dict[str, FileRow], zoo: Path) -> dict[str, FileRow]:
+    for name in names:
+        files[name] = measure_file(zoo, name)
+        print(json.dumps(asdict(files[name])), flush=True)
+        write_results("files", {n: asdict(files[n]) for n in sorted(files)}, page(rows, files))
+    return {name: files[name] for name in sorted(files)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--render-only", action="store_true", help="write the page from what was measured before")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ZOO))
+    parser.add_argument("--files-only", action="store_true", help="measure the files of the zoo, not the networks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ZOO)}, or paths of files in the zoo")
     options = parser.parse_args()
-    if unknown := [n for n in options.names if n not in ZOO]:
-        sys.exit(f"no network named {', '.join(unknown)}; there are {', '.join(ZOO)}")
     stored: dict[str, Any] = read_json(OUT / "results.json")
     rows = {name: Row(**stored[name]) for name in ZOO if name in stored}
+    files = {name: FileRow(**row) for name, row in read_json(OUT / "files.json").items()}
     if not options.render_only:
         zoo = zoo_or_exit()
-        with EmulatorProcess() as emulator:
-            for name in options.names or ZOO:
-                rows[name] = measure(ZOO[name], zoo, FULL, emulator)
-                print(json.dumps(rows[name].as_dict()), flush=True)
-                rows = {n: rows[n] for n in ZOO if n in rows}
-                write_results("results", {n: r.as_dict() for n, r in rows.items()}, page(rows))
-    PAGE.write_text(page(rows))
+        known = zoo_files(zoo)
+        if unknown := [n for n in options.names if n not in ZOO and n not in known]:
+            sys.exit(f"no network or file named {', '.join(unknown)}; there are {', '.join([*ZOO, *known])}")
+        files = {name: row for name, row in files.items() if name in known}
+        networks = [n for n in ZOO if not options.files_only and (n in options.names or not options.names)]
+        rows = measure_networks(networks, rows, files, zoo)
+        files = measure_files([n for n in known if n in options.names or not options.names], rows, files, zoo)
+    PAGE.write_text(page(rows, files))
     print(f"written: {PAGE.relative_to(ROOT)}")
 
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from headrace.data.calibration import load_calibration, load_frames
 from headrace.data.files import load_path
@@ -23,6 +25,7 @@ from headrace.typeguards import is_mapping, is_path
 if TYPE_CHECKING:
     from headrace.emulator import Executor
     from headrace.host.run import Result
+    from headrace.runtime import Postprocess
 
 EMULATED_AT_ONCE = 8
 
@@ -238,6 +241,27 @@ def _fits_device(array: Array, network: Network) -> bool:
     return len(specs) == 1 and array.shape[1:] in (specs[0].shape, specs[0].source_shape[1:])
 
 
+def postprocess_of(archive: Archive, contradicted: bool) -> Postprocess:
+    """What makes boxes of a network's outputs.
+
+    Args:
+        archive: of the network.
+        contradicted: codes, or another layout than HN's, are asked for.
+
+    Raises:
+        UsageError: the network has no detection head, or boxes cannot be made of what is asked for.
+    """
+    from headrace.runtime import Postprocess
+
+    if archive.nms is None:
+        rule, levers = "the network has no detection head", ("write nms_postprocess(...) in the model script",)
+        raise UsageError(Diagnostic("E-NMS-NONE", "infer(boxes=True)", rule, levers=levers))
+    if contradicted:
+        rule, got = "boxes are made of real values in HN's layout", "quantized_io, source_layout or whole"
+        raise UsageError(Diagnostic("E-RUNNER-ARGUMENT", "infer(boxes=True)", rule, got, "one of the two"))
+    return Postprocess(archive.nms)
+
+
 def _check(
     context: InferenceContext, layers: Sequence[str] | None, codes: bool, device_ids: Sequence[str] | None
 ) -> None:
@@ -255,3 +279,16 @@ def _check(
         problem = Diagnostic("E-RUNNER-ARGUMENT", "infer_context(device_ids=…)", rule, context.name, levers=levers)
     if problem is not None:
         raise UsageError(problem)
+
+
+def simulate(hef: bytes) -> dict[str, Any]:
+    """The device's event simulation of a HEF: fps, latency, cycles per layer (docs/formats/microcode.md)."""
+    from headrace import runtime
+
+    return runtime.simulate(hef)
+
+
+def predictions(outputs: Mapping[str, Array] | Iterable[Array]) -> Array:
+    """Arg-max over the last axis of the first output: classes of a classifier, int64 ``[N]``."""
+    first: Array = np.asarray(next(iter(outputs.values() if is_mapping(outputs) else outputs)))
+    return first.reshape(first.shape[0], -1).argmax(axis=1)

@@ -9,30 +9,32 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from headrace import __version__
 from headrace.data.calibration import load_calibration
 from headrace.data.notes import Notes
 from headrace.data.pictures import resize_facts
-from headrace.errors import (
-    AccuracyError,
-    HeadraceError,
-)
+from headrace.errors import AccuracyError, HeadraceError
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive
 from headrace.hn.stages import COMPILE, OPTIMIZE, OPTIMIZE_FULL_PRECISION, PARSE, Stage, State
-from headrace.inference import Inference, InferenceContext, calibration_frames
+from headrace.inference import (
+    Inference,
+    InferenceContext,
+    calibration_frames,
+    postprocess_of,
+    predictions,
+    simulate,
+)
 from headrace.known_arguments import check_arguments
 from headrace.script import Change, Script, ScriptPlan, load_script, merge, parse_script, plan, resolve
+from headrace.script.boxes import take_boxes
 from headrace.targets import Target, archived_target, is_built_in, load_target
-from headrace.typeguards import is_mapping
 
 if TYPE_CHECKING:
     from headrace.frontends.options import Framework
@@ -243,6 +245,7 @@ class ClientRunner:
         change = merge(self._current_script(), source, self._network(PARSE), append=append, frozen=frozen)
         change.news.check()
         change.plan.check()
+        take_boxes(self.archive, self._network(PARSE), self._planned, change.plan.boxes, script)
         self.archive.model_script, self._script = change.script.source.text, change.script
         self._plan = change.plan
         self.archive.reports["script"] = change.plan.report().as_dict()
@@ -437,6 +440,7 @@ class ClientRunner:
         quantized_io: bool = False,
         source_layout: bool = False,
         whole: bool = False,
+        boxes: bool | None = None,
     ) -> Any:
         """Run the network on a data set.
 
@@ -448,9 +452,12 @@ class ClientRunner:
             quantized_io: give codes instead of float32 (quantized and device contexts). Inputs are values all the same.
             source_layout: give outputs in the source file's layout and shape (NCHW, say) instead of HN's (NHWC).
             whole: run the whole model: the file's inputs, in its layout, to its outputs, with the steps of the host.
+            boxes: give a detector's boxes instead of its outputs; without it where ``nms_postprocess`` stands in the
+                model script and neither codes nor the source's layout are asked for.
 
         Returns:
-            float32 ``[N, …]`` for one output, a list in output order for several.
+            float32 ``[N, …]`` for one output, a list in output order for several. Boxes: for each frame float32
+            ``[boxes, 6]``, best first: top, left, bottom, right as parts of the frame, score, class.
 
         Raises:
             DataError: unusable data, NaN and infinity among them.
@@ -460,11 +467,16 @@ class ClientRunner:
             DataWarning: the values cannot be what the network was calibrated for; remarks about pictures.
         """
         outputs: dict[str, Any]
+        if boxes is None:
+            boxes = self._planned().boxes is not None and not (quantized_io or source_layout or whole)
+        postprocess = postprocess_of(self.archive, quantized_io or source_layout or whole) if boxes else None
         if whole:
             how = InferenceContext(context)
             outputs = self._executing().whole(how, dataset, batch_size, data_count, quantized_io, self._device_ids)
         else:
             outputs = self.infer_layers(context, dataset, None, batch_size, data_count, quantized_io)
+        if postprocess is not None:
+            return postprocess.detect(outputs)
         if source_layout and not whole:
             layers = self._network(PARSE).output_layers
             arranged = zip(outputs, outputs.values(), layers, strict=True)
@@ -581,19 +593,6 @@ def _marked_random(network: Network, report: OptimizeReport) -> OptimizeReport:
     warning = "CALIBRATED WITH RANDOM NOISE: THE ACCURACY OF THE RESULT IS MEANINGLESS"
     calibration = replace(report.calibration, random=True)
     return replace(report, calibration=calibration, warnings=(warning, *report.warnings))
-
-
-def simulate(hef: bytes) -> dict[str, Any]:
-    """The device's event simulation of a HEF: fps, latency, cycles per layer (docs/formats/microcode.md)."""
-    from headrace import runtime
-
-    return runtime.simulate(hef)
-
-
-def predictions(outputs: Mapping[str, Array] | Iterable[Array]) -> Array:
-    """Arg-max over the last axis of the first output: classes of a classifier, int64 ``[N]``."""
-    first: Array = np.asarray(next(iter(outputs.values() if is_mapping(outputs) else outputs)))
-    return first.reshape(first.shape[0], -1).argmax(axis=1)
 
 
 __all__ = ["ClientRunner", "HeadraceError", "InferenceContext", "States", "load_calibration", "predictions", "simulate"]

@@ -5,7 +5,7 @@ definition and sharing no code with the device, the emulator or ``headrace.numer
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -101,7 +101,7 @@ class Builder:
         return hef_of(p)
 
 
-def hef_of(program: Program) -> bytes:
+def hef_of(program: Program, resources: Mapping[str, bytes] | None = None) -> bytes:
     streams = []
     for record in program.tensors:
         if record.role not in (int(TensorRole.INPUT), int(TensorRole.OUTPUT)):
@@ -120,7 +120,7 @@ def hef_of(program: Program) -> bytes:
                 channel_zero_points=tuple(_own(program, record.zeros_offset, "i4", record)),
             )
         )
-    return write_hef(HefDescription("net", tuple(streams)), encode(program))
+    return write_hef(HefDescription("net", tuple(streams)), encode(program), resources)
 
 
 def _own(program: Program, offset: int, dtype: str, record: TensorRecord) -> list[Any]:

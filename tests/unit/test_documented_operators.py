@@ -8,6 +8,12 @@ from pathlib import Path
 
 from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.formats import READERS, UNREAD
+from headrace.frontends.formats.keras import layers as keras_layers
+from headrace.frontends.formats.keras import operations as keras_operations
+from headrace.frontends.formats.keras.build import LAYERS, OPERATIONS
+from headrace.frontends.formats.tensorflow import graph
+from headrace.frontends.formats.tensorflow.build import CONVERTERS as TENSORFLOW
+from headrace.frontends.formats.tensorflow.evaluate import STRUCTURES
 from headrace.frontends.formats.tflite import operators as converters
 from headrace.frontends.formats.tflite.build import CONVERTERS
 from headrace.frontends.to_hn import HANDLERS
@@ -45,6 +51,24 @@ def test_tflite_operators() -> None:
     assert converters  # importing the package registers them
     table = part(GUIDE / "parsing-tflite.md", "## Operators", "## What is refused")
     assert sorted(names(first_cells(table))) == sorted(CONVERTERS)
+
+
+def test_keras_layers_and_operations() -> None:
+    assert keras_layers and keras_operations  # importing the packages registers them
+    document = (GUIDE / "parsing-keras.md").read_text()
+    layers, operations = (
+        first_cells(document.split(begin, 1)[1].split(end, 1)[0])
+        for begin, end in (("## Layers", "Functions of `keras.ops`"), ("Functions of `keras.ops`", "An entry of these"))
+    )
+    assert sorted(names(layers)) == sorted(LAYERS)
+    assert sorted(names(operations)) == sorted(OPERATIONS.keys() - {"Ravel"})  # which only says why not
+
+
+def test_tensorflow_operators() -> None:
+    assert graph  # importing the module registers them
+    table = part(GUIDE / "parsing-tensorflow.md", "## Operators", "## What is refused")
+    listed = re.findall(r"`(_?[A-Z][A-Za-z0-9]+)`", first_cells(table))
+    assert sorted(listed) == sorted({*TENSORFLOW, *STRUCTURES})
 
 
 def row(stage: str) -> tuple[str, str]:

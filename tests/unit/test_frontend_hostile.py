@@ -340,7 +340,8 @@ NEUTRAL = {
     ("LayerNormalization", "stash_type"), ("Resize", "cubic_coeff_a"),
     ("Resize", "exclude_outside"), ("Resize", "extrapolation_value"), ("Concat", "axis"), ("Gemm", "beta"),
     ("Reshape", "allowzero"), ("BatchNormalization", "momentum"), ("GroupNormalization", "stash_type"),
-    ("ReduceMax", "noop_with_empty_axes"),
+    ("ReduceMax", "noop_with_empty_axes"), ("IsInf", "detect_negative"), ("IsInf", "detect_positive"),
+    ("Shape", "end"), ("Trilu", "upper"),
 }  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def unsupported_tail():
         helper.make_node("Hardmax", ["c"], ["e"], name="bad1"),
         helper.make_node("Relu", ["e"], ["r"], name="fine"),
         helper.make_node("TopK", ["r", "k"], ["t", "i"], name="bad2"),
-        helper.make_node("Pad", ["c", "pads"], ["q"], name="bad3", mode="wrap"),
+        helper.make_node("Pad", ["c", "pads"], ["q"], name="bad3", mode="other"),
         helper.make_node("Relu", ["c"], ["z"], name="good"),
     ]
     constants = {"w": f(4, 3, 1, 1), "k": np.array([1], np.int64), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}
@@ -121,7 +121,7 @@ def test_all_offending_nodes_and_a_recommendation_that_works():
     error = error_of(unsupported_tail(), UnsupportedModelError)
     assert [d.where.split("'")[1] for d in error.diagnostics] == ["bad1", "bad2", "bad3"]
     assert "Hardmax" in error.diagnostics[0].rule
-    assert "wrap" in error.diagnostics[2].rule
+    assert "other" in error.diagnostics[2].rule
     assert error.recommended_end_nodes == ["body", "good"]
     assert "--end-node-names body good" in str(error)
     assert error.as_dict()["recommended_end_nodes"] == ["body", "good"]
@@ -138,10 +138,10 @@ def test_all_offending_nodes_and_a_recommendation_that_works():
         ([("Add", ["x", "k"], ["y"], {})], {"k": np.zeros((5, 8), np.float32)}, "does not broadcast"),
         ([("Add", ["x", "k"], ["y"], {})], {"k": np.zeros((1, 1, 1, 1, 8), np.float32)}, "enlarges"),
         ([("Div", ["x", "k"], ["y"], {})], {"k": np.float32(0)}, "division by zero"),
-        ([("Pow", ["x", "k"], ["y"], {})], {"k": np.float32(2.5)}, "exponent"),
-        ([("Gather", ["x", "k"], ["y"], {"axis": 1})], {"k": np.zeros((2, 2), np.int64)}, "indices of shape"),
+        ([("Pow", ["x", "k"], ["y"], {})], {"k": np.float32(99)}, "exponent"),
+        ([("Gather", ["x", "k"], ["y"], {"axis": 1})], {"k": np.zeros((2, 2), np.float32)}, "indices of shape"),
         ([("Gather", ["x", "k"], ["y"], {"axis": 2})], {"k": np.array([9])}, "does not have"),
-        ([("Gather", ["x", "k"], ["y"], {"axis": 2})], {"k": np.tile([0, 2, 0, 1], 50)}, "separate pieces"),
+        ([("Gather", ["x", "k"], ["y"], {"axis": 2})], {"k": np.tile([0, 2, 1], 40000)}, "indices of shape"),
         ([("ReduceMean", ["x"], ["y"], {})], {}, "over all axes"),
         ([("ReduceMax", ["x"], ["y"], {"axes": [0, 1]})], {}, "over the batch"),
         (
@@ -151,8 +151,7 @@ def test_all_offending_nodes_and_a_recommendation_that_works():
         ),
         ([("Expand", ["x", "k"], ["y"], {})], {"k": np.array([1, 6, 8, 8])}, "broadcast"),
         ([("Tile", ["x", "k"], ["y"], {})], {"k": np.array([2, 1, 1, 1])}, "batch"),
-        ([("Max", ["x", "k"], ["y"], {})], {"k": np.zeros((1, 3, 1, 1), np.float32)}, "a bound of shape"),
-        ([("Conv", ["x", "x"], ["y"], {})], {}, "not a constant"),
+        ([("Conv", ["x", "x"], ["y"], {})], {}, "every frame of the batch"),
         (
             [("Transpose", ["x"], ["t"], {"perm": [1, 0, 2, 3]}), ("Conv", ["t", "k"], ["y"], {})],
             {"k": np.zeros((2, 1, 1, 1), np.float32)},
@@ -160,7 +159,7 @@ def test_all_offending_nodes_and_a_recommendation_that_works():
         ),
         ([("Foo", ["x"], ["y"], {"domain": "com.example"})], {}, "domain 'com.example'"),
         ([("Cast", ["x"], ["y"], {"to": 14})], {}, "complex64"),
-        ([("Resize", ["x", "", "k"], ["y"], {"mode": "cubic"})], {"k": np.array([1, 1, 2, 2.5], np.float32)}, "cubic"),
+        ([("Resize", ["x", "", "k"], ["y"], {"mode": "area"})], {"k": np.array([1, 1, 2, 2.5], np.float32)}, "area"),
         ([("MaxPool", ["x"], ["z", "y"], {"kernel_shape": [2, 2]})], {}, "output 1 is used"),
     ],
 )
@@ -266,7 +265,7 @@ def test_an_end_that_cannot_leave_the_network_moves_towards_the_input():
 
 def test_many_nodes_with_one_problem_are_said_once():
     nodes = [helper.make_node("Hardmax", ["x" if i == 0 else f"t{i - 1}"], [f"t{i}"], f"n{i}") for i in range(9)]
-    nodes.append(helper.make_node("ArgMax", ["x"], ["other"], "last"))
+    nodes.append(helper.make_node("Unique", ["x"], ["other"], "last"))
     built = model(nodes, [("x", [1, 3, 8, 8])], [("t8", [1, 3, 8, 8]), ("other", None)])
     with pytest.raises(UnsupportedModelError) as caught:
         parse_onnx(built.SerializeToString())

@@ -100,30 +100,74 @@ FORMS = list(
 )
 
 
-@pytest.mark.parametrize(("form", "per_channel", "types"), FORMS)
-def test_files_of_onnxruntime(tmp_path, form, per_channel, types):
+def quantized_by_onnxruntime(folder, made, form, per_channel, types, shape):
+    """The file that ``quantize_static`` makes of a float model."""
     import onnxruntime.quantization as ort
 
     class Reader(ort.CalibrationDataReader):
         def __init__(self):
-            self.frames = iter(RNG.uniform(-1, 1, (8, *SHAPE)).astype(np.float32))
+            self.frames = iter(RNG.uniform(-1, 1, (8, *shape)).astype(np.float32))
 
         def get_next(self):
             frame = next(self.frames, None)
             return None if frame is None else {"x": frame}
 
-    onnx.save(network(), tmp_path / "float.onnx")
+    onnx.save(made, folder / "float.onnx")
     activations, weights = (getattr(ort.QuantType, t) for t in types)
     ort.quantize_static(
-        tmp_path / "float.onnx", tmp_path / "q.onnx", Reader(), quant_format=getattr(ort.QuantFormat, form),
+        folder / "float.onnx", folder / "q.onnx", Reader(), quant_format=getattr(ort.QuantFormat, form),
         per_channel=per_channel, activation_type=activations, weight_type=weights,
     )  # fmt: skip
+    return (folder / "q.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(("form", "per_channel", "types"), FORMS)
+def test_files_of_onnxruntime(tmp_path, form, per_channel, types):
+    data = quantized_by_onnxruntime(tmp_path, network(), form, per_channel, types, SHAPE)
     frames = RNG.uniform(-1, 1, (4, *SHAPE[1:])).astype(np.float32)
-    runner = agree((tmp_path / "q.onnx").read_bytes(), frames, share=0.1)
+    runner = agree(data, frames, share=0.1)
     facts = runner.archive.reports["optimize"]["from_file"]
     assert facts["weights"] == 5 and facts["changed_weights"] == facts["derived"] == facts["measured"] == []
     kinds = [layer.kind for layer in runner.archive.native]
     assert kinds.count("activation") == 1 + 1 and "batch_norm" not in kinds  # sigmoid and leaky relu have own codes
+
+
+def attention():
+    constants = {name: values(16, 16, size=0.4) for name in ("wq", "wk", "wv")}
+    constants |= {"wo": values(16, 12, size=0.3), "bo": values(12, size=0.2), "sc": np.float32(0.25)}
+    nodes = [
+        ("MatMul", ["x", "wq"], ["q"], {}), ("MatMul", ["x", "wk"], ["k"], {}), ("MatMul", ["x", "wv"], ["v"], {}),
+        ("Transpose", ["k"], ["kt"], {"perm": [0, 2, 1]}), ("MatMul", ["q", "kt"], ["a"], {}),
+        ("Mul", ["a", "sc"], ["a2"], {}), ("Softmax", ["a2"], ["p"], {"axis": -1}), ("MatMul", ["p", "v"], ["o"], {}),
+        ("Add", ["o", "x"], ["r"], {}), ("MatMul", ["r", "wo"], ["y0"], {}), ("Add", ["y0", "bo"], ["y"], {}),
+    ]  # fmt: skip
+    return model(nodes, [("x", TensorProto.FLOAT, [1, 8, 16])], [("y", TensorProto.FLOAT, None)], constants, opset=17)
+
+
+def enlarged():
+    constants = {
+        "w": values(4, 6, 3, 3, size=0.3), "b": values(6, size=0.1), "s": np.array([1, 1, 2, 2], np.float32),
+        "v": values(5, 6, 1, 1, size=0.4), "g": np.abs(values(5)) + 0.5, "o": values(5), "m": values(5),
+        "e": np.abs(values(5)) + np.float32(0.5),
+    }  # fmt: skip
+    nodes = [
+        ("ConvTranspose", ["x", "w", "b"], ["c"], {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+        ("Resize", ["c", "", "s"], ["r"], {"mode": "linear"}), ("HardSigmoid", ["r"], ["h"], {}),
+        ("Mul", ["r", "h"], ["n"], {}), ("Conv", ["n", "v"], ["d"], {}),
+        ("BatchNormalization", ["d", "g", "o", "m", "e"], ["k"], {}),
+        ("AveragePool", ["k"], ["a"], {"kernel_shape": [3, 3], "strides": [2, 2]}), ("Tanh", ["a"], ["y"], {}),
+    ]  # fmt: skip
+    inputs = [("x", TensorProto.FLOAT, [1, 4, 6, 6])]
+    return model(nodes, inputs, [("y", TensorProto.FLOAT, None)], constants, opset=17)
+
+
+@pytest.mark.parametrize("made", [attention, enlarged])
+def test_more_files_of_onnxruntime(tmp_path, made):
+    """Products of computed matrices, interpolation and the like: a few roundings more, each of a step."""
+    float_model = made()
+    shape = [d.dim_value for d in float_model.graph.input[0].type.tensor_type.shape.dim]
+    data = quantized_by_onnxruntime(tmp_path, float_model, "QDQ", True, ("QUInt8", "QInt8"), shape)
+    agree(data, RNG.uniform(-1, 1, (4, *shape[1:])).astype(np.float32), steps=4.01, share=0.6)
 
 
 # --- pairs and what is none ------------------------------------------------------------------------------------------

@@ -397,3 +397,27 @@ def test_normalization_on_the_device_takes_bytes():
     (want,) = litert_outputs(data, {"t0": frames}).values()
     got = runner.infer(InferenceContext.SDK_QUANTIZED, frames, quantized_io=True, source_layout=True)
     assert np.abs(got.astype(int).reshape(want.shape) - want).max() <= 1
+
+
+def test_a_giant_of_a_kilobyte_ends_soon():
+    """A small file may state a huge input: without data nothing bounds it but the tool itself."""
+    m = QuantizedModel()
+    x = m.codes(1, 6, 1 << 22, 3)
+    w = m.kernel(4, 3, 3, 3)
+    y = m.result("SOFTMAX", [m.result("CONV_2D", [x, w, m.bias(4, x, w)], [1, 6, 1 << 22, 4], **STRIDES)],
+                 [1, 6, 1 << 22, 4], 1 / 256, -128, beta=1.0)  # fmt: skip
+    runner = runner_of(m.bytes(y))
+    runner.optimize()
+    with pytest.raises(HeadraceError, match="too large to schedule"):
+        runner.compile()
+
+
+def test_the_whole_model_takes_and_gives_the_files_codes():
+    data = small()
+    runner = runner_of(data)
+    runner.optimize()
+    codes = RNG.integers(-128, 128, (4, 8, 8, 3)).astype(np.int8)
+    (want,) = litert_outputs(data, {"t0": codes}).values()
+    got = runner.infer(InferenceContext.SDK_QUANTIZED, {"t0": codes}, whole=True)
+    assert got.dtype == np.int8 and got.shape == want.shape
+    assert np.abs(got.astype(int) - want).max() <= 1

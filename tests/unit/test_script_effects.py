@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from detection import heads
 from headrace.errors import CapacityError, NotBuiltYetError
 from headrace.optimize import OptimizeOptions
 from headrace.runner import ClientRunner, InferenceContext
@@ -326,6 +327,15 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
         assert {name for name in limits if limits[name] < whole[name]} == set(_SHARES.values())
 
 
+@shows("nms_postprocess", "")
+def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    runner = ClientRunner()
+    runner.translate_onnx_model(heads.yolov8().model.SerializeToString(), "detector")
+    found = runner.archive.nms
+    runner.load_model_script("nms_postprocess(meta_arch=yolov8, engine=cpu, nms_scores_th=0.4)\n")
+    assert found is not None and runner.archive.nms == replace(found, score_threshold=0.4)
+
+
 def test_every_row_that_acts_has_a_proof() -> None:
     acting = {(row, what) for row, what, fate in fate_table() if fate is Fate.ACTS}
     # Keys that only say where or how much belong to the proof of their command.
@@ -426,7 +436,8 @@ def test_what_does_not_act_is_told_as_it_is(row: str, what: str, fate: Fate) -> 
 def test_lines_that_do_not_act_change_no_byte() -> None:
     """All of them in one script: the same quantized network and the same executable as without a script."""
     idle = (Fate.ANYWAY, Fate.HINT, Fate.LEFT_OUT)
-    lines = [line(row, what) for row, what, fate in OTHERS if fate in idle and "activation_clipping" not in row]
+    acting = ("pre_quantization_optimization(activation_clipping)", "nms_postprocess")  # whatever else they say
+    lines = [line(row, what) for row, what, fate in OTHERS if fate in idle and row not in acting]
     plain, told = started(), started("\n".join(lines))
     for runner in (plain, told):
         runner.optimize(FRAMES, min_snr=0)

@@ -104,6 +104,30 @@ class VirtualNetwork {
     if (status != HEADRACE_SUCCESS) return last_error(status);
     return std::monostate{};
   }
+  // Boxes of each frame, best first, of a HEF that holds what makes them; see headrace_network_detect.
+  Result<std::vector<std::vector<headrace_detection>>> detect(size_t frames, const std::vector<headrace_buffer>& inputs,
+                                                              headrace_element element = HEADRACE_CODES) {
+    headrace_postprocess* opened = nullptr;
+    headrace_status status = headrace_network_postprocess(handle_.get(), &opened);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    const std::unique_ptr<headrace_postprocess, void (*)(headrace_postprocess*)> boxes(
+        opened, [](headrace_postprocess* p) { headrace_postprocess_close(p); });
+    headrace_postprocess_info info{};
+    info.struct_size = sizeof info;
+    status = headrace_postprocess_get_info(opened, &info);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    std::vector<headrace_detection> flat(frames * info.max_total);
+    std::vector<size_t> counts(frames);
+    status = headrace_network_detect(handle_.get(), opened, element, frames, inputs.data(), inputs.size(), flat.data(),
+                                     flat.size(), counts.data());
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    std::vector<std::vector<headrace_detection>> found;
+    for (size_t i = 0; i < frames; ++i) {
+      const headrace_detection* const first = flat.data() + i * info.max_total;
+      found.emplace_back(first, first + counts[i]);
+    }
+    return found;
+  }
   Result<headrace_timing> timing() {
     headrace_timing t{};
     t.struct_size = sizeof t;

@@ -102,6 +102,14 @@ def _describe(facts: dict[str, Any]) -> str:
         ("target", facts["hw_arch"]),
         ("digest", facts["digest"]),
     ]
+    if "nms" in facts:
+        found = facts["nms"]
+        limits = f"score threshold {found['nms_scores_th']:g}, IoU threshold {found['nms_iou_th']:g}"
+        most = f"at most {found['max_proposals_per_class']} boxes per class"
+        head += [
+            ("NMS meta-arch", found["meta_arch"]),
+            ("NMS", f"{found['classes']} classes, {limits}, {most}; made on the host"),
+        ]
     members = [(member["name"], f"{member['bytes']:,}") for member in facts["members"]]
     parts = [table(head), "", table(members, ("member", "bytes"))]
     if facts["history"]:

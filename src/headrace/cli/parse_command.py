@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headrace import reports
 from headrace.cli.app import SuggestingGroup
 from headrace.cli.comparing import compare_with_file, comparison_text
 from headrace.cli.explaining import explain_file
@@ -23,6 +24,7 @@ from headrace.cli.options import (
     start_end_options,
 )
 from headrace.cli.output import emit, plain
+from headrace.cli.report_text import placement_text, readable
 from headrace.cli.stages import Translation, one_har, summary, summary_text, translate
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ def parse(
     outputs.write(written)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}
-    lines = [f"wrote {target}"]
+    lines = [text for text in [placement_text(readable(lambda: reports.of(runner.archive).parse))] if text]
+    lines.append(f"wrote {target}")
     if comparison is not None:
         data["comparison"] = comparison.as_dict()
         lines.insert(0, comparison_text(comparison))

@@ -9,6 +9,7 @@ from typing import TypeVar
 from headrace.cli.output import number, table, warn
 from headrace.errors import InputFileError
 from headrace.reports.optimize import OptimizeReport, OutputAccuracy, PartAccuracy
+from headrace.reports.parse import ParseReport
 from headrace.reports.timing import TimingReport
 
 _T = TypeVar("_T")
@@ -54,3 +55,22 @@ def speed_text(timing: TimingReport | None) -> str:
     if timing is None:
         return ""
     return f"device speed (simulated): {number(timing.fps)} frames/s, latency {number(timing.latency_ms)} ms\n"
+
+
+_SHOWN_NODES = 12
+
+
+def placement_text(report: ParseReport | None) -> str:
+    """Nodes on the host that are there for a reason of their own, a line each; empty where all is on the device."""
+    here = [node for node in report.placement if node.place == "host"] if report is not None else []
+    if report is None or not here:
+        return ""
+    causes = [node for node in here if node.reason and not node.reason.endswith("which is on the host")]
+    lines = [f"on the host, {len(here)} of {sum(n.place in ('device', 'host') for n in report.placement)} nodes:"]
+    for node in causes[:_SHOWN_NODES]:
+        rewrite = f" (on the device with: {node.rewrite})" if node.rewrite else ""
+        lines.append(f"  {node.node} ({node.operator}): {node.reason}{rewrite}")
+    left = len(here) - min(len(causes), _SHOWN_NODES)
+    if left:
+        lines.append(f"  and {left} more that they need or that depend on them; --json names all")
+    return "\n".join(lines)

@@ -13,6 +13,7 @@ import click
 from headrace.cli.options import ManyCommand, force_option, json_option, resize_option
 from headrace.cli.output import emit, number, table, warn
 from headrace.cli.progress import progress
+from headrace.cli.whole_run import run_whole
 from headrace.errors import DataError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "--iou-threshold", type=click.FloatRange(0, 1), help="Of two boxes that overlap more, one; default: the HEF's."
 )
 @click.option("--measure-latency", is_flag=True, help="Also show the device's simulated speed.")
+@click.option("--whole", is_flag=True, help="The model file's own inputs to its own outputs, with the host's steps.")
 @device_options
 @force_option
 @json_option
@@ -82,6 +84,7 @@ def run(
     score_threshold: float | None,
     iou_threshold: float | None,
     measure_latency: bool,
+    whole: bool,
     threads: int,
     kernels: str | None,
     force: bool,
@@ -91,11 +94,13 @@ def run(
     from headrace.cli.boxes import BoxFile, with_thresholds
     from headrace.cli.frames import input_paths
     from headrace.data.notes import Notes
-    from headrace.data.pictures import resize_facts
     from headrace.reports.timing import TimingReport
     from headrace.runtime import VDevice
     from headrace.runtime.enums import FormatType
 
+    if whole:
+        how = {"threads": threads, "kernels": kernels}
+        return run_whole(hef, input_files, resize, output_dir, frames_count, batch_size, how, force, as_json)
     kind = format_type(user_format_type, quantized)
     _check_options(input_files, resize, strict, kind)
     notes = Notes()
@@ -116,16 +121,20 @@ def run(
             outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json, boxes)
             timing = TimingReport.from_dict(network.timing(), str(hef)) if measure_latency else None
     data: dict[str, Any] = {"hef": str(hef), **_facts(outputs, done, seconds, timing), "warnings": notes.lines()}
-    if pictures:
-        data["pictures"] = pictures
-    if resize is not None:
-        data["resize"] = resize_facts(resize)
+    data |= _picture_facts(pictures, resize)
     if boxes is not None:
         data["boxes"] = _boxes(model, outputs, pictures, resize)
     if files is not None:
         written = files.write(data["boxes"]) if isinstance(files, BoxFile) else files.write(outputs)
         data["files"] = [str(path) for path in written]
     emit(data, lambda: _describe(data), as_json)
+
+
+def _picture_facts(pictures: Mapping[str, list[str]], resize: str | None) -> dict[str, Any]:
+    from headrace.data.pictures import resize_facts
+
+    facts: dict[str, Any] = {"pictures": pictures} if pictures else {}
+    return facts if resize is None else {**facts, "resize": resize_facts(resize)}
 
 
 def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: TimingReport | None) -> dict[str, Any]:

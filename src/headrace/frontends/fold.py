@@ -205,6 +205,10 @@ def _cast(node: ir.Node, operands: Operands, budget: Budget) -> list[Array]:
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to))
     except KeyError:
         dtype = np.dtype(object)
+    if to == onnx.TensorProto.BFLOAT16:  # which numpy does not have: its numbers, as float32
+        data = operand(operands, 0)
+        budget.take(data.shape, np.dtype(np.float32))
+        return [data.astype(dtype).astype(np.float32)]
     if dtype.kind not in "biuf":
         raise Unsupported(f"Cast to type {to}", "a numeric type")
     return [operand(operands, 0).astype(dtype)]

@@ -61,6 +61,15 @@ class HostOperator:
     reason: str
 
 
+@dataclass(frozen=True)
+class EndCodes:
+    """What codes of an input or output of a file stand for: ``scale · (code − zero_point)``; ``kind`` is their type."""
+
+    kind: str
+    scale: float
+    zero_point: int
+
+
 @dataclass
 class SourceGraph:
     """A network as its file states it.
@@ -86,6 +95,7 @@ class SourceGraph:
         host_operators: operators of ours that stand for nodes of the file (:mod:`headrace.frontends.host_parts`).
         to_host: label of a node that is left to the host although it may translate → why, a clause.
         batch_dims: inputs whose batch is another dimension than the first.
+        codes: inputs and outputs that are codes in the file and values in the graph, by name.
     """
 
     graph: ir.Graph
@@ -108,6 +118,7 @@ class SourceGraph:
     model: Callable[[], onnx.ModelProto] | None = None
     host_operators: list[HostOperator] = field(default_factory=list[HostOperator])
     to_host: dict[str, str] = field(default_factory=dict[str, str])
+    codes: dict[str, EndCodes] = field(default_factory=dict[str, EndCodes])
     batch_dims: dict[ir.Value, int] = field(default_factory=dict[ir.Value, int])
 
     @property

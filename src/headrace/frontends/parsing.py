@@ -14,6 +14,7 @@ import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, InternalError, UnsupportedModelError, UsageError
 from headrace.frontends.batch_dimension import find_batch_dimensions
+from headrace.frontends.coded_ends import with_codes
 from headrace.frontends.cut import check_outputs, drop_unreachable, unused_input
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
@@ -423,7 +424,9 @@ def _whole(
 ) -> tuple[WholeModel, tuple[PlacedNode, ...]]:
     """The steps of the whole model and the place of every node; what is on the host is told in a warning."""
     if part is None:
-        return all_on_device(source, network), all_placed(recognized.nodes, network, source.removed)
+        return with_codes(all_on_device(source, network), source.codes), all_placed(
+            recognized.nodes, network, source.removed
+        )
     found = whole_model(part, network, source.batch_sizes)
     placed = placement(part, network, found)
     told = {unused_input(name) for name in part.file.model.inputs}  # the host may use an input all the same

@@ -23,7 +23,7 @@ from headrace.frontends.file_model import FileModel, FileNode, file_model
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
 from headrace.frontends.formats.onnx.infer import inferred_types
-from headrace.frontends.graph import SourceGraph, constant, declared_shape, find_single_inputs, name_of
+from headrace.frontends.graph import ENDS_BEFORE, SourceGraph, constant, declared_shape, find_single_inputs, name_of
 from headrace.frontends.largest_part import Side, largest_part
 from headrace.frontends.levers import FLOATS, SHORT, Attempt, inferred, known_shapes, sample_shapes
 from headrace.frontends.options import ParseOptions
@@ -226,7 +226,7 @@ class _Search:
         """Keep what does not translate off the device; whether anything of it is new."""
         new = False
         for problem in problems:
-            rewrite = "; ".join(t for t in (problem.need, *problem.levers) if t)
+            rewrite = "; ".join(t for t in (problem.need, *problem.levers) if t and t != ENDS_BEFORE)
             reason = Reason(problem.reason, rewrite)
             if problem.op_type == "input":
                 found = self.readers.get(problem.node, [])
@@ -341,7 +341,7 @@ def find_part(
     for operator in file.source.host_operators:
         for index in (i for label in operator.nodes for i in search.labelled.get(label, [])):
             search.exclude(index, Reason(operator.reason))
-    if problems and not search.exclude_all(problems):
+    if problems and not search.exclude_all(problems) and not search.reasons:
         return None
     for _ in range(_MAX_TRIES):
         sides = search.sides()

@@ -127,9 +127,11 @@ def host_warning(placed: Sequence[PlacedNode], whole: WholePart) -> str:
     here = [node for node in placed if node.place == "host"]
     sides = {"before": [n for n in here if n.part < device], "behind": [n for n in here if n.part > device]}
     told = [f"{_operators(nodes)} {side} the device" for side, nodes in sides.items() if nodes]
+    if not here:
+        return "the host gives outputs that do not depend on the device; --device-only refuses that"
     count = sum(node.place in ("device", "host") for node in placed)
-    noun = "node runs" if len(here) == 1 else "nodes run"
-    return f"{len(here)} of {count} {noun} on the host: {', '.join(told)}; --device-only refuses them"
+    runs = "runs" if len(here) == 1 else "run"
+    return f"{len(here)} of {count} nodes {runs} on the host: {', '.join(told)}; --device-only refuses that"
 
 
 _SHOWN = 6

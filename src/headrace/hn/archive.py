@@ -49,7 +49,8 @@ class Archive:
         reports: plain JSON by name (``parse``, ``optimize``, ``compile`` …).
         hef: the executable.
         whole: the steps from the file's inputs to its outputs, those of the host among them; older archives have none.
-        nms: what makes boxes of the outputs, where the network ends in a detection head.
+        nms: what makes boxes of the outputs, where the network ends in a detection head or the script says so.
+        nms_found: the same as it was found in the file, where the script says something else.
         history: what each stage did: versions, seed, options, decisions (no time, no path, no host).
     """
 
@@ -65,6 +66,7 @@ class Archive:
     hef: bytes | None = None
     whole: WholeModel | None = None
     nms: NmsConfiguration | None = None
+    nms_found: NmsConfiguration | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -147,6 +149,8 @@ def members(archive: Archive) -> dict[str, bytes]:
         parts[f"{net}.hef"] = archive.hef
     if archive.nms is not None:
         parts[f"{net}.nms.json"] = nms.dumps(archive.nms)
+    if archive.nms_found is not None:
+        parts[f"{net}.nms_found.json"] = nms.dumps(archive.nms_found)
     if archive.whole is not None:
         parts |= whole.to_files(archive.whole, net)
     return parts
@@ -334,11 +338,15 @@ def from_members(parts: dict[str, bytes], where: str) -> Archive:
         raise bad(where, "a model script is not UTF-8", error, "UTF-8 text") from None
     archive.reports = {r: _object(parts, f"{name}.{r}.json", where) for r in meta.reports}
     archive.hef = parts.get(f"{name}.hef")
-    if f"{name}.nms.json" in parts:
-        archive.nms = nms.loads(parts[f"{name}.nms.json"], f"{where}: {name}.nms.json")
+    archive.nms = _nms(parts, f"{name}.nms.json", where)
+    archive.nms_found = _nms(parts, f"{name}.nms_found.json", where)
     archive.whole = whole.from_files(parts, name, where)
     _check_state(archive, where)
     return archive
+
+
+def _nms(parts: dict[str, bytes], member: str, where: str) -> NmsConfiguration | None:
+    return nms.loads(parts[member], f"{where}: {member}") if member in parts else None
 
 
 def _check_state(archive: Archive, where: str) -> None:
@@ -355,6 +363,7 @@ def info(parts: dict[str, bytes], archive: Archive) -> dict[str, Any]:
         "name": archive.name,
         "state": archive.state.value,
         "hw_arch": archive.hw_arch,
+        **({} if archive.nms is None else {"nms": nms.to_dict(archive.nms)}),
         "digest": digest(parts),
         "members": [{"name": n, "bytes": len(b)} for n, b in parts.items()],
         "history": archive.history,

@@ -7,6 +7,7 @@ range follows from its meaning or its neighbours' codes; what is left needs cali
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -30,6 +31,8 @@ from headrace.reports.optimize import (
 
 #: Frames of noise on which rewrites are proved; nothing is measured on them.
 _PROBES = 2
+#: Multiply-accumulates and elements of all tensors of a frame, above which nothing is proved.
+_MOST_MACS, _MOST_ELEMENTS = 1 << 35, 1 << 27
 _MOST_NAMED = 20
 
 
@@ -132,14 +135,25 @@ def _no_data(network: Network, missing: Sequence[str]) -> DataError:
 
 
 def _probes(network: Network) -> dict[str, Array]:
-    """Noise within the codes of each input: frames on which a rewritten network is compared with the one before."""
+    """Noise within the codes of each input: frames on which a rewritten network is compared with the one before.
+
+    None for a network that would take long to run: there are no data whose size bounds it.
+    """
+    macs = elements = 0
+    for layer in network:
+        elements += math.prod(layer.output_shape[1:])
+        if layer.inputs:
+            macs += layer.operation.counts(network.input_shapes(layer), layer.output_shape).macs
+    if macs > _MOST_MACS or elements > _MOST_ELEMENTS:
+        return {}
     rng = np.random.default_rng(0)
     found: dict[str, Array] = {}
     for layer in network.input_layers:
         codes = layer.wish.codes
         low, high = (-1.0, 1.0) if codes is None else codes.limits
         shape = (_PROBES, *layer.output_shape[1:])
-        found[layer.name] = rng.uniform(low, high, shape).astype(np.float32)
+        noise = rng.random(shape, np.float32) * np.float32(high - low)
+        found[layer.name] = np.clip(noise + np.float32(low), low, high)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
     from headrace.compiler import CompileOptions
+    from headrace.hn.nms_request import NmsRequest
     from headrace.optimize.options import OptimizeOptions
 
 
@@ -254,3 +255,13 @@ class Ceiling(CompileEffect):
         if self.resource == "compute":
             return replace(options, max_compute_utilization=self.share)
         return replace(options, max_memory_utilization=self.share)
+
+
+@dataclass(frozen=True)
+class Boxes(CompileEffect):
+    """What makes boxes of the outputs: the line, for the runner, which knows the network's head."""
+
+    request: NmsRequest
+
+    def apply(self, options: CompileOptions) -> CompileOptions:
+        return options

@@ -19,7 +19,7 @@ from headrace.hn import Network
 from headrace.hn.files import read_bytes
 from headrace.reports.script import ScriptReport
 from headrace.script.arguments import Argument, Misfit, declared
-from headrace.script.effects import CompileEffect, OptimizeEffect, settled
+from headrace.script.effects import Boxes, CompileEffect, OptimizeEffect, settled
 from headrace.script.fates import ACTS, ANYWAY, HINT, LEFT_OUT, POLICIES, REFUSED, SEVERITY, Fate, word_of
 from headrace.script.forms import ActingCommand, CompileCommand, Form, ModificationCommand, Named, OptimizeCommand
 from headrace.script.naming import Finder
@@ -30,6 +30,7 @@ from headrace.script.vocabulary import COMMANDS, FAMILIES, FORMS, METHODS
 
 if TYPE_CHECKING:
     from headrace.compiler import CompileOptions
+    from headrace.hn.nms_request import NmsRequest
     from headrace.optimize.options import OptimizeOptions
     from headrace.passes import Pass
 
@@ -84,6 +85,12 @@ class ScriptPlan:
         for effect in self.compile_effects:
             options = effect.apply(options)
         return options
+
+    @property
+    def boxes(self) -> NmsRequest | None:
+        """What the script says of boxes; None: nothing."""
+        found = [effect.request for effect in self.compile_effects if isinstance(effect, Boxes)]
+        return found[-1] if found else None
 
     def check(self) -> None:
         """Raises NotBuiltYetError, naming all of them, when a command that changes numerics cannot be carried out."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.script.commands import compilation, modification, placement, policies, quantization
+from headrace.script.commands import compilation, detection, modification, placement, policies, quantization
 from headrace.script.fates import OTHER, Fate
 from headrace.script.forms import Form
 
@@ -18,7 +18,8 @@ def _in_order() -> Iterator[Form]:
     """In the order in which they act: before quantization, at it, after it."""
     before = [form for form in policies.FORMS if form.name.startswith("pre_")]
     after = [form for form in policies.FORMS if not form.name.startswith("pre_")]
-    yield from (*modification.FORMS, *before, *quantization.FORMS, *after, *compilation.FORMS, *placement.FORMS)
+    compiling = (*detection.FORMS, *compilation.FORMS, *placement.FORMS)
+    yield from (*modification.FORMS, *before, *quantization.FORMS, *after, *compiling)
 
 
 FORMS: dict[str, Form] = {form.row: form for form in _in_order()}

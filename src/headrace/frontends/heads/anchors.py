@@ -29,15 +29,15 @@ def anchors(tail: Tail) -> NmsConfiguration | WhyNot:
     if not found:
         return WhyNot("its levels do not have one layer each")
     others = [one.channels for one in tail.learned if one.grid not in [level.grid for level in found]]
-    for count in range(1, _MOST_ANCHORS + 1):
-        channels = found[0].channels[0]
-        if channels % count or channels // count < 6:
-            continue
-        for sizes in _sizes(found, count, tail.still):
-            for configuration in _coded(tail, found, count, sizes, others):
-                if verified(tail, configuration):
-                    return configuration
-    return WhyNot("no tensor of the file has boxes around anchors")
+    channels = found[0].channels[0]
+    proposed = (
+        configuration
+        for count in range(1, _MOST_ANCHORS + 1)
+        if channels % count == 0 and channels // count > 5
+        for sizes in _sizes(found, count, tail.still)
+        for configuration in _coded(tail, found, count, sizes, others)
+    )
+    return verified(tail, proposed) or WhyNot("no tensor of the file has boxes around anchors")
 
 
 def _sizes(found: Sequence[Level], count: int, still: dict[str, Array]) -> Iterator[list[Array]]:

@@ -104,10 +104,18 @@ def _around(centre: Array, size: Array) -> Array:
     return np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
-def scores(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) -> Array:
-    """float64 ``[positions, anchors, classes]``."""
+def factors(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) -> tuple[Array, Array | None]:
+    """Class probabilities ``[positions, anchors, classes]``, and objectness ``[positions, anchors, 1]`` if there is."""
     found = activated(c.score_activation, read(decoder.scores, decoder, c.classes, tensors))
     if c.objectness_activation is None or decoder.objectness is None:
+        return found, None
+    return found, activated(c.objectness_activation, read(decoder.objectness, decoder, 1, tensors))
+
+
+def scores(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) -> Array:
+    """float64 ``[positions, anchors, classes]``."""
+    found, objectness = factors(c, decoder, tensors)
+    if objectness is None:
         return found
-    found = found * activated(c.objectness_activation, read(decoder.objectness, decoder, 1, tensors))
+    found = found * objectness
     return np.sqrt(np.maximum(found, 0)) if c.score_root else found

@@ -34,12 +34,15 @@ def distances(tail: Tail) -> NmsConfiguration | WhyNot:
     found = levels(tail)
     if not found or len(found[0].members) > _MOST_MEMBERS:
         return WhyNot("its levels are not alike")
-    # A probability is told by its activation; without one, any numbers of the file would do for scores.
-    proposed = sorted(_proposed(tail, found), key=lambda c: c.score_activation == "none")
-    for configuration in proposed:
-        if verified(tail, configuration):
-            return configuration
-    return WhyNot("no tensor of the file has boxes at such distances")
+    made = verified(tail, sorted(_proposed(tail, found), key=_doubt))
+    return made or WhyNot("no tensor of the file has boxes at such distances")
+
+
+def _doubt(c: NmsConfiguration) -> tuple[bool, bool]:
+    """What is tried first: what leaves least to chance. Without an activation any numbers of the file would do for
+    scores, and without the factor the scores' own one.
+    """
+    return c.score_activation == "none", c.objectness_activation is None
 
 
 def _proposed(tail: Tail, found: list[Level]) -> Iterator[NmsConfiguration]:
@@ -95,7 +98,7 @@ def _coded(
                 for third, root in (
                     ((None, False),)
                     if objectness is None
-                    else (("sigmoid", False), ("none", False), ("sigmoid", True), ("none", True))
+                    else (("sigmoid", True), ("none", True), ("sigmoid", False), ("none", False))
                 ):
                     yield NmsConfiguration(
                         family=name,

@@ -29,13 +29,13 @@ def grid_offsets(tail: Tail) -> NmsConfiguration | WhyNot:
     found = levels(tail)
     if not found or sorted(found[0].channels)[:1] != [1] or 4 not in found[0].channels or len(found[0].members) != 3:
         return WhyNot("a level does not have boxes, objectness and scores")
-    for roles in chosen(3, 3):
-        if [found[0].channels[i] for i in roles[:2]] != [4, 1]:
-            continue
-        for configuration in yolox(tail, [(level, [level.members[i] for i in roles]) for level in found]):
-            if verified(tail, configuration):
-                return configuration
-    return WhyNot("no tensor of the file has boxes at such offsets")
+    proposed = (
+        configuration
+        for roles in chosen(3, 3)
+        if [found[0].channels[i] for i in roles[:2]] == [4, 1]
+        for configuration in yolox(tail, [(level, [level.members[i] for i in roles]) for level in found])
+    )
+    return verified(tail, proposed) or WhyNot("no tensor of the file has boxes at such offsets")
 
 
 def yolox(tail: Tail, found: list[tuple[Level, list[Learned]]]) -> Iterator[NmsConfiguration]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,12 +118,30 @@ def tensors_of(configuration: NmsConfiguration, given: Mapping[str, Array]) -> l
     return [given[one.name] for one in configuration.tensors]
 
 
-def verified(tail: Tail, configuration: NmsConfiguration) -> bool:
-    """Whether the file computes the configuration's boxes and scores."""
-    tensors, made = tensors_of(configuration, tail.probe), tail.made
-    levels = [decode.boxes(configuration, d, tensors) for d in configuration.decoders]
-    found = find_boxes(made, levels, tail.image)
-    if found is None:
+def verified(tail: Tail, proposed: Iterable[NmsConfiguration]) -> NmsConfiguration | None:
+    """The first configuration whose boxes and scores the file computes; None where there is none.
+
+    Files of anchors leave the product of class and objectness to their reader; a file that has scores that are whole
+    has these factors, too, so whole scores go first, whichever configuration they are of.
+    """
+    apart: NmsConfiguration | None = None
+    for configuration in proposed:
+        tensors = tensors_of(configuration, tail.probe)
+        levels = [decode.boxes(configuration, d, tensors) for d in configuration.decoders]
+        found = find_boxes(tail.made, levels, tail.image)
+        if found is None:
+            continue
+        scores = [decode.scores(configuration, d, tensors) for d in configuration.decoders]
+        if has_scores(tail.made, scores, found.order):
+            return configuration
+        if apart is None and not configuration.score_root and _has_factors(tail, configuration, tensors, found.order):
+            apart = configuration
+    return apart
+
+
+def _has_factors(tail: Tail, configuration: NmsConfiguration, tensors: Sequence[Array], order: Order) -> bool:
+    both = [decode.factors(configuration, d, tensors) for d in configuration.decoders]
+    objectness = [third for _, third in both if third is not None]
+    if not objectness:
         return False
-    scores = [decode.scores(configuration, d, tensors) for d in configuration.decoders]
-    return has_scores(made, scores, found.order)
+    return has_scores(tail.made, [first for first, _ in both], order) and has_scores(tail.made, objectness, order)

@@ -39,16 +39,16 @@ def priors(tail: Tail) -> NmsConfiguration | WhyNot:
     if not found:
         return WhyNot("its levels do not have one layer for boxes and one for scores")
     moved = tail.compute({one.name: np.ones(one.shape, np.float32) for one in tail.learned})
+    return verified(tail, _proposed(tail, found, moved)) or WhyNot("no tensor of the file has boxes around priors")
+
+
+def _proposed(tail: Tail, found: Sequence[Level], moved: dict[str, Array]) -> Iterator[NmsConfiguration]:
     for roles in _roles(found):
         counts = [level.members[box].channels // 4 for level, box in zip(found, roles, strict=True)]
         for name, order, form, known in _known(tail, found, counts, tail.still):
             scales = _scales(tail, found, counts, known, (moved.get(name), order, form))
-            if scales is None:
-                continue
-            for configuration in _coded(tail, found, roles, known, scales):
-                if verified(tail, configuration):
-                    return configuration
-    return WhyNot("no tensor of the file has boxes around priors")
+            if scales is not None:
+                yield from _coded(tail, found, roles, known, scales)
 
 
 def _roles(found: Sequence[Level]) -> Iterator[list[int]]:

@@ -70,14 +70,6 @@ FORMS: tuple[Form, ...] = (
     _refused("transpose", (), (0, 1), "0"),
     _refused("change_output_activation", keys("activation"), (1, 2), "*-"),
     _refused("logits_layer", keys("engine"), (2, 4), "0"),
-    _refused(
-        "nms_postprocess",
-        keys(
-            "meta_arch engine bbox_decoding_only classes nms_scores_th nms_iou_th image_dims max_proposals_per_class "
-            "background_removal background_removal_index regression_length dfl_on_nn_core"
-        ),
-        (0, 2),
-    ),
     _refused("remove_node", (), (1, 1), "0"),
     _refused("convert_to_dense", (), (1, 1), "0"),
     _refused("set_kv_cache_global_params", keys("prefill_size cache_size")),

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.formats.keras.config import Layer, Reference
+from headrace.frontends.formats.keras.config import Layer
 from headrace.frontends.formats.keras.weights import LayerWeights
 from headrace.frontends.graph import Unsupported, marks
 from headrace.frontends.node_builder import Attribute, NodeBuilder
 from headrace.hn import Array
-from headrace.typeguards import is_integer, is_list, is_number, is_object, is_sequence, is_text
+from headrace.typeguards import is_integer, is_number, is_object, is_sequence, is_text
 
 Shape = tuple[int | None, ...]
 Converter = Callable[["LayerCall"], "Tensor | Sequence[Tensor]"]
@@ -305,17 +305,6 @@ def flat(value: Any) -> list[Tensor]:
     return []
 
 
-def filled(value: Any, find: Callable[[Reference], Tensor]) -> Any:
-    """An argument with tensors in place of references."""
-    if isinstance(value, Reference):
-        return find(value)
-    if is_list(value):
-        return [filled(v, find) for v in value]
-    if is_object(value):
-        return {k: filled(v, find) for k, v in value.items()}
-    return value
-
-
 def stand_for(tensor: Tensor, name: str) -> None:
     """Give a tensor its name in the source graph, and the shape that Keras knows of it."""
     marks(tensor.value).pop("internal", None)
@@ -325,4 +314,4 @@ def stand_for(tensor: Tensor, name: str) -> None:
 
 
 __all__ = ["LAYERS", "OPERATIONS", "GraphBuilder", "LayerCall", "Shape", "Tensor", "converts", "converts_operation",
-           "filled", "flat", "stand_for"]  # fmt: skip
+           "flat", "stand_for"]  # fmt: skip

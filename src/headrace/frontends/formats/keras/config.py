@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,6 +128,8 @@ class _Reader:
                 raise self.problem(f"model {name!r} has no outputs")
             kinds = {layer.name: layer.kind for layer in layers}
             made.outputs = [self._counted(r, kinds.get(r.layer, "")) for r in made.outputs]
+            if self.is_version_2:
+                self.count_calls(made)
         return made
 
     def _counted(self, reference: Reference, kind: str) -> Reference:
@@ -135,6 +137,25 @@ class _Reader:
         if self.is_version_2 or kind not in ("Functional", "Model"):
             return reference
         return replace(reference, call=max(reference.call - 1, 0))
+
+    def count_calls(self, model: Model) -> None:
+        """Keras 2 counts the making of a model in a model as a call everywhere: then its calls are 1 and more."""
+        models = {layer.name: len(layer.calls) for layer in model.layers if layer.kind in MODELS}
+        calls = [call for layer in model.layers for call in layer.calls]
+        named = [r for call in calls for r in (*tensors_of(call.arguments), *tensors_of(call.named))]
+        last: dict[str, int] = {}
+        for reference in [*named, *model.outputs]:
+            last[reference.layer] = max(last.get(reference.layer, 0), reference.call)
+        shifted = {name for name, count in models.items() if last.get(name, 0) >= count}
+
+        def counted(reference: Reference) -> Reference:
+            earlier = replace(reference, call=max(reference.call - 1, 0))
+            return earlier if reference.layer in shifted else reference
+
+        if shifted:
+            model.outputs = [counted(r) for r in model.outputs]
+            for call in calls:
+                call.arguments, call.named = replaced(call.arguments, counted), replaced(call.named, counted)
 
     def layer(self, entry: object) -> Layer:
         if not is_object(entry) or not is_text(entry.get("class_name")):
@@ -167,9 +188,14 @@ class _Reader:
             return Call(arguments, named)
         if not is_list(node):
             raise self.problem(f"a call of layer {name!r} is damaged", str(node)[:80])
-        tensors: list[Reference] = []
+        tensors: list[Any] = []
         named: dict[str, Any] = {}
-        for entry in [node] if _is_triple(node) else node:  # a layer of one input lists it without brackets, rarely
+        single = _is_triple(node) or _is_constant(node)  # a call of one tensor may list it without brackets
+        for entry in [node] if single else node:
+            if _is_constant(entry):
+                tensors.append(entry[2])
+                named |= {k: self.legacy(v) for k, v in entry[3].items()} if is_object(entry[-1]) else {}
+                continue
             if not _is_triple(entry):
                 raise self.problem(f"a call of layer {name!r} is damaged", str(entry)[:80])
             tensors.append(Reference(entry[0], entry[1], entry[2]))
@@ -181,9 +207,7 @@ class _Reader:
         """An argument as Keras 2 has it: lists ``[layer, call, result]`` are tensors, or ``["_CONSTANT_VALUE", …]``."""
         if is_list(value) and _is_triple(value) and value[0] != "_CONSTANT_VALUE":
             return Reference(value[0], value[1], value[2])
-        if is_list(value) and len(value) > 2 and value[0] == "_CONSTANT_VALUE":
-            return value[2]
-        return value
+        return value[2] if _is_constant(value) else value
 
     def value(self, value: Any, depth: int) -> Any:
         """An argument as Keras 3 has it."""
@@ -228,6 +252,11 @@ class _Reader:
         return self.references(entry, what)
 
 
+def _is_constant(value: object) -> bool:
+    """A value in place of a tensor, as Keras 2 has it."""
+    return is_list(value) and 3 <= len(value) <= 4 and value[0] == "_CONSTANT_VALUE"
+
+
 def _is_triple(value: object) -> bool:
     if not is_list(value) or not 3 <= len(value) <= 4 or not is_text(value[0]):
         return False
@@ -252,6 +281,17 @@ def tensors_of(value: Any) -> Iterator[Reference]:
     elif is_object(value):
         for item in value.values():
             yield from tensors_of(item)
+
+
+def replaced(value: Any, replacement: Callable[[Reference], Any]) -> Any:
+    """An argument with something else in place of its references."""
+    if isinstance(value, Reference):
+        return replacement(value)
+    if is_list(value):
+        return [replaced(v, replacement) for v in value]
+    if is_object(value):
+        return {k: replaced(v, replacement) for k, v in value.items()}
+    return value
 
 
 def read_model(config: dict[str, Any], where: str, is_version_2: bool) -> Model:
@@ -286,5 +326,6 @@ __all__ = [
     "read_inner",
     "read_model",
     "read_wrapped",
+    "replaced",
     "tensors_of",
 ]  # fmt: skip

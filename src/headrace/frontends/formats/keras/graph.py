@@ -19,7 +19,6 @@ from headrace.frontends.formats.keras.build import (
     GraphBuilder,
     LayerCall,
     Tensor,
-    filled,
     flat,
     stand_for,
 )
@@ -31,6 +30,7 @@ from headrace.frontends.formats.keras.config import (
     Reference,
     read_inner,
     read_model,
+    replaced,
     tensors_of,
 )
 from headrace.frontends.formats.keras.weights import LayerWeights
@@ -56,8 +56,8 @@ def _why_unknown(layer: Layer) -> Unsupported:
         return Unsupported(f"{layer.kind} is a class of {layer.module}, not one of Keras", _CODE)
     if layer.is_operation:
         return Unsupported(f"the operation {layer.kind} of {layer.module} is not supported")
-    if layer.kind in ("TensorFlowOpLayer", "TFOpLambda", "SlicingOpLambda"):
-        what = layer.config.get("function", layer.config.get("node_def", ""))
+    if layer.kind == "TensorFlowOpLayer":
+        what = layer.config.get("node_def", "")
         need = "a model that Keras 3 saved, or layers of Keras"
         return Unsupported(f"it is an operation of TensorFlow ({str(what)[:80]})", need)
     return Unsupported(f"layers of class {layer.kind} are not supported")
@@ -232,7 +232,7 @@ class _Walk:
         def find(reference: Reference) -> Tensor:
             return self._find(scope, reference)
 
-        arguments, named = filled(call.arguments, find), filled(call.named, find)
+        arguments, named = replaced(call.arguments, find), replaced(call.named, find)
         weights = scope.weights.get(layer.name)
         if layer.kind in MODELS and not layer.is_operation:
             label = self._label(f"{scope.prefix}{layer.name}")

@@ -41,11 +41,21 @@ class NeedsShape(Unsupported):
 
 
 class ShapedRefusal(Unsupported):
-    """What is not translated, but makes tensors whose shapes are known, so that what reads them can be."""
+    """What an operator of the host does, and what reads its tensors can be translated, for their shapes are known.
 
-    def __init__(self, reason: str, need: str, shapes: Sequence[Shape]) -> None:
+    Attributes:
+        operator: its name, see :mod:`headrace.host.operators`.
+        attributes: of that operator.
+        shapes, types: of what it makes.
+    """
+
+    def __init__(
+        self, reason: str, need: str, operator: str, attributes: Mapping[str, Any], made: Sequence[tuple[Shape, str]]
+    ) -> None:
         super().__init__(reason, need)
-        self.shapes = list(shapes)
+        self.operator, self.attributes = operator, dict(attributes)
+        self.shapes = [shape for shape, _ in made]
+        self.types = [kind for _, kind in made]
 
 
 def _perm(rank: int, first: bool) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from headrace.errors import InputFileError
 from headrace.frontends.faults import faults_at
 from headrace.frontends.formats.tensorflow.build import (
     CONVERTERS,
+    ONNX_TYPES,
     GraphBuilder,
     NeedsShape,
     Operation,
@@ -26,7 +27,7 @@ from headrace.frontends.formats.tensorflow.build import (
 from headrace.frontends.formats.tensorflow.records import Body, Node, Program, Ref
 from headrace.frontends.formats.tensorflow.refusals import why_unknown
 from headrace.frontends.formats.tensorflow.states import DEAD, Dead, SplitFrames
-from headrace.frontends.graph import SourceGraph, Unsupported, constant, marks
+from headrace.frontends.graph import HostOperator, SourceGraph, Unsupported, constant, marks, name_of
 from headrace.frontends.reader import corrupt
 
 #: Nodes evaluated in all scopes together.
@@ -276,12 +277,15 @@ class Evaluator:
             "Identity" if shaped else node.op, values, {}, label, outputs=scope.body.outputs.get(node.name, 1),
             domain="refused" if not shaped else "",
         )  # fmt: skip
-        shapes = problem.shapes if isinstance(problem, ShapedRefusal) else []
         for index, value in enumerate(made.outputs):
-            if index < len(shapes):
-                self.builder.shapes[value] = shapes[index]
-                value.dtype = ir.DataType.FLOAT
+            if isinstance(problem, ShapedRefusal) and index < len(problem.shapes):
+                self.builder.shapes[value] = problem.shapes[index]
+                value.dtype = ir.DataType(ONNX_TYPES[problem.types[index]])
             self.builder.declare(value, f"{label}:{index}" if index else label)
+        if isinstance(problem, ShapedRefusal):
+            names = tuple(f"{label}:{i}" if i else label for i in range(len(made.outputs)))
+            told = (tuple(name_of(v) for v in values), names, (label,), problem.reason)
+            self.source.host_operators.append(HostOperator(problem.operator, problem.attributes, *told))
         self.source.broken[made] = problem
         return list(made.outputs)
 

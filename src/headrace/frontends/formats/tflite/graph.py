@@ -14,7 +14,7 @@ from headrace.frontends.formats.tflite.build import CONVERTERS, GraphBuilder, Op
 from headrace.frontends.formats.tflite.dilation import find_dilations
 from headrace.frontends.formats.tflite.operators.recurrent import STATEFUL
 from headrace.frontends.formats.tflite.read import Model, Operator, read_records
-from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, SourceGraph, Unsupported, marks
+from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, EndCodes, SourceGraph, Unsupported, marks
 from headrace.frontends.reader import Source
 
 _CONTROL = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
@@ -141,6 +141,10 @@ def read_tflite(source: Source) -> SourceGraph:
         _convert(builder, record, result)
     result.folded = builder.folded
     result.warnings += builder.warnings
+    for tensor in (model.tensors[i] for i in [*model.inputs, *model.outputs]):
+        how = tensor.quantization
+        if how is not None and len(how.scale) == 1 and builder.stands_for_reals(tensor):
+            result.codes[tensor.name] = EndCodes(tensor.type, how.scale[0], how.zero_point[0])
     outputs = list(dict.fromkeys(builder.value(i) for i in model.outputs))
     result.graph = ir.Graph(inputs, outputs, nodes=builder.nodes, name=None)
     return result

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import Arrangement, View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.padding import continued
@@ -23,18 +22,23 @@ from headrace.layers import Convolution, DepthToSpace, DepthwiseConvolution
 MAX_FACTOR = 16
 _MAX_OUTPUTS = 1 << 16
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric")
-_LEVERS = ("export with mode 'linear' or 'nearest'", "end the network before it and resize on the host")
 
 
 def _factor(value: float) -> tuple[int, int]:
-    """(growth, shrinkage) of an axis, one of them 1."""
+    """(growth, shrinkage) of an axis, one of them 1; (0, 0) where neither is whole."""
     for number, pair in ((value, (round(value), 1)), (1.0 / value, (1, round(1.0 / value)))):
         if 1 <= round(number) <= MAX_FACTOR and math.isclose(number, round(number), rel_tol=1e-6):
             return pair
-    raise Unsupported(
-        f"cubic Resize by {value:g}", f"a whole factor, or one over one, up to {MAX_FACTOR}: only these have weights "
-        "that repeat", _LEVERS,
-    )  # fmt: skip
+    return 0, 0
+
+
+def repeats(view: View, spatial: Sequence[int], factors: Sequence[float], coordinates: str) -> bool:
+    """Whether the weights repeat from pixel to pixel: one whole factor, or one over one, of both dimensions."""
+    growth, shrinkage = _factor(factors[0])
+    whole = growth > 1 or not any(view.shape[d] % max(shrinkage, 1) for d in spatial)
+    channels = view.elements // math.prod(view.shape[d] for d in spatial)
+    few = channels * growth * growth <= _MAX_OUTPUTS
+    return coordinates in _COORDINATES and (growth, shrinkage) == _factor(factors[1]) != (0, 0) and whole and few
 
 
 def _weights(distance: float, coefficient: float) -> list[float]:
@@ -68,15 +72,8 @@ def cubic(
     builder: Builder, view: View, arrangement: Arrangement, spatial: Sequence[int], factors: Sequence[float],
     coordinates: str, coefficient: float,
 ) -> View:  # fmt: skip
-    """Resize the two ``spatial`` dimensions of a tensor of rank 4 by ``factors``."""
-    if coordinates not in _COORDINATES:
-        raise Unsupported(f"cubic Resize with coordinates {coordinates!r}", ", ".join(_COORDINATES), _LEVERS)
-    pairs = [_factor(f) for f in factors]
-    (growth, shrinkage), other = pairs
-    if other != (growth, shrinkage):
-        raise Unsupported(f"cubic Resize by {factors[0]:g} and {factors[1]:g}", "one factor for both", _LEVERS)
-    if growth == 1 and any(view.shape[d] % shrinkage for d in spatial):
-        raise Unsupported(f"cubic Resize of {[view.shape[d] for d in spatial]} by {factors[0]:g}", "a divisor", _LEVERS)
+    """Resize the two ``spatial`` dimensions of a tensor of rank 4 by ``factors``, which make weights that repeat."""
+    growth, shrinkage = _factor(factors[0])
     first, rows = _taps(growth, shrinkage, coordinates, coefficient)
     count = rows.shape[1]
     for dim in spatial:
@@ -85,8 +82,6 @@ def cubic(
         view = pick(builder, view, dim, continued(size, max(-first, 0), after))
     layer = builder.arrange(view, arrangement, vector=False)
     channels = builder.extent(layer)[2]
-    if channels * growth * growth > _MAX_OUTPUTS:
-        raise Unsupported(f"cubic Resize of {channels} channels by {growth}", f"≤ {_MAX_OUTPUTS} sums a pixel", _LEVERS)
     phases = np.einsum("pi,qj->ijpq", rows, rows).reshape(count, count, 1, growth * growth)
     kind = DepthwiseConvolution if growth == 1 and channels > 1 else Convolution
     shape = (count, count, 1, channels * growth * growth)

@@ -9,13 +9,18 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import CHANNELS, View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import per_channel
-from headrace.frontends.to_hn.compositions.parts import axis_values, pick
+from headrace.frontends.to_hn.compositions.parts import axis_values, cut, pick
 from headrace.layers import Pad
 
 
-def continued(size: int, before: int, after: int, reflect: bool = False) -> list[int]:
-    """Which element stands at each position of an axis that is continued beyond its ends."""
-    if not reflect:
+def continued(size: int, before: int, after: int, mode: str = "edge") -> list[int]:
+    """Which element stands at each position of an axis that is continued beyond its ends; sizes below 0 cut it."""
+    if min(before, after) < 0:
+        whole = continued(size, max(before, 0), max(after, 0), mode)
+        return whole[max(-before, 0) : len(whole) + min(after, 0)]
+    if mode == "wrap":
+        return [i % size for i in range(-before, size + after)]
+    if mode != "reflect":
         return [min(max(i, 0), size - 1) for i in range(-before, size + after)]
     if max(before, after) >= size:
         raise Unsupported(f"reflection by {max(before, after)} of an axis of {size}", "less than its size")
@@ -26,8 +31,14 @@ def padded(builder: Builder, view: View, before: Sequence[int], after: Sequence[
     """The tensor continued by the given sizes before and after each dimension."""
     if mode != "constant":
         for dim in range(1, view.rank):
-            view = pick(builder, view, dim, continued(view.shape[dim], before[dim], after[dim], mode == "reflect"))
+            view = pick(builder, view, dim, continued(view.shape[dim], before[dim], after[dim], mode))
         return view
+    if min(*before, *after) < 0:  # cut first
+        ranges = [(max(-b, 0), s + min(b, 0) + min(a, 0), 1) for b, a, s in zip(before, after, view.shape, strict=True)]
+        view = cut(builder, view, ranges)
+        before, after = [max(b, 0) for b in before], [max(a, 0) for a in after]
+        if not any((*before, *after)):
+            return view
     if value:  # zero around x - value, then value everywhere
         view = per_channel(builder, view, 1.0, -value)
     padded = [d for d in range(1, view.rank) if before[d] or after[d]]

@@ -10,13 +10,15 @@ import numpy as np
 from headrace.frontends.graph import MixesFrames, Unsupported
 from headrace.frontends.layout import CHANNELS, Groups, View, arrangement_axes, group_dimensions, lift_batch, permute
 from headrace.frontends.to_hn.builder import Builder
-from headrace.frontends.to_hn.compositions.product import rows_times
+from headrace.frontends.to_hn.compositions.rows import along, rows_times
 from headrace.layers import Concat, Slice
 
 #: Most slices that one node may become.
 MAX_PIECES = 64
 #: Most elements that one layer puts in reverse order; its weights are this many squared.
 MAX_TURNED = 1024
+#: Most weights of a product by ones and zeros that chooses elements.
+MAX_CHOICES = 1 << 22
 
 
 def axis_values(
@@ -70,12 +72,20 @@ def cut(builder: Builder, view: View, ranges: Sequence[tuple[int, int, int]]) ->
 
 
 def pick(builder: Builder, view: View, dim: int, indices: Sequence[int]) -> View:
-    """The elements ``indices`` of one dimension, in that order: slices, joined; long backward runs are turned whole."""
+    """The elements ``indices`` of one dimension, in that order: slices, joined; long backward runs are turned whole.
+
+    Too many pieces for that are a product by ones and zeros.
+    """
     runs = _runs(indices, False)
     if len(runs) > MAX_PIECES:
         runs = _runs(indices, True)
+    if len(runs) > MAX_PIECES and len(indices) * view.shape[dim] <= MAX_CHOICES:
+        return along(builder, view, dim, np.eye(view.shape[dim])[:, list(indices)])
     if not runs or len(runs) > MAX_PIECES:
-        raise Unsupported(f"{len(runs)} separate pieces of one axis", f"1 to {MAX_PIECES}")
+        raise Unsupported(
+            f"{len(runs)} separate pieces of one axis, {len(indices)} elements of {view.shape[dim]}",
+            f"1 to {MAX_PIECES} pieces, or at most {MAX_CHOICES} elements times choices",
+        )
     parts: list[View] = []
     for run in runs:
         step = run[1] - run[0] if len(run) > 1 else 1

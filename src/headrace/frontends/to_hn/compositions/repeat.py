@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, Atom, View, lift_batch, with_rank
+from headrace.frontends.layout import CHANNELS, HEIGHT, WIDTH, Atom, View, lift_batch, regroup, with_rank
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import per_channel
 from headrace.frontends.to_hn.compositions.parts import cut, pick
-from headrace.frontends.to_hn.operands import divided
+from headrace.frontends.to_hn.operands import MAX_CHANNELS, divided
 from headrace.hn import Array
-from headrace.layers import Convolution, ResizeNearest
+from headrace.layers import Convolution, ResizeNearest, Slice
 
 MAX_SIZE = 1 << 16
 
@@ -86,3 +86,16 @@ def enlarged(builder: Builder, view: View, array: Array) -> View:
     if not builder.one_frame:
         grown[:1] = view.shape[:1]
     return repeated(builder, view, grown) if tuple(grown) != view.shape else view
+
+
+def constant_beside(builder: Builder, view: View, array: Array) -> View:
+    """A tensor that holds constants whatever its shape, the same for each frame of another tensor."""
+    if array.size > MAX_CHANNELS:
+        raise Unsupported(f"a constant of {array.size} elements", f"at most {MAX_CHANNELS}")
+    rank = len(builder.network[view.layer].output_shape) - 1
+    corner = builder.emit(Slice(starts=(0,) * rank, steps=(1,) * rank, sizes=(1,) * rank), [view.layer])
+    params = {"kernel": np.zeros((1, 1, 1, array.size)), "bias": array.reshape(-1)}
+    operation = Convolution(kernel_shape=(1, 1, 1, array.size))
+    made = builder.emit(operation, [builder.as_image(corner.name)], params)
+    flat = builder.output(made, (None, CHANNELS))
+    return regroup(flat, array.shape, movable=True)

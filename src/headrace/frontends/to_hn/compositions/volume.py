@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.frontends.graph import Unsupported
+from headrace.frontends.graph import MixesFrames, Unsupported
 from headrace.frontends.layout import View, lift_batch, permute, regroup
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.transposed_convolution import TransposedAxis, transposed
@@ -317,6 +317,16 @@ def pooled_whole(builder: Builder, view: View, average: bool) -> View:
 # --- pictures that are parts of one frame -----------------------------------------------------------------------------
 
 Put = Callable[[View], View]
+
+
+def check_frames(builder: Builder, view: View) -> None:
+    """The frames of a batch are pictures of their own.
+
+    Raises:
+        MixesFrames: the batch is where channels or a place should be.
+    """
+    if builder.mixes_frames(view, range(1, view.rank)):
+        raise MixesFrames("the batch is where channels, height or width should be", "the batch first")
 
 
 def as_volume(view: View) -> tuple[View, Put]:

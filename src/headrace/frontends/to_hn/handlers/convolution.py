@@ -10,7 +10,7 @@ from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import IMAGE, Builder
 from headrace.frontends.to_hn.compositions.correlation import correlated
 from headrace.frontends.to_hn.compositions.elementwise import per_channel
-from headrace.frontends.to_hn.compositions.volume import Window, as_volume, convolved
+from headrace.frontends.to_hn.compositions.volume import Window, as_volume, check_frames, convolved
 from headrace.frontends.to_hn.compositions.window import (
     absorb_excess,
     attribute_of,
@@ -47,6 +47,7 @@ def _checked(node: SourceNode, channels: int, weight: Array) -> tuple[int, Array
 def _volume(builder: Builder, node: SourceNode, source: View, weight: Array) -> View:
     """Over depth, height and width, or of pictures that are parts of one frame."""
     groups, bias = _checked(node, source.shape[1], weight)
+    check_frames(builder, source)
     view, put_back = as_volume(source)
     window = Window.of(node, source.shape[2:], weight.shape[2:])
     if source.rank == 4:

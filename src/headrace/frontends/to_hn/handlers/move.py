@@ -47,19 +47,26 @@ def slice_(builder: Builder, node: SourceNode) -> list[Result]:
 @handles("Gather")
 def gather(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
+    if node.known(1) is None:
+        raise Unsupported("its indices are computed: it chooses elements by their values", "constant indices")
     given = node.constant(1, "the indices")
     of_batch = axis_in(node.integer("axis", 0), view.rank) == view.batch_dim and builder.batch == 1
     if of_batch and given.tolist() in (0, -1) and view.shape[view.batch_dim] == 1:  # the one frame of the batch
         return [regroup(view, [s for i, s in enumerate(view.shape) if i != view.batch_dim])]
     axis = node.axis(view, 0)
-    if given.ndim > 1 or given.dtype.kind not in "iu" or given.size > MAX_INDICES:
-        raise Unsupported(f"indices of shape {list(given.shape)}", "one index, or one list of indices")
+    if given.dtype.kind not in "iu" or not given.size or given.size > MAX_INDICES:
+        raise Unsupported(f"indices of shape {list(given.shape)}", f"1 to {MAX_INDICES} whole numbers")
     size = view.shape[axis]
     indices = [int(i) for i in given.reshape(-1)]
     if any(not -size <= i < size for i in indices):
         raise Unsupported(f"indices that an axis of {size} does not have")
     picked = pick(builder, view, axis, [i % size for i in indices])
-    return [picked if given.ndim else replace(picked, dims=picked.dims[:axis] + picked.dims[axis + 1 :])]
+    if given.ndim == 1:
+        return [picked]
+    if not given.ndim and axis != view.batch_dim:
+        return [replace(picked, dims=picked.dims[:axis] + picked.dims[axis + 1 :])]
+    shape = builder.full_shape(picked)
+    return [builder.regroup(picked, [*shape[:axis], *given.shape, *shape[axis + 1 :]])]
 
 
 @handles("Split")
@@ -82,8 +89,8 @@ def split(builder: Builder, node: SourceNode) -> list[Result]:
 def pad(builder: Builder, node: SourceNode) -> list[Result]:
     view = node.view(0)
     mode = node.text("mode", "constant")
-    if mode not in ("constant", "reflect", "edge"):
-        raise Unsupported(f"Pad with mode {mode!r}", "mode 'constant' with value 0, 'reflect' or 'edge'")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise Unsupported(f"Pad with mode {mode!r}", "mode constant, reflect, edge or wrap")
     given = node.optional(2, "the value")
     value = float(given.reshape(-1)[0]) if given is not None and given.size else 0.0
     if not abs(value) <= FLOAT_MAX:
@@ -95,13 +102,15 @@ def pad(builder: Builder, node: SourceNode) -> list[Result]:
         if axes_given is None
         else [axis_in(a, view.rank) for a in integer_list(axes_given, "axes")]
     )
-    if len(amounts) != 2 * len(axes) or any(a < 0 for a in amounts):
-        raise Unsupported(f"pads {amounts}", "one size that is not negative before and after each axis")
+    if len(amounts) != 2 * len(axes):
+        raise Unsupported(f"pads {amounts}", "one size before and after each axis")
     before, after = [0] * view.rank, [0] * view.rank
     for i, axis in enumerate(axes):
         before[axis], after[axis] = amounts[i], amounts[len(axes) + i]
     if not any(amounts):
         return [view]
+    if any(b + a + s < 1 for b, a, s in zip(before, after, view.shape, strict=True)):
+        raise Unsupported(f"pads {amounts} of {list(view.shape)}", "a tensor that is not empty")
     of_batch = view.rank and (before[view.batch_dim] or after[view.batch_dim])
     if of_batch and not builder.one_frame:
         raise MixesFrames("padding of the batch", "padding of other axes")

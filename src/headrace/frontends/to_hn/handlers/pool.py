@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import IMAGE, Builder
-from headrace.frontends.to_hn.compositions.volume import Window, as_volume, pooled, pooled_whole
+from headrace.frontends.to_hn.compositions.volume import Window, as_volume, check_frames, pooled, pooled_whole
 from headrace.frontends.to_hn.compositions.window import (
     attribute_of,
     line_as_image,
@@ -66,6 +66,7 @@ def _volume(builder: Builder, node: SourceNode, source: View) -> View:
     """Over depth, height and width, or of pictures that are parts of one frame."""
     if node.integer("storage_order", 0):
         raise Unsupported("storage_order 1", "storage_order 0")
+    check_frames(builder, source)
     view, put_back = as_volume(source)
     window = Window.of(node, source.shape[2:], node.integers("kernel_shape", []))
     if source.rank == 4:
@@ -90,6 +91,7 @@ def _check_dilated(view: View, dilations: Sequence[int], strides: Sequence[int],
 def global_pool(builder: Builder, node: SourceNode) -> list[Result]:
     source = node.view(0)
     if source.rank == 5 or (source.rank == 4 and not source.batch_first):
+        check_frames(builder, source)
         volume, put_back = as_volume(source)
         if source.rank == 4:
             window = Window.whole(volume.shape[3:]).with_depth()

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import MixesFrames, integer_list
+from headrace.frontends.graph import MixesFrames, Unsupported, integer_list
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, combine, per_channel
+from headrace.frontends.to_hn.compositions.parts import cut, join
 from headrace.frontends.to_hn.compositions.reduce import Reduction, largest, mean, reduce_over, total
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
@@ -50,3 +51,34 @@ def reduce(builder: Builder, node: SourceNode) -> list[Result]:
     elif kind == "ReduceMin":
         view = per_channel(builder, view, -1.0)
     return [view]
+
+
+@handles("ReduceProd")
+def product_of_all(builder: Builder, node: SourceNode) -> list[Result]:
+    """Halves of a dimension multiplied, until one element is left."""
+    view = node.view(0)
+    axes = _axes(builder, node, view) or []
+    if builder.mixes_frames(view, axes):
+        raise MixesFrames("a product over the batch mixes its frames", "other axes")
+    for axis in axes:
+        while view.shape[axis] > 1:
+            size = view.shape[axis]
+            half = size // 2
+            ranges = [[(0, s, 1) for s in view.shape] for _ in range(3)]
+            for part, piece in zip(ranges, ((0, half, 1), (half, half, 1), (2 * half, size % 2, 1)), strict=True):
+                part[axis] = piece
+            made = combine(builder, Multiply(), cut(builder, view, ranges[0]), cut(builder, view, ranges[1]))
+            view = join(builder, [made, cut(builder, view, ranges[2])], axis) if size % 2 else made
+    if node.integer("keepdims", 1):
+        return [view]
+    return [builder.regroup(view, [s for d, s in enumerate(builder.full_shape(view)) if d not in axes])]
+
+
+@handles("GlobalLpPool")
+def global_norm(builder: Builder, node: SourceNode) -> list[Result]:
+    view, order = node.view(0), node.integer("p", 2)
+    if view.rank < 3 or order not in (1, 2):
+        raise Unsupported(f"the norm of order {order} of rank {view.rank}", "order 1 or 2 of N,C,…")
+    view = applied(builder, view, "abs") if order == 1 else combine(builder, Multiply(), view, view)
+    made = reduce_over(builder, view, list(range(2, view.rank)), True, total)
+    return [made if order == 1 else applied(builder, made, "sqrt")]

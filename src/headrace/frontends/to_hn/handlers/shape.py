@@ -26,7 +26,9 @@ def dropout(builder: Builder, node: SourceNode) -> list[Result]:
     mode = node.optional(2, "training_mode")
     if mode is not None and mode.any():
         raise Unsupported("Dropout in training mode", "a model exported in evaluation mode")
-    return [node.view(0)]
+    view = node.view(0)
+    builder.budget.take(builder.full_shape(view), np.dtype(bool))
+    return [view, np.ones(builder.full_shape(view), bool)]
 
 
 @handles("Transpose")
@@ -89,6 +91,16 @@ def unsqueeze(builder: Builder, node: SourceNode) -> list[Result]:
 @handles("Shape")
 def shape(builder: Builder, node: SourceNode) -> list[Result]:
     return [shape_of(node.node, builder.full_shape(node.view(0)))]
+
+
+@handles("EyeLike")
+def eye_like(builder: Builder, node: SourceNode) -> list[Result]:
+    shape = builder.full_shape(node.view(0))
+    if len(shape) != 2 or (builder.batch < 0 and shape[0] == 1):
+        raise Unsupported(f"EyeLike of {list(shape)}", "a matrix whose sizes are known")
+    builder.budget.take(shape)
+    node.integer("dtype", 1)
+    return [np.eye(*shape, k=min(max(node.integer("k", 0), -shape[0]), shape[1]), dtype=np.float32)]
 
 
 @handles("Size")

@@ -13,7 +13,7 @@ from headrace.frontends.graph import Unsupported
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import IMAGE, Builder
 from headrace.frontends.to_hn.compositions.transposed_convolution import TransposedAxis, transposed
-from headrace.frontends.to_hn.compositions.volume import as_volume, transposed_convolved
+from headrace.frontends.to_hn.compositions.volume import as_volume, check_frames, transposed_convolved
 from headrace.frontends.to_hn.compositions.window import line_as_image, narrowed
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
@@ -110,6 +110,7 @@ def transposed_convolution(builder: Builder, node: SourceNode) -> list[Result]:
     given = _Parameters.of(node, source)
     weight, groups = given.weight, given.groups
     if source.rank == 5 or (source.rank == 4 and not source.batch_first):
+        check_frames(builder, source)
         view, put_back = as_volume(source)
         weight, numbers = (weight[:, :, None], ((1, 1, 1, 0, view.shape[1]), *given.axes)) if source.rank == 4 else (
             weight, given.axes

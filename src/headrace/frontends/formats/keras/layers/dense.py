@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import onnx_ir as ir
@@ -10,6 +11,7 @@ import onnx_ir as ir
 from headrace.frontends.formats.keras.build import LayerCall, Tensor, converts
 from headrace.frontends.formats.keras.layers.activation import activated
 from headrace.frontends.graph import Unsupported
+from headrace.hn import Array
 from headrace.typeguards import is_list, is_text
 
 
@@ -46,9 +48,28 @@ def einsum_dense(call: LayerCall) -> Tensor:
     if any(size is None for size in shape):
         raise Unsupported("the file leaves sizes of its kernel open", "known sizes")
     array = call.weight(0, [size for size in shape if size is not None], "kernel")
-    value = call.emit("Einsum", [x.value, call.make(array)], {"equation": equation})
+    value = _rows_times(call, x, (given, kernel, made), array)
+    if value is None:
+        value = call.emit("Einsum", [x.value, call.make(array)], {"equation": equation})
     value = _einsum_bias(call, value, made, [sizes.get(letter) for letter in made])
     return Tensor(activated(call, value), tuple(sizes.get(letter) for letter in made))
+
+
+def _rows_times(call: LayerCall, x: Tensor, letters: tuple[str, str, str], kernel: Array) -> ir.Value | None:
+    """The product where the last dimensions of the input meet the first of the kernel, in order: rows by a matrix."""
+    given, own, made = letters
+    summed = "".join(letter for letter in own if letter not in made)
+    rest, new = given.removesuffix(summed), own.removeprefix(summed)
+    if not summed or (rest + summed, summed + new, rest + new) != letters:
+        return None
+    matrix = kernel.reshape(math.prod(kernel.shape[: len(summed)]), -1)
+    value = x.value
+    if len(summed) > 1:
+        value = call.emit("Reshape", [value, call.list([*[0] * len(rest), len(matrix)])])
+    value = call.emit("MatMul", [value, call.make(matrix)])
+    if len(new) > 1:
+        value = call.emit("Reshape", [value, call.list([*[0] * len(rest), *kernel.shape[len(summed) :]])])
+    return value
 
 
 def _einsum_bias(call: LayerCall, value: ir.Value, made: str, sizes: list[int | None]) -> ir.Value:

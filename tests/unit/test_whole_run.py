@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model with parts on the host through every stage and every way to run it; a HEF alone runs the whole of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("headrace.runtime._native")
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from frontend_oracle import session
+from headrace.cli.app import run
+from headrace.errors import HeadraceError, InputFileError, UnsupportedModelError
+from headrace.hef.container import read_hef
+from headrace.hn import archive
+from headrace.hn.whole import DeviceStep, OnnxStep
+from headrace.host.trust import check_model
+from headrace.runner import ClientRunner, InferenceContext
+from hef_validator import validate
+
+N = helper.make_node
+
+
+def tagger() -> bytes:
+    """Token ids through an embedding (host), two dense layers (device) and TopK (host)."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "table": rng.normal(size=(50, 16)).astype(np.float32),
+        "w1": rng.normal(0, 0.3, (16, 24)).astype(np.float32),
+        "w2": rng.normal(0, 0.3, (24, 10)).astype(np.float32),
+        "k": np.array([3], np.int64),
+    }
+    nodes = [
+        N("Gather", ["table", "ids"], ["words"], name="embed"), N("MatMul", ["words", "w1"], ["a"], name="first"),
+        N("Relu", ["a"], ["b"], name="act"), N("MatMul", ["b", "w2"], ["scores"], name="second"),
+        N("TopK", ["scores", "k"], ["best", "which"], name="top"),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("ids", TensorProto.INT64, ["N", 8])],
+        [info("best", TensorProto.FLOAT, ["N", 8, 3]), info("which", TensorProto.INT64, ["N", 8, 3]),
+         info("scores", TensorProto.FLOAT, ["N", 8, 10])],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def ids(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 50, (count, 8))
+
+
+@pytest.fixture(scope="module")
+def compiled() -> ClientRunner:
+    runner = ClientRunner("hailo8")
+    runner.translate_onnx_model(tagger(), "tagger")
+    runner.optimize({"ids": ids(64, 1)})  # data of the file's input go through the host first
+    runner.compile()
+    return runner
+
+
+def test_the_steps(compiled: ClientRunner) -> None:
+    whole = compiled.archive.whole
+    assert [type(s) for s in whole.steps] == [OnnxStep, DeviceStep, OnnxStep]
+    assert (whole.steps[0].inputs, whole.steps[0].outputs) == (("ids",), ("words",))
+    assert (whole.steps[2].inputs, whole.steps[2].outputs) == (("scores",), ("best", "which"))
+    placed = {n["node"]: n for n in compiled.parse_report["placement"]}
+    assert {n: p["place"] for n, p in placed.items()} == {
+        "embed": "host", "first": "device", "act": "device", "second": "device", "top": "host"
+    }  # fmt: skip
+    assert placed["embed"]["part"] == 1 and placed["top"]["part"] == 3
+    assert placed["embed"]["reason"] and placed["top"]["reason"]
+    assert placed["second"]["layer"].startswith("tagger/")
+
+
+@pytest.mark.parametrize("context", list(InferenceContext))
+def test_every_context(compiled: ClientRunner, context: InferenceContext) -> None:
+    data = ids(5, 2)
+    want = session(tagger()).run(["best", "which", "scores"], {"ids": data})
+    with compiled.infer_context(context) as how:
+        best, which, scores = compiled.infer(how, {"ids": data}, whole=True)
+    exact = context in (InferenceContext.SDK_NATIVE, InferenceContext.SDK_FP_OPTIMIZED)
+    tolerance = (1e-4 if exact else 0.05) * np.ptp(want[2])
+    assert np.abs(scores - want[2]).max() < tolerance and np.abs(best - want[0]).max() < tolerance
+    assert (which.dtype, which.shape) == (np.int64, (5, 8, 3))
+    assert (which == want[1]).mean() > (0.999 if exact else 0.8)
+
+
+def test_a_hef_alone_runs_the_whole_model(
+    compiled: ClientRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hef, har, data = tmp_path / "t.hef", tmp_path / "t.har", tmp_path / "ids.npy"
+    hef.write_bytes(compiled.hef)
+    compiled.save_har(har)
+    np.save(data, ids(5, 3))
+    assert validate(compiled.hef) == []
+    assert read_hef(compiled.hef).whole().steps[0] == compiled.archive.whole.steps[0]
+    with compiled.infer_context(InferenceContext.SDK_HAILO_HW) as context:
+        want = compiled.infer(context, ids(5, 3), whole=True)
+    for path in (hef, har):
+        out = tmp_path / path.suffix[1:]
+        command = ["run", str(path), "--whole", "--input-files", str(data), "--output-dir", str(out), "--json"]
+        assert run(command) == 0, capsys.readouterr().err
+        told = json.loads(capsys.readouterr().out)
+        assert [step["kind"] for step in told["steps"]] == ["onnx", "device", "onnx"]
+        for name, array in zip(("best", "which", "scores"), want, strict=True):
+            np.testing.assert_array_equal(np.load(out / f"{name}.npy"), array)
+    assert run(["run", str(hef), "--whole"]) != 0
+    assert "--input-files" in capsys.readouterr().err
+    assert run(["run", str(hef), "--whole", "--quantized", "--input-files", str(data)]) == 2
+
+
+def test_device_only_refuses_as_before() -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        ClientRunner("hailo8").translate_onnx_model(tagger(), "tagger", device_only=True)
+    assert {"embed", "top"} & {w for d in caught.value.diagnostics for w in d.where.split("'")}
+
+
+# --- models that nobody vouches for ----------------------------------------------------------------------------------
+
+
+def one_node(**changes: object) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [N("Relu", ["x"], ["y"], domain=str(changes.get("domain", "")))], "g",
+        [helper.make_tensor_value_info("x", 1, [1])], [helper.make_tensor_value_info("y", 1, [1])],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_only_models_of_the_standard_reach_onnxruntime() -> None:
+    def refused(model: onnx.ModelProto | bytes, text: str) -> None:
+        data = model if isinstance(model, bytes) else model.SerializeToString()
+        with pytest.raises(InputFileError, match=text) as caught:
+            check_model(data, ["x"], ["y"], "x.har")
+        assert caught.value.code == "E-HOST-MODEL"
+
+    check_model(one_node().SerializeToString(), ["x"], ["y"], "x.har")
+    refused(one_node(domain="com.evil"), "no standard domain")
+    refused(b"\xff\xff\xff", "damaged")
+    outside = one_node()
+    tensor = outside.graph.initializer.add(name="w", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    refused(outside, "another file")
+    inner = one_node()
+    branch = helper.make_graph([N("Bad", [], ["z"], domain="com.evil")], "b", [], [])
+    inner.graph.node.append(N("If", ["x"], ["q"], then_branch=branch, else_branch=branch))
+    refused(inner, "no standard domain")
+    other = one_node()
+    other.graph.output[0].name = "z"
+    refused(other, "outputs are not those")
+    renamed = one_node()
+    renamed.functions.add(name="Relu", domain="")
+    refused(renamed, "takes the place")
+
+
+def test_a_changed_archive_is_refused_and_never_a_traceback(compiled: ClientRunner) -> None:
+    parts = archive.members(compiled.archive)
+    rng = np.random.default_rng(0)
+    whole = parts["tagger.whole.json"]
+    for _ in range(60):
+        place = int(rng.integers(len(whole)))
+        changed = whole[:place] + bytes([int(rng.integers(32, 127))]) + whole[place + 1 :]
+        try:
+            opened = archive.from_members({**parts, "tagger.whole.json": changed}, "x.har")
+        except InputFileError:
+            continue
+        runner = ClientRunner("hailo8")
+        runner._archive = opened
+        try:
+            runner.infer(InferenceContext.SDK_NATIVE, {"ids": ids(1, 0)}, whole=True)
+        except HeadraceError:
+            pass
+
+
+def test_missing_onnxruntime_is_said_with_the_command(compiled: ClientRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    with pytest.raises(HeadraceError, match=r"headrace\[host\]"):
+        compiled.infer(InferenceContext.SDK_NATIVE, {"ids": ids(1, 0)}, whole=True)

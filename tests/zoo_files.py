@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every model file of the zoo, of whatever family, through every stage; found by looking, so new files come along.
+
+As a program: ZOO FILE measures one file and prints its row as JSON; each file has a process of its own, whose memory
+after parsing is that of parsing.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+#: Sizes of files that leave theirs open, and that no row of tests/zoo_models.py has.
+SHAPES: dict[str, list[int]] = {
+    "tf_superres/ckpt_x2": [1, 64, 64, 1],
+    "yunet/yunet_n_dynamic.onnx": [1, 3, 320, 320],
+    "style_transfer/candy.onnx": [1, 3, 224, 224],
+}
+CALIBRATION, FRAMES, SECONDS = 16, 3, 1800
+
+
+@dataclass
+class FileRow:
+    """What was measured of one file.
+
+    Attributes:
+        stopped: "" or the first stage that ended in a coded error, and its first diagnostic.
+        seconds, peak: of parsing; MiB of the process after it. file_size: MiB.
+        host_steps: parts of the model that the host runs.
+        native: largest difference of the whole native model from the file's runtime, as a part of an output's range.
+        runtime: whose; "" where there is none here.
+        different: bytes that differ between quantized emulator and device, in ``compared`` layers of ``frames`` frames.
+        snr: dB of the whole model on the device against the runtime, the worst output.
+    """
+
+    file: str
+    format: str = ""
+    stopped: str = ""
+    seconds: float | None = None
+    peak: float | None = None
+    file_size: float = 0.0
+    layers: int = 0
+    host_steps: int = 0
+    runtime: str = ""
+    native: float | None = None
+    different: int | None = None
+    compared: int = 0
+    frames: int = 0
+    snr: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def zoo_files(zoo: Path) -> list[str]:
+    """Paths of all models below the zoo, folders (SavedModel, checkpoint) as one; sorted."""
+    return sorted(str(path.relative_to(zoo)) for path in _models(zoo))
+
+
+def _models(folder: Path) -> Iterator[Path]:
+    names = {entry.name for entry in folder.iterdir()}
+    if names & {"saved_model.pb", "saved_model.pbtxt"} or any(name.endswith(".meta") for name in names):
+        yield folder
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            if not entry.name.startswith("data_"):
+                yield from _models(entry)
+        elif entry.suffix in (".onnx", ".tflite", ".pb", ".keras", ".h5"):
+            yield entry
+
+
+def measure_file(zoo: Path, file: str) -> FileRow:
+    """The row of one file, from a process of its own."""
+    command = [sys.executable, str(Path(__file__).resolve()), str(zoo), file]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return FileRow(file, stopped=f"it took more than {SECONDS} s")
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return FileRow(file, stopped=f"the process ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    return FileRow(**json.loads(lines[-1]))
+
+
+# --- in the process ---------------------------------------------------------------------------------------------------
+
+
+def _size(path: Path) -> float:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(p.stat().st_size for p in files) / 2**20
+
+
+def _shapes(file: str) -> list[int] | None:
+    from zoo_models import ZOO
+
+    return next((m.shapes for m in ZOO.values() if m.path == file and m.shapes is not None), SHAPES.get(file))
+
+
+def _parse(row: FileRow, path: Path) -> Any:
+    import headrace.frontends.parsing  # noqa: F401  # what is imported once is no part of parsing
+    from headrace.frontends.formats import reader_of
+    from headrace.frontends.reader import Source
+    from headrace.runner import ClientRunner
+
+    runner = ClientRunner()
+    onnx = reader_of(Source.of(path)).framework == "onnx"
+    begin = time.perf_counter()
+    if onnx:
+        runner.translate_onnx_model(path, "net", net_input_shapes=_shapes(row.file))
+    else:
+        runner.translate_tf_model(path, "net", tensor_shapes=_shapes(row.file))
+    row.seconds = round(time.perf_counter() - begin, 2)
+    row.peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    source = runner.archive.reports["parse"]["source"]
+    row.format = str(source["format"])
+    row.layers = len(runner.archive.native.layers)
+    row.host_steps = sum(step is not runner.archive.whole.device for step in runner.archive.whole.steps)
+    return runner
+
+
+def _feeds(whole: Any, shapes: list[int] | None, zoo: Path, frames: int) -> dict[str, Array]:
+    """Random numbers for every input of the file; sound for those that take a WAV file."""
+    random = np.random.default_rng(7)
+    feeds: dict[str, Array] = {}
+    for tensor in whole.inputs:
+        shape = list(tensor.shape)
+        if tensor.frame_axis >= 0 and shape[tensor.frame_axis] < 1:
+            shape[tensor.frame_axis] = frames
+        if shapes is not None and len(whole.inputs) == 1:
+            shape = [s if s > 0 else given for s, given in zip(shape, shapes, strict=True)]
+        shape = [max(s, 1) for s in shape]
+        if tensor.dtype == "string":
+            feeds[tensor.name] = np.array(sorted((zoo / "data_speech_wavs").glob("*.wav"))[0].read_bytes(), object)
+        elif tensor.dtype.startswith(("int", "uint")):
+            high = 256 if tensor.dtype == "uint8" else 8
+            feeds[tensor.name] = random.integers(0, high, shape).astype(tensor.dtype)
+        elif tensor.dtype == "bool":
+            feeds[tensor.name] = random.integers(0, 2, shape).astype(bool)
+        else:
+            feeds[tensor.name] = random.uniform(-1, 1, shape).astype(tensor.dtype)
+    return feeds
+
+
+def _by_runtime(row: FileRow, path: Path, feeds: dict[str, Array], outputs: list[str]) -> list[Array] | None:
+    """What the file's own runtime computes; None where there is none here."""
+    from headrace.host.file_runtimes import open_in_its_runtime
+    from tensorflow_oracle import interpreter, results
+
+    if row.format == "tensorflow":
+        if interpreter() is None:
+            row.notes.append("TensorFlow is not here")
+            return None
+        row.runtime = "TensorFlow"
+        return results(path, feeds, outputs)
+    runtime = open_in_its_runtime(row.format, path, None)
+    row.runtime = runtime.title
+    found = runtime.run(feeds, outputs)
+    return [found[name] for name in outputs]
+
+
+def _error(want: list[Array], got: list[Array]) -> float:
+    worst = 0.0
+    for w, g in zip(want, got, strict=True):
+        difference = np.abs(np.asarray(g, np.float64).reshape(w.shape) - w)
+        worst = max(worst, float(difference.max() / max(float(np.ptp(w)), 1e-30)) if w.size else 0.0)
+    return worst
+
+
+def _snr(want: list[Array], got: list[Array]) -> float:
+    worst = 200.0
+    for w, g in zip(want, got, strict=True):
+        signal, noise = float(np.square(w, dtype=np.float64).sum()), float(
+            np.square(w - np.asarray(g, np.float64).reshape(w.shape)).sum()
+        )  # fmt: skip
+        worst = min(worst, 200.0 if noise == 0 else 10 * np.log10(max(signal, 1e-300) / noise))
+    return round(float(worst), 1)
+
+
+def _listed(values: Any) -> list[Any]:
+    return list(values) if isinstance(values, (list, tuple)) else [values]
+
+
+def _optimize(row: FileRow, runner: Any, zoo: Path, shapes: list[int] | None) -> None:
+    """Without data where the file was quantized already; else with those of its inputs, through the host's steps."""
+    from headrace.errors import HeadraceError
+    from headrace.host import WholeRun
+
+    try:
+        runner.optimize(min_snr=0)
+        row.notes.append("optimized without data")
+        return
+    except HeadraceError:
+        pass
+    whole = runner.archive.whole
+    calls = [_feeds(whole, shapes, zoo, CALIBRATION)]
+    run = WholeRun(whole, lambda frames: frames, row.file)
+    data = [run.device_inputs(feeds) for feeds in calls]
+    runner.optimize({name: np.concatenate([d[name] for d in data]) for name in data[0]}, min_snr=0)
+
+
+def _bytes(row: FileRow, runner: Any) -> None:
+    from headrace.emulator import Executor
+    from headrace.hn import output_quantization
+    from headrace.runtime import _native
+
+    network, random = runner.archive.quantized, np.random.default_rng(11)
+    codes = {}
+    for layer in network.input_layers:
+        how, shape = output_quantization(layer), (FRAMES, *layer.output_shape[1:])
+        codes[layer.name] = random.integers(0, how.high + 1, shape).astype(how.dtype)
+    names = [layer.name for layer in network if not layer.operation.is_boundary]
+    want = Executor(network, "quantized").run(codes, names, batch_size=2)
+    shaped = {name: x.reshape(x.shape[0], *network[name].frame_shape) for name, x in codes.items()}
+    got = _native.Device(None, threads=2).load(runner.hef).infer_all(shaped)
+    row.different = sum(int(np.count_nonzero(np.asarray(got[n]).reshape(want[n].shape) != want[n])) for n in names)
+    row.compared, row.frames = len(names), FRAMES
+
+
+def _measured(zoo: Path, file: str) -> FileRow:
+    from headrace.errors import HeadraceError
+    from headrace.runner import InferenceContext
+
+    row, stage, path = FileRow(file), "parse", zoo / file
+    row.file_size = round(_size(path), 2)
+    try:
+        runner, shapes = _parse(row, path), _shapes(file)
+        whole = runner.archive.whole
+        outputs = [tensor.name for tensor in whole.outputs]
+        stage = "native"
+        feeds = _feeds(whole, shapes, zoo, 1)
+        want = _by_runtime(row, path, feeds, outputs)
+        got = _listed(runner.infer(InferenceContext.SDK_NATIVE, feeds, whole=True))
+        row.native = None if want is None else _error(want, got)
+        stage = "optimize"
+        _optimize(row, runner, zoo, shapes)
+        stage = "compile"
+        runner.compile()
+        stage = "bytes"
+        _bytes(row, runner)
+        stage = "whole"
+        got = _listed(runner.infer(InferenceContext.SDK_HAILO_HW, feeds, whole=True))
+        row.snr = None if want is None else _snr(want, got)
+    except HeadraceError as error:
+        first = error.diagnostics[0]
+        more = len(error.diagnostics) - 1
+        row.stopped = f"{stage}: {first.code}: {first.rule}{f' (and {more} more)' if more else ''}"[:400]
+    return row
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_measured(Path(sys.argv[1]), sys.argv[2]))))
