@@ -104,3 +104,83 @@ def test_sequences_templates_and_clips(cases: Path, case: str, worst: float) -> 
     with runner.infer_context(InferenceContext.SDK_QUANTIZED) as context:
         quantized = np.asarray(runner.infer(context, frames)).reshape(want.shape)
     assert np.sqrt(np.square(quantized - want).mean()) < worst * want.std()
+
+
+#: Networks that take minutes to optimize on a busy machine.
+_LONG = {"03-crnn-bilstm", "12-minilm", "13-dinov2-small"}
+#: Sizes that a file leaves open.
+_SHAPES = {"12-minilm": {"input_ids": [1, 16], "attention_mask": [1, 16]}}
+#: Root mean square error against onnxruntime, in spreads of the output; 0.05 where nothing else stands.
+_ERRORS = {"10-fixed-batch-8": 0.08, "13-dinov2-small": 0.1}
+
+
+def _frames(value: Array | list[Array]) -> list[Array]:
+    """An output of several frames, which may be lists of different lengths, frame by frame."""
+    return [np.asarray(part, np.float64).reshape(-1) for part in value]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[pytest.mark.slow] if case in _LONG else [])
+        for case in (
+            "02-gridsample-constant-grid",
+            "03-crnn-bilstm",
+            "05-qdq-from-onnxruntime",
+            "07-argmax-head",
+            "10-fixed-batch-8",
+            "11-siamese-tracker",
+            "12-minilm",
+            "13-dinov2-small",
+            "16-conv3d-video",
+            "16b-r2plus1d-1x3x3",
+            "25-einsum-mask-head",
+            "27-uint8-nhwc-preprocess-inside",
+            "28-nms-inside",
+            "29-identity-and-constant-outputs",
+            "42-attention-mask-input",
+        )
+    ],
+)
+def test_the_whole_model_gives_the_outputs_of_its_file(cases: Path, case: str) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder = cases / "public" / case
+    inputs, calibration = (dict(np.load(folder / f"{name}.npz")) for name in ("test", "calib"))
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    count = len(next(iter(inputs.values())))
+    fixed = session.get_inputs()[0].shape[0]
+    at_once = fixed if isinstance(fixed, int) else 1
+    runs = [session.run(None, {k: v[i : i + at_once] for k, v in inputs.items()}) for i in range(0, count, at_once)]
+    runner = ClientRunner(hw_arch="hailo8")
+    runner.translate_onnx_model(str(folder / "model.onnx"), "net", net_input_shapes=_SHAPES.get(case))
+    runner.optimize(calibration)
+    runner.compile()
+    data = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+
+    def outputs(context: InferenceContext) -> dict[str, list[Array]]:
+        found = runner.infer(context, data, whole=True)
+        several = found if len(names) > 1 else [found]
+        return {name: _frames(value) for name, value in zip(names, several, strict=True)}
+
+    native, quantized, device = (
+        outputs(context)
+        for context in (InferenceContext.SDK_NATIVE, InferenceContext.SDK_QUANTIZED, InferenceContext.SDK_HAILO_HW)
+    )
+    for i, name in enumerate(names):
+        results = [np.asarray(run[i], np.float64) for run in runs]
+        whole = at_once == 1 or results[0].ndim == 0
+        want = [frame.reshape(-1) for result in results for frame in ([result] if whole else result)]
+        every = np.concatenate(want)
+        spread, wide = every.std() or 1.0, np.ptp(every) or 1.0
+        limit = 5e-3 if case.startswith("05") else 1e-4  # of a quantized file: its own noise
+        mine, codes, real = native[name], quantized[name], device[name]
+        for frame, expected in enumerate(want):
+            assert mine[frame].shape == expected.shape, name
+            assert np.abs(mine[frame] - expected).max(initial=0) <= limit * wide, name
+            np.testing.assert_array_equal(real[frame], codes[frame])
+        if case == "07-argmax-head":
+            assert np.mean(np.concatenate(codes) == every) > 0.99
+        elif case != "28-nms-inside":  # which boxes are chosen hangs on single codes
+            error = float(np.sqrt(np.square(np.concatenate(codes)[: every.size] - every).mean()))
+            assert error <= _ERRORS.get(case, 0.05) * spread, (name, error / spread)

@@ -9,6 +9,7 @@ are not counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,9 +43,23 @@ class Expected:
 
     @property
     def range(self) -> tuple[float, float]:
-        """What codes or calibration cover, whichever is wider."""
+        """What codes or calibration cover, whichever is wider; of an end where values are all alike, the codes."""
         first, last = self.quantization.limits
-        return min(self.low, first), max(self.high, last)
+        low, high = self.alike
+        return first if math.isfinite(low) else min(self.low, first), last if math.isfinite(high) else max(
+            self.high, last
+        )
+
+    @property
+    def alike(self) -> tuple[float, float]:
+        """Values below the first are all alike to the network, and those above the second; infinite where none are.
+
+        Calibration went far beyond the codes there: an attention mask of -3.4e38, of which readers tell nothing apart
+        below -30.
+        """
+        first, last = self.quantization.limits
+        width = last - first
+        return first if self.low < first - width else -math.inf, last if self.high > last + width else math.inf
 
 
 def expected_of(layer: Layer) -> Expected:
@@ -75,7 +90,7 @@ def range_problem(name: str, array: Array, expected: Expected) -> Diagnostic | N
     frames = [_spread(as_values(array[i]).reshape(-1)) for i in chosen]
     if frames[0].size < SMALL:
         frames = [_spread(as_values(array[: FRAMES * SMALL]).reshape(-1))]
-    verdicts = [_verdict(frame, low, high) for frame in frames]
+    verdicts = [_verdict(np.clip(frame, *expected.alike), low, high) for frame in frames]
     telling = [v for v in verdicts if v is not None]
     bad = [v for v in telling if v]
     if not bad or len(bad) < SHARE * len(telling):

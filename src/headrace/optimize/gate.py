@@ -16,7 +16,7 @@ import numpy as np
 
 from headrace.errors import AccuracyError, Diagnostic
 from headrace.hn import Network
-from headrace.layers import ScaleRule
+from headrace.layers import Activated, ScaleRule
 from headrace.optimize.measure.noise import FEW_CODES, MASK_DB, PartNoise
 from headrace.optimize.measure.output_parts import place_text
 from headrace.optimize.measure.sensitivity import Sensitivity
@@ -53,7 +53,11 @@ class Gate:
     @property
     def suspects(self) -> list[str]:
         """Layers that compute and have one or two codes where float varies and loses by it."""
-        return [name for name, comparison in self.measured.layers.items() if self._computes(name) and dead(comparison)]
+        return [
+            name
+            for name, comparison in self.measured.layers.items()
+            if self._computes(name) and not self._decides(name) and dead(comparison)
+        ]
 
     def dead_layers(self, found: Mapping[str, Sensitivity]) -> dict[str, float]:
         """Dead layers that matter → predicted noise-to-signal ratio at the outputs.
@@ -162,6 +166,13 @@ class Gate:
         network = self.trial.prepared
         return name in network.layers and network[name].operation.scale_rule is ScaleRule.OWN
 
+    def _decides(self, name: str) -> bool:
+        """Whether a layer tells values apart (a comparison, a rounding): it has two codes by its meaning, and no
+        derivative predicts what a wrong one does; the outputs, which are measured, do.
+        """
+        operation = self.trial.prepared[name].operation
+        return isinstance(operation, Activated) and operation.function.jumps
+
 
 def dead(comparison: Comparison) -> bool:
     """Whether one or two codes are left of a layer that varies, and they are not all there is."""
@@ -202,12 +213,17 @@ def _before(network: Network, name: str) -> set[str]:
 def check(gate: Gate, result: OptimizeResult, min_snr: float) -> OptimizeResult:
     """The result, with what is dead among its report's warnings where ``min_snr`` is 0.
 
+    Of a quantized file all problems are warnings: its codes were chosen by whoever made it, and the device keeps to
+    them; what they lose against float is the file's own.
+
     Raises:
         AccuracyError: something is not accurate enough and ``min_snr`` is not 0; the result is attached.
     """
     problems = gate.problems(min_snr, result.report.dead_layers)
-    if min_snr <= 0:
-        warnings = [f"{p.where}: {p.rule} ({p.got})" for p in problems]
+    stated = result.report.from_file is not None
+    if min_snr <= 0 or stated:
+        advice = "; the file states these codes, --requantize chooses others" if stated else ""
+        warnings = [f"{p.where}: {p.rule} ({p.got}{advice})" for p in problems]
         return replace(result, report=replace(result.report, warnings=(*result.report.warnings, *warnings)))
     if problems:
         raise AccuracyError(problems, result)

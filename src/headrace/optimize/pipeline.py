@@ -110,7 +110,7 @@ def _with_data(
     raw = _raw_inputs(prepared, data, statistics)
     bench = Bench(prepared, data, frames, scale_groups(prepared), raw, requests, options, runner)
     trial, decisions = Search(bench, used).run(prepared, statistics)
-    _store_ranges(trial)
+    _store_ranges(trial, data)
     gate = _compared(trial, bench)
     report = OptimizeReport(
         calibration=_calibration(bench),
@@ -167,10 +167,12 @@ def _scale(quantization: TensorQuantization) -> TensorScale:
     )
 
 
-def _store_ranges(trial: Trial) -> None:
-    """Let the quantized network's inputs say what calibration saw."""
+def _store_ranges(trial: Trial, data: Mapping[str, Array]) -> None:
+    """Let the quantized network's inputs say what calibration saw, that which their readers do not tell apart too."""
     for layer in trial.quantized.input_layers:
         low, high = trial.statistics.ranges.output[layer.name]
+        if layer.name in trial.prepared.layers and trial.prepared[layer.name].wish.reach is not None:
+            low, high = data[layer.name].min(), data[layer.name].max()
         layer.output.calibrated = float(low), float(high)
 
 
