@@ -109,10 +109,15 @@ class _Partitioner:
         return self.table.part(first, last).floor(self.limits, self.buffers[first:last]) is None
 
     def least_latency(self, first: int, last: int) -> int:
-        """Cycles in which no allocation of a run has a frame through."""
-        if first not in self.latencies:
-            self.latencies[first] = least_latencies(self.graph.works[first:], self.table.options[first:])
-        return self.latencies[first][last - first - 1]
+        """Cycles in which no allocation of a run has a frame through.
+
+        Known for runs from ``first`` on as far as was asked for, and as far again: most end long before the graph.
+        """
+        known = self.latencies.get(first, [])
+        if len(known) < last - first:
+            end = first + max(last - first, 2 * len(known), 32)
+            known = self.latencies[first] = least_latencies(self.graph.works[first:end], self.table.options[first:end])
+        return known[last - first - 1]
 
     def estimate(self, first: int, last: int) -> int:
         """About how long a run will take, from sums alone: neither buffers' true sizes nor places are looked at."""
