@@ -166,12 +166,13 @@ class ClientRunner:
         device_only: bool = False,
         **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Parse a float TFLite model (float32, or float16 weights).
+        """Parse a model of TensorFlow's: TFLite, a frozen graph, a checkpoint, a SavedModel, a Keras file.
 
         Args:
-            model_path: path or bytes.
+            model_path: path or bytes; of a checkpoint or SavedModel the folder, or any of its files.
             net_name: network name; the file's name by default.
-            start_node_names, end_node_names: cut the graph at these operators, named by the tensors that they make.
+            start_node_names, end_node_names: cut the graph at these operators; TFLite's are named by the tensors that
+                they make.
             tensor_shapes: shapes (N, H, W, C) of inputs with open sizes, by input name, or one for a single input.
             device_only: as for :meth:`translate_onnx_model`.
             others: as for :meth:`translate_onnx_model`.
@@ -181,7 +182,7 @@ class ClientRunner:
 
         Raises:
             InputFileError, UnsupportedModelError: with all problems at once.
-            NotBuiltYetError: another TensorFlow format, or an argument that asks for what is not done.
+            NotBuiltYetError: a graph as text, or an argument that asks for what is not done.
         """
         check_arguments(self.translate_tf_model, others)
         return self._translate(

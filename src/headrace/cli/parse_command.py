@@ -74,7 +74,7 @@ def parse(
     as_json: bool,
     **_accepted: bool,
 ) -> None:
-    """Translate the trained network MODEL (ONNX or float TFLite) into a HAR.
+    """Translate the trained network MODEL (ONNX, TFLite, TensorFlow, Keras) into a HAR.
 
     Everything that is not supported is reported at once, with name, type and reason.
     """
