@@ -326,6 +326,8 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
         name, declared = name_of(value), declared_shape(value)
         if input_problem(value) or kind_of(value) is not None:
             continue  # reported with the nodes: no shape would help
+        if declared == [] and value not in source.single:  # one number: reported with the nodes
+            continue
         shape: list[int | str] = list(user.get(name, declared or []))
         place = f"{source.where}, input {name!r}"
         if name in user and declared is not None and len(declared) != len(shape):
@@ -343,10 +345,8 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
             changed = [
                 f"{d} → {s}" for d, s in zip(declared[1:], shape[1:], strict=True) if isinstance(d, int) and d != s
             ]
-            if changed:
-                source.warnings.append(
-                    f"input {name!r}: sizes that the file fixes were replaced ({', '.join(changed)})"
-                )
+            told = f"input {name!r}: sizes that the file fixes were replaced ({', '.join(changed)})"
+            source.warnings += [told] if changed else []
         free = None if value in source.single else source.batch_dims.get(value, 0)  # the dimension that may be open
         fixed = [d for i, d in enumerate(shape) if i != free]
         if (not shape and free is not None) or any(not isinstance(d, int) or d < 1 for d in fixed):

@@ -38,7 +38,7 @@ from headrace.frontends.levers import (
     working_start,
 )
 from headrace.frontends.options import ParseOptions
-from headrace.frontends.partition import Part, part_for_device
+from headrace.frontends.partition import Part, no_part, part_for_device
 from headrace.frontends.patterns import PATTERNS, apply_patterns
 from headrace.frontends.placement import all_placed, host_warning, layers_of, listed, makers_of_tensors, placement
 from headrace.frontends.quantized_moves import hoist_dequantization
@@ -243,8 +243,10 @@ def _diagnostic(problem: Problem, source: SourceGraph, operator: str, reason: st
     )
 
 
-def _failure(state: Translation, ends: Sequence[str], start: Start | None) -> UnsupportedNodesError:
-    diagnostics = _diagnostics(state.problems, state.builder.source)
+def _failure(
+    state: Translation, ends: Sequence[str], start: Start | None, more: Sequence[Diagnostic]
+) -> UnsupportedNodesError:
+    diagnostics = [*_diagnostics(state.problems, state.builder.source), *more]
     levers = [f"--end-node-names {' '.join(shlex.quote(n) for n in ends)}"] if ends else []
     if start:
         levers.append(start.option())
@@ -368,18 +370,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     asked, head = options, _head_of(read, options)
     if head is not None and head.ends and not options.end_node_names:
         options = replace(options, end_node_names=head.ends)
-    graph = read()
-    try:
-        state, recognized = translated(graph, name, options)
-    except UsageError as error:
-        shaped = None
-        if error.code == "E-PARSE-SHAPES":
-            shaped = shapes_before(attempt, read(), options)
-        if shaped is None:
-            raise
-        options = shaped
-        graph = read()
-        state, recognized = translated(graph, name, options)
+    options, (graph, state, recognized) = _as_asked(read, attempt, name, options, asked)
     if state.problems and max(state.builder.source.batch_sizes.values(), default=1) > 1:
         graph, state, recognized = _as_one_frame(read(), name, options, (graph, state, recognized))
     part = _part(read, attempt, asked, state, head)
@@ -389,7 +380,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         working = working_ends(attempt, options, recommended_end_nodes(state))
         again = not options.start_node_names and state.builder.budget.mostly_left
         start = working_start(attempt, read(), options, state) if again else None
-        raise _failure(state, working, start)
+        raise _failure(state, working, start, [] if _is_strict(asked) else [no_part(read())])
     network = state.builder.network
     if not network.input_layers:
         raise UnsupportedModelError(
@@ -417,6 +408,34 @@ def _head_of(read: Callable[[], SourceGraph], options: ParseOptions) -> Head | N
     if large:
         gc.collect()  # nodes and values refer to each other
     return head
+
+
+def _as_asked(
+    read: Callable[[], SourceGraph], attempt: Attempt, name: str, options: ParseOptions, asked: ParseOptions
+) -> tuple[ParseOptions, _Walked]:
+    """The file translated by the user's options, shapes of starts found where nobody gave them; and the options then.
+
+    Raises:
+        UsageError: sizes are missing. UnsupportedModelError: sizes are missing that would not help.
+    """
+    graph = read()
+    try:
+        return options, (graph, *translated(graph, name, options))
+    except UsageError as error:
+        shaped = shapes_before(attempt, read(), options) if error.code == "E-PARSE-SHAPES" else None
+        if shaped is None:
+            raise
+    except UnsupportedNodesError:
+        if not _is_strict(asked):  # with sizes a part may be for the device: then these are what is missing
+            part_for_device(read, attempt, asked, ())
+        raise
+    graph = read()
+    return shaped, (graph, *translated(graph, name, shaped))
+
+
+def _is_strict(options: ParseOptions) -> bool:
+    """Whether the user says what the network is, and all of it has to be on the device."""
+    return bool(options.device_only or options.start_node_names or options.end_node_names)
 
 
 def _whole(
@@ -456,7 +475,7 @@ def _part(
     source = state.builder.source
     behind = () if head is None else head.nodes
     left = bool(state.problems or source.to_host or source.host_operators or behind)
-    if not left or options.device_only or options.start_node_names or options.end_node_names:
+    if not left or _is_strict(options):
         return None
 
     def marked() -> SourceGraph:

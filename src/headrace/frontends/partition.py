@@ -377,6 +377,19 @@ def _options(file: File, options: ParseOptions, starts: Sequence[str], ends: Seq
     )
 
 
+def no_part(source: SourceGraph) -> Diagnostic:
+    """Why a file is refused although there is a host.
+
+    Args:
+        source: the file, read afresh.
+    """
+    lost = list(dict.fromkeys(node.operator for node in file_model(source).nodes if node.refusal))
+    rule = "no part of the file is worth a device: what translates has no weights, or its tensors cannot cross"
+    got = f"{', '.join(lost[:8])} run on no host either" if lost else ""
+    need = "a part with weights that translates"
+    return Diagnostic(f"E-{source.format}-NO-PART", source.where, rule, got, need)
+
+
 def missing_sizes(part: Part) -> UsageError:
     """The error for sizes that nobody gave, of a file that has a part for the device with those that were tried."""
     file = part.file

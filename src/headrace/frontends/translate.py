@@ -297,6 +297,8 @@ def translate(source: SourceGraph, name: str, progress: Progress | None, budget:
         try:
             if reason or kind_of(value) is not None:
                 raise Unsupported(reason or f"the input is a {kind_of(value)}", "a float tensor")
+            if name_of(value) not in source.input_shapes:
+                raise Unsupported("the input is one number, the same for every frame", "a tensor of frames")
             shape = source.input_shapes[name_of(value)]
             with faults_at(f"{state.builder.source.where}, input {name_of(value)!r}"):
                 view = _input_view(state.builder, value, shape)
