@@ -368,7 +368,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         return state
 
     asked, head = options, _head_of(read, options)
-    if head is not None and head.ends and not options.end_node_names:
+    if head is not None and head.ends and not options.end_node_names and not options.device_only:
         options = replace(options, end_node_names=head.ends)
     options, (graph, state, recognized) = _as_asked(read, attempt, name, options, asked)
     if state.problems and max(state.builder.source.batch_sizes.values(), default=1) > 1:
@@ -458,7 +458,10 @@ def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
     if options.start_node_names:
         return None
     if options.only_shape is not None or options.named_shapes:
-        resolve_input_shapes(source, options)
+        try:
+            resolve_input_shapes(source, options)
+        except UsageError:
+            return None  # told when the network is translated
     fold_constants(source, Budget(source.opset))
     found = recognize(source)
     return found if isinstance(found, Head) else None
