@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detection.heads import CLASSES, SIZE
+from headrace.hn.nms_request import NmsRequest, _public, _told_by_keys
 
 from detection import heads
-from detection.heads import CLASSES, SIZE
 from headrace.cli.app import run
 from headrace.errors import HeadraceError, UsageError
-from headrace.hn.nms_request import NmsRequest, _public, _told_by_keys
 from headrace.runner import ClientRunner, InferenceContext
 
 pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
@@ -151,11 +151,9 @@ def test_boxes_of_pictures_by_the_command_line(tmp_path: Path, capsys: pytest.Ca
     assert "E-CLI-CONTRADICTION" in capsys.readouterr().err
 
 
-def test_public_configurations_parse() -> None:
-    folder = Path(os.environ.get("HEADRACE_ZOO", "../shared/zoo")).parent / "reference" / "postprocess_config"
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        pytest.skip("no public configurations")
+def test_public_configurations_parse(reference: Path) -> None:
+    files = sorted((reference / "postprocess_config").glob("*.json"))
+    assert len(files) > 40
     for path in files:
         raw = _public(NmsRequest("test", path.name, path.read_bytes()))
         assert _told_by_keys(raw) in ("yolov5", "yolov8", "yolox", "nanodet", "ssd"), path.name
