@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from detection.heads import CLASSES, SIZE
-from headrace.hn.nms_request import NmsRequest, _public, _told_by_keys
 
 from detection import heads
+from detection.heads import CLASSES, SIZE
 from headrace.cli.app import run
 from headrace.errors import HeadraceError, UsageError
+from headrace.hn.nms_request import NmsRequest, _public, _told_by_keys
 from headrace.runner import ClientRunner, InferenceContext
 
 pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
