@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every model file of the zoo, of whatever family, through every stage; found by looking, so new files come along.
 
-As a program: ZOO FILE measures one file and prints its row as JSON; each file has a process of its own, whose memory
-after parsing is that of parsing.
+As a program: ZOO FILE [quick] measures one file and prints its row as JSON; each file has a process of its own, whose
+memory after parsing is that of parsing.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -25,6 +26,13 @@ SHAPES: dict[str, list[int]] = {
     "tf_superres/ckpt_x2": [1, 64, 64, 1],
     "yunet/yunet_n_dynamic.onnx": [1, 3, 320, 320],
     "style_transfer/candy.onnx": [1, 3, 224, 224],
+}
+#: Part of a path → the network of tests/zoo_models.py whose pictures such a file takes, as that one takes them.
+PICTURES = {
+    "resnet8": "resnet8_tflite",
+    "mobilenet_v1_0.25_224": "mobilenet_v1_tflite",
+    "mobilenet_v2_1.0_224": "mobilenet_v1_tflite",
+    "vww_96": "vww",
 }
 CALIBRATION, FRAMES, SECONDS = 16, 3, 1800
 
@@ -78,9 +86,9 @@ def _models(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def measure_file(zoo: Path, file: str) -> FileRow:
-    """The row of one file, from a process of its own."""
-    command = [sys.executable, str(Path(__file__).resolve()), str(zoo), file]
+def measure_file(zoo: Path, file: str, quick: bool = False) -> FileRow:
+    """The row of one file, from a process of its own; ``quick``: as far as the native results."""
+    command = [sys.executable, str(Path(__file__).resolve()), str(zoo), file, *(["quick"] if quick else [])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
@@ -127,9 +135,20 @@ def _parse(row: FileRow, path: Path) -> Any:
     return runner
 
 
-def _feeds(whole: Any, shapes: list[int] | None, zoo: Path, frames: int) -> dict[str, Array]:
-    """Random numbers for every input of the file; sound for those that take a WAV file."""
-    random = np.random.default_rng(7)
+def _pictures(file: str, zoo: Path, frames: int) -> Array | None:
+    """Pictures that a network of tests/zoo_models.py takes, as a file of its path, or of its kind, takes them."""
+    from zoo_models import ZOO
+
+    model = next((m for m in ZOO.values() if m.path == file), None)
+    model = model or next((ZOO[name] for part, name in PICTURES.items() if part in file), None)
+    return None if model is None else model.source_input(model.test(zoo)[0][:frames])
+
+
+def _feeds(file: str, whole: Any, shapes: list[int] | None, zoo: Path, frames: int) -> dict[str, Array]:
+    """Pictures where they are known, else random numbers, for every input of the file; sound for a WAV file."""
+    random, pictures = np.random.default_rng(7), _pictures(file, zoo, frames) if len(whole.inputs) == 1 else None
+    if pictures is not None and pictures.size % max(math.prod(s for s in whole.inputs[0].shape[1:] if s > 0), 1) == 0:
+        return {whole.inputs[0].name: pictures}
     feeds: dict[str, Array] = {}
     for tensor in whole.inputs:
         shape = list(tensor.shape)
@@ -150,6 +169,20 @@ def _feeds(whole: Any, shapes: list[int] | None, zoo: Path, frames: int) -> dict
     return feeds
 
 
+def _coded(path: Path, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Feeds of a TFLite file that takes codes: as codes for its runtime, and the reals that those stand for."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    codes, reals = dict(feeds), dict(feeds)
+    for entry in Interpreter(str(path)).get_input_details():
+        (scale, zero), name, kind = entry["quantization"], entry["name"], np.dtype(entry["dtype"])
+        if scale and kind.kind in "iu" and feeds[name].dtype.kind == "f":
+            low, high = np.iinfo(kind).min, np.iinfo(kind).max
+            codes[name] = np.clip(np.rint(feeds[name] / scale) + zero, low, high).astype(kind)
+            reals[name] = ((codes[name].astype(np.float64) - zero) * scale).astype(np.float32)
+    return codes, reals
+
+
 def _by_runtime(row: FileRow, path: Path, feeds: dict[str, Array], outputs: list[str]) -> list[Array] | None:
     """What the file's own runtime computes; None where there is none here."""
     from headrace.host.file_runtimes import open_in_its_runtime
@@ -157,14 +190,31 @@ def _by_runtime(row: FileRow, path: Path, feeds: dict[str, Array], outputs: list
 
     if row.format == "tensorflow":
         if interpreter() is None:
-            row.notes.append("TensorFlow is not here")
-            return None
+            row.runtime = "onnxruntime, of its nodes in ONNX's words"
+            return _by_onnxruntime(path, _shapes(row.file), feeds, outputs)
         row.runtime = "TensorFlow"
         return results(path, feeds, outputs)
     runtime = open_in_its_runtime(row.format, path, None)
     row.runtime = runtime.title
     found = runtime.run(feeds, outputs)
     return [found[name] for name in outputs]
+
+
+def _by_onnxruntime(
+    path: Path, shapes: list[int] | None, feeds: dict[str, Array], outputs: list[str]
+) -> list[Array] | None:
+    """The file as its reader understood it, before anything is a layer; None with operators of the host's own."""
+    from headrace.frontends import ParseOptions
+    from headrace.frontends.formats import reader_of
+    from headrace.frontends.reader import Source
+    from small_tflite import run_source
+
+    source = Source.of(path)
+    graph = reader_of(source).read(source, ParseOptions(input_shapes=shapes))
+    if any(node.domain for node in graph.graph):
+        return None
+    made = run_source(graph, feeds)
+    return [made[name] for name in outputs]
 
 
 def _error(want: list[Array], got: list[Array]) -> float:
@@ -201,7 +251,7 @@ def _optimize(row: FileRow, runner: Any, zoo: Path, shapes: list[int] | None) ->
     except HeadraceError:
         pass
     whole = runner.archive.whole
-    calls = [_feeds(whole, shapes, zoo, CALIBRATION)]
+    calls = [_feeds(row.file, whole, shapes, zoo, CALIBRATION)]
     run = WholeRun(whole, lambda frames: frames, row.file)
     data = [run.device_inputs(feeds) for feeds in calls]
     runner.optimize({name: np.concatenate([d[name] for d in data]) for name in data[0]}, min_snr=0)
@@ -225,7 +275,7 @@ def _bytes(row: FileRow, runner: Any) -> None:
     row.compared, row.frames = len(names), FRAMES
 
 
-def _measured(zoo: Path, file: str) -> FileRow:
+def _measured(zoo: Path, file: str, quick: bool) -> FileRow:
     from headrace.errors import HeadraceError
     from headrace.runner import InferenceContext
 
@@ -236,10 +286,13 @@ def _measured(zoo: Path, file: str) -> FileRow:
         whole = runner.archive.whole
         outputs = [tensor.name for tensor in whole.outputs]
         stage = "native"
-        feeds = _feeds(whole, shapes, zoo, 1)
-        want = _by_runtime(row, path, feeds, outputs)
+        feeds = _feeds(file, whole, shapes, zoo, 1)
+        codes, feeds = _coded(path, feeds) if row.format == "tflite" else (feeds, feeds)
+        want = _by_runtime(row, path, codes, outputs)
         got = _listed(runner.infer(InferenceContext.SDK_NATIVE, feeds, whole=True))
         row.native = None if want is None else _error(want, got)
+        if quick:
+            return row
         stage = "optimize"
         _optimize(row, runner, zoo, shapes)
         stage = "compile"
@@ -257,4 +310,4 @@ def _measured(zoo: Path, file: str) -> FileRow:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_measured(Path(sys.argv[1]), sys.argv[2]))))
+    print(json.dumps(asdict(_measured(Path(sys.argv[1]), sys.argv[2], sys.argv[3:] == ["quick"]))))
