@@ -90,15 +90,14 @@ def all_on_device(source: SourceGraph, network: Network) -> WholeModel:
         for value in source.graph.inputs
     )
     dtypes = {name_of(v): int(v.dtype) for v in source.graph.outputs if v.dtype is not None}
+    one = bool(inputs) and all(tensor.frame_axis < 0 for tensor in inputs)  # all that the file computes is one frame
     outputs = tuple(
         ModelTensor(
-            port.tensor,
-            _dtype(dtypes.get(port.tensor, 1)),
-            port.shape,
-            port.shape.index(ANY) if ANY in port.shape else -1,
+            port.tensor, _dtype(dtypes.get(port.tensor, 1)), port.shape,
+            -1 if one or ANY not in port.shape else port.shape.index(ANY),
         )
         for port in step.gives
-    )
+    )  # fmt: skip
     return WholeModel(inputs, outputs, (step,))
 
 

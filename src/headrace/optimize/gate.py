@@ -16,6 +16,7 @@ import numpy as np
 
 from headrace.errors import AccuracyError, Diagnostic
 from headrace.hn import Network
+from headrace.hn.value import Wish
 from headrace.layers import Activated, ScaleRule
 from headrace.optimize.measure.noise import FEW_CODES, MASK_DB, PartNoise
 from headrace.optimize.measure.output_parts import place_text
@@ -164,7 +165,9 @@ class Gate:
 
     def _computes(self, name: str) -> bool:
         network = self.trial.prepared
-        return name in network.layers and network[name].operation.scale_rule is ScaleRule.OWN
+        if name not in network.layers or network[name].operation.scale_rule is not ScaleRule.OWN:
+            return False
+        return not _counts(network[name].output.wish)
 
     def _decides(self, name: str) -> bool:
         """Whether a layer tells values apart (a comparison, a rounding): it has two codes by its meaning, and no
@@ -172,6 +175,13 @@ class Gate:
         """
         operation = self.trial.prepared[name].operation
         return isinstance(operation, Activated) and operation.function.jumps
+
+
+def _counts(wish: Wish | None) -> bool:
+    """Whether the codes of a tensor are whole numbers that it holds, few or many: places, bytes."""
+    if wish is None or wish.bits is None or wish.range is None:
+        return False
+    return wish.range[1] - wish.range[0] == (1 << wish.bits) - 1
 
 
 def dead(comparison: Comparison) -> bool:

@@ -23,8 +23,8 @@ def applied(builder: Builder, view: View, name: str, **params: float) -> View:
 
 def clipped(builder: Builder, view: View, low: float, high: float) -> View:
     """``min(max(x, low), high)``; ±FLOAT_MAX stands for no bound."""
-    if low > high:
-        raise Unsupported(f"bounds {low:g} and {high:g} are in the wrong order")
+    if low > high:  # as the standard has it
+        return per_channel(builder, view, 0.0, high)
     if (low, high) == (-FLOAT_MAX, FLOAT_MAX):
         return view
     name = {(0.0, FLOAT_MAX): "relu", (0.0, 6.0): "relu6"}.get((low, high), "clip")

@@ -54,7 +54,7 @@ def extreme(builder: Builder, node: SourceNode) -> list[Result]:
     return [result]
 
 
-def _whole_power(builder: Builder, view: View, exponent: int) -> View:
+def whole_power(builder: Builder, view: View, exponent: int) -> View:
     """By repeated squares, for 2 and above."""
     result: View | None = None
     while exponent:
@@ -89,7 +89,7 @@ def power(builder: Builder, node: SourceNode) -> list[Result]:
         case -0.5:
             return [applied(builder, applied(builder, view, "sqrt"), "reciprocal")]
         case _ if number == round(number) and abs(number) <= MAX_POWER:
-            made = _whole_power(builder, view, int(abs(number)))
+            made = whole_power(builder, view, int(abs(number)))
             return [made if number > 0 else applied(builder, made, "reciprocal")]
         case _ if abs(number) <= MAX_POWER:
             return [applied(builder, view, "power", exponent=number)]
@@ -109,7 +109,7 @@ def _mixed_powers(builder: Builder, view: View, exponents: Array) -> View:
         if value == 0.0:
             part = per_channel(builder, view, 0.0, mask)
         else:
-            part = per_channel(builder, _whole_power(builder, view, int(value)), mask)
+            part = per_channel(builder, whole_power(builder, view, int(value)), mask)
         result = part if result is None else combine(builder, Add(), result, part)
     assert result is not None
     return result
@@ -170,3 +170,15 @@ def of_exponentials(builder: Builder, node: SourceNode) -> list[Result]:
     up, down = (applied(builder, per_channel(builder, view, sign), "exp") for sign in (1.0, -1.0))
     operation = Subtract() if node.op_type == "Sinh" else Add()
     return [per_channel(builder, combine(builder, operation, up, down), 0.5)]
+
+
+@handles("Asinh", "Acosh", "Atanh")
+def inverse_hyperbolic(builder: Builder, node: SourceNode) -> list[Result]:
+    """Logarithms: of ``x + √(x² ± 1)``, and of the quotient of ``1 + x`` and ``1 - x``."""
+    view = node.view(0)
+    if node.op_type == "Atanh":
+        above, below = (applied(builder, per_channel(builder, view, sign, 1.0), "log") for sign in (1.0, -1.0))
+        return [per_channel(builder, combine(builder, Subtract(), above, below), 0.5)]
+    one = 1.0 if node.op_type == "Asinh" else -1.0
+    inside = per_channel(builder, combine(builder, Multiply(), view, view), 1.0, one)
+    return [applied(builder, combine(builder, Add(), view, applied(builder, inside, "sqrt")), "log")]

@@ -10,13 +10,14 @@ from headrace.frontends.graph import MixesFrames, Unsupported
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, combine, per_channel
+from headrace.frontends.to_hn.compositions.parts import cut, join
 from headrace.frontends.to_hn.compositions.reduce import largest, reduce_over
 from headrace.frontends.to_hn.compositions.repeat import enlarged
 from headrace.frontends.to_hn.compositions.rows import along
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
 from headrace.hn.value import Wish
-from headrace.layers import Add, Subtract
+from headrace.layers import Add, Multiply, Subtract
 
 #: Along one axis; above, places have no code of 16 bits each.
 MAX_PLACES = 1 << 15
@@ -95,3 +96,35 @@ def triangle(builder: Builder, node: SourceNode) -> list[Result]:
     k = min(max(k, -rows - 1), columns + 1)
     mask = (np.triu if node.integer("upper", 1) else np.tril)(np.ones((rows, columns)), k)
     return [per_channel(builder, view, mask)]
+
+
+@handles("CumProd")
+def running_product(builder: Builder, node: SourceNode) -> list[Result]:
+    """Products over 1, 2, 4 … elements, each of two that are half as long."""
+    view, given = node.view(0), node.integer_list(1, "the axis")
+    if len(given) != 1:
+        raise Unsupported(f"CumProd along {given}", "one axis")
+    axis = axis_in(given[0], view.rank)
+    if builder.mixes_frames(view, [axis]):
+        raise MixesFrames("CumProd along the batch", "another axis")
+    size, reverse, shift = view.shape[axis], node.integer("reverse", 0) != 0, 1
+    if node.integer("exclusive", 0):
+        view = _moved(builder, view, axis, 1, reverse)
+    while shift < size:
+        view = combine(builder, Multiply(), view, _moved(builder, view, axis, shift, reverse))
+        shift *= 2
+    return [view]
+
+
+def _moved(builder: Builder, view: View, axis: int, shift: int, reverse: bool) -> View:
+    """Elements ``shift`` places further along the axis, ones in front of them."""
+    size = view.shape[axis]
+    count = min(shift, size)
+    ranges = [(0, s, 1) for s in view.shape]
+    ranges[axis] = (0, count, 1)
+    ones = per_channel(builder, cut(builder, view, ranges), 0.0, 1.0)
+    if count == size:
+        return ones
+    ranges[axis] = (count if reverse else 0, size - count, 1)
+    rest = cut(builder, view, ranges)
+    return join(builder, [rest, ones] if reverse else [ones, rest], axis)
