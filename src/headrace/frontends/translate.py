@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.element_types import Elements, elements_of_result, elements_of_type
+from headrace.frontends.element_types import elements_of_result, elements_of_type
 from headrace.frontends.faults import faults_at
 from headrace.frontends.fold import EVALUATORS, Budget
 from headrace.frontends.folding import evaluate, folds
@@ -21,7 +21,6 @@ from headrace.frontends.graph import (
     MixesFrames,
     SourceGraph,
     Unsupported,
-    attributes_read,
     constant,
     declared_shape,
     input_problem,
@@ -48,7 +47,6 @@ from headrace.frontends.layout import (
     source_shape,
     without_batch,
 )
-from headrace.frontends.opset import RULES
 from headrace.frontends.options import Progress
 from headrace.frontends.quantization import carry_grid
 from headrace.frontends.standard import check_attributes_read
@@ -134,9 +132,6 @@ def _node(state: Translation, node: ir.Node) -> None:
         carry_grid(node)
         builder.source.folded += 1
         return
-    if node.op_type == "If" and not node.domain and inputs and inputs[0] is not None:
-        _branch(state, node, bool(inputs[0].reshape(-1)[:1].any()))
-        return
     handler = HANDLERS.get(node.op_type) if node.domain == "" else None
     if handler is None:
         raise _why_unknown(node, builder.source.facts.get("local_functions", []))
@@ -152,34 +147,6 @@ def _node(state: Translation, node: ir.Node) -> None:
         if isinstance(first, View):
             names = builder.network[first.layer].original_names
             names += [o for o in builder.origins if o not in names]
-
-
-def _branch(state: Translation, node: ir.Node, condition: bool) -> None:
-    """The branch that a known condition chooses, in the place of the node."""
-    attribute = node.attributes.get("then_branch" if condition else "else_branch")
-    attributes_read(node).update(("then_branch", "else_branch"))
-    graph = None if attribute is None else attribute.value
-    if not isinstance(graph, ir.Graph) or len(graph.outputs) != len(node.outputs):
-        raise Unsupported("control flow whose branch is not a graph with its results", "a graph without control flow")
-    failed = len(state.problems)
-    for inner in graph:
-        rule = RULES.get(inner.op_type) if not inner.domain else None
-        if rule is not None and int(state.builder.source.facts.get("opset", rule[0])) < rule[0]:
-            rule[1](inner, int(state.builder.source.facts["opset"]))
-        _step(state, inner, None)
-    if len(state.problems) > failed:
-        first = state.problems[failed]
-        del state.problems[failed:]
-        raise Unsupported(f"in its branch, {first.op_type}: {first.reason}", first.need, first.levers)
-    for outer, inner_value in zip(node.outputs, graph.outputs, strict=True):
-        known = constant(inner_value)
-        if known is not None:
-            set_constant(outer, known)
-        elif inner_value in state.builder.views:
-            state.builder.views[outer] = state.builder.views[inner_value]
-            state.builder.elements[outer] = state.builder.elements.get(inner_value, Elements.REAL)
-        else:
-            raise Unsupported("a result of its branch is not known", "a graph without control flow")
 
 
 def _placeholder(state: Translation, value: ir.Value) -> None:
