@@ -71,7 +71,7 @@ def main() -> None:
 
     model, given, made, *wanted = sys.argv[1:]
     path = Path(model)
-    with np.load(given) as arrays:
+    with np.load(given, allow_pickle=True) as arrays:  # ours, a moment ago; text is an array of objects
         feeds = {name: arrays[name] for name in arrays.files}
     run = _saved_model if (path / "saved_model.pb").exists() else _session
     np.savez(made, **{f"y{i}": value for i, value in enumerate(run(tf, path, feeds, wanted))})

@@ -183,6 +183,21 @@ def _coded(path: Path, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[
     return codes, reals
 
 
+def _reals(row: FileRow, path: Path, outputs: list[str], values: Any) -> list[Array]:
+    """The outputs of a whole model as reals, where the file gives codes."""
+    found = list(values) if isinstance(values, (list, tuple)) else [values]
+    if row.format != "tflite":
+        return found
+    from ai_edge_litert.interpreter import Interpreter
+
+    how = {entry["name"]: entry["quantization"] for entry in Interpreter(str(path)).get_output_details()}
+    for index, name in enumerate(outputs):
+        scale, zero = how.get(name, (0.0, 0))
+        if scale and found[index].dtype.kind in "iu":
+            found[index] = (found[index].astype(np.float64) - zero) * scale
+    return found
+
+
 def _by_runtime(row: FileRow, path: Path, feeds: dict[str, Array], outputs: list[str]) -> list[Array] | None:
     """What the file's own runtime computes; None where there is none here."""
     from headrace.host.file_runtimes import open_in_its_runtime
@@ -235,10 +250,6 @@ def _snr(want: list[Array], got: list[Array]) -> float:
     return round(float(worst), 1)
 
 
-def _listed(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, (list, tuple)) else [values]
-
-
 def _optimize(row: FileRow, runner: Any, zoo: Path, shapes: list[int] | None) -> None:
     """Without data where the file was quantized already; else with those of its inputs, through the host's steps."""
     from headrace.errors import HeadraceError
@@ -287,9 +298,11 @@ def _measured(zoo: Path, file: str, quick: bool) -> FileRow:
         outputs = [tensor.name for tensor in whole.outputs]
         stage = "native"
         feeds = _feeds(file, whole, shapes, zoo, 1)
-        codes, feeds = _coded(path, feeds) if row.format == "tflite" else (feeds, feeds)
+        codes, reals = _coded(path, feeds) if row.format == "tflite" else (feeds, feeds)
+        own = {t.name: codes if t.dtype.startswith(("int", "uint")) else reals for t in whole.inputs}
+        feeds = {name: array[name] for name, array in own.items()}
         want = _by_runtime(row, path, codes, outputs)
-        got = _listed(runner.infer(InferenceContext.SDK_NATIVE, feeds, whole=True))
+        got = _reals(row, path, outputs, runner.infer(InferenceContext.SDK_NATIVE, feeds, whole=True))
         row.native = None if want is None else _error(want, got)
         if quick:
             return row
@@ -300,7 +313,7 @@ def _measured(zoo: Path, file: str, quick: bool) -> FileRow:
         stage = "bytes"
         _bytes(row, runner)
         stage = "whole"
-        got = _listed(runner.infer(InferenceContext.SDK_HAILO_HW, feeds, whole=True))
+        got = _reals(row, path, outputs, runner.infer(InferenceContext.SDK_HAILO_HW, feeds, whole=True))
         row.snr = None if want is None else _snr(want, got)
     except HeadraceError as error:
         first = error.diagnostics[0]
