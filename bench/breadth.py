@@ -2,7 +2,8 @@
 """Exported architectures, parsed and compared with onnxruntime, and the page docs/results-breadth.md.
 
 usage: python bench/breadth.py check FOLDER      what bench/breadth_models.py exported → FOLDER/results.jsonl
-       python bench/breadth.py page FOLDER       FOLDER/results.jsonl and FOLDER/export.jsonl → docs/results-breadth.md
+       python bench/breadth.py page FOLDER       FOLDER/results.jsonl and FOLDER/export.jsonl → the last section of
+                                                 docs/results-breadth.md
 
 ``check`` goes on where it was; ``--delete`` removes each file once it was looked at, ``--again`` looks at all again.
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results-breadth.md"
+HEADING = "## Exported architectures with random weights"
 LIMIT_SECONDS = 300
 
 
@@ -30,20 +32,20 @@ def look_at(path: Path) -> dict[str, Any]:
 
     from headrace.comparison import compare
     from headrace.errors import HeadraceError
-    from headrace.frontends import parse
+    from headrace.frontends import trace
 
     torch.set_num_threads(1)
     row: dict[str, Any] = {}
     start = time.process_time()
     try:
-        result = parse(path)
+        traced = trace(path)
         row["parse_seconds"] = round(time.process_time() - start, 2)
-        report = result.report
+        report = traced.result.report
         row |= {"nodes": report.source_nodes, "layers": len(report.layers), "parameters": report.parameters}
         places = Counter(entry.place for entry in report.placement)
         row["host"] = places.get("host", 0)
         row["host_operators"] = sorted({entry.operator for entry in report.placement if entry.place == "host"})
-        found = compare(path)
+        found = compare(path, traced=traced)
         worst = max(found.outputs, key=lambda entry: entry.difference)
         row |= {"agrees": found.agrees, "difference": worst.difference, "outputs": len(found.outputs)}
         if found.first is not None:
@@ -96,19 +98,19 @@ def _outcome(row: dict[str, Any]) -> str:
 
 
 def page(folder: Path) -> str:
-    """The page."""
+    """The section."""
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     latest = {row["file"]: row for row in rows}
     rows = sorted(latest.values(), key=lambda row: (row["library"], row["name"]))
     counts = Counter(_outcome(row) for row in rows)
     lines = [
-        "<!-- SPDX-License-Identifier: Apache-2.0 -->",
-        "# Exported architectures with random weights",
+        HEADING,
         "",
         "Networks that public libraries define, exported with both of PyTorch's exporters (TorchScript to operator set",
         "17, dynamo to 20) with random weights and small inputs, then parsed and run in the native emulator beside",
         "onnxruntime on random numbers (`bench/breadth_models.py`, `bench/breadth.py`; not in CI). *Difference* is the",
-        "largest of any output of the device's network, in parts of that output's range; up to 1e-4 agrees.",
+        "largest of any output of the device's network, in parts of that output's range; up to 1e-4 agrees. *Host*",
+        "counts nodes that the host runs; seconds are of CPU, with all that parsing tries to find the device's part.",
         "",
         f"{len(rows)} networks: " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())) + ".",
         "",
@@ -127,12 +129,16 @@ def page(folder: Path) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     refused = [row for row in rows if "crash" in row or "refused" in row]
     if refused:
-        lines += ["", "## Refused", "", "| library | network | exporter | why |", "|---|---|---|---|"]
+        lines += ["", "### Refused", "", "| library | network | exporter | why |", "|---|---|---|---|"]
         for row in refused:
             why = "; ".join(row.get("refused", [row.get("crash", "")])).replace("|", "/").replace("\n", " ")
             lines.append(f"| {row['library']} | {row['name']} | {row['exporter']} {row['opset']} | {why} |")
     exports = folder / "export.jsonl"
-    failed = [json.loads(line) for line in exports.read_text().splitlines()] if exports.exists() else []
+    failed = (
+        [json.loads(line) for line in exports.read_text().splitlines() if line.startswith("{")]
+        if exports.exists()
+        else []
+    )
     exported = {row["name"] for row in failed if "error" not in row}
     never = sorted({row["name"] for row in failed} - exported)
     if never:
@@ -150,7 +156,8 @@ def main() -> None:
     if wanted.what == "check":
         check(wanted.place, wanted.delete, wanted.again)
     else:
-        PAGE.write_text(page(wanted.place), encoding="utf-8")
+        before = PAGE.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
+        PAGE.write_text(f"{before}\n\n{page(wanted.place)}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def compare(
     seed: int = 0,
     frames: int | None = None,
     tolerance: float = TOLERANCE,
+    traced: Trace | None = None,
 ) -> ComparisonReport:
     """Parse a model, and compare the network with the file's own runtime.
 
@@ -57,6 +58,7 @@ def compare(
         seed: of random numbers.
         frames: the first frames of the data only; None: at most :data:`FRAMES`. Random: one batch of the file.
         tolerance: in parts of the range of a tensor.
+        traced: what :func:`headrace.frontends.trace` made of this model with these options; None: it is parsed here.
 
     Raises:
         MissingExtraError: the file's runtime is not installed.
@@ -68,7 +70,7 @@ def compare(
         got = f"tolerance {tolerance}, seed {seed}, frames {frames}"
         raise UsageError(Diagnostic("E-COMPARE-ARGUMENT", "compare", rule, got, need))
     options = ParseOptions() if options is None else options
-    traced = trace(model, options)
+    traced = trace(model, options) if traced is None else traced
     given = isinstance(model, bytes | bytearray | memoryview)
     runtime = open_in_its_runtime(
         traced.result.report.source.format, None if given else Path(model), bytes(model) if given else None
@@ -267,7 +269,8 @@ class _Comparison:
 def compared(tensor: str, node: str, operator: str, theirs: Array, ours: Array) -> ComparedTensor:
     """One tensor of both sides: the largest difference in parts of the range, where it is, and figures of each.
 
-    Arrays of different shape, and values that are finite on one side alone, differ infinitely.
+    Arrays of different shape, and values that are finite on one side alone, differ infinitely. Of truth values it is
+    the part of them that differ: a number near the threshold of a comparison may fall on either side.
     """
     wanted = np.asarray(theirs, np.float64)
     got = np.asarray(ours, np.float64)
@@ -275,6 +278,8 @@ def compared(tensor: str, node: str, operator: str, theirs: Array, ours: Array) 
         difference, position = math.inf, ()
     else:
         difference, position = _largest(wanted, got.reshape(wanted.shape))
+        if theirs.dtype == np.bool_ and wanted.size:
+            difference = int(np.count_nonzero(wanted - got.reshape(wanted.shape))) / wanted.size
     return ComparedTensor(
         tensor=tensor, node=node, operator=operator, shape=tuple(wanted.shape), difference=difference,
         position=position, runtime=figures(wanted), native=figures(got),

@@ -126,6 +126,8 @@ def test_figures_of_one_tensor() -> None:
     other[1, 1] = 3.0
     assert compared("t", "n", "Op", wanted, other).difference == np.inf
     assert compared("t", "n", "Op", wanted, np.zeros(3)).difference == np.inf
+    truth = np.zeros(100, bool)
+    assert compared("t", "n", "Greater", truth, np.eye(1, 100)[0]).difference == pytest.approx(0.01)
 
 
 def test_the_command(tmp_path: Path) -> None:
