@@ -272,3 +272,16 @@ def test_other_choices_by_sign_stay_as_written(above, below):
 def test_a_threshold_other_than_zero_stays_as_written():
     result = compare(by_sign("xb", "ma", {"zero": 0.5}), batch=2, low=-4, high=4)
     assert len(kinds(result)) > 1
+
+
+@pytest.mark.parametrize("scale", [None, [3, 2]])
+def test_experiments_of_old_files(scale):
+    kept = {} if scale is None else {"scale": scale}
+    nodes = [
+        node("ImageScaler", ["x"], "a", scale=0.5, bias=[1.0, -2.0, 0.25, 3.0]),
+        node("Crop", ["a"], "b", border=[1, 1, 2, 0], **kept),
+        node("Affine", ["b"], alpha=-1.5, beta=0.75),
+    ]
+    compare(network(nodes, {}, (1, 4, 5, 6), opset=7))
+    with pytest.raises(UnsupportedModelError, match="leaves nothing"):
+        parse_onnx(network([node("Crop", ["x"], border=[3, 0, 3, 0])], {}, (1, 4, 5, 6), opset=7))

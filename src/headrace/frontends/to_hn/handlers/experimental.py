@@ -15,14 +15,14 @@ from headrace.frontends.to_hn.registry import Result, handles
 
 @handles("Affine")
 def affine(builder: Builder, node: SourceNode) -> list[Result]:
-    """alpha · x + beta."""
+    """As ``alpha · x + beta``."""
     scale, offset = node.real("alpha", 1.0), node.real("beta", 0.0)
     return [per_channel(builder, node.view(0), scale, np.asarray(offset))]
 
 
 @handles("ImageScaler")
 def image_scaler(builder: Builder, node: SourceNode) -> list[Result]:
-    """scale · x + bias of the channel."""
+    """As ``scale · x + bias`` of the channel."""
     view = node.view(0)
     bias = reals(node.node, "bias") or [0.0]
     if view.rank != 4 or len(bias) not in (1, view.shape[1]):
@@ -32,11 +32,16 @@ def image_scaler(builder: Builder, node: SourceNode) -> list[Result]:
 
 @handles("Crop")
 def crop(builder: Builder, node: SourceNode) -> list[Result]:
-    """Rows and columns off a picture: ``border`` is left, top, right, bottom; ``scale`` the height and width to keep."""
+    """Rows and columns off a picture.
+
+    ``border`` is left, top, right, bottom; ``scale`` the height and width that are kept.
+    """
     view = node.view(0)
     border, size = node.optional_integers("border"), node.optional_integers("scale")
     if view.rank != 4 or border is None or len(border) != 4 or min(border) < 0 or (size and len(size) != 2):
-        raise Unsupported(f"the border {border} of a tensor of rank {view.rank}", "left, top, right, bottom of a picture")
+        raise Unsupported(
+            f"the border {border} of a tensor of rank {view.rank}", "left, top, right, bottom of a picture"
+        )
     left, top, right, bottom = border
     height, width = view.shape[2] - top - bottom, view.shape[3] - left - right
     if size:
