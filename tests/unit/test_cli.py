@@ -321,7 +321,7 @@ def test_missing_files_and_other_formats(
         (["hef", "disassemble", str(tmp_path)], 3),
         (["parse", "model.tflite"], 3),
         (["parse", "none.h5"], 3),
-        (["parse", "model.h5"], 11),
+        (["parse", "model.h5"], 3),
         (["parser", "tf", "model.pb"], 3),
         (["profile", "x.har", "--out-path", "r.html"], 11),
     ):

@@ -234,7 +234,6 @@ def test_zoo_detectors_parse_whole(zoo, name):
     "name",
     [
         "silero_vad/silero_vad.onnx",
-        "style_transfer/candy.onnx",
     ],
 )
 def test_zoo_model_that_ends_in_a_report(zoo, name):

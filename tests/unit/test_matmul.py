@@ -102,8 +102,7 @@ def test_constant_times_computed():
 @pytest.mark.parametrize(
     ("a", "b", "word"),
     [
-        ([1, 4], [1, 4], "rows"),  # the frames of the batch are its rows
-        ([1, 1, 4, 3], [1, 2, 3, 4], "shape"),  # one matrix in front of several
+        ([1, 4], [1, 4], "inner sizes"),
         ([1, 4096, 64], [1, 64, 4096], "too many products"),
     ],
 )
@@ -114,15 +113,19 @@ def test_what_is_refused(a, b, word):
     assert word in str(caught.value) and "'y'" in str(caught.value)
 
 
-def test_a_split_of_the_batch_is_refused():
+def test_one_matrix_in_front_of_several():
+    nodes = [node("Relu", ["a"], "ra"), node("Relu", ["b"], "rb"), node("MatMul", ["ra", "rb"], "y")]
+    compare(model(nodes, [("a", [1, 1, 4, 3]), ("b", [1, 2, 3, 4])], [("y", None)]).SerializeToString())
+
+
+def test_a_split_of_the_first_dimension_of_one_frame():
     nodes = [
         node("Reshape", ["x", "areas"], "a"),
         helper.make_node("Split", ["a", "sizes"], ["p", "q"], "split", axis=0),
         node("Add", ["p", "q"], "y"),
     ]
     constants = {"areas": i64(4, 5, 6), "sizes": i64(2, 2)}
-    with pytest.raises(UnsupportedModelError, match="batch"):
-        parse_onnx(model(nodes, [("x", [1, 20, 6])], [("y", None)], constants).SerializeToString())
+    compare(model(nodes, [("x", [1, 20, 6])], [("y", None)], constants).SerializeToString())
 
 
 def test_shapes_that_do_not_fit():

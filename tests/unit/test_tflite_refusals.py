@@ -46,7 +46,7 @@ def unsupported(m, *outputs):
     ("data", "word"),
     [
         (b"", "empty"),
-        (b"\x08\x00\x00\x00ONNX", "not a TFLite model"),
+        (b"\x08\x00\x00\x00ONNX", "not a TensorFlow model"),
         (b"version https://git-lfs.github.com/spec/v1\n", "LFS"),
         (b"\xff\xff\xff\xffTFL3" + bytes(8), "damaged"),
         (b"\x00\x00\x00\x00TFL3" + bytes(8), "damaged"),
