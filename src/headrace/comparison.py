@@ -89,11 +89,14 @@ class _Inputs:
     def __init__(self, traced: Trace, runtime: FileRuntime, options: ParseOptions) -> None:
         self._traced, self._runtime, self._options = traced, runtime, options
         network = traced.result.network
+        given = options.input_values
+        self._asked = [entry for entry in runtime.inputs if entry.name not in given]
+        self._fixed = {e.name: np.asarray(given[e.name], e.dtype) for e in runtime.inputs if e.name in given}
         self._layers = {layer.boundary.source_name: layer for layer in network.input_layers}
 
     def random(self, seed: int) -> Iterator[dict[str, Array]]:
         generator = np.random.default_rng(seed)
-        yield {entry.name: self._numbers(entry, generator) for entry in self._runtime.inputs}
+        yield self._fixed | {entry.name: self._numbers(entry, generator) for entry in self._asked}
 
     def _numbers(self, entry: FileInput, generator: np.random.Generator) -> Array:
         shape = self._shape(entry)
@@ -121,7 +124,7 @@ class _Inputs:
         return tuple(sizes)
 
     def given(self, data: object, limit: int) -> Iterator[dict[str, Array]]:
-        entries = {entry.name: entry for entry in self._runtime.inputs}
+        entries = {entry.name: entry for entry in self._asked}
         specs = [
             spec_of(self._layers[name]) if name in self._layers else InputSpec(name, self._shape(entry)[1:])
             for name, entry in entries.items()
@@ -133,7 +136,7 @@ class _Inputs:
             rule = "the file takes more frames at once than there are"
             raise DataError(Diagnostic("E-DATA-COUNT", "compare", rule, f"{count} frames", f"{size} frames or more"))
         for start in range(0, count - size + 1, size):
-            feeds: dict[str, Array] = {}
+            feeds: dict[str, Array] = dict(self._fixed)
             for spec, (name, entry) in zip(specs, entries.items(), strict=True):
                 part = np.asarray(arrays[spec.name][start : start + size])
                 if name in self._layers:

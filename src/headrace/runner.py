@@ -37,7 +37,7 @@ from headrace.script.boxes import take_boxes
 from headrace.targets import Target, archived_target, is_built_in, load_target
 
 if TYPE_CHECKING:
-    from headrace.frontends.options import Framework
+    from headrace.frontends.options import ParseOptions
     from headrace.reports.optimize import OptimizeReport
 
 Progress = Callable[[int, int, str], None]
@@ -130,6 +130,7 @@ class ClientRunner:
         net_input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
         progress: Progress | None = None,
         device_only: bool = False,
+        input_values: Mapping[str, object] | None = None,
         **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Parse an ONNX model.
@@ -140,6 +141,8 @@ class ClientRunner:
             start_node_names, end_node_names: cut the graph at these nodes.
             net_input_shapes: shapes of inputs with open sizes, by input name, or one shape for a single input.
             device_only: refuse what cannot be on the device; without it the host runs that (docs/guide/host.md).
+            input_values: values that inputs always have, by name: numbers, truth values or nested lists of them; the
+                inputs become constants.
             others: known from another toolchain. ``disable_rt_metadata_extraction=True`` asks for what happens anyway;
                 what is not done is refused by name (:mod:`headrace.known_arguments`).
 
@@ -151,9 +154,11 @@ class ClientRunner:
             UsageError, NotBuiltYetError: an argument is not known, or asks for what is not done.
         """
         check_arguments(self.translate_onnx_model, others)
-        return self._translate(
-            "onnx", model, net_name, start_node_names, end_node_names, net_input_shapes, progress, device_only
-        )
+        from headrace.frontends import ParseOptions
+
+        starts, ends, values = start_node_names or (), end_node_names or (), input_values or {}
+        asked = ParseOptions(net_name, starts, ends, net_input_shapes, "onnx", device_only, values)
+        return self._translate(model, asked, progress)
 
     def translate_tf_model(
         self,
@@ -185,28 +190,19 @@ class ClientRunner:
             NotBuiltYetError: a graph as text, or an argument that asks for what is not done.
         """
         check_arguments(self.translate_tf_model, others)
-        return self._translate(
-            "tensorflow", model_path, net_name, start_node_names, end_node_names, tensor_shapes, progress, device_only
-        )
+        from headrace.frontends import ParseOptions
+
+        starts, ends = start_node_names or (), end_node_names or ()
+        asked = ParseOptions(net_name, starts, ends, tensor_shapes, "tensorflow", device_only)
+        return self._translate(model_path, asked, progress)
 
     def _translate(
-        self,
-        framework: Framework,
-        model: str | os.PathLike[str] | bytes,
-        net_name: str | None,
-        start_node_names: Sequence[str] | None,
-        end_node_names: Sequence[str] | None,
-        input_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None,
-        progress: Progress | None,
-        device_only: bool,
+        self, model: str | os.PathLike[str] | bytes, options: ParseOptions, progress: Progress | None
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        from headrace.frontends import ParseOptions, parse
+        from headrace.frontends import parse
 
-        told: Callable[[int, int], None] | None = None
         if progress is not None:
-            told = functools.partial(_told_translating, progress)
-        starts, ends = start_node_names or (), end_node_names or ()
-        options = ParseOptions(net_name, starts, ends, input_shapes, framework, device_only, progress=told)
+            options = replace(options, progress=functools.partial(_told_translating, progress))
         result = parse(model, options)
         self._script = self._plan = None
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
@@ -219,7 +215,8 @@ class ClientRunner:
             start_node_names=list(options.start_node_names),
             end_node_names=list(options.end_node_names),
             input_shapes=options.named_shapes or options.only_shape,
-            **({"device_only": True} if device_only else {}),
+            **({"device_only": True} if options.device_only else {}),
+            **({"input_values": options.plain_values} if options.input_values else {}),
         )
         return self.get_hn(), self.get_params()
 

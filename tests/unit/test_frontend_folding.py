@@ -184,13 +184,18 @@ def test_random_numbers_never_fold(operator):
         parse_onnx(beside_input(nodes, {}, [1, 4]))
 
 
-def test_control_flow_never_folds():
+def test_loops_never_fold():
+    names = [("i", TensorProto.INT64), ("go", TensorProto.BOOL), ("before", TensorProto.FLOAT)]
     body = helper.make_graph(
-        [helper.make_node("Add", ["one", "one"], ["q"])], "b", [], [helper.make_tensor_value_info("q", 1, None)]
-    )
-    nodes = [node("If", ["yes"], then_branch=body, else_branch=body)]
+        [helper.make_node("Add", ["before", "one"], ["after"]), helper.make_node("Identity", ["go"], ["on"])], "b",
+        [helper.make_tensor_value_info(n, kind, []) for n, kind in names],
+        [helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("after", TensorProto.FLOAT, [])],
+    )  # fmt: skip
+    nodes = [node("Loop", ["three", "yes", "one"], body=body)]
+    built = beside_input(nodes, {"yes": np.array(True), "one": np.float32(1), "three": np.int64(3)}, [1, 4])
     with pytest.raises(UnsupportedModelError, match="control flow"):
-        parse_onnx(beside_input(nodes, {"yes": np.array(True), "one": np.float32(1)}, [1, 4]))
+        parse_onnx(built)
 
 
 def test_products_add_up_in_one_order():

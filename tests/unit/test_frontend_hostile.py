@@ -246,8 +246,12 @@ def test_things_that_are_not_tensors():
     body = helper.make_graph(
         [helper.make_node("Relu", ["x"], ["q"])], "b", [], [helper.make_tensor_value_info("q", 1, None)]
     )
-    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)]
-    built = model(nodes, [("x", [1, 3])], [("y", None)], {"c": np.array(True)})
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Greater", ["m", "zero"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body),
+    ]
+    built = model(nodes, [("x", [1, 3])], [("y", None)], {"zero": np.float32(0)})
     assert "control flow" in str(error_of(built, UnsupportedModelError))
     built = conv(np.ones((4, 3, 1, 1), np.float32))
     sparse = built.graph.sparse_initializer.add()

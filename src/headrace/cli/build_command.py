@@ -16,6 +16,7 @@ from headrace.cli.options import (
     hw_arch_option,
     json_option,
     parse_shapes,
+    parse_values,
     script_option,
     start_end_options,
 )
@@ -43,6 +44,7 @@ def build(
     start_node_names: tuple[str, ...],
     end_node_names: tuple[str, ...],
     tensor_shapes: tuple[str, ...],
+    input_values: tuple[str, ...],
     device_only: bool,
     hw_arch: str | None,
     model_script: Path | None,
@@ -53,13 +55,13 @@ def build(
 ) -> None:
     """Translate, quantize and compile MODEL in one go."""
     calibration.check()
-    shapes = parse_shapes(tensor_shapes)
+    shapes, values = parse_shapes(tensor_shapes), parse_values(input_values)
     folder = hef_path.parent if hef_path is not None else None
     inputs = (model, model_script, calibration.path, hw_arch)
     files = CompileFiles(folder, hef_path, output_har_path, hef_option="--output", inputs=inputs, force=force)
     files.check()
     expect("parse", "optimize", "compile")
-    how = Translation(net_name, start_node_names, end_node_names, shapes, device_only=device_only)
+    how = Translation(net_name, start_node_names, end_node_names, shapes, device_only=device_only, input_values=values)
     runner = translate(model, hw_arch, how, as_json)
     apply_script(runner, model_script)
     result = compile_to(runner, calibration, files, as_json, batch)

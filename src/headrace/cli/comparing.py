@@ -28,6 +28,7 @@ def compare_with_file(model: Path, how: Translation, data: Path | None, seed: in
         how.tensor_shapes,
         how.framework,
         device_only=how.device_only,
+        input_values=how.input_values,
     )
     with progress("compare", quiet):
         report = compare(model, options, data, seed=seed)

@@ -38,6 +38,7 @@ def explain_file(model: Path, how: Translation, names: Sequence[str], as_json: b
         how.tensor_shapes,
         how.framework,
         device_only=how.device_only,
+        input_values=how.input_values,
     )
     try:
         report = parse(model, options).report

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -244,6 +245,12 @@ def start_end_options(function: Function) -> Function:
                 help="Input shapes, for inputs with symbolic dimensions: [1,3,32,32] or name=[1,3,32,32].",
             ),
             click.option(
+                "--input-values",
+                multiple=True,
+                metavar="NAME=VALUE...",
+                help="Values that inputs of an ONNX file always have, so that nobody asks: sr=16000 or scale=[1,0.5].",
+            ),
+            click.option(
                 "--device-only",
                 is_flag=True,
                 help="Refuse what cannot be on the device. Without: the host runs that, before or behind the device.",
@@ -279,6 +286,36 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, list[int]] | list[int] | Non
     if not shapes:
         return None
     return shapes.get("", shapes)
+
+
+def parse_values(texts: Sequence[str]) -> dict[str, object]:
+    """Values of ``--input-values``: name → a number, a truth value, or nested lists of them.
+
+    Raises:
+        UsageError: a value is malformed, or a name is given twice.
+    """
+    problems: list[Diagnostic] = []
+    values: dict[str, object] = {}
+    for text in _joined(texts):
+        name, equals, written = text.strip().partition("=")
+        try:
+            value: object = json.loads(written)
+        except (ValueError, RecursionError):
+            value = None
+        if not name or not equals or value is None or isinstance(value, str | dict):
+            need = "name=16000, name=true or name=[1,2.5]"
+            problems.append(
+                Diagnostic("E-CLI-VALUE", "--input-values", "this is no value of an input", text[:200], need)
+            )
+        elif name in values:
+            problems.append(
+                Diagnostic("E-CLI-VALUE", "--input-values", "a value is given twice", text[:200], "it once")
+            )
+        else:
+            values[name] = value
+    if problems:
+        raise UsageError(problems)
+    return values
 
 
 def _joined(texts: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from headrace.cli.options import (
     hw_arch_option,
     json_option,
     parse_shapes,
+    parse_values,
     refuse,
     start_end_options,
 )
@@ -62,6 +63,7 @@ def parse(
     start_node_names: tuple[str, ...],
     end_node_names: tuple[str, ...],
     tensor_shapes: tuple[str, ...],
+    input_values: tuple[str, ...],
     device_only: bool,
     hw_arch: str | None,
     har_path: Path | None,
@@ -84,9 +86,9 @@ def parse(
         refuse(given("compare_data", "compare_seed"), "parse", "nothing is compared", ("--compare",))
     elif compare_data is not None:
         refuse(given("compare_seed"), "--compare-data", "nothing random is made up")
-    shapes = parse_shapes(tensor_shapes)
+    shapes, values = parse_shapes(tensor_shapes), parse_values(input_values)
     framework = _FRAMEWORKS.get(click.get_current_context().info_name or "")
-    how = Translation(net_name, start_node_names, end_node_names, shapes, framework, device_only)
+    how = Translation(net_name, start_node_names, end_node_names, shapes, framework, device_only, values)
     if explain:
         idle = given("har_path", "parsing_report_path", "force", "compared", "hw_arch")
         refuse(idle, "--explain", "nothing is written or compared")

@@ -7,7 +7,7 @@ Each verb runs every earlier stage that has not been run, so a command takes a m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ class Translation:
     tensor_shapes: dict[str, list[int]] | list[int] | None = None
     framework: Framework | None = None
     device_only: bool = False
+    input_values: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = False) -> ClientRunner:
@@ -47,9 +48,11 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
         NotBuiltYetError: the file is of a format that is not read yet.
     """
     from headrace.frontends.formats import reader_of
-    from headrace.frontends.reader import Source
+    from headrace.frontends.reader import Source, check_takes_values
 
-    framework = reader_of(Source.of(path), how.framework).framework
+    reader = reader_of(Source.of(path), how.framework)
+    check_takes_values(reader, how.input_values)
+    framework = reader.framework
     from headrace.runner import ClientRunner
 
     runner = ClientRunner(hw_arch=hw_arch)
@@ -65,7 +68,12 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
             )
         else:
             runner.translate_onnx_model(
-                str(path), how.net_name, **names, net_input_shapes=how.tensor_shapes, progress=advance
+                str(path),
+                how.net_name,
+                **names,
+                net_input_shapes=how.tensor_shapes,
+                input_values=how.input_values,
+                progress=advance,
             )
     parsed = reports.of(runner.archive).parse
     for warning in () if parsed is None else parsed.warnings:

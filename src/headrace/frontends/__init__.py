@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import missing_extra
 from headrace.frontends.options import ParseOptions
-from headrace.frontends.reader import Given, Source
+from headrace.frontends.reader import Given, Source, check_takes_values
 
 if TYPE_CHECKING:
     from headrace.frontends.parsing import ParseResult
@@ -52,7 +52,9 @@ def _opened(model: Given, options: ParseOptions | None) -> tuple[Source, Reader,
 
     options = ParseOptions() if options is None else options
     source = Source.of(model)
-    return source, reader_of(source, options.framework), options
+    reader = reader_of(source, options.framework)
+    check_takes_values(reader, options.input_values)
+    return source, reader, options
 
 
 __all__ = ["Given", "ParseOptions", "parse", "trace"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from headrace.errors import Diagnostic, InputFileError
-from headrace.frontends.options import Framework, ParseOptions
+from headrace.errors import Diagnostic, InputFileError, UsageError
+from headrace.frontends.options import Framework, InputValues, ParseOptions
 from headrace.hn.content import HEAD_BYTES
 from headrace.hn.files import open_regular, read_bytes
 
@@ -87,12 +87,14 @@ class Reader(ABC):
         title: with its article, for messages.
         framework: whose format it is.
         suffixes: that its files usually have, with the dot; never what decides.
+        fixes_inputs: whether reading takes ``input_values``.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     framework: ClassVar[Framework]
     suffixes: ClassVar[tuple[str, ...]]
+    fixes_inputs: ClassVar[bool] = False
 
     @abstractmethod
     def sniff(self, source: Source) -> bool:
@@ -107,6 +109,17 @@ class Reader(ABC):
             UnsupportedModelError: nothing of the file can be translated. Single operators that cannot be are left in
                 the graph (:attr:`SourceGraph.broken`) and reported later, together.
         """
+
+
+def check_takes_values(reader: Reader, values: InputValues) -> None:
+    """Refuse values of inputs for a format whose reader does not take any.
+
+    Raises:
+        UsageError: there are such values.
+    """
+    if values and not reader.fixes_inputs:
+        rule, need = f"inputs of {reader.title} are not given values", "an ONNX model"
+        raise UsageError(Diagnostic("E-PARSE-VALUES", "input_values", rule, ", ".join(map(str, values))[:200], need))
 
 
 def corrupt(name: str, where: str, rule: str, got: object = "", need: str = "", *levers: str) -> Diagnostic:

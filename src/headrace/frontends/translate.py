@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import shlex
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,6 +89,32 @@ class Translation:
     tainted: set[int] = field(default_factory=set)
 
 
+def _why_undecided(condition: ir.Value | None) -> Unsupported:
+    """Why a branch could not be chosen when the file was read, and which inputs would have to be fixed for that."""
+    values: dict[str, None] = {}
+    sizes: dict[str, None] = {}
+    waiting = [(condition, False)]
+    seen: set[tuple[ir.Value, bool]] = set()
+    while waiting:
+        value, measured = waiting.pop()
+        if value is None or constant(value) is not None or (value, measured) in seen:
+            continue
+        seen.add((value, measured))
+        maker = value.producer()
+        if maker is None:
+            (sizes if measured else values)[name_of(value)] = None
+            continue
+        measures = measured or (maker.op_type in ("Shape", "Size") and not maker.domain)
+        waiting += [(v, measures) for v in maker.inputs]
+    on = [f"input {name!r}" for name in values] + [f"sizes of input {name!r}" for name in sizes if name not in values]
+    levers = [f"--input-values {' '.join(shlex.quote(f'{n}=VALUE') for n in values)}"] if values else []
+    if sizes:
+        levers.append(f"--tensor-shapes {' '.join(shlex.quote(f'{n}=[SIZE,...]') for n in sizes)}")
+    reason = "control flow: which branch is taken "
+    reason += f"depends on {', '.join(on[:4])}" if on else "is not known when the file is read"
+    return Unsupported(reason, "a condition that is known when the file is read", levers)
+
+
 def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
     if node.domain:
         if f"{node.domain}::{node.op_type}" in functions:
@@ -97,6 +124,8 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
                 ("export without local functions (onnx.inliner)",),
             )
         return Unsupported(f"operators of domain {node.domain!r} are not known", "operators of the ONNX standard")
+    if node.op_type == "If" and node.inputs:
+        return _why_undecided(node.inputs[0])
     if node.op_type in _CONTROL:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
     if node.op_type in _CHOOSING:

@@ -20,6 +20,7 @@ class OnnxReader(Reader):
     title = "an ONNX model"
     framework = "onnx"
     suffixes = (".onnx",)
+    fixes_inputs = True
 
     def sniff(self, source: Source) -> bool:
         return content_of(source.head) is ONNX
@@ -27,4 +28,4 @@ class OnnxReader(Reader):
     def read(self, source: Source, options: ParseOptions) -> SourceGraph:
         from headrace.frontends.formats.onnx.read import read_model
 
-        return read_model(source)
+        return read_model(source, options)

@@ -57,7 +57,7 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = made.graph
     graph.node.extend(model.graph.node)
     for tensor in model.graph.initializer:
-        if _is_small(tensor):
+        if is_small(tensor):
             graph.initializer.append(tensor)
         else:
             graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
@@ -67,7 +67,7 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return made
 
 
-def _is_small(tensor: onnx.TensorProto) -> bool:
+def is_small(tensor: onnx.TensorProto) -> bool:
     """Whether a constant may be one that sizes are computed from."""
     return tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= _SMALL and not tensor.external_data
 
@@ -100,7 +100,7 @@ def _skeleton(
     weights: set[str] = set()
     for tensor in model.graph.initializer:
         weights.add(tensor.name)
-        if _is_small(tensor):
+        if is_small(tensor):
             made.graph.initializer.append(tensor)
         else:
             made.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -20,10 +20,13 @@ from onnx import numpy_helper
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.fold import EVALUATORS
+from headrace.frontends.formats.onnx.branches import take_branches
+from headrace.frontends.formats.onnx.fixed_inputs import fix_inputs
 from headrace.frontends.formats.onnx.functions import Expansion, expand_standard, inlined
 from headrace.frontends.formats.onnx.infer import inferred_types, without_weights
 from headrace.frontends.graph import REFUSED, SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.opset import normalize
+from headrace.frontends.options import ParseOptions
 from headrace.frontends.quantization import set_element_type
 from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
 from headrace.frontends.standard import nonconforming
@@ -34,6 +37,7 @@ MAX_MODEL_BYTES = (2 << 30) - 1
 MAX_NODES = 20_000
 MAX_INITIALIZERS = 200_000
 MAX_EXTERNAL_BYTES = 16 << 30
+_NO_OPTIONS = ParseOptions()
 _T = onnx.TensorProto
 _NUMERIC = (
     _T.FLOAT, _T.DOUBLE, _T.FLOAT16, _T.BFLOAT16, _T.INT8, _T.INT16, _T.INT32, _T.INT64,
@@ -282,14 +286,17 @@ def _parse_proto(data: bytes, where: str) -> onnx.ModelProto:
         raise InputFileError(_bad(where, "it holds no graph", "", "an ONNX model with a graph", hint))
     if not all(isinstance(text, str) for text in _strings(model)):  # protobuf hands out what is not UTF-8 as bytes
         raise InputFileError(_bad(where, "a name in it is not valid UTF-8", "", "an undamaged model", hint))
-    graph = model.graph
+    _check_counts(model.graph, where)
+    return model
+
+
+def _check_counts(graph: onnx.GraphProto, where: str) -> None:
     for what, count, limit in (
         ("nodes", len(graph.node), MAX_NODES),
         ("initializers", len(graph.initializer), MAX_INITIALIZERS),
     ):
         if count > limit:
             raise InputFileError(_bad(where, f"there are too many {what}", count, f"≤ {limit}"))
-    return model
 
 
 def _value_info(value: ir.Value, info: onnx.ValueInfoProto) -> None:
@@ -386,21 +393,48 @@ def _facts(model: onnx.ModelProto, reader: _Reader) -> dict[str, Any]:
     }
 
 
-def read_model(source: Source) -> SourceGraph:
+def _with_branches(model: onnx.ModelProto, where: str, folder: Path | None, options: ParseOptions) -> None:
+    """Put branches that are taken in place; a model that is not valid stays for the reader to say so."""
+    if not any(node.op_type == "If" for node in model.graph.node):
+        return
+    shapes = dict(options.named_shapes)
+    if options.only_shape is not None:
+        shapes |= {i.name: options.only_shape for i in model.graph.input[:1]}
+    try:
+        take_branches(model, lambda part: _build(part, _Reader(where, folder), Expansion({}, frozenset())), shapes)
+    except InputFileError:
+        return
+    _check_counts(model.graph, where)
+
+
+def _model(source: Source, where: str, options: ParseOptions) -> tuple[onnx.ModelProto, int]:
+    """The file as it is read (functions and branches in place, fixed inputs made constants), and its bytes."""
+    data = source.bytes("ONNX model", MAX_MODEL_BYTES)
+    size = len(data)
+    model = _parse_proto(data, where)
+    del data  # protobuf has its own copy
+    fix_inputs(model.graph, options.input_values)
+    model = inlined(model, where, MAX_NODES)
+    _with_branches(model, where, None if source.path is None else source.path.parent, options)
+    return model, size
+
+
+def read_model(source: Source, options: ParseOptions = _NO_OPTIONS) -> SourceGraph:
     """Read an ONNX model.
 
+    Args:
+        source: the file.
+        options: shapes and values of inputs; the rest is not for reading.
+
     Raises:
+        UsageError: a value for what is no input, or of another type or shape than the input.
         InputFileError: missing, not ONNX, damaged or inconsistent; all inconsistencies are listed. Of bytes, external
             data cannot be read.
         UnsupportedModelError: its operator set is older or newer than those known.
     """
     where = source.where("ONNX model")
-    data = source.bytes("ONNX model", MAX_MODEL_BYTES)
-    size = len(data)
-    model = _parse_proto(data, where)
-    del data  # protobuf has its own copy
-    model = inlined(model, where, MAX_NODES)
     try:
+        model, size = _model(source, where, options)
         expansion = expand_standard(model, HANDLERS.keys() | EVALUATORS.keys(), MAX_NODES)
         reader = _Reader(where, None if source.path is None else source.path.parent)
         graph = _build(model, reader, expansion)
@@ -420,5 +454,5 @@ def read_model(source: Source) -> SourceGraph:
     graph.stored = size + sum(map(len, reader.files.values()))
     graph.broken |= normalize(graph)
     graph.folder = None if source.path is None else source.path.parent
-    graph.model = lambda: inlined(_parse_proto(source.bytes("ONNX model", MAX_MODEL_BYTES), where), where, MAX_NODES)
+    graph.model = lambda: _model(source, where, options)[0]
     return graph
