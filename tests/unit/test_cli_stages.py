@@ -126,12 +126,14 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize("command", [["parse"], ["parser", "onnx"]])
 def test_parse(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--net-name", "n", "--end-node-names", "a", "b", "--tensor-shapes", "x=[1,3,4,4]", "-y"]
+    options += ["--input-values", "sr=16000", "k=[1, 0.5]"]
     assert run([*command, "m.onnx", *options, "--parsing-report-path", "r.json"]) == 0
     expected = {
         "start_node_names": None,
         "end_node_names": ["a", "b"],
         "device_only": False,
         "net_input_shapes": {"x": [1, 3, 4, 4]},
+        "input_values": {"sr": 16000, "k": [1, 0.5]},
     }
     assert FakeRunner.calls[1] == ("parse", "m.onnx", "n", expected)
     assert files(tmp_path) == ["net.har", "r.json"]
