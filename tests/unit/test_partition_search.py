@@ -16,8 +16,10 @@ import pytest
 from compiler_support import random_network, resnet
 from headrace.errors import InternalError
 from headrace.mapping import Allocation, StageGraph, allocate, limits_of, stages_of
+from headrace.mapping.sequence import NEVER
 from headrace.targets import load_target
 from headrace.timing.rows import latency_of, least_latencies
+from random_graphs import GraphBuilder
 
 HAILO8L = load_target("hailo8l")
 SMALL = replace(HAILO8L, name="small", clusters=1, memory_unit_bytes=1024)
@@ -95,6 +97,79 @@ def test_a_part_without_cuts_that_does_not_fit_gets_cuts(monkeypatch: pytest.Mon
     monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, 1, n])
     found = search.cut_into_contexts(flow, SMALL)
     assert found is not None and len(found.contexts) > 2
+
+
+def count_work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Runs that are bounded, and sums that passes over pairs of runs make, counted as the search goes."""
+    work = {"bounds": 0, "sums": 0}
+    bound, passed = search._Partitioner.bound, search.cheapest_sequence
+
+    def counted_bound(self: Any, first: int, last: int) -> Any:
+        work["bounds"] += 1
+        return bound(self, first, last)
+
+    def counted_pass(costs: Any) -> Any:
+        valid = (costs.run < NEVER).astype(np.int64)
+        work["sums"] += int(valid[0].sum() * (valid.sum(axis=0) * valid.sum(axis=1))[1:-1].sum())
+        return passed(costs)
+
+    monkeypatch.setattr(search._Partitioner, "bound", counted_bound)
+    monkeypatch.setattr(search, "cheapest_sequence", counted_pass)
+    return work
+
+
+def test_a_network_of_many_small_layers_is_not_cut_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,300 layers, more than a hundred to a context (100 steps of an LSTM): seconds, where every boundary took hours.
+
+    Counted, not timed: each bound takes some 0.3 ms, each sum some 5 ns. Every boundary: 150,000 bounds, and 2.5
+    thousand million sums for each of some dozens of passes.
+    """
+    b = GraphBuilder(0, "long")
+    x = b.input((1, 1, 8))
+    for _ in range(1300):
+        x = b.add("activation", [x], {"activation": "relu"})
+    b.output(x)
+    flow, hailo8 = stages_of(b.net), load_target("hailo8")
+    n = len(flow.works)
+    work = search._Partitioner(flow, hailo8)
+    assert search.steps_of(work.ends()) > search.MOST_STEPS
+    monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, 1, n // 2, n])
+    counted = count_work(monkeypatch)
+    found = search.cut_into_contexts(flow, hailo8)
+    assert found is not None
+    ends = [c.last for c in found.contexts]
+    assert [c.first for c in found.contexts] == [0, *ends[:-1]] and ends[-1] == n
+    most = max(end - start for start, end in enumerate(work.ends()))
+    assert len(found.contexts) <= 1.25 * -(-n // most)
+    assert counted["bounds"] < 3000 and counted["sums"] < 50_000_000
+
+
+@pytest.mark.parametrize("most", [0, search.MOST_STEPS])
+def test_fewer_candidates_cost_little(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every boundary is within reach, all are looked at; some of them give a sequence that is nearly as good."""
+    flow = stages_of(resnet(4, 16, 16))
+    n = len(flow.works)
+    best = search.cut_into_contexts(flow, SMALL)
+    monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, n])
+    monkeypatch.setattr(search, "MOST_STEPS", most)
+    found = search.cut_into_contexts(flow, SMALL)
+    assert best is not None and found is not None
+    assert best.candidates == n - 1
+    assert found.candidates == n - 1 if most else found.candidates < n - 1
+    assert best.cycles <= found.cycles <= (1 if most else 1.25) * best.cycles
+
+
+def test_a_stage_that_fits_no_context_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few boundaries are looked at: gaps are halved until the stage stands alone, then no more."""
+    flow = stages_of(resnet(3, 16, 16))
+    n, real = len(flow.works), search._Partitioner.bound
+    bound = lambda self, first, last: None if first <= n // 2 < last else real(self, first, last)  # noqa: E731
+    monkeypatch.setattr(search._Partitioner, "bound", bound)
+    monkeypatch.setattr(search._Partitioner, "candidates", lambda self: [0, n])
+    monkeypatch.setattr(search, "MOST_STEPS", 0)
+    counted = count_work(monkeypatch)
+    assert search.cut_into_contexts(flow, SMALL) is None
+    assert counted["bounds"] < 1000
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -10,6 +10,7 @@ cheapest so far, until that path is exact throughout: then nothing cheaper exist
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ from headrace.timing.rows import latency_of, least_latencies, link_frame_cycles
 ALL_CUTS = 40  # works up to which every boundary is a candidate
 BINS, PER_BIN = 20, 2  # else the cheapest boundaries of each twentieth of the network's size
 MOST_EVALUATIONS, MOST_WORKS = 64, 6000
+MOST_STEPS = 1 << 30  # sums of one pass over pairs of runs: more take minutes, and gigabytes
+GAPS = 8  # between candidates, in the longest context of a network with more than that
 
 
 class Bound(NamedTuple):
@@ -192,6 +195,40 @@ class _Partitioner:
             chosen.update(sorted(inside, key=lambda i: (cost[i], i))[:PER_BIN])
         return sorted(chosen)
 
+    def ends(self) -> list[int]:
+        """For each stage, the end of the longest run from it on whose works alone may fit a context."""
+        n, end, found = len(self.graph.stages), 0, list[int]()
+        for start in range(n):
+            end = max(end, start + 1)
+            while end < n and not self.exceeds_any_context(start, end + 1):
+                end += 1
+            found.append(end)
+        return found
+
+    def more_candidates(self, points: Sequence[int]) -> list[int]:
+        """Candidates where those so far have no sequence: every boundary, or where these are too many, some more.
+
+        Some more: gaps are halved until eight of them are as long as the longest context, and those that are no context
+        once in any case. The points come back as they are where no boundary helps: a single stage is no context.
+        """
+        n, ends = len(self.graph.stages), self.ends()
+        if steps_of(ends) <= MOST_STEPS:
+            return list(range(n + 1))
+        gaps = list(pairwise(points))
+        failing = [run for run in gaps if self.bound(*run) is None or self.exact.get(run, run) is None]
+        if not failing or any(last - first == 1 for first, last in failing):
+            return list(points)
+        most = max(1, max(end - start for start, end in enumerate(ends)) // GAPS)
+        cost = self._cut_bytes()
+        added: set[int] = set()
+        while gaps:
+            first, last = gaps.pop()
+            if last - first > most or (last - first > 1 and (first, last) in failing):
+                middle = _narrowest(cost, first, last)
+                added.add(middle)
+                gaps += [(first, middle), (middle, last)]
+        return sorted({*points, *added})
+
     def _cut_bytes(self) -> list[int]:
         """Bytes that cross each boundary."""
         n = len(self.graph.stages)
@@ -202,6 +239,26 @@ class _Partitioner:
             delta[i + 1] += w.output.frame_bytes
             delta[until + 1] -= w.output.frame_bytes
         return [int(v) for v in np.cumsum(delta)]
+
+
+def steps_of(ends: Sequence[int]) -> int:
+    """Most sums that one pass of :func:`cheapest_sequence` makes where every boundary is a candidate.
+
+    Args:
+        ends: for each stage, the end of the longest run from it on.
+    """
+    before, after = np.zeros(len(ends) + 1, np.int64), np.zeros(len(ends) + 1, np.int64)
+    for start, end in enumerate(ends):
+        after[start] = end - start
+        before[start + 1 : end + 1] += 1
+    return int(after[0]) * int((before * after)[1:].sum())
+
+
+def _narrowest(cost: Sequence[int], first: int, last: int) -> int:
+    """The boundary in the middle third of a gap that the fewest bytes cross; of several, the one nearest its middle."""
+    third = (last - first) // 3
+    middle = range(max(first + 1, first + third), min(last, last - third + 1))
+    return min(middle, key=lambda i: (cost[i], abs(2 * i - first - last), i))
 
 
 def _choose_quickest(table: OptionTable, limits: Sequence[int]) -> list[int] | None:
@@ -378,7 +435,10 @@ def cut_into_contexts(
         if found is not None or len(points) == len(graph.stages) + 1:
             return found
         if blocked is None:
-            points = list(range(len(graph.stages) + 1))
+            more = work.more_candidates(points)
+            if more == points:
+                return None
+            points = more
         elif blocked[1] - blocked[0] > 1:
             points = sorted({*points, *range(*blocked)})
         else:
