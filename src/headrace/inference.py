@@ -192,7 +192,7 @@ def _no_steps(name: str) -> UsageError:
 
 
 def calibration_frames(
-    archive: Archive, given: Any, resize: str | None, limit: int | None, notes: Notes
+    archive: Archive, given: Any, resize: str | None, channels: str | None, limit: int | None, notes: Notes
 ) -> dict[str, Array] | None:
     """Calibration data by input layer, as :func:`headrace.data.calibration.load_calibration` gives them.
 
@@ -201,6 +201,7 @@ def calibration_frames(
         given: data for the device's inputs or, where the first steps are the host's, for the file's: these steps are
             run then. None: there are none.
         resize: how pictures get the input's size.
+        channels: the order of their channels.
         limit: the first frames only.
         notes: told what was done to the data.
     """
@@ -208,7 +209,7 @@ def calibration_frames(
         return None
     network = network_after(archive, OPTIMIZE_FULL_PRECISION)
     data = _through_the_host(archive, given, network)
-    return load_calibration(data, network, resize=resize, limit=limit, notes=notes)
+    return load_calibration(data, network, resize=resize, channels=channels, limit=limit, notes=notes)
 
 
 def _through_the_host(archive: Archive, given: Any, network: Network) -> Any:

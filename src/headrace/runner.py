@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headrace import __version__
 from headrace.data.calibration import load_calibration
 from headrace.data.notes import Notes
-from headrace.data.pictures import resize_facts
+from headrace.data.pictures import picture_facts
 from headrace.errors import AccuracyError, HeadraceError
 from headrace.hn import Array, Network, archive, json_format
 from headrace.hn.archive import Archive
@@ -306,6 +306,7 @@ class ClientRunner:
         threads: int | None = None,
         progress: Progress | None = None,
         resize: str | None = None,
+        channels: str | None = None,
         random: bool = False,
         requantize: bool = False,
         **others: object,
@@ -318,9 +319,8 @@ class ClientRunner:
                 the file's where the host has steps before the device.
                 ``None``: none are needed, because the model was quantized already and its codes are kept.
             min_snr: dB that every output must reach against float; 0 disables the check.
-            calibration_size: use only the first frames; wins over the script's ``calibset_size``.
-            batch_size: most frames in flight; wins over the script's.
-            resize: ``"letterbox"``, ``"crop"`` or ``"stretch"``: how pictures get the input's size.
+            calibration_size, batch_size: use only the first frames, most in flight; win over the script's.
+            resize, channels: of pictures; as for :func:`headrace.data.calibration.load_calibration`.
             random: the data are noise, for trying the flow: report, HAR and HEF say so from then on.
             requantize: a model that was quantized already starts afresh from its float meaning.
             others: ``work_dir``: no scratch files are written. ``data_type="auto"``: what data are is seen from them.
@@ -342,7 +342,8 @@ class ClientRunner:
         wins = {"calibration_size": calibration_size, "batch": batch_size}
         options = replace(options, **{key: value for key, value in wins.items() if value is not None})
         options.check()
-        data = calibration_frames(self.archive, calib_data, resize, options.calibration_size, notes := Notes())
+        limit, notes = options.calibration_size, Notes()
+        data = calibration_frames(self.archive, calib_data, resize, channels, limit, notes)
         self._begin(OPTIMIZE)
         failure: AccuracyError | None = None
         try:
@@ -353,13 +354,13 @@ class ClientRunner:
                 raise
             result = kept
         report = replace(result.report, warnings=(*notes.lines(), *result.report.warnings))
-        self._keep_quantized(result.network, report, min_snr, options.seed, resize, random)
+        self._keep_quantized(result.network, report, min_snr, options.seed, random, resize, channels)
         if failure is not None:
             raise failure
         return self.archive.reports["optimize"]
 
     def _keep_quantized(
-        self, network: Network, report: OptimizeReport, min_snr: float, seed: int, resize: str | None, random: bool
+        self, network: Network, report: OptimizeReport, min_snr: float, seed: int, random: bool, *pictures: str | None
     ) -> None:
         """What ``optimize`` made, and the line of the archive's history that says how."""
         if random:
@@ -372,7 +373,7 @@ class ClientRunner:
             calibration_frames=report.calibration.frames,
             **({"calibration": "random noise"} if random else {}),
             seed=seed,
-            **({"resize": resize_facts(resize)} if resize else {}),
+            **picture_facts(*pictures),
         )
 
     # --- compile -------------------------------------------------------------------------------------------------

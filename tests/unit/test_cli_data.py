@@ -99,7 +99,7 @@ def test_pictures_of_another_size_only_when_asked(
     code, error, _ = outcome(["run", hef, "--input-files", tmp_path], capsys)
     assert code == 6 and len(error["diagnostics"]) == 1
     assert error["diagnostics"][0]["where"] == "11 files, first 00.png"
-    for how in ("letterbox", "crop", "stretch"):
+    for how in ("letterbox", "letterbox-corner", "crop", "stretch"):
         code, got, _ = outcome(["run", hef, "--input-files", tmp_path, "--resize", how], capsys)
         assert code == 0 and got["frames"] == 11
         assert got["resize"]["how"] == how and "Pillow" in got["resize"]["library"]
@@ -117,6 +117,32 @@ def test_pictures_of_another_size_only_when_asked(
     ):
         assert outcome(wrong, capsys)[0] == 2
     assert outcome([*build, built / "raw.npy", "--resize", "crop"], capsys)[0] == 6
+
+
+def test_channels_of_pictures(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hef, pictures = built / "raw.hef", built / "pictures"
+    np.save(tmp_path / "bgr.npy", RAW[..., ::-1])
+    _, want, _ = outcome(["run", hef, "--input-files", tmp_path / "bgr.npy", "--output-dir", tmp_path / "a"], capsys)
+    command = ["run", hef, "--input-files", pictures, "--channels", "bgr", "--output-dir", tmp_path / "b"]
+    code, got, _ = outcome(command, capsys)
+    assert code == 0 and got["channels"] == "bgr"
+    for a, b in zip(outputs(got), outputs(want), strict=True):
+        np.testing.assert_array_equal(a, b)
+    har = tmp_path / "o.har"
+    build = ["optimize", built / "small.onnx", "--min-snr", 0, "-o", har, "--channels", "bgr"]
+    assert outcome([*build, "--calib-set-path", pictures], capsys)[0] == 0
+    from headrace.runner import ClientRunner
+
+    assert ClientRunner(har=har).archive.history[-1]["channels"] == "bgr"
+    for wrong, code in (
+        (["run", hef, "--channels", "bgr"], "E-CLI-CONTRADICTION"),
+        (["run", hef, "--input-files", built / "raw.npy", "--channels", "bgr"], "E-DATA-CHANNELS"),
+        ([*build, "--use-random-calib-set"], "E-DATA-CHANNELS"),
+        ([*build, "--calib-set-path", built / "raw.npy"], "E-DATA-CHANNELS"),
+    ):
+        status, error, _ = outcome(wrong, capsys)
+        assert status != 0 and error["diagnostics"][0]["code"] == code
+    assert outcome(["run", hef, "--input-files", pictures, "--channels", "brg"], capsys)[0] == 2
 
 
 def test_what_was_done_is_said_once(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

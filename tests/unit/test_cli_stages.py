@@ -80,6 +80,7 @@ class FakeRunner:
         min_snr: float,
         progress: Any,
         resize: Any = None,
+        channels: Any = None,
         random: bool = False,
         requantize: bool = False,
     ) -> dict[str, Any]:

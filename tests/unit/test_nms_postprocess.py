@@ -151,6 +151,39 @@ def test_boxes_of_pictures_by_the_command_line(tmp_path: Path, capsys: pytest.Ca
     assert "E-CLI-CONTRADICTION" in capsys.readouterr().err
 
 
+def test_boxes_of_pictures_are_those_of_prepared_frames(tmp_path: Path) -> None:
+    """A folder of pictures, prepared by `run`, against frames that numpy and Pillow prepare and map back."""
+    from PIL import Image
+
+    runner = parsed()
+    noise = np.random.default_rng(5).integers(0, 256, (4, SIZE, SIZE, 3)).astype(np.uint8)
+    runner.load_model_script("n = normalization([128, 128, 128], [60, 60, 60])\nnms_postprocess(nms_scores_th=0.3)")
+    runner.optimize(noise, min_snr=0)
+    hef = tmp_path / "net.hef"
+    hef.write_bytes(runner.compile())
+    (tmp_path / "pictures").mkdir()
+    frames, sizes, scales = np.full_like(noise[:2], 114), [(3 * SIZE // 2, 2 * SIZE), (2 * SIZE, SIZE)], []
+    for i, (width, height) in enumerate(sizes):
+        large = Image.fromarray(noise[i]).resize((width, height))
+        large.save(tmp_path / "pictures" / f"{i}.png")
+        scales.append(SIZE / max(width, height))
+        small = (round(width * scales[i]), round(height * scales[i]))
+        frames[i, : small[1], : small[0]] = np.asarray(large.resize(small, Image.Resampling.BILINEAR))[..., ::-1]
+    np.save(tmp_path / "frames.npy", frames)
+    found = {}
+    for name, options in (("pictures", ["--resize", "letterbox-corner", "--channels", "bgr"]), ("frames.npy", [])):
+        out = tmp_path / f"{name}.out"
+        assert run(["run", str(hef), "--input-files", str(tmp_path / name), "--output-dir", str(out), *options]) == 0
+        found[name] = json.loads((out / "boxes.json").read_text())["frames"]
+    for i, (got, want) in enumerate(zip(found["pictures"], found["frames.npy"], strict=True)):
+        assert len(got["boxes"]) == len(want["boxes"]) > 0
+        assert got["size"] == list(sizes[i][::-1]) and got["picture"].endswith(f"{i}.png")
+        for a, b in zip(got["boxes"], want["boxes"], strict=True):
+            assert (a["class"], a["score"]) == (b["class"], b["score"])
+            mapped = np.clip(np.array(b["box"]) / scales[i], 0, [*sizes[i]] * 2)
+            np.testing.assert_allclose(a["box"], mapped, atol=0.01)
+
+
 def test_public_configurations_parse(reference: Path) -> None:
     files = sorted((reference / "postprocess_config").glob("*.json"))
     assert len(files) > 40

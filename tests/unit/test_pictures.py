@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.data.calibration import load_inputs
 from headrace.data.files import load_path
 from headrace.data.inputs import InputSpec
 from headrace.data.notes import Notes
@@ -180,6 +181,43 @@ def test_letterbox_keeps_all_and_fills_with_grey(tmp_path: Path, height: int, wi
     assert np.abs(got[top : top + inner[0], left : left + inner[1]].astype(float) - want).mean() < 12
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 40), (20, 20)])
+def test_letterbox_in_the_corner(tmp_path: Path, height: int, width: int) -> None:
+    Image.fromarray(gradient(height, width)).save(tmp_path / "x.png")
+    corner, middle = (
+        read_pictures([tmp_path / "x.png"], spec(3, 20, 20), resize=how)[0] for how in ("letterbox-corner", "letterbox")
+    )
+    inner = (round(height * 20 / max(height, width)), round(width * 20 / max(height, width)))
+    top, left = (20 - inner[0]) // 2, (20 - inner[1]) // 2
+    np.testing.assert_array_equal(corner[: inner[0], : inner[1]], middle[top : top + inner[0], left : left + inner[1]])
+    assert (corner[inner[0] :] == PADDING).all() and (corner[:, inner[1] :] == PADDING).all()
+
+
+def test_channels_in_the_order_of_the_network(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    for channels, want in (("bgr", RGB[..., ::-1]), ("rgb", RGB), (None, RGB)):
+        for source in (tmp_path, tmp_path / "x.png", [Image.fromarray(RGB)], [tmp_path / "x.png"]):
+            got = load_inputs(source, [spec()], "net", channels=channels)["net/input_layer1"]
+            np.testing.assert_array_equal(got[0], want)
+    full = load_inputs(tmp_path, [spec(4)], "net", channels="bgr")["net/input_layer1"][0]
+    np.testing.assert_array_equal(full, np.dstack([RGB[..., ::-1], np.full((8, 6), 255)]))
+    bars = load_inputs(tmp_path, [spec(3, 16, 16)], "net", channels="bgr", resize="letterbox-corner")
+    plain = load_inputs(tmp_path, [spec(3, 16, 16)], "net", resize="letterbox-corner")
+    np.testing.assert_array_equal(bars["net/input_layer1"], plain["net/input_layer1"][..., ::-1])
+
+
+def test_channels_without_effect_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    np.save(tmp_path / "x.npy", RGB[None])
+    with pytest.raises(UsageError, match="did you mean 'rgb' or 'bgr'"):
+        load_inputs(tmp_path / "x.png", [spec()], "net", channels="brg")
+    with pytest.raises(DataError, match="grey input"):
+        load_inputs(tmp_path / "x.png", [spec(1)], "net", channels="bgr")
+    for source in (tmp_path / "x.npy", RGB[None], {"net/input_layer1": RGB[None]}, [RGB], [tmp_path / "x.npy"]):
+        with pytest.raises(DataError, match="E-DATA-CHANNELS"):
+            load_inputs(source, [spec()], "net", channels="bgr")
+
+
 def test_crop_and_stretch_by_area_means(tmp_path: Path) -> None:
     """A reduction by a whole factor is near the mean of the blocks; crop takes the middle square."""
     image = np.repeat(np.repeat(RNG.integers(0, 256, (4, 8, 3)), 16, 0), 16, 1).astype(np.uint8)
@@ -203,7 +241,7 @@ def test_resizing_is_the_same_each_time_and_leaves_the_right_size_alone(tmp_path
         load_path(tmp_path / "x.npy", [spec()], resize="crop")
 
 
-@pytest.mark.parametrize("how", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("how", ["letterbox", "letterbox-corner", "crop", "stretch"])
 @pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1), (1, 1)])
 def test_extreme_shapes_stay_small(tmp_path: Path, how: str, size: tuple[int, int]) -> None:
     Image.new("RGB", size, (9, 9, 9)).save(tmp_path / "x.png")

@@ -6,15 +6,25 @@ from __future__ import annotations
 import glob
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from headrace.cli.options import check_picture_options
 from headrace.data.dtypes import as_codes, as_values
 from headrace.data.files import KINDS, load_path
-from headrace.data.inputs import InputSpec, by_input, check_counts, checked, find_input, missing_inputs, unknown_input
+from headrace.data.inputs import (
+    InputSpec,
+    by_input,
+    check_channels,
+    check_counts,
+    checked,
+    find_input,
+    missing_inputs,
+    unknown_input,
+)
 from headrace.data.notes import Notes
 from headrace.data.pictures import SUFFIXES, check_resize, is_picture_file, pictures_in, read_pictures
 from headrace.errors import DataError, Diagnostic, InputFileError, UsageError
@@ -71,6 +81,7 @@ def read_frames(
     *,
     specs: Sequence[InputSpec] | None = None,
     resize: str | None = None,
+    channels: str | None = None,
     limit: int | None = None,
     notes: Notes | None = None,
 ) -> Frames:
@@ -82,6 +93,7 @@ def read_frames(
         streams: the inputs.
         specs: names and layouts of the inputs; by default what the streams say.
         resize: how pictures get the input's size.
+        channels: the order of their channels.
         limit: read only the first pictures.
         notes: told what was done to pictures.
 
@@ -90,8 +102,9 @@ def read_frames(
         DataError: an array has the wrong shape, type or values; all problems together.
     """
     check_resize(resize)
+    check_channels(channels)
     specs = specs or [InputSpec(s.name, s.shape, (s.name.rsplit("/", 1)[-1],)) for s in streams]
-    reader = _Reader(specs, {s.name: s.dtype for s in streams}, resize, limit, notes or Notes())
+    reader = _Reader(specs, {s.name: s.dtype for s in streams}, resize, channels, limit, notes or Notes())
     arrays = reader.read(sources)
     problems: list[Diagnostic] = []
     frames: dict[str, Array] = {}
@@ -150,6 +163,7 @@ class _Reader:
     specs: Sequence[InputSpec]
     dtypes: Mapping[str, np.dtype[Any]]
     resize: str | None
+    channels: str | None
     limit: int | None
     notes: Notes
 
@@ -192,9 +206,8 @@ class _Reader:
             raise UsageError(
                 [Diagnostic(d.code, d.where, d.rule, d.got, f"{d.where}=FILE behind --input-files") for d in lacking]
             )
-        if self.resize is not None and not files:
-            rule, need = "only pictures are resized", "picture files behind --input-files"
-            raise UsageError(Diagnostic("E-DATA-RESIZE", "--resize", rule, "no picture", need, ("leave --resize out",)))
+        if not files:
+            check_picture_options(self.resize, self.channels, "no picture behind --input-files")
         return arrays
 
     def _spec(self, name: str, source: str, problems: list[Diagnostic]) -> InputSpec | None:
@@ -234,6 +247,7 @@ class _Reader:
         paths = [path for path, _ in chosen]
         folders = {folder for _, folder in chosen}
         folder = folders.pop() if len(folders) == 1 else None
+        spec = replace(spec, channels=self.channels)
         return read_pictures(paths, spec, folder=folder, resize=self.resize, notes=self.notes)
 
 

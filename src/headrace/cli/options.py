@@ -69,8 +69,14 @@ hw_arch_option = click.option(
 
 resize_option = click.option(
     "--resize",
-    type=click.Choice(("letterbox", "crop", "stretch")),
-    help="Give pictures the input's size: whole with grey bars, cut to shape, distorted. Without: they must have it.",
+    type=click.Choice(("letterbox", "letterbox-corner", "crop", "stretch")),
+    help="Give pictures the input's size: whole with grey bars (in the middle, or at the top left), cut to shape, "
+    "distorted. Without: they must have it.",
+)
+channels_option = click.option(
+    "--channels",
+    type=click.Choice(("rgb", "bgr")),
+    help="Order in which the network takes the channels of pictures; default: rgb.",
 )
 
 
@@ -90,6 +96,16 @@ def refuse(options: Sequence[str], where: str, rule: str, levers: Sequence[str] 
         named = ", ".join(options)
         told = (f"leave out {named}", *levers)
         raise UsageError(Diagnostic("E-CLI-CONTRADICTION", named, rule, where, levers=told))
+
+
+def check_picture_options(resize: str | None, channels: str | None, got: str) -> None:
+    """Raises UsageError for options about pictures where there are none, but what ``got`` says."""
+    if resize is not None:
+        rule, levers = "only pictures are resized", ("leave --resize out",)
+        raise UsageError(Diagnostic("E-DATA-RESIZE", "--resize", rule, got, "picture files", levers))
+    if channels is not None:
+        rule, levers = "only the channels of pictures are put in order", ("leave --channels out",)
+        raise UsageError(Diagnostic("E-DATA-CHANNELS", "--channels", rule, got, "picture files", levers))
 
 
 def given(*names: str) -> tuple[str, ...]:
@@ -112,6 +128,7 @@ class Calibration:
         resize: how pictures get the input's size.
         given: options of these that stand on the command line.
         requantize: of a model that was quantized already, start afresh.
+        channels: the order of pictures' channels.
     """
 
     path: Path | None = None
@@ -121,6 +138,7 @@ class Calibration:
     resize: str | None = None
     given: tuple[str, ...] = ()
     requantize: bool = False
+    channels: str | None = None
 
     @property
     def has_data(self) -> bool:
@@ -143,10 +161,8 @@ class Calibration:
             raise UsageError(
                 Diagnostic("E-CALIBRATION-MISSING", "optimize", rule, need="one of the two", levers=levers)
             )
-        if self.random and self.resize is not None:
-            rule, got = "only pictures are resized", "--use-random-calib-set"
-            levers = ("leave --resize out",)
-            raise UsageError(Diagnostic("E-DATA-RESIZE", "--resize", rule, got, "picture files", levers))
+        if self.random:
+            check_picture_options(self.resize, self.channels, "--use-random-calib-set")
         if self.random and self.min_snr != 0:
             judged = [one for one in self.given if one == "--min-snr"]
             refuse(judged, "--use-random-calib-set", "the accuracy of what noise calibrates is not judged")
@@ -169,6 +185,7 @@ _OPTIONS = (
         help="Calibration data: .npy, .npz (keyed by input) or a folder of pictures. A quantized model needs none.",
     ),
     resize_option,
+    channels_option,
     click.option(
         "--use-random-calib-set",
         is_flag=True,
@@ -192,7 +209,15 @@ _OPTIONS = (
         "Without it the model's own codes are kept, and no calibration data are needed.",
     ),
 )
-_CALIBRATION = ("calib_set_path", "resize", "use_random_calib_set", "calib_random_max", "min_snr", "requantize")
+_CALIBRATION = (
+    "calib_set_path",
+    "resize",
+    "channels",
+    "use_random_calib_set",
+    "calib_random_max",
+    "min_snr",
+    "requantize",
+)
 
 
 def calibration_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -206,6 +231,7 @@ def calibration_options(function: Callable[..., None]) -> Callable[..., None]:
         *,
         calib_set_path: Path | None,
         resize: str | None,
+        channels: str | None,
         use_random_calib_set: bool,
         calib_random_max: float,
         min_snr: float,
@@ -214,7 +240,7 @@ def calibration_options(function: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         stands = given(*_CALIBRATION)
         chosen = Calibration(
-            calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize, stands, requantize
+            calib_set_path, use_random_calib_set, calib_random_max, min_snr, resize, stands, requantize, channels
         )
         function(calibration=chosen, **rest)
 

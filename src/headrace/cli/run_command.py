@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headrace.cli.options import ManyCommand, force_option, json_option, resize_option
+from headrace.cli.options import ManyCommand, channels_option, force_option, json_option, resize_option
 from headrace.cli.output import emit, number, table, warn
 from headrace.cli.progress import progress
 from headrace.cli.whole_run import run_whole
@@ -45,6 +45,7 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "generated frames.",
 )
 @resize_option
+@channels_option
 @click.option("--strict", is_flag=True, help="Values that cannot be what the network was calibrated for are an error.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Write each output as .npy into this folder.")
 @click.option("--frames-count", "-c", type=click.IntRange(1), help=f"Frames to run; default: all, or {DEFAULT_FRAMES}.")
@@ -73,6 +74,7 @@ def run(
     hef: Path,
     input_files: tuple[str, ...],
     resize: str | None,
+    channels: str | None,
     strict: bool,
     output_dir: Path | None,
     frames_count: int | None,
@@ -100,9 +102,9 @@ def run(
 
     if whole:
         how = {"threads": threads, "kernels": kernels}
-        return run_whole(hef, input_files, resize, output_dir, frames_count, batch_size, how, force, as_json)
+        return run_whole(hef, input_files, resize, channels, output_dir, frames_count, batch_size, how, force, as_json)
     kind = format_type(user_format_type, quantized)
-    _check_options(input_files, resize, strict, kind)
+    _check_options(input_files, resize, channels, strict, kind)
     notes = Notes()
     with VDevice(threads=threads, kernels=kernels) as device:
         model = device.create_infer_model(str(hef))
@@ -112,7 +114,7 @@ def run(
         boxes = None if raw_outputs or kind != FormatType.FLOAT32 else model.postprocess()
         boxes = with_thresholds(boxes, score_threshold, iou_threshold)
         files = _files(model, output_dir, [hef, *input_paths(input_files)], force, boxes)
-        frames, pictures = _frames(model, input_files, frames_count, resize, notes)
+        frames, pictures = _frames(model, input_files, frames_count, resize, channels, notes)
         if input_files:
             _check_ranges(model, frames, strict, notes)
         for line in notes.lines():
@@ -121,7 +123,7 @@ def run(
             outputs, done, seconds = _repeat(network, frames, batch_size or _CHUNK, time_to_run, as_json, boxes)
             timing = TimingReport.from_dict(network.timing(), str(hef)) if measure_latency else None
     data: dict[str, Any] = {"hef": str(hef), **_facts(outputs, done, seconds, timing), "warnings": notes.lines()}
-    data |= _picture_facts(pictures, resize)
+    data |= _picture_facts(pictures, resize, channels)
     if boxes is not None:
         data["boxes"] = _boxes(model, outputs, pictures, resize)
     if files is not None:
@@ -130,11 +132,10 @@ def run(
     emit(data, lambda: _describe(data), as_json)
 
 
-def _picture_facts(pictures: Mapping[str, list[str]], resize: str | None) -> dict[str, Any]:
-    from headrace.data.pictures import resize_facts
+def _picture_facts(pictures: Mapping[str, list[str]], resize: str | None, channels: str | None) -> dict[str, Any]:
+    from headrace.data.pictures import picture_facts
 
-    facts: dict[str, Any] = {"pictures": pictures} if pictures else {}
-    return facts if resize is None else {**facts, "resize": resize_facts(resize)}
+    return {**({"pictures": pictures} if pictures else {}), **picture_facts(resize, channels)}
 
 
 def _facts(outputs: Mapping[str, Any], done: int, seconds: float, timing: TimingReport | None) -> dict[str, Any]:
@@ -194,12 +195,15 @@ def format_type(name: str, quantized: bool) -> Any:
     return FormatType.FLOAT32 if name == "auto" else FormatType[name.upper()]
 
 
-def _check_options(input_files: tuple[str, ...], resize: str | None, strict: bool, kind: Any) -> None:
+def _check_options(
+    input_files: tuple[str, ...], resize: str | None, channels: str | None, strict: bool, kind: Any
+) -> None:
     """Raises UsageError for options that would have no effect."""
     from headrace.runtime.enums import FormatType
 
-    where = "--resize" if resize is not None else "--strict"
-    if (resize is not None or strict) and not input_files:
+    given = {"--resize": resize is not None, "--channels": channels is not None, "--strict": strict}
+    where = next((name for name, stands in given.items() if stands), None)
+    if where is not None and not input_files:
         rule, need = "the option is about the data of --input-files", "--input-files"
         raise UsageError(Diagnostic("E-CLI-CONTRADICTION", where, rule, "generated frames", need))
     if strict and kind != FormatType.FLOAT32:
@@ -208,7 +212,12 @@ def _check_options(input_files: tuple[str, ...], resize: str | None, strict: boo
 
 
 def _frames(
-    model: Any, input_files: tuple[str, ...], count: int | None, resize: str | None, notes: Notes
+    model: Any,
+    input_files: tuple[str, ...],
+    count: int | None,
+    resize: str | None,
+    channels: str | None,
+    notes: Notes,
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Frames by input name, and the pictures they were read from."""
     from headrace.cli.frames import generate_frames, read_frames
@@ -217,7 +226,8 @@ def _frames(
     if not input_files:
         return generate_frames(model.inputs, count or DEFAULT_FRAMES), {}
     specs = [input_spec(stream.stream) for stream in model.inputs]
-    read = read_frames(input_files, model.inputs, specs=specs, resize=resize, limit=count, notes=notes)
+    how = {"resize": resize, "channels": channels}
+    read = read_frames(input_files, model.inputs, specs=specs, **how, limit=count, notes=notes)
     have = len(next(iter(read.arrays.values())))
     if count is not None and have < count:
         notes.say(f"{count} frames were asked for (--frames-count), the files hold {have}")

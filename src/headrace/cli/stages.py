@@ -142,6 +142,7 @@ def quantize(runner: ClientRunner, calibration: Calibration, quiet: bool) -> Opt
             min_snr=0.0 if calibration.random else calibration.min_snr,
             progress=advance,
             resize=calibration.resize,
+            channels=calibration.channels,
             random=calibration.random,
             requantize=calibration.requantize,
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.options import given, refuse
+from headrace.cli.options import check_picture_options, given, refuse
 from headrace.cli.output import emit, number, table, warn
 from headrace.errors import Diagnostic, UsageError
 
@@ -34,6 +34,7 @@ def run_whole(
     path: Path,
     input_files: Sequence[str],
     resize: str | None,
+    channels: str | None,
     output_dir: Path | None,
     count: int | None,
     batch_size: int | None,
@@ -53,7 +54,7 @@ def run_whole(
     if output_dir is not None:
         shapes = {tensor.name: tensor.shape[1:] for tensor in whole.outputs}
         files = OutputFiles(output_dir, shapes, [path, *input_paths(input_files)], force)
-    inputs = _inputs(whole, input_files, path.name, count, resize, notes)
+    inputs = _inputs(whole, input_files, path.name, count, (resize, channels), notes)
     for line in notes.lines():
         warn(line)
     start = time.perf_counter()
@@ -118,9 +119,14 @@ def _opened(path: Path) -> tuple[HEF, WholeModel]:
 
 
 def _inputs(
-    whole: WholeModel, sources: Sequence[str], where: str, count: int | None, resize: str | None, notes: Notes
+    whole: WholeModel,
+    sources: Sequence[str],
+    where: str,
+    count: int | None,
+    pictures: tuple[str | None, str | None],
+    notes: Notes,
 ) -> dict[str, Array]:
-    """Arrays of the file's inputs from ``FILE`` and ``NAME=FILE``."""
+    """Arrays of the file's inputs from ``FILE`` and ``NAME=FILE``; ``pictures``: how to resize, order of channels."""
     from headrace.data.files import load_path
     from headrace.host import model_inputs
 
@@ -131,10 +137,12 @@ def _inputs(
     known = [tensor.name for tensor in whole.inputs]
     named = [(name, file) for name, _, file in (s.partition("=") for s in sources) if file and name in known]
     if len(sources) == 1 and not named:
-        return model_inputs(whole, sources[0], where, limit=count, resize=resize, notes=notes)
+        resize, channels = pictures
+        return model_inputs(whole, sources[0], where, limit=count, resize=resize, channels=channels, notes=notes)
     if len(named) < len(sources):
         rule, need = "several files need the names of the inputs", ", ".join(f"{name}=FILE" for name in known)
         raise UsageError(Diagnostic("E-DATA-NAME", "--input-files", rule, " ".join(sources)[:200], need))
+    check_picture_options(*pictures, "named arrays behind --input-files")
     arrays = {name: load_path(Path(file), ()) for name, file in named}
     return model_inputs(whole, arrays, where, limit=count)
 

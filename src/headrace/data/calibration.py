@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from headrace.data.dtypes import as_values
-from headrace.data.files import KINDS, check_no_resize, load_path
-from headrace.data.inputs import InputSpec, by_input, check_counts, checked, specs_of
+from headrace.data.files import KINDS, check_only_pictures, load_path
+from headrace.data.inputs import InputSpec, by_input, check_counts, checked, specs_of, with_channels
 from headrace.data.iterables import called, is_iterable, stack_frames
 from headrace.data.notes import Notes
 from headrace.data.pictures import check_resize
@@ -30,6 +30,7 @@ def load_calibration(
     network: Network,
     *,
     resize: str | None = None,
+    channels: str | None = None,
     limit: int | None = None,
     notes: Notes | None = None,
 ) -> dict[str, Array]:
@@ -41,8 +42,9 @@ def load_calibration(
             :mod:`headrace.data.iterables`), or a callable without arguments that returns one of these. Names are HN or
             source names of inputs. Layouts NHWC and NCHW are recognized; where both fit, NHWC is assumed and logged.
         network: the network the data are for.
-        resize: ``"letterbox"``, ``"crop"`` or ``"stretch"`` gives pictures the input's size; None takes only pictures
-            that have it.
+        resize: ``"letterbox"`` (in the middle), ``"letterbox-corner"`` (at the top left), ``"crop"`` or ``"stretch"``
+            gives pictures the input's size; None takes only pictures that have it.
+        channels: ``"bgr"`` puts pictures' channels in this order; ``"rgb"`` and None leave them as they are.
         limit: the first frames only; an iterable may then be endless.
         notes: told what was done to the data.
 
@@ -52,7 +54,8 @@ def load_calibration(
     Raises:
         DataError: with every problem found: names, missing inputs, shapes, types, NaN or infinity, no frames.
     """
-    return load_inputs(source, specs_of(network), network.name, resize=resize, limit=limit, notes=notes)
+    specs = specs_of(network)
+    return load_inputs(source, specs, network.name, resize=resize, channels=channels, limit=limit, notes=notes)
 
 
 def load_inputs(
@@ -61,6 +64,7 @@ def load_inputs(
     where: str,
     *,
     resize: str | None = None,
+    channels: str | None = None,
     limit: int | None = None,
     notes: Notes | None = None,
 ) -> dict[str, Array]:
@@ -70,9 +74,10 @@ def load_inputs(
         source: as there.
         specs: of the inputs.
         where: what they belong to, for messages.
-        resize, limit, notes: as there.
+        resize, channels, limit, notes: as there.
     """
     check_resize(resize)
+    specs = with_channels(specs, channels)
     source = called(source, where)
     if is_path(source):
         if not os.fspath(source):  # which would mean the current folder
@@ -81,7 +86,7 @@ def load_inputs(
     elif is_iterable(source):
         source = stack_frames(source, specs, where, resize=resize, limit=limit, notes=notes)
     else:
-        check_no_resize(resize, where)
+        check_only_pictures(resize, channels, where)
     data = _checked_frames(specs, _mapping(source, specs, where), where)
     return data if limit is None else {name: value[:limit] for name, value in data.items()}
 

@@ -81,7 +81,7 @@ def load_path(
             rule = "it is not a regular file"
             raise InputFileError(Diagnostic("E-FILE-READ", printable(str(path)), rule, "a device or a pipe", KINDS))
         if suffix in (".npy", ".npz"):
-            check_no_resize(resize, str(path))
+            check_only_pictures(resize, specs[0].channels if specs else None, str(path))
             return load_npy(path) if suffix == ".npy" else load_npz(path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -91,11 +91,15 @@ def load_path(
     raise DataError(Diagnostic("E-DATA-FORMAT", printable(str(path)), rule, got, KINDS))
 
 
-def check_no_resize(resize: str | None, where: str) -> None:
-    """Raises DataError when resizing was asked for data that are no pictures."""
+def check_only_pictures(resize: str | None, channels: str | None, where: str) -> None:
+    """Raises DataError when resizing, or an order of channels, was asked for data that are no pictures."""
     if resize is not None:
         rule, levers = "only pictures are resized", ("leave --resize (resize=) out",)
         raise DataError(Diagnostic("E-DATA-RESIZE", printable(where), rule, "arrays", "picture files", levers))
+    if channels is not None:
+        rule, got = "only the channels of pictures are put in order", "arrays"
+        levers = ("leave --channels (channels=) out", "give arrays with their channels as the network takes them")
+        raise DataError(Diagnostic("E-DATA-CHANNELS", printable(where), rule, got, "picture files", levers))
 
 
 def _only(specs: Sequence[InputSpec], path: Path) -> InputSpec:

@@ -28,8 +28,10 @@ def placed(picture: tuple[int, int], frame: tuple[int, int], how: str | None) ->
         how: one of :data:`headrace.data.pictures.RESIZES`; None: they have the same size.
     """
     height, width = frame
-    if how == "letterbox":
+    if how in ("letterbox", "letterbox-corner"):
         inner = letterbox_size(picture, frame)
+        if how == "letterbox-corner":
+            return Placement(0, 0, inner[1], inner[0])
         return Placement((width - inner[1]) // 2, (height - inner[0]) // 2, inner[1], inner[0])
     if how == "crop":
         scale = max(width / picture[1], height / picture[0])

@@ -6,13 +6,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from headrace.data.dtypes import dtype_problem, first_not_finite
-from headrace.errors import DataError, Diagnostic, unknown_name
+from headrace.errors import DataError, Diagnostic, UsageError, unknown_name
 from headrace.hn import Array, Layer, Network
 from headrace.hn.names import meant
 
@@ -22,6 +22,8 @@ log = logging.getLogger("headrace.data")
 NAMELESS = "arr_0"
 #: A picture has as many channels.
 PICTURE_CHANNELS = (1, 3, 4)
+#: Orders of the channels of a colour picture; a fourth, transparency, stays the last.
+CHANNELS = ("rgb", "bgr")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class InputSpec:
         names: other names that mean it: without the scope, and of the tensor in the source model.
         source_shape, source_order: how the source file sees the tensor: ``hn.transpose(order).reshape(shape)``; empty
             when not known.
+        channels: the order that pictures get, one of :data:`CHANNELS`; None: nothing was said, which is RGB.
     """
 
     name: str
@@ -41,6 +44,7 @@ class InputSpec:
     names: tuple[str, ...] = ()
     source_shape: tuple[int, ...] = ()
     source_order: tuple[int, ...] = ()
+    channels: str | None = None
 
     @property
     def is_picture(self) -> bool:
@@ -66,6 +70,18 @@ def spec_of(layer: Layer) -> InputSpec:
 def specs_of(network: Network) -> list[InputSpec]:
     """The specs of a network's inputs, in order."""
     return [spec_of(layer) for layer in network.input_layers]
+
+
+def check_channels(channels: str | None) -> None:
+    """Raises UsageError for an unknown order of channels."""
+    if channels is not None and channels not in CHANNELS:
+        raise UsageError(unknown_name("E-DATA-CHANNELS", "order of channels", str(channels), CHANNELS, "channels"))
+
+
+def with_channels(specs: Sequence[InputSpec], channels: str | None) -> list[InputSpec]:
+    """The inputs, of which pictures get this order of channels; an unknown one is a UsageError."""
+    check_channels(channels)
+    return [replace(spec, channels=channels) for spec in specs]
 
 
 def find_input(name: str, specs: Sequence[InputSpec]) -> InputSpec | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from headrace.data.dtypes import as_values, dtype_problem
-from headrace.data.files import check_no_resize, load_path
+from headrace.data.files import check_only_pictures, load_path
 from headrace.data.inputs import InputSpec, arranged, find_input, to_array, unknown_input
 from headrace.data.limits import memory_limit
 from headrace.data.notes import Notes
@@ -214,7 +214,7 @@ def _frames(value: Any, where: str, spec: InputSpec, resize: str | None, notes: 
             if value and not isinstance(value[0], (int, float, bool, list)):
                 return _frames(_first(value, notes), where, spec, resize, notes)
             raise
-    check_no_resize(resize, where)
+    check_only_pictures(resize, spec.channels, where)
     return _array(value, where, spec)
 
 

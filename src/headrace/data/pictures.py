@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.data.geometry import letterbox_size
+from headrace.data.geometry import letterbox_size, placed
 from headrace.data.inputs import InputSpec
 from headrace.data.limits import check_memory
 from headrace.data.notes import Notes, grouped
@@ -34,7 +34,7 @@ SUFFIXES = (
 )  # fmt: skip
 #: What Pillow may take a file for. Some of its other readers start programs (EPS) or fetch what the file names.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "GIF", "PPM", "TIFF")
-RESIZES = ("letterbox", "crop", "stretch")
+RESIZES = ("letterbox", "letterbox-corner", "crop", "stretch")
 MAX_PICTURES = 200_000
 MAX_PIXELS = 100_000_000
 PADDING = 114  # grey of a letterbox's bars, as detectors of the YOLO family are trained with
@@ -63,10 +63,15 @@ def check_resize(resize: str | None) -> None:
         raise UsageError(unknown_name("E-DATA-RESIZE", "way to resize", str(resize), RESIZES, "resize"))
 
 
-def resize_facts(resize: str) -> dict[str, Any]:
-    """What decides how pictures were resized, for the history."""
+def picture_facts(resize: str | None, channels: str | None) -> dict[str, Any]:
+    """What was asked of pictures, for the history: ``resize`` and ``channels``, each where it was."""
+    facts: dict[str, Any] = {} if channels is None else {"channels": channels}
+    return facts if resize is None else {"resize": _resize_facts(resize), **facts}
+
+
+def _resize_facts(resize: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"how": resize, "filter": "bilinear, antialiased", "library": f"Pillow {_pillow_version()}"}
-    return facts | ({"padding": PADDING} if resize == "letterbox" else {})
+    return facts | ({"padding": PADDING} if resize.startswith("letterbox") else {})
 
 
 def _pillow_version() -> str:
@@ -91,7 +96,7 @@ def read_pictures(
     resize: str | None = None,
     notes: Notes | None = None,
 ) -> Array:
-    """Pictures as uint8 ``[N, H, W, C]``, RGB, RGBA or grey by the input's channels.
+    """Pictures as uint8 ``[N, H, W, C]``, RGB (or BGR, where the input says so), RGBA or grey by its channels.
 
     Args:
         paths: the files.
@@ -129,8 +134,12 @@ def read_pictures(
 
 
 def check_takes_pictures(spec: InputSpec, where: str) -> None:
-    """Raises DataError when an input is not (H, W, C) of 1, 3 or 4 channels."""
+    """Raises DataError when an input is not (H, W, C) of 1, 3 or 4 channels, or has no colours to put in order."""
     if spec.is_picture:
+        if spec.channels is not None and spec.shape[2] == 1:
+            rule, need = "a grey input has no order of channels", "an input of 3 or 4 channels"
+            got, levers = f"{spec.channels} for {spec.text}", ("leave --channels (channels=) out",)
+            raise DataError(Diagnostic("E-DATA-CHANNELS", printable(where), rule, got, need, levers))
         return
     rule, need = "pictures have height, width and 1, 3 or 4 channels", "a .npy or .npz file"
     got = f"input {spec.name!r} of shape {spec.text}"
@@ -147,7 +156,8 @@ def frame_of(picture: Any, name: str, spec: InputSpec, resize: str | None, notes
     _check_size(picture, name, spec, resize)
     turned = _upright(picture, name, notes)
     plain = _resized(_in_channels(turned, channels, name, notes), (height, width), resize)
-    return np.asarray(plain, np.uint8).reshape(spec.shape)
+    frame = np.asarray(plain, np.uint8).reshape(spec.shape)
+    return frame[..., [2, 1, 0, 3][:channels]] if spec.channels == "bgr" else frame
 
 
 def _read(path: Path, name: str, spec: InputSpec, resize: str | None, notes: Notes) -> Array:
@@ -196,7 +206,7 @@ def _check_size(picture: Picture, name: str, spec: InputSpec, resize: str | None
         height, width = width, height
     if resize is None and (height, width) != spec.shape[:2]:
         levers = (
-            "--resize letterbox, crop or stretch (Python: resize=...), as the network was trained",
+            "--resize letterbox, letterbox-corner, crop or stretch (Python: resize=...), as the network was trained",
             "resize the pictures first, as the application will",
         )
         rule, need = "the picture has another size than the input", f"{spec.shape[0]}×{spec.shape[1]} (height × width)"
@@ -320,5 +330,6 @@ def _resized(picture: Picture, size: tuple[int, int], how: str | None) -> Pictur
     result = Image.new(
         picture.mode, (width, height), (PADDING,) * len(picture.getbands()) if picture.mode != "L" else PADDING
     )
-    result.paste(resize(inner, filter_), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    place = placed((have_height, have_width), size, how)
+    result.paste(resize(inner, filter_), (int(place.left), int(place.top)))
     return result

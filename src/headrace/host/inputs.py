@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headrace.data.files import load_path
-from headrace.data.inputs import NAMELESS, InputSpec, check_counts, to_array
+from headrace.data.inputs import NAMELESS, InputSpec, check_counts, to_array, with_channels
 from headrace.data.notes import Notes
 from headrace.errors import DataError, Diagnostic, unknown_name
 from headrace.hn import Array
@@ -32,6 +32,7 @@ def model_inputs(
     *,
     limit: int | None = None,
     resize: str | None = None,
+    channels: str | None = None,
     notes: Notes | None = None,
 ) -> dict[str, Array]:
     """Arrays for every input of a file.
@@ -44,6 +45,7 @@ def model_inputs(
         where: how the model is called in errors.
         limit: the first frames only.
         resize: how pictures get the input's size.
+        channels: the order of pictures' channels.
         notes: told what was done to pictures.
 
     Raises:
@@ -51,7 +53,7 @@ def model_inputs(
     """
     needed = needed_inputs(whole)
     if is_path(source):
-        specs = [_spec(whole, tensor) for tensor in needed]
+        specs = with_channels([_spec(whole, tensor) for tensor in needed], channels)
         source = load_path(Path(os.fspath(source)), specs, resize=resize, limit=limit, notes=notes)
         if not is_mapping(source) and len(needed) == 1:
             source = {needed[0].name: _in_file_layout(whole, needed[0], np.asarray(source))}
