@@ -316,8 +316,7 @@ class ClientRunner:
         Args:
             calib_data: array, dict, path (``.npy``, ``.npz``, picture, folder of pictures), iterable or data set of
                 frames or batches, or a callable that returns one of these. For the network's inputs or, by name, for
-                the file's where the host has steps before the device.
-                ``None``: none are needed, because the model was quantized already and its codes are kept.
+                the file's where the host has steps before the device. ``None``: the model was quantized already.
             min_snr: dB that every output must reach against float; 0 disables the check.
             calibration_size, batch_size: use only the first frames, most in flight; win over the script's.
             resize, channels: of pictures; as for :func:`headrace.data.calibration.load_calibration`.
