@@ -21,12 +21,16 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+#: Sizes of an only input, or of several by name.
+Sizes = list[int] | dict[str, list[int]] | None
 #: Sizes of files that leave theirs open, and that no row of tests/zoo_models.py has.
-SHAPES: dict[str, list[int]] = {
+SHAPES: dict[str, Sizes] = {
     "tf_superres/ckpt_x2": [1, 64, 64, 1],
     "yunet/yunet_n_dynamic.onnx": [1, 3, 320, 320],
-    "style_transfer/candy.onnx": [1, 3, 224, 224],
+    "silero_vad/silero_vad.onnx": {"input": [1, 576], "state": [2, 1, 128]},
 }
+#: Inputs that decide which branch of a file is taken.
+VALUES = {"silero_vad/silero_vad.onnx": {"sr": np.array(16000, np.int64)}}
 #: Part of a path → the network of tests/zoo_models.py whose pictures such a file takes, as that one takes them.
 PICTURES = {
     "resnet8": "resnet8_tflite",
@@ -107,7 +111,7 @@ def _size(path: Path) -> float:
     return sum(p.stat().st_size for p in files) / 2**20
 
 
-def _shapes(file: str) -> list[int] | None:
+def _shapes(file: str) -> Sizes:
     from zoo_models import ZOO
 
     return next((m.shapes for m in ZOO.values() if m.path == file and m.shapes is not None), SHAPES.get(file))
@@ -123,7 +127,8 @@ def _parse(row: FileRow, path: Path) -> Any:
     onnx = reader_of(Source.of(path)).framework == "onnx"
     begin = time.perf_counter()
     if onnx:
-        runner.translate_onnx_model(path, "net", net_input_shapes=_shapes(row.file))
+        values = {name: value.tolist() for name, value in VALUES.get(row.file, {}).items()}
+        runner.translate_onnx_model(path, "net", net_input_shapes=_shapes(row.file), input_values=values or None)
     else:
         runner.translate_tf_model(path, "net", tensor_shapes=_shapes(row.file))
     row.seconds = round(time.perf_counter() - begin, 2)
@@ -144,7 +149,7 @@ def _pictures(file: str, zoo: Path, frames: int) -> Array | None:
     return None if model is None else model.source_input(model.test(zoo)[0][:frames])
 
 
-def _feeds(file: str, whole: Any, shapes: list[int] | None, zoo: Path, frames: int) -> dict[str, Array]:
+def _feeds(file: str, whole: Any, shapes: Sizes, zoo: Path, frames: int) -> dict[str, Array]:
     """Pictures where they are known, else random numbers, for every input of the file; sound for a WAV file."""
     random, pictures = np.random.default_rng(7), _pictures(file, zoo, frames) if len(whole.inputs) == 1 else None
     if pictures is not None and pictures.size % max(math.prod(s for s in whole.inputs[0].shape[1:] if s > 0), 1) == 0:
@@ -154,8 +159,9 @@ def _feeds(file: str, whole: Any, shapes: list[int] | None, zoo: Path, frames: i
         shape = list(tensor.shape)
         if tensor.frame_axis >= 0 and shape[tensor.frame_axis] < 1:
             shape[tensor.frame_axis] = frames
-        if shapes is not None and len(whole.inputs) == 1:
-            shape = [s if s > 0 else given for s, given in zip(shape, shapes, strict=True)]
+        sizes = shapes.get(tensor.name) if isinstance(shapes, dict) else shapes if len(whole.inputs) == 1 else None
+        if sizes is not None:
+            shape = [s if s > 0 else given for s, given in zip(shape, sizes, strict=True)]
         shape = [max(s, 1) for s in shape]
         if tensor.dtype == "string":
             feeds[tensor.name] = np.array(sorted((zoo / "data_speech_wavs").glob("*.wav"))[0].read_bytes(), object)
@@ -215,9 +221,7 @@ def _by_runtime(row: FileRow, path: Path, feeds: dict[str, Array], outputs: list
     return [found[name] for name in outputs]
 
 
-def _by_onnxruntime(
-    path: Path, shapes: list[int] | None, feeds: dict[str, Array], outputs: list[str]
-) -> list[Array] | None:
+def _by_onnxruntime(path: Path, shapes: Sizes, feeds: dict[str, Array], outputs: list[str]) -> list[Array] | None:
     """The file as its reader understood it, before anything is a layer; None with operators of the host's own."""
     from headrace.frontends import ParseOptions
     from headrace.frontends.formats import reader_of
@@ -236,7 +240,9 @@ def _error(want: list[Array], got: list[Array]) -> float:
     worst = 0.0
     for w, g in zip(want, got, strict=True):
         difference = np.abs(np.asarray(g, np.float64).reshape(w.shape) - w)
-        worst = max(worst, float(difference.max() / max(float(np.ptp(w)), 1e-30)) if w.size else 0.0)
+        # A single number has no range of its own: it is judged by its size.
+        wide = float(np.ptp(w)) if w.size > 1 and np.ptp(w) > 0 else float(np.abs(w).max(initial=0))
+        worst = max(worst, float(difference.max() / max(wide, 1e-30)) if w.size else 0.0)
     return worst
 
 
@@ -301,7 +307,7 @@ def _measured(zoo: Path, file: str, quick: bool) -> FileRow:
         codes, reals = _coded(path, feeds) if row.format == "tflite" else (feeds, feeds)
         own = {t.name: codes if t.dtype.startswith(("int", "uint")) else reals for t in whole.inputs}
         feeds = {name: array[name] for name, array in own.items()}
-        want = _by_runtime(row, path, codes, outputs)
+        want = _by_runtime(row, path, codes | VALUES.get(file, {}), outputs)
         got = _reals(row, path, outputs, runner.infer(InferenceContext.SDK_NATIVE, feeds, whole=True))
         row.native = None if want is None else _error(want, got)
         if quick:

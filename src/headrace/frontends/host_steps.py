@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
@@ -72,6 +73,17 @@ def _port(layer: Layer) -> DeviceTensor:
     )
 
 
+def _sizes(source: SourceGraph, value: ir.Value) -> tuple[int, ...]:
+    """The sizes of an input as the file states them, :data:`ANY` where it does not; those that the user replaced."""
+    stated = [d if isinstance(d, int) else ANY for d in declared_shape(value) or ()]
+    frame = source.input_shapes.get(name_of(value), [])
+    batch = source.batch_dims.get(value, 0)
+    if value in source.single or len(frame) != len(stated):
+        return tuple(stated)
+    given = [*frame[1 : batch + 1], ANY, *frame[batch + 1 :]]  # of the frame the batch comes first
+    return tuple(g if d != ANY and g not in (d, ANY) else d for d, g in zip(stated, given, strict=True))
+
+
 def all_on_device(source: SourceGraph, network: Network) -> WholeModel:
     """The whole model of a file, or of a part that the user named, that the device computes alone.
 
@@ -84,7 +96,7 @@ def all_on_device(source: SourceGraph, network: Network) -> WholeModel:
         ModelTensor(
             name_of(value),
             _dtype(int(value.dtype) if value.dtype is not None else 1),
-            tuple(d if isinstance(d, int) else ANY for d in declared_shape(value) or ()),
+            _sizes(source, value),
             -1 if value in source.single else source.batch_dims.get(value, 0),
         )
         for value in source.graph.inputs

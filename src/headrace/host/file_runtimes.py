@@ -121,8 +121,9 @@ class _OnnxRuntime(FileRuntime):
         names = [name for name in dict.fromkeys(wanted) if name in self._made]
         asked = onnx.ModelProto()
         asked.CopyFrom(self._model)
+        stated = {info.name: info for info in self._model.graph.output}  # with types, which some nodes need (If)
         del asked.graph.output[:]
-        asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        asked.graph.output.extend(stated.get(name) or onnx.ValueInfoProto(name=name) for name in names)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
