@@ -120,6 +120,8 @@ def test_interrupt(stage: str, made: Path, tmp_path: Path) -> None:
         seen.append(process.returncode)
         if "runpy" in errors and "headrace/cli" not in errors:
             continue  # the signal came while Python itself was starting: no line of ours had run
+        if "error_already_set" in errors and "KeyboardInterrupt" in errors:
+            continue  # torch's C++ code, interrupted while it was being imported, ends the process by itself
         # Before Python has installed its handler the process dies by the signal itself.
         assert process.returncode in (130, 0, -signal.SIGINT), errors
         assert "Traceback" not in errors, errors

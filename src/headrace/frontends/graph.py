@@ -37,6 +37,10 @@ class Unsupported(Exception):
         self.reason, self.need, self.levers = reason, need, tuple(levers)
 
 
+class Damaged(Unsupported):
+    """A node whose constants are no numbers: nothing computes with it, so it does not go to the host either."""
+
+
 class MixesFrames(Unsupported):
     """A node whose result for one frame depends on the other frames of a batch."""
 

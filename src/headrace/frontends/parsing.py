@@ -478,7 +478,7 @@ def _part(
     source = state.builder.source
     behind = () if head is None else head.nodes
     left = bool(state.problems or source.to_host or source.host_operators or behind)
-    if not left or _is_strict(options):
+    if not left or _is_strict(options) or any(problem.damaged for problem in state.problems):
         return None
 
     def marked() -> SourceGraph:

@@ -19,6 +19,7 @@ from headrace.frontends.graph import (
     CHOOSES,
     ENDS_BEFORE,
     REFUSED,
+    Damaged,
     MixesFrames,
     SourceGraph,
     Unsupported,
@@ -72,6 +73,7 @@ class Problem:
     reason: str
     need: str = ""
     levers: tuple[str, ...] = ()
+    damaged: bool = False
 
 
 @dataclass
@@ -373,7 +375,7 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
         if cause:
             reason = f"{reason}; the file was exported with {cause}"
             need, levers = "frames that are computed apart", ("export with batch 1, or with an open batch",)
-        state.problems.append(Problem(label(node), operator, reason, need, tuple(levers)))
+        state.problems.append(Problem(label(node), operator, reason, need, tuple(levers), isinstance(problem, Damaged)))
         _taint(state, node)
     if tainted:
         state.tainted.update(id(v) for v in node.outputs)

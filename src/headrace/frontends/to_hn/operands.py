@@ -13,7 +13,7 @@ import onnx_ir as ir
 from headrace.frontends import graph
 from headrace.frontends.element_types import Elements, elements_of_array
 from headrace.frontends.fold import axis_in
-from headrace.frontends.graph import MixesFrames, Unsupported, kind_of, live_uses, name_of
+from headrace.frontends.graph import Damaged, MixesFrames, Unsupported, kind_of, live_uses, name_of
 from headrace.frontends.layout import BATCH, CHANNELS, View, tail_as_channels
 from headrace.frontends.to_hn.builder import Builder
 from headrace.hn import Array
@@ -199,7 +199,7 @@ def finite(array: Array, what: str) -> Array:
                 "finite numbers",
                 ("use a finite number for what never counts, e.g. -10000, and export again",),
             )
-        raise Unsupported(
+        raise Damaged(
             f"{what} holds {int(bad.sum())} values that are NaN, infinite or beyond float32 (first at {place})",
             "finite weights",
             ("the training diverged or the file is damaged: export a good checkpoint",),
