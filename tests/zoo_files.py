@@ -37,6 +37,7 @@ PICTURES = {
     "mobilenet_v1_0.25_224": "mobilenet_v1_tflite",
     "mobilenet_v2_1.0_224": "mobilenet_v1_tflite",
     "vww_96": "vww",
+    "yunet_n_dynamic": "yunet",
 }
 CALIBRATION, FRAMES, SECONDS = 16, 3, 1800
 
