@@ -44,6 +44,8 @@ Written by `make results` (`tools/results_page.py`); do not edit. The networks a
 - The first two tables: 2026-11-27, commit 8a4e358, a processor with AVX-512-VBMI and AVX-VNNI (five kernel sets). SNR
   is of raw values here; the optimizer judges about the mean, part by part
   ([decision 19](decisions/0019-noise-about-the-mean-by-part.md)).
+- The table of files: 2026-11-27, commits 3adc00d to 973eb5f, AMD EPYC with AVX-512-VBMI, beside a test run; `candy` was
+  not taken to the device at 720 × 720 (minutes).
 """
 
 
@@ -159,10 +161,19 @@ def taken_over() -> list[str]:
     return lines
 
 
+def by_title(text: str) -> dict[str, str]:
+    """The sections of a page."""
+    return {part.splitlines()[0]: f"## {part.rstrip()}\n" for part in text.split("\n## ")[1:]}
+
+
 def page(rows: dict[str, Row], files: dict[str, FileRow]) -> str:
-    """The whole page as Markdown."""
+    """The whole page as Markdown; a table of which nothing was measured here stays as it stands."""
     sections = [matrix_table(rows), accuracy_table(rows), outputs_table(rows), files_table(files), taken_over()]
-    return INTRODUCTION + "\n" + "\n".join(line for section in sections for line in section).rstrip() + "\n"
+    made = by_title("\n" + "\n".join(line for section in sections for line in section))
+    stands = by_title(PAGE.read_text()) if PAGE.exists() else {}
+    empty = {title for title, text in made.items() if sum(line.startswith("|") for line in text.splitlines()) <= 2}
+    whole = stands | {title: text for title, text in made.items() if title not in empty or title not in stands}
+    return INTRODUCTION + "\n" + "\n".join(whole.values())
 
 
 def measure_networks(names: list[str], rows: dict[str, Row], files: dict[str, FileRow], zoo: Path) -> dict[str, Row]:
