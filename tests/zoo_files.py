@@ -107,6 +107,14 @@ def measure_file(zoo: Path, file: str, quick: bool = False) -> FileRow:
 # --- in the process ---------------------------------------------------------------------------------------------------
 
 
+def _peak() -> float:
+    """MiB that this process has had at most; ``getrusage`` would count what its parent had when it forked."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(x.split()[1]) for x in status.read_text().splitlines() if x.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def _size(path: Path) -> float:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(p.stat().st_size for p in files) / 2**20
@@ -133,7 +141,7 @@ def _parse(row: FileRow, path: Path) -> Any:
     else:
         runner.translate_tf_model(path, "net", tensor_shapes=_shapes(row.file))
     row.seconds = round(time.perf_counter() - begin, 2)
-    row.peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    row.peak = round(_peak(), 1)
     source = runner.archive.reports["parse"]["source"]
     row.format = str(source["format"])
     row.layers = len(runner.archive.native.layers)
