@@ -26,6 +26,7 @@ from headrace.frontends.graph import (
 )
 from headrace.frontends.layout import MAX_RANK
 from headrace.hn import Array
+from headrace.hn.registering import entering
 from headrace.typeguards import is_number, is_tuple
 
 #: One constant that is made: enough for the largest dense layer of VGG (25,088 × 4,096 floats, 392 MiB).
@@ -83,12 +84,7 @@ class Budget:
 
 
 def evaluates(*names: str) -> Callable[[Evaluator], Evaluator]:
-    def enter(function: Evaluator) -> Evaluator:
-        for name in names:
-            EVALUATORS[name] = function
-        return function
-
-    return enter
+    return entering(EVALUATORS, names)
 
 
 def operand(operands: Operands, index: int) -> Array:

@@ -27,6 +27,7 @@ from headrace.frontends.graph import (
     set_constant,
 )
 from headrace.hn import Array
+from headrace.hn.registering import entering
 
 _DOMAINS = frozenset({"", "com.microsoft"})
 _DYNAMIC = "dynamic codes"
@@ -122,12 +123,7 @@ _RULES: dict[str, Rule] = {}
 
 
 def _expands(*operators: str) -> Callable[[Rule], Rule]:
-    def enter(rule: Rule) -> Rule:
-        for operator in operators:
-            _RULES[operator] = rule
-        return rule
-
-    return enter
+    return entering(_RULES, operators)
 
 
 def _rank(array: Array | None) -> int:

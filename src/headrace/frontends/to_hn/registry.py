@@ -9,6 +9,7 @@ from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.hn import Array
+from headrace.hn.registering import entering
 
 #: What a source value is: known now, or a tensor of the device.
 Result = View | Array
@@ -19,10 +20,4 @@ HANDLERS: dict[str, Handler] = {}
 
 def handles(*operators: str) -> Callable[[Handler], Handler]:
     """Register a function as the translation of operators of the default domain."""
-
-    def enter(function: Handler) -> Handler:
-        for operator in operators:
-            HANDLERS[operator] = function
-        return function
-
-    return enter
+    return entering(HANDLERS, operators)

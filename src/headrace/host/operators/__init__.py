@@ -14,6 +14,7 @@ from typing import Any
 
 from headrace.errors import InputFileError, unknown_name
 from headrace.hn import Array
+from headrace.hn.registering import entering
 
 #: Attributes and the arrays that it reads, to the arrays that it makes; the batch first, layouts as in the file.
 Operator = Callable[[Mapping[str, Any], Sequence[Array]], Sequence[Array]]
@@ -22,12 +23,7 @@ _OPERATORS: dict[str, Operator] = {}
 
 def operator(name: str) -> Callable[[Operator], Operator]:
     """Register a function as an operator."""
-
-    def enter(function: Operator) -> Operator:
-        _OPERATORS[name] = function
-        return function
-
-    return enter
+    return entering(_OPERATORS, [name])
 
 
 @cache

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.formats.keras.config import Layer
 from headrace.frontends.formats.keras.weights import LayerWeights
+from headrace.frontends.formats.operation import Call
 from headrace.frontends.graph import Unsupported, marks
-from headrace.frontends.node_builder import Attribute, NodeBuilder
+from headrace.frontends.node_builder import NodeBuilder
 from headrace.hn import Array
+from headrace.hn.registering import entering
 from headrace.typeguards import is_integer, is_number, is_object, is_sequence, is_text
 
 Shape = tuple[int | None, ...]
@@ -41,21 +42,12 @@ _FLOAT_POLICIES = ("float32", "float16", "bfloat16", "mixed_float16", "mixed_bfl
 
 def converts(*kinds: str) -> Callable[[Converter], Converter]:
     """Register a function as the translation of classes of layers."""
-    return _entering(LAYERS, kinds)
+    return entering(LAYERS, kinds)
 
 
 def converts_operation(*kinds: str) -> Callable[[Converter], Converter]:
     """Register a function as the translation of operations of ``keras.ops``."""
-    return _entering(OPERATIONS, kinds)
-
-
-def _entering(table: dict[str, Converter], kinds: Sequence[str]) -> Callable[[Converter], Converter]:
-    def enter(function: Converter) -> Converter:
-        for kind in kinds:
-            table[kind] = function
-        return function
-
-    return enter
+    return entering(OPERATIONS, kinds)
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ class GraphBuilder(NodeBuilder):
         self.is_version_2 = is_version_2
 
 
-class LayerCall:
+class LayerCall(Call[GraphBuilder]):
     """One call of a layer.
 
     Attributes:
@@ -249,30 +241,6 @@ class LayerCall:
         return array
 
     # --- results -------------------------------------------------------------------------------------------------
-
-    def make(self, array: Array) -> ir.Value:
-        """A new constant."""
-        return self.builder.made(np.ascontiguousarray(array) if array.ndim else array, self.label)
-
-    def number(self, value: float) -> ir.Value:
-        """A new constant number, float32."""
-        return self.make(np.array(value, np.float32))
-
-    def list(self, numbers: Sequence[int]) -> ir.Value:
-        """A new constant list of int64."""
-        return self.make(np.array(list(numbers), np.int64))
-
-    def emit(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute] | None = None,
-        glue: bool = False,
-    ) -> ir.Value:  # fmt: skip
-        """A node of one output; ``glue`` when it is not the layer itself but prepares or finishes it."""
-        return self.builder.add(op_type, inputs, attributes or {}, self.label, glue).outputs[0]
-
-    def emit_all(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], count: int
-    ) -> Sequence[ir.Value]:
-        return list(self.builder.add(op_type, inputs, attributes, self.label, outputs=count).outputs)
 
     def transposed(self, value: ir.Value, order: Sequence[int], glue: bool = True) -> ir.Value:
         if list(order) == list(range(len(order))):

@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
+from headrace.frontends.formats import operation as common
 from headrace.frontends.formats.tensorflow.records import Attributes, Node
 from headrace.frontends.formats.tensorflow.states import Variable
-from headrace.frontends.graph import OPSET, Unsupported, constant, kind_of, marks, name_of, set_constant
+from headrace.frontends.graph import OPSET, Unsupported, constant, marks, name_of, set_constant
 from headrace.frontends.node_builder import Attribute, NodeBuilder
 from headrace.hn import Array
+from headrace.hn.registering import entering
 
 ONNX_TYPES: dict[str, int] = {
     "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9,
@@ -229,16 +230,10 @@ CONVERTERS: dict[str, Converter] = {}
 
 def converts(*operators: str) -> Callable[[Converter], Converter]:
     """Register a function as the translation of TensorFlow operators."""
-
-    def enter(function: Converter) -> Converter:
-        for operator in operators:
-            CONVERTERS[operator] = function
-        return function
-
-    return enter
+    return entering(CONVERTERS, operators)
 
 
-class Operation:
+class Operation(common.Operation[GraphBuilder]):
     """One operator, as its converter sees it.
 
     Attributes:
@@ -266,8 +261,12 @@ class Operation:
     def attributes(self) -> Attributes:
         return self.node.attributes
 
+    @property
+    def count(self) -> int:
+        return len(self.inputs)
+
     def has(self, index: int) -> bool:
-        return index < len(self.inputs)
+        return index < self.count
 
     def value(self, index: int) -> ir.Value:
         """Operand ``index`` in the file's order."""
@@ -280,35 +279,12 @@ class Operation:
             raise Unsupported(f"its input {index} is {getattr(found, 'what', 'no tensor')}", "a tensor")
         return found
 
-    def values(self, start: int = 0, stop: int | None = None) -> list[ir.Value]:
-        """Operands in the file's order."""
-        return [self.value(i) for i in range(start, len(self.inputs) if stop is None else stop)]
+    def sizes(self, index: int) -> Shape | None:
+        """As far as they are known; an open batch is 1."""
+        return self.builder.shape_of(self.value(index))
 
-    def shape(self, index: int) -> list[int]:
-        """The sizes of operand ``index``; an open batch is 1.
-
-        Raises:
-            NeedsShape: they are not known.
-        """
-        found = self.builder.known_shape(self.value(index))
-        if found is None:
-            raise NeedsShape(
-                f"the shape of its input {index} ({name_of(self.value(index))!r}) is not known", "known sizes"
-            )
-        return found
-
-    def rank(self, index: int) -> int:
-        """The rank of operand ``index``.
-
-        Raises:
-            NeedsShape: it is not known.
-        """
-        found = self.builder.shape_of(self.value(index))
-        if found is None:
-            raise NeedsShape(
-                f"the rank of its input {index} ({name_of(self.value(index))!r}) is not known", "a known rank"
-            )
-        return len(found)
+    def unknown(self, reason: str, need: str) -> NeedsShape:
+        return NeedsShape(reason, need)
 
     def channels_last(self, default: str = "NHWC") -> bool:
         """Whether its images have their channels last."""
@@ -325,64 +301,7 @@ class Operation:
             raise Unsupported(f"its input has shape {shape}", f"rank {rank}")
         return self.builder.image(value, rank, self.label) if self.channels_last() else value
 
-    def is_constant(self, index: int) -> bool:
-        return constant(self.value(index)) is not None
-
-    def array(self, index: int, what: str) -> Array:
-        """Operand ``index`` as a constant."""
-        found = constant(self.value(index))
-        if found is None:
-            kind = kind_of(self.value(index)) or "computed"
-            text = f"{what} (input {index}, {name_of(self.value(index))!r}) is {kind}, not a constant"
-            raise (Unsupported if kind != "computed" else NeedsShape)(text, "a constant")
-        self.builder.charge(found)
-        return found
-
-    def integers(self, index: int, what: str) -> list[int]:
-        """Operand ``index`` as a short constant list."""
-        array = self.array(index, what)
-        if array.size > 64 or array.dtype.kind not in "iu":
-            raise Unsupported(f"{what} is not a short list of integers", "at most 64 integers")
-        return [int(v) for v in array.reshape(-1)]
-
-    def axis(self, index: int) -> int:
-        """Operand ``index`` as one axis."""
-        axes = self.integers(index, "the axis")
-        if len(axes) != 1:
-            raise Unsupported(f"axes {axes}", "one axis")
-        return axes[0]
-
-    def shape_value(self, index: int) -> ir.Value:
-        """Operand ``index``, a shape or the like, as ONNX wants it: int64."""
-        if self.is_constant(index):
-            return self.list(self.integers(index, "the shape"))
-        return self.emit("Cast", [self.value(index)], {"to": int(ir.DataType.INT64)}, glue=True)
-
     # --- results -------------------------------------------------------------------------------------------------
-
-    def make(self, array: Array) -> ir.Value:
-        """A new constant."""
-        return self.builder.made(array, self.label)
-
-    def number(self, value: float) -> ir.Value:
-        """A new constant number of type float32."""
-        return self.make(np.array(value, np.float32))
-
-    def list(self, numbers: Sequence[int]) -> ir.Value:
-        """A new constant list of int64."""
-        return self.make(np.array(list(numbers), np.int64))
-
-    def emit(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute] | None = None,
-        glue: bool = False,
-    ) -> ir.Value:  # fmt: skip
-        """A node of one output; ``glue`` when it is not the operation itself but prepares or finishes it."""
-        return self.builder.add(op_type, inputs, attributes or {}, self.label, glue).outputs[0]
-
-    def emit_all(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], count: int
-    ) -> list[ir.Value]:
-        return list(self.builder.add(op_type, inputs, attributes, self.label, outputs=count).outputs)
 
     def cast(self, value: ir.Value, kind: str) -> ir.Value:
         """``value`` with another type of elements."""

@@ -29,6 +29,7 @@ from headrace.frontends.formats.tensorflow.refusals import why_unknown
 from headrace.frontends.formats.tensorflow.states import DEAD, Dead, SplitFrames
 from headrace.frontends.graph import HostOperator, SourceGraph, Unsupported, constant, marks, name_of
 from headrace.frontends.reader import corrupt
+from headrace.hn.registering import entering
 
 #: Nodes evaluated in all scopes together.
 MAX_EVALUATIONS = 100_000
@@ -43,13 +44,7 @@ STRUCTURES: dict[str, Structure] = {}
 
 def structures(*operators: str) -> Callable[[Structure], Structure]:
     """Register a function as the evaluation of operators that decide what is evaluated."""
-
-    def enter(function: Structure) -> Structure:
-        for operator in operators:
-            STRUCTURES[operator] = function
-        return function
-
-    return enter
+    return entering(STRUCTURES, operators)
 
 
 @dataclass(eq=False)

@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.formats import operation as common
 from headrace.frontends.formats.tflite.dilation import Dilation
 from headrace.frontends.formats.tflite.flatbuffer import DamagedError
 from headrace.frontends.formats.tflite.read import Model, Operator, Option, Tensor
 from headrace.frontends.formats.tflite.schema import NUMPY_TYPES
 from headrace.frontends.formats.tflite.stored import BIASES, dequantized, int4_codes
-from headrace.frontends.graph import Unsupported, constant, kind_of, marks, set_constant
+from headrace.frontends.graph import Unsupported, constant, marks, set_constant
 from headrace.frontends.node_builder import CHANNELS_LAST, Attribute, NodeBuilder
 from headrace.frontends.quantization import CODE_TYPES, codes_of_type, grid_of, set_grid
 from headrace.hn import Array
+from headrace.hn.registering import entering
 
 _DTYPES = {
     "float32": ir.DataType.FLOAT, "float16": ir.DataType.FLOAT, "bfloat16": ir.DataType.FLOAT,
@@ -36,13 +38,7 @@ CONVERTERS: dict[str, Converter] = {}
 
 def converts(*operators: str) -> Callable[[Converter], Converter]:
     """Register a function as the translation of TFLite operators."""
-
-    def enter(function: Converter) -> Converter:
-        for operator in operators:
-            CONVERTERS[operator] = function
-        return function
-
-    return enter
+    return entering(CONVERTERS, operators)
 
 
 def _biases(model: Model) -> frozenset[int]:
@@ -159,7 +155,7 @@ class GraphBuilder(NodeBuilder):
         self.values[index] = value
 
 
-class Operation:
+class Operation(common.Operation[GraphBuilder]):
     """One TFLite operator, as its converter sees it."""
 
     def __init__(self, builder: GraphBuilder, record: Operator) -> None:
@@ -193,8 +189,19 @@ class Operation:
     def option(self, option: str) -> Option:
         return self.record.options[option]
 
+    @property
+    def count(self) -> int:
+        return len(self.record.inputs)
+
     def has(self, index: int) -> bool:
-        return index < len(self.record.inputs) and self.record.inputs[index] >= 0
+        return index < self.count and self.record.inputs[index] >= 0
+
+    def sizes(self, index: int) -> tuple[int | None, ...]:
+        """As the file states them."""
+        return tuple(s if s >= 0 else None for s in self.tensor(index).shape)
+
+    def unknown(self, reason: str, need: str) -> Unsupported:
+        return Unsupported(reason, need)
 
     def tensor(self, index: int) -> Tensor:
         """The record of operand ``index``."""
@@ -214,33 +221,6 @@ class Operation:
             raise Unsupported(f"its input has shape {list(tensor.shape)}", "N×H×W×C")
         return self.builder.channels_first(self.value(index))
 
-    def is_constant(self, index: int) -> bool:
-        return constant(self.value(index)) is not None
-
-    def array(self, index: int, what: str) -> Array:
-        """Operand ``index`` as a constant."""
-        found = constant(self.value(index))
-        if found is None:
-            kind = kind_of(self.value(index)) or "computed"
-            raise Unsupported(
-                f"{what} (input {index}, {self.tensor(index).name!r}) is {kind}, not a constant", "a constant"
-            )
-        self.builder.charge(found)
-        return found
-
-    def integers(self, index: int, what: str) -> list[int]:
-        """Operand ``index`` as a short constant list."""
-        array = self.array(index, what)
-        if array.size > 64 or array.dtype.kind not in "iu":
-            raise Unsupported(f"{what} is not a short list of integers", "at most 64 integers")
-        return [int(v) for v in array.reshape(-1)]
-
-    def shape_value(self, index: int) -> ir.Value:
-        """Operand ``index``, a shape or the like, as ONNX wants it: int64."""
-        if self.is_constant(index):
-            return self.list(self.integers(index, "the shape"))
-        return self.emit("Cast", [self.value(index)], {"to": int(ir.DataType.INT64)}, glue=True)
-
     def channels(self, index: int) -> int:
         """The last size of operand ``index``, as the file states it."""
         shape = self.tensor(index).shape
@@ -252,19 +232,12 @@ class Operation:
 
     # --- results -------------------------------------------------------------------------------------------------
 
-    def make(self, array: Array) -> ir.Value:
-        """A new constant."""
-        return self.builder.made(array, self.label)
-
-    def list(self, numbers: Sequence[int]) -> ir.Value:
-        """A new constant list of int64."""
-        return self.make(np.array(list(numbers), np.int64))
-
     def emit(
         self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute] | None = None,
         glue: bool = False,
     ) -> ir.Value:  # fmt: skip
         """A node of one output; ``glue`` when it is not the operation itself but prepares or finishes it."""
+        """Weights keep the step of the codes that the file has of them."""
         if op_type in WEIGHTED and len(inputs) > 1 and inputs[1] is not None and constant(inputs[1]) is not None:
             grid = next(
                 (g for g in (grid_of(self.builder.values.get(i)) for i in self.record.inputs[:2]) if g is not None),
@@ -272,12 +245,7 @@ class Operation:
             )
             if grid is not None:
                 set_grid(inputs[1], grid)
-        return self.builder.add(op_type, inputs, attributes or {}, self.label, glue).outputs[0]
-
-    def emit_all(
-        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Attribute], count: int
-    ) -> list[ir.Value]:
-        return list(self.builder.add(op_type, inputs, attributes, self.label, outputs=count).outputs)
+        return super().emit(op_type, inputs, attributes, glue)
 
     def activated(self, value: ir.Value) -> ir.Value:
         """``value`` after the operator's fused activation."""

@@ -70,15 +70,21 @@ def one_hot(builder: Builder, node: SourceNode) -> list[Result]:
     return [per_channel(builder, combine(builder, Add(), *found), values[1] - values[0], values[0])]
 
 
+def _running(builder: Builder, node: SourceNode) -> tuple[View, int]:
+    """What is accumulated, and along which axis."""
+    view, given = node.view(0), node.integer_list(1, "the axis")
+    if len(given) != 1:
+        raise Unsupported(f"{node.op_type} along {given}", "one axis")
+    axis = axis_in(given[0], view.rank)
+    if builder.mixes_frames(view, [axis]):
+        raise MixesFrames(f"{node.op_type} along the batch", "another axis")
+    return view, axis
+
+
 @handles("CumSum")
 def running_total(builder: Builder, node: SourceNode) -> list[Result]:
     """A product by ones on one side of the diagonal."""
-    view, given = node.view(0), node.integer_list(1, "the axis")
-    if len(given) != 1:
-        raise Unsupported(f"CumSum along {given}", "one axis")
-    axis = axis_in(given[0], view.rank)
-    if builder.mixes_frames(view, [axis]):
-        raise MixesFrames("CumSum along the batch", "another axis")
+    view, axis = _running(builder, node)
     size = view.shape[axis]
     if size > _MAX_SUMMED:
         raise Unsupported(f"CumSum of {size} elements", f"at most {_MAX_SUMMED}")
@@ -101,12 +107,7 @@ def triangle(builder: Builder, node: SourceNode) -> list[Result]:
 @handles("CumProd")
 def running_product(builder: Builder, node: SourceNode) -> list[Result]:
     """Products over 1, 2, 4 … elements, each of two that are half as long."""
-    view, given = node.view(0), node.integer_list(1, "the axis")
-    if len(given) != 1:
-        raise Unsupported(f"CumProd along {given}", "one axis")
-    axis = axis_in(given[0], view.rank)
-    if builder.mixes_frames(view, [axis]):
-        raise MixesFrames("CumProd along the batch", "another axis")
+    view, axis = _running(builder, node)
     size, reverse, shift = view.shape[axis], node.integer("reverse", 0) != 0, 1
     if node.integer("exclusive", 0):
         view = _moved(builder, view, axis, 1, reverse)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
 from headrace.frontends.graph import Unsupported, constant
 
@@ -16,6 +17,8 @@ _PLAIN = {
     "Relu": "Relu", "Rint": "Round", "Round": "Round", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin",
     "Sinh": "Sinh", "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
 }  # fmt: skip
+converts("Rsqrt")(common.reciprocal_root)
+converts("Square")(common.square)
 
 
 @converts(*_PLAIN)
@@ -61,16 +64,6 @@ def leaky_relu(operation: Operation) -> None:
     operation.done(operation.emit("LeakyRelu", [operation.value(0)], {"alpha": alpha}))
 
 
-@converts("Rsqrt")
-def reciprocal_root(operation: Operation) -> None:
-    operation.done(operation.emit("Reciprocal", [operation.emit("Sqrt", [operation.value(0)])]))
-
-
-@converts("Square")
-def square(operation: Operation) -> None:
-    operation.done(operation.emit("Mul", [operation.value(0), operation.value(0)]))
-
-
 @converts("Erfc")
 def complement(operation: Operation) -> None:
     operation.done(operation.emit("Sub", [operation.number(1), operation.emit("Erf", [operation.value(0)])]))
@@ -93,18 +86,10 @@ def softmax(operation: Operation) -> None:
 
 @converts("LRN")
 def local_response(operation: Operation) -> None:
-    """TensorFlow's alpha is for each neighbour, ONNX's for all of them."""
-    radius = operation.attributes.integer("depth_radius", 5)
-    if not 0 <= radius <= 1 << 16:
-        raise Unsupported(f"depth_radius {radius}", "0 to 65536")
-    size = 2 * radius + 1
-    attributes = {
-        "size": size,
-        "alpha": operation.attributes.real("alpha", 1.0) * size,
-        "beta": operation.attributes.real("beta", 0.5),
-        "bias": operation.attributes.real("bias", 1.0),
+    reals = {
+        key: operation.attributes.real(key, default) for key, default in (("alpha", 1.0), ("beta", 0.5), ("bias", 1.0))
     }
-    operation.done_image(operation.emit("LRN", [operation.image(0)], attributes))
+    common.local_response(operation, operation.attributes.integer("depth_radius", 5), **reals)
 
 
 @converts("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")

@@ -8,11 +8,15 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import ONNX_TYPES, Operation, converts
 from headrace.frontends.formats.tensorflow.records import Node
 from headrace.frontends.formats.tensorflow.states import Opaque, Variable
 from headrace.frontends.formats.tensorflow.tensors import array_of
 from headrace.frontends.graph import Unsupported, constant, marks
+
+converts("Range")(common.range_)
+converts("Fill")(common.fill)
 
 #: Graphs older than this state the shape of a placeholder that may have any as that of a number.
 _SHAPES_SINCE = 24
@@ -127,11 +131,6 @@ def guaranteed(operation: Operation) -> None:
     operation.done(operation.value(0))
 
 
-@converts("Range")
-def range_(operation: Operation) -> None:
-    operation.done(operation.emit("Range", operation.values(0, 3)))
-
-
 @converts("LinSpace")
 def spaced(operation: Operation) -> None:
     first, last = (float(operation.array(i, "a bound").reshape(-1)[0]) for i in range(2))
@@ -164,8 +163,3 @@ def zeros(operation: Operation) -> None:
 @converts("OnesLike")
 def ones(operation: Operation) -> None:
     _filled(operation, 1)
-
-
-@converts("Fill")
-def fill(operation: Operation) -> None:
-    operation.done(operation.emit("Expand", [operation.value(1), operation.shape_value(0)]))

@@ -5,21 +5,16 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
 from headrace.frontends.formats.tensorflow.operators.convolution import fused_activation
-from headrace.frontends.graph import Unsupported
-
-
-def _turned(operation: Operation, index: int, rank: int) -> ir.Value:
-    order = [*range(rank - 2), rank - 1, rank - 2]
-    return operation.emit("Transpose", [operation.value(index)], {"perm": order}, glue=True)
 
 
 def _product(operation: Operation) -> ir.Value:
     operands = operation.values(0, 2)
     for index, attribute in enumerate(("transpose_a", "transpose_b")):
         if operation.attributes.flag(attribute):
-            operands[index] = _turned(operation, index, 2)
+            operands[index] = common.transposed_last(operation, index)
     return operation.emit("MatMul", operands)
 
 
@@ -46,10 +41,7 @@ def batch_matmul(operation: Operation) -> None:
     operands = operation.values(0, 2)
     for index, attribute in enumerate(("adj_x", "adj_y")):
         if operation.attributes.flag(attribute):
-            rank = operation.rank(index)
-            if rank < 2:
-                raise Unsupported(f"operand {index} has rank {rank}", "rank 2 or more")
-            operands[index] = _turned(operation, index, rank)
+            operands[index] = common.transposed_last(operation, index)
     operation.done(operation.emit("MatMul", operands))
 
 

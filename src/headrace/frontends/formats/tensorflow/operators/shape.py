@@ -7,8 +7,14 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.fold import broadcast
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
 from headrace.frontends.graph import Unsupported
+
+converts("Transpose")(common.transpose)
+converts("Rank")(common.rank)
+converts("BroadcastTo")(common.broadcast_to)
+converts("Tile")(common.tile)
 
 
 @converts("Reshape")
@@ -32,11 +38,6 @@ def squeeze(operation: Operation) -> None:
 @converts("ExpandDims")
 def expand_dims(operation: Operation) -> None:
     operation.done(operation.emit("Unsqueeze", [operation.value(0), operation.list([operation.axis(1)])]))
-
-
-@converts("Transpose")
-def transpose(operation: Operation) -> None:
-    operation.done(operation.emit("Transpose", [operation.value(0)], {"perm": operation.integers(1, "the order")}))
 
 
 @converts("InvertPermutation")
@@ -74,25 +75,10 @@ def size_of(operation: Operation) -> None:
     operation.done(size if kind == "int64" else operation.cast(size, kind))
 
 
-@converts("Rank")
-def rank(operation: Operation) -> None:
-    operation.done(operation.make(np.array(operation.rank(0), np.int32)))
-
-
 @converts("BroadcastArgs")
 def broadcast_shapes(operation: Operation) -> None:
     shapes = [operation.integers(i, "a shape") for i in range(2)]
     operation.done(operation.make(np.array(broadcast(*shapes), np.int32)))
-
-
-@converts("BroadcastTo")
-def broadcast_to(operation: Operation) -> None:
-    operation.done(operation.emit("Expand", [operation.value(0), operation.shape_value(1)]))
-
-
-@converts("Tile")
-def tile(operation: Operation) -> None:
-    operation.done(operation.emit("Tile", [operation.value(0), operation.shape_value(1)]))
 
 
 @converts("Cast")
@@ -110,17 +96,9 @@ def bitcast(operation: Operation) -> None:
 
 @converts("Pack")
 def pack(operation: Operation) -> None:
-    axis = operation.attributes.integer("axis", 0)
-    axes = operation.list([axis])
-    parts = [operation.emit("Unsqueeze", [value, axes], glue=True) for value in operation.values()]
-    operation.done(operation.emit("Concat", parts, {"axis": axis}))
+    common.pack(operation, operation.attributes.integer("axis", 0))
 
 
 @converts("Unpack")
 def unpack(operation: Operation) -> None:
-    axis, count = operation.attributes.integer("axis", 0), operation.attributes.integer("num", 0)
-    if not 1 <= count <= 1 << 12:
-        raise Unsupported(f"num {count}", "1 to 4096")
-    parts = operation.emit_all("Split", [operation.value(0), operation.list([1] * count)], {"axis": axis}, count)
-    axes = operation.list([axis])
-    operation.done(*(operation.emit("Squeeze", [part, axes]) for part in parts))
+    common.unpack(operation, operation.attributes.integer("axis", 0), operation.attributes.integer("num", 0))

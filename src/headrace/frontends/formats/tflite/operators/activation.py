@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tflite.build import Operation, converts
 from headrace.frontends.graph import Unsupported
 
@@ -13,6 +14,8 @@ _PLAIN = {
     "LOG_SOFTMAX": "LogSoftmax", "LOGICAL_NOT": "Not", "NEG": "Neg", "ROUND": "Round", "SIGN": "Sign", "SIN": "Sin",
     "SQRT": "Sqrt",
 }  # fmt: skip
+converts("RSQRT")(common.reciprocal_root)
+converts("SQUARE")(common.square)
 
 
 @converts("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "TANH", "LOGISTIC", "HARD_SWISH")
@@ -41,16 +44,6 @@ def gelu(operation: Operation) -> None:
     operation.done(operation.emit("Gelu", [operation.value(0)], {"approximate": kind}))
 
 
-@converts("RSQRT")
-def reciprocal_root(operation: Operation) -> None:
-    operation.done(operation.emit("Reciprocal", [operation.emit("Sqrt", [operation.value(0)])]))
-
-
-@converts("SQUARE")
-def square(operation: Operation) -> None:
-    operation.done(operation.emit("Mul", [operation.value(0), operation.value(0)]))
-
-
 @converts("PRELU")
 def prelu(operation: Operation) -> None:
     """Of images as ONNX has it, channels first: the slope's last size is the channels."""
@@ -71,14 +64,8 @@ def unit_length(operation: Operation) -> None:
 
 @converts("LOCAL_RESPONSE_NORMALIZATION")
 def local_response(operation: Operation) -> None:
-    """TFLite's alpha is for each neighbour, ONNX's for all of them."""
-    radius = operation.integer("radius")
-    if not 0 <= radius <= 1 << 16:
-        raise Unsupported(f"radius {radius}", "0 to 65536")
-    size = 2 * radius + 1
-    attributes: dict[str, int | float] = {"size": size, "alpha": operation.real("alpha") * size}
-    attributes |= {key: operation.real(key) for key in ("bias", "beta")}
-    operation.done_image(operation.emit("LRN", [operation.image(0)], attributes))
+    reals = {key: operation.real(key) for key in ("alpha", "beta", "bias")}
+    common.local_response(operation, operation.integer("radius"), **reals)
 
 
 @converts("SOFTMAX")

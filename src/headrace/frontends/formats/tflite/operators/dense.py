@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tflite.build import Operation, converts
 from headrace.frontends.graph import Unsupported
 
@@ -59,10 +60,6 @@ def fully_connected(operation: Operation) -> None:
 def batch_matmul(operation: Operation) -> None:
     operands = [operation.value(0), operation.value(1)]
     for index, option in enumerate(("adj_x", "adj_y")):
-        rank = len(operation.tensor(index).shape)
         if operation.flag(option):
-            if rank < 2:
-                raise Unsupported(f"operand {index} has rank {rank}", "rank 2 or more")
-            order = [*range(rank - 2), rank - 1, rank - 2]
-            operands[index] = operation.emit("Transpose", [operands[index]], {"perm": order}, glue=True)
+            operands[index] = common.transposed_last(operation, index)
     operation.done(operation.emit("MatMul", operands))

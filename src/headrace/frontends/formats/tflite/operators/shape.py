@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tflite.build import Operation, converts
 from headrace.frontends.formats.tflite.schema import TYPES
 from headrace.frontends.graph import Unsupported, kind_of
@@ -17,8 +17,12 @@ _TYPES = {
     "uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8, "int16": onnx.TensorProto.INT16,
     "bfloat16": onnx.TensorProto.FLOAT,
 }  # fmt: skip
-
-_FAR = int(np.iinfo(np.int64).max)
+converts("TRANSPOSE")(common.transpose)
+converts("BROADCAST_TO")(common.broadcast_to)
+converts("FILL")(common.fill)
+converts("RANK")(common.rank)
+converts("TILE")(common.tile)
+converts("RANGE")(common.range_)
 
 
 def _turned(operation: Operation) -> bool:
@@ -64,12 +68,6 @@ def expand_dims(operation: Operation) -> None:
     operation.done(operation.emit("Unsqueeze", [operation.value(0), axes]))
 
 
-@converts("TRANSPOSE")
-def transpose(operation: Operation) -> None:
-    order = operation.integers(1, "the order")
-    operation.done(operation.emit("Transpose", [operation.value(0)], {"perm": order}))
-
-
 @converts("SHAPE")
 def shape_of(operation: Operation) -> None:
     shape = operation.emit("Shape", [operation.value(0)])
@@ -77,38 +75,6 @@ def shape_of(operation: Operation) -> None:
     if kind == "int32":
         shape = operation.emit("Cast", [shape], {"to": int(_TYPES[kind])}, glue=True)
     operation.done(shape)
-
-
-@converts("BROADCAST_TO")
-def broadcast(operation: Operation) -> None:
-    operation.done(operation.emit("Expand", [operation.value(0), operation.shape_value(1)]))
-
-
-@converts("FILL")
-def fill(operation: Operation) -> None:
-    operation.done(operation.emit("Expand", [operation.value(1), operation.shape_value(0)]))
-
-
-@converts("RANK")
-def rank(operation: Operation) -> None:
-    operation.done(operation.make(np.array(len(operation.tensor(0).shape), np.int32)))
-
-
-@converts("REVERSE_V2")
-def reverse(operation: Operation) -> None:
-    axes = operation.integers(1, "the axes")
-    edges = ([-1] * len(axes), [-_FAR] * len(axes), axes, [-1] * len(axes))
-    operation.done(operation.emit("Slice", [operation.value(0), *(operation.list(e) for e in edges)]))
-
-
-@converts("TILE")
-def tile(operation: Operation) -> None:
-    operation.done(operation.emit("Tile", [operation.value(0), operation.shape_value(1)]))
-
-
-@converts("RANGE")
-def range_(operation: Operation) -> None:
-    operation.done(operation.emit("Range", [operation.value(i) for i in range(3)]))
 
 
 @converts("CAST")
@@ -151,27 +117,9 @@ def densify(operation: Operation) -> None:
 
 @converts("PACK")
 def pack(operation: Operation) -> None:
-    axis = operation.integer("axis")
-    axes = operation.list([axis])
-    parts = [
-        operation.emit("Unsqueeze", [operation.value(i), axes], glue=True) for i in range(len(operation.record.inputs))
-    ]
-    operation.done(operation.emit("Concat", parts, {"axis": axis}))
+    common.pack(operation, operation.integer("axis"))
 
 
 @converts("UNPACK")
 def unpack(operation: Operation) -> None:
-    axis, count = operation.integer("axis"), len(operation.record.outputs)
-    if count < 1:
-        raise Unsupported("it has no output")
-    parts = operation.emit_all("Split", [operation.value(0), operation.list([1] * count)], {"axis": axis}, count)
-    axes = operation.list([axis])
-    operation.done(*(operation.emit("Squeeze", [part, axes]) for part in parts))
-
-
-@converts("GATHER")
-def gather(operation: Operation) -> None:
-    if operation.integer("batch_dims"):
-        raise Unsupported("GATHER with batch_dims", "batch_dims 0")
-    inputs = [operation.value(0), operation.value(1)]
-    operation.done(operation.emit("Gather", inputs, {"axis": operation.integer("axis")}))
+    common.unpack(operation, operation.integer("axis"), len(operation.record.outputs))
