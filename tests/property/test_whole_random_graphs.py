@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from frontend_oracle import session
-from headrace.errors import UnsupportedModelError
+from headrace.errors import HeadraceError, UnsupportedModelError
 from headrace.hn import archive
 from headrace.hn.whole import DeviceStep, OnnxStep
 from headrace.runner import ClientRunner, InferenceContext
@@ -137,3 +138,34 @@ def test_most_graphs_have_a_part_for_the_device() -> None:
             continue
         placed += len(runner.archive.whole.steps) > 1
     assert placed >= 12
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_named_ends_keep_the_rest_of_the_file(seed: int) -> None:
+    data, batch = made(seed)
+    rng = np.random.default_rng(seed)
+    nodes = [node for node in onnx.ModelProto.FromString(data).graph.node if node.output[0]]
+    count = int(rng.integers(1, 3))
+    ends = [nodes[i].output[0] for i in rng.choice(len(nodes), count, replace=False)]
+    starts = [nodes[i].output[0] for i in rng.choice(len(nodes) // 2 + 1, int(rng.integers(0, 2)), replace=False)]
+    runner = ClientRunner("hailo8")
+    try:
+        runner.translate_onnx_model(data, "net", start_node_names=starts, end_node_names=ends)
+    except HeadraceError as error:
+        assert error.code.startswith("E-")
+        pytest.skip("what was named does not translate")
+    told = " ".join(runner.parse_report["warnings"])
+    frames = 3 if batch == "N" else batch
+    x = np.random.default_rng(seed + 1).uniform(-4, 4, (frames, CHANNELS, SIZE, SIZE)).astype(np.float32)
+    runtime = session(data)
+    names = [o.name for o in runtime.get_outputs()]
+    if "the rest of the file is left out" in told:
+        assert [t.name for t in runner.archive.whole.outputs] == list(dict.fromkeys(ends))
+        return
+    assert [t.name for t in runner.archive.whole.outputs] == names or set(names) == set(ends)
+    wanted = runtime.run([t.name for t in runner.archive.whole.outputs], {"x": x})
+    with runner.infer_context(InferenceContext.SDK_NATIVE) as context:
+        got = runner.infer(context, {"x": x}, whole=True)
+    for name, want, found in zip(names, wanted, got if len(names) > 1 else [got], strict=True):
+        assert found.shape == want.shape and found.dtype == want.dtype, name
+        assert np.abs(found - want).max() <= 1e-4 * max(np.ptp(want), 1e-3), name

@@ -20,6 +20,7 @@ _PLACES = {
     "folded": "computed when the file was parsed: it depends on no input, or only on sizes",
     "host": "on the host",
     "unused": "left out: no output depends on it",
+    "nowhere": "not computed",
 }
 
 
@@ -89,6 +90,8 @@ def _node_text(node: ExplainedNode) -> str:
         parts[0] += f", {_layers_text(node.layers)}"
         if node.beside:
             parts[0] += f" with {', '.join(map(repr, node.beside[:6]))}{' …' if len(node.beside) > 6 else ''}"
+    if node.place == "nowhere":
+        parts[0] += f": {node.reason}"
     if node.place == "host":
         step = f", step {node.step} of the whole model" if node.step else ""
         parts[0] += f"{step}: {node.reason}" if node.reason else step

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from headrace.cli.output import number, table, warn
 from headrace.errors import InputFileError
 from headrace.reports.optimize import OptimizeReport, OutputAccuracy, PartAccuracy
-from headrace.reports.parse import ParseReport
+from headrace.reports.parse import ParseReport, PlacedNode
 from headrace.reports.timing import TimingReport
 
 _T = TypeVar("_T")
@@ -57,20 +57,31 @@ def speed_text(timing: TimingReport | None) -> str:
     return f"device speed (simulated): {number(timing.fps)} frames/s, latency {number(timing.latency_ms)} ms\n"
 
 
-_SHOWN_NODES = 12
+_SHOWN_REASONS = 12
+_SHOWN_NODES = 4  # of one reason
 
 
 def placement_text(report: ParseReport | None) -> str:
-    """Nodes on the host that are there for a reason of their own, a line each; empty where all is on the device."""
-    here = [node for node in report.placement if node.place == "host"] if report is not None else []
-    if report is None or not here:
+    """Nodes on the host or nowhere for reasons of their own, a line for each reason; empty where there are none."""
+    placed = () if report is None else report.placement
+    text = [_placed_text("on the host", [n for n in placed if n.place == "host"], placed)]
+    text.append(_placed_text("not computed", [n for n in placed if n.place == "nowhere"], placed))
+    return "\n".join(part for part in text if part)
+
+
+def _placed_text(title: str, here: Sequence[PlacedNode], placed: Sequence[PlacedNode]) -> str:
+    if not here:
         return ""
-    causes = [node for node in here if node.reason and not node.reason.endswith("which is on the host")]
-    lines = [f"on the host, {len(here)} of {sum(n.place in ('device', 'host') for n in report.placement)} nodes:"]
-    for node in causes[:_SHOWN_NODES]:
-        rewrite = f" (on the device with: {node.rewrite})" if node.rewrite else ""
-        lines.append(f"  {node.node} ({node.operator}): {node.reason}{rewrite}")
-    left = len(here) - min(len(causes), _SHOWN_NODES)
+    alike: dict[tuple[str, str], list[PlacedNode]] = {}
+    for node in here:
+        if node.reason and not node.reason.endswith(("which is on the host", "which nothing runs")):
+            alike.setdefault((node.reason, node.rewrite), []).append(node)
+    lines = [f"{title}, {len(here)} of {sum(n.place in ('device', 'host', 'nowhere') for n in placed)} nodes:"]
+    for (reason, rewrite), nodes in list(alike.items())[:_SHOWN_REASONS]:
+        named = ", ".join(f"{node.node} ({node.operator})" for node in nodes[:_SHOWN_NODES])
+        more = f" and {len(nodes) - _SHOWN_NODES} more" if len(nodes) > _SHOWN_NODES else ""
+        lines.append(f"  {named}{more}: {reason}" + (f" (on the device with: {rewrite})" if rewrite else ""))
+    left = len(here) - sum(map(len, list(alike.values())[:_SHOWN_REASONS]))
     if left:
         lines.append(f"  and {left} more that they need or that depend on them; --json names all")
     return "\n".join(lines)

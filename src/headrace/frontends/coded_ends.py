@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +23,7 @@ _VALUES = "{}/values"
 
 
 def with_codes(whole: WholeModel, codes: Mapping[str, EndCodes]) -> WholeModel:
-    """The whole model of a file that the device computes alone, with the file's own inputs and outputs.
+    """The whole model of a file with the file's own inputs and outputs: steps of the host at its ends.
 
     Args:
         whole: of values.
@@ -31,10 +31,10 @@ def with_codes(whole: WholeModel, codes: Mapping[str, EndCodes]) -> WholeModel:
     """
     first = [t.name for t in whole.inputs if t.name in codes and codes[t.name].kind in _TYPES]
     last = [t.name for t in whole.outputs if t.name in codes and codes[t.name].kind in _TYPES]
-    if len(whole.steps) != 1 or not (first or last):
+    if not (first or last):
         return whole
-    device = DeviceStep(_renamed(whole.device.takes, first), _renamed(whole.device.gives, last))
-    steps: list[Step] = [device]
+    both = dict.fromkeys([*first, *last])
+    steps: list[Step] = [_of_values(step, both) for step in whole.steps]
     if first:
         steps.insert(0, _step("DequantizeLinear", first, codes))
     if last:
@@ -43,7 +43,28 @@ def with_codes(whole: WholeModel, codes: Mapping[str, EndCodes]) -> WholeModel:
     return replace(whole, inputs=inputs, outputs=outputs, steps=tuple(steps))
 
 
-def _renamed(ports: Sequence[DeviceTensor], names: Sequence[str]) -> tuple[DeviceTensor, ...]:
+def _of_values(step: Step, names: Collection[str]) -> Step:
+    """A step that reads and makes the values of these tensors under their names."""
+    if isinstance(step, DeviceStep):
+        return DeviceStep(_renamed(step.takes, names), _renamed(step.gives, names))
+    inputs, outputs = _values(step.inputs, names), _values(step.outputs, names)
+    if (inputs, outputs) == (step.inputs, step.outputs) or not isinstance(step, OnnxStep):
+        return replace(step, inputs=inputs, outputs=outputs)
+    model = onnx.ModelProto.FromString(step.model)
+    for end in (e for e in model.graph.input if e.name in names):
+        model.graph.node.insert(0, helper.make_node("Identity", [_VALUES.format(end.name)], [end.name]))
+        end.name = _VALUES.format(end.name)
+    for end in (e for e in model.graph.output if e.name in names):
+        model.graph.node.append(helper.make_node("Identity", [end.name], [_VALUES.format(end.name)]))
+        end.name = _VALUES.format(end.name)
+    return OnnxStep(inputs, outputs, model.SerializeToString(deterministic=True))
+
+
+def _values(tensors: Sequence[str], names: Collection[str]) -> tuple[str, ...]:
+    return tuple(_VALUES.format(n) if n in names else n for n in tensors)
+
+
+def _renamed(ports: Sequence[DeviceTensor], names: Collection[str]) -> tuple[DeviceTensor, ...]:
     return tuple(replace(p, tensor=_VALUES.format(p.tensor)) if p.tensor in names else p for p in ports)
 
 

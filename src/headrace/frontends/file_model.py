@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
 from headrace.frontends.graph import REFUSED, SourceGraph, constant, declared_shape, label, marks, name_of
 from headrace.frontends.standard import nonconforming, schema_of
+from headrace.hn import Array
 
 #: Of a model that an operator of the file stands in, and that an older onnxruntime knows too.
 IR_VERSION = 10
@@ -254,6 +256,8 @@ def _serialized(source: SourceGraph) -> tuple[onnx.ModelProto, frozenset[str]]:
     model = onnx.ModelProto(ir_version=IR_VERSION)
     model.graph.name = "file"
     constants: dict[str, None] = {}
+    values = [*source.graph.inputs, *(v for node in source.graph for v in node.outputs)]
+    doubles = any(value.dtype is ir.DataType.DOUBLE for value in values)
     for node in source.graph:
         made = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=node.name or "")
         for value in node.inputs:
@@ -261,7 +265,7 @@ def _serialized(source: SourceGraph) -> tuple[onnx.ModelProto, frozenset[str]]:
             array = constant(value)
             if value is not None and array is not None and names.of(value) not in constants:
                 constants[names.of(value)] = None
-                model.graph.initializer.append(numpy_helper.from_array(array, names.of(value)))
+                model.graph.initializer.append(numpy_helper.from_array(_narrow(array, doubles), names.of(value)))
         made.output.extend(names.of(value) for value in node.outputs)
         for attribute in node.attributes.values():
             made.attribute.append(ir.serde.serialize_attribute(attribute))
@@ -276,7 +280,7 @@ def _serialized(source: SourceGraph) -> tuple[onnx.ModelProto, frozenset[str]]:
         array = constant(value)
         if array is not None and names.of(value) not in constants:
             constants[names.of(value)] = None
-            model.graph.initializer.append(numpy_helper.from_array(array, names.of(value)))
+            model.graph.initializer.append(numpy_helper.from_array(_narrow(array, doubles), names.of(value)))
         _declare(model.graph.output.add(), names.of(value), value)
     domains = dict.fromkeys(node.domain for node in source.graph if node.domain not in ("", REFUSED))
     model.opset_import.add(domain="", version=source.opset)
@@ -284,6 +288,11 @@ def _serialized(source: SourceGraph) -> tuple[onnx.ModelProto, frozenset[str]]:
         model.opset_import.add(domain=domain, version=1)
     made = [value for node in source.graph for value in node.outputs]
     return model, frozenset(names.of(value) for value in made if "internal" in marks(value))
+
+
+def _narrow(array: Array, doubles: bool) -> Array:
+    """A constant; what was read in a wider type to be exact (codes times a scale) is float32 like all that it meets."""
+    return array.astype(np.float32) if array.dtype == np.float64 and not doubles else array
 
 
 def _declare(info: onnx.ValueInfoProto, name: str, value: ir.Value) -> None:

@@ -20,6 +20,7 @@ from headrace.errors import Diagnostic, UnsupportedModelError
 from headrace.frontends.file_model import IR_VERSION, captured
 from headrace.frontends.graph import HostOperator, SourceGraph, declared_shape, name_of
 from headrace.frontends.largest_part import Side
+from headrace.frontends.lost import Lost, what_is_lost
 from headrace.frontends.partition import File, Part
 from headrace.hn import Array, Layer, Network
 from headrace.hn.whole import (
@@ -55,10 +56,12 @@ class WholePart:
     Attributes:
         model: the steps.
         step_of: number of a node of the file → number of its step, from 1.
+        lost: what is not computed, since nothing runs it.
     """
 
     model: WholeModel
     step_of: dict[int, int] = field(default_factory=dict[int, int])
+    lost: Lost = field(default_factory=Lost)
 
 
 def device_step(network: Network) -> DeviceStep:
@@ -125,7 +128,7 @@ def whole_model(part: Part, network: Network, fixed: Mapping[str, int]) -> Whole
         fixed: per input of the network the batch that the file fixes, or -1.
 
     Raises:
-        UnsupportedModelError: nodes that the host would have to run, and cannot; all of them.
+        UnsupportedModelError: what the host would have to run is too large, or waits for itself.
     """
     return _Steps(part, network, fixed).made()
 
@@ -143,16 +146,18 @@ class _Steps:
         self.made_by: dict[str, HostOperator] = {
             name: operator for operator in self.file.source.host_operators for name in operator.outputs
         }
-        self.available: dict[str, None] = dict.fromkeys(self.model.inputs)
+        self.lost = what_is_lost(part, self.device)
+        self.available: dict[str, None] = dict.fromkeys([*self.model.inputs, *self.lost.inputs])
         self.running: list[HostOperator] = []
 
     def made(self) -> WholePart:
-        outputs = [name for name in self.model.outputs if name not in self.device.outputs]
+        outputs = [name for name in self.lost.outputs if name not in self.device.outputs]
         self._run(self.device.inputs, later=outputs)
         self.steps.append(self.device)
         self.available.update(dict.fromkeys(self.device.outputs))
         self._run(outputs)
-        return WholePart(WholeModel(self._inputs(), self._outputs(), tuple(self.steps), self.frames), self.step_of)
+        whole = WholeModel(self._inputs(), self._outputs(), tuple(self.steps), self.frames)
+        return WholePart(whole, self.step_of, self.lost)
 
     # --- the order of the steps ----------------------------------------------------------------------------------
 
@@ -190,7 +195,6 @@ class _Steps:
                 self.step_of[node.index] = len(self.steps)
 
     def _onnx(self, pulled: _Pulled, wanted: Sequence[str], later: Sequence[str]) -> None:
-        self._refuse(pulled)
         mine = {name for proto in pulled.protos for name in proto.output}
         gives = dict.fromkeys(wanted)
         if later:  # what comes behind the device reads these too
@@ -206,45 +210,40 @@ class _Steps:
             if id(proto) in self.node_of:
                 self.step_of.setdefault(self.node_of[id(proto)], len(self.steps))
 
-    def _refuse(self, pulled: _Pulled) -> None:
-        """Raises UnsupportedModelError where nodes are among them that nothing on the host runs."""
-        found: list[Diagnostic] = []
-        for index in dict.fromkeys(self.node_of[id(p)] for p in pulled.protos if id(p) in self.node_of):
-            node = self.file.nodes[index]
-            if node.refusal:
-                why = self.part.reasons.get(index)
-                device = f"; on the device: {why.reason}" if why is not None and why.reason != node.refusal else ""
-                found.append(
-                    Diagnostic(
-                        f"E-{self.file.source.format}-UNSUPPORTED",
-                        f"{self.file.source.where}, node {node.label!r}",
-                        f"{node.operator} runs neither on the device nor on the host: {node.refusal}{device}",
-                        node.operator,
-                        why.rewrite if why is not None else "",
-                    )
-                )
-        if found:
-            raise UnsupportedModelError(found)
-
     # --- the ends of the file ------------------------------------------------------------------------------------
 
     def _inputs(self) -> tuple[ModelTensor, ...]:
-        return tuple(self._tensor(name, info, True) for name, info in self.model.inputs.items())
+        names = [n for n in (*self.model.inputs, *self.lost.inputs) if n not in self.lost.unread]
+        return tuple(self._tensor(name, self._info(name), True) for name in names)
 
     def _outputs(self) -> tuple[ModelTensor, ...]:
-        return tuple(self._tensor(name, info, False) for name, info in self.model.outputs.items())
+        return tuple(self._tensor(name, self._info(name), False) for name in self.lost.outputs)
+
+    def _info(self, name: str) -> onnx.ValueInfoProto:
+        """An end as the file declares it; a tensor that takes the place of one, as far as it is known."""
+        found = self.model.inputs.get(name) or self.model.outputs.get(name)
+        if found is not None:
+            return found
+        made = _declared(self.file, name)
+        for dim, size in zip(made.type.tensor_type.shape.dim, self.file.shapes.get(name, ()), strict=False):
+            dim.dim_value = size
+        return made
 
     def _tensor(self, name: str, info: onnx.ValueInfoProto, is_input: bool) -> ModelTensor:
         tensor = info.type.tensor_type
         dims = tuple(int(d.dim_value) if d.HasField("dim_value") and d.dim_value > 0 else ANY for d in tensor.shape.dim)
         kind = tensor.elem_type or self.file.types.get(name, 1)
         axis = self._input_axis(name, dims) if is_input else self._output_axis(name, tensor)
+        if axis >= 0 and self.frames == ANY and name not in (self.model.inputs if is_input else self.model.outputs):
+            dims = (*dims[:axis], ANY, *dims[axis + 1 :])
         return ModelTensor(name, _dtype(kind), dims, axis)
 
     def _input_axis(self, name: str, dims: Sequence[int]) -> int:
         """The dimension of an input that counts frames, or -1."""
         source = self.file.source
         value = next((v for v in source.graph.inputs if name_of(v) == name), None)
+        if name in self.lost.inputs:
+            return 0 if dims and dims[0] == max(self.frames, 1) else -1
         if value is None or value in source.single:
             return -1
         at = source.batch_dims.get(value, 0)

@@ -27,7 +27,7 @@ from headrace.frontends.graph import (
 )
 from headrace.frontends.heads import Head, recognize
 from headrace.frontends.heads.bind import bound
-from headrace.frontends.host_steps import all_on_device, whole_model
+from headrace.frontends.host_steps import WholePart, all_on_device, whole_model
 from headrace.frontends.levers import (
     Attempt,
     Start,
@@ -37,10 +37,19 @@ from headrace.frontends.levers import (
     working_ends,
     working_start,
 )
+from headrace.frontends.named_part import NamedPart, Unkept, named_part
 from headrace.frontends.options import ParseOptions
-from headrace.frontends.partition import Part, no_part, part_for_device
+from headrace.frontends.partition import Part, look_into, no_part, part_for_device
 from headrace.frontends.patterns import PATTERNS, apply_patterns
-from headrace.frontends.placement import all_placed, host_warning, layers_of, listed, makers_of_tensors, placement
+from headrace.frontends.placement import (
+    all_placed,
+    host_warning,
+    layers_of,
+    listed,
+    makers_of_tensors,
+    placement,
+    unkept,
+)
 from headrace.frontends.quantized_moves import hoist_dequantization
 from headrace.frontends.quantized_operators import expand_quantized
 from headrace.frontends.reader import Reader, Source
@@ -394,7 +403,8 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     network.net_params["source"] = dict(graph.facts)
     renumber(network)
     check_network(network)
-    whole, placed = _whole(part, graph, network, recognized)
+    named = None if part is not None else _named(read, options, graph, network)
+    whole, placed = _whole(part if named is None else named.part, graph, network, recognized, named)
     report = replace(_report(network, graph, recognized, records), placement=placed)
     nms = None if head is None else bound(head.configuration, network, graph)
     return ParseResult(network, report, whole, nms)
@@ -438,19 +448,53 @@ def _is_strict(options: ParseOptions) -> bool:
     return bool(options.device_only or options.start_node_names or options.end_node_names)
 
 
+def _named(
+    read: Callable[[], SourceGraph], options: ParseOptions, cut: SourceGraph, network: Network
+) -> NamedPart | None:
+    """The part that the user named, with the rest of the file around it; None: there is no rest, or it is not kept."""
+    if options.device_only or not (options.start_node_names or options.end_node_names):
+        return None
+    source = read()
+    inputs = {name_of(v) for v in source.graph.inputs}
+    given = {n: s for n, s in options.named_shapes.items() if n in inputs}
+    shapes = given or (None if options.start_node_names else options.only_shape)
+    file = look_into(source, replace(options, start_node_names=(), end_node_names=(), input_shapes=shapes))
+    try:
+        found = named_part(file, options, cut, network)
+    except Unkept as why:
+        cut.warnings.append(unkept(str(why)))
+        return None
+    return found if found.part.reasons or found.again or set(found.part.ends) != set(file.model.outputs) else None
+
+
 def _whole(
-    part: Part | None, source: SourceGraph, network: Network, recognized: _Recognized
+    part: Part | None, source: SourceGraph, network: Network, recognized: _Recognized, named: NamedPart | None
 ) -> tuple[WholeModel, tuple[PlacedNode, ...]]:
     """The steps of the whole model and the place of every node; what is on the host is told in a warning."""
-    if part is None:
+    found = None
+    if part is not None:
+        try:
+            found = _coded(whole_model(part, network, source.batch_sizes), part.file.source)
+        except UnsupportedModelError as error:
+            if named is None:
+                raise
+            source.warnings.append(unkept(error.diagnostics[0].rule))
+    if part is None or found is None:
         return with_codes(all_on_device(source, network), source.codes), all_placed(
             recognized.nodes, network, source.removed
         )
-    found = whole_model(part, network, source.batch_sizes)
     placed = placement(part, network, found)
     told = {unused_input(name) for name in part.file.model.inputs}  # the host may use an input all the same
-    source.warnings = [*(w for w in source.warnings if w not in told), host_warning(placed, found)]
+    more = [host_warning(placed, found, named), found.lost.told(part.file)]
+    source.warnings = [*(w for w in source.warnings if w not in told), *(w for w in more if w)]
     return found.model, placed
+
+
+def _coded(found: WholePart, source: SourceGraph) -> WholePart:
+    """The steps with those that turn codes of the file's inputs and outputs into values and back."""
+    model = with_codes(found.model, source.codes)
+    later = model.steps.index(model.device) - found.model.steps.index(found.model.device)
+    return replace(found, model=model, step_of={node: step + later for node, step in found.step_of.items()})
 
 
 def _head(source: SourceGraph, options: ParseOptions) -> Head | None:

@@ -9,6 +9,7 @@ from headrace.frontends.file_model import FileNode
 from headrace.frontends.graph import REFUSED, SourceGraph, label, marks, name_of
 from headrace.frontends.host_steps import WholePart
 from headrace.frontends.largest_part import Side
+from headrace.frontends.named_part import NamedPart
 from headrace.frontends.partition import File, Part, Reason
 from headrace.hn import Network
 from headrace.reports.parse import PlacedNode
@@ -87,6 +88,11 @@ def _placed(
         return PlacedNode(node=node.label, operator=node.operator, place=place, layer=layer, part=step)
     if part.sides[node.index] is Side.INSIDE:
         return PlacedNode(node=node.label, operator=node.operator, place="device", layer=layer)
+    if node.index in whole.lost.reasons:
+        lost = whole.lost.reasons[node.index]
+        return PlacedNode(
+            node=node.label, operator=node.operator, place="nowhere", reason=lost.reason, rewrite=lost.rewrite
+        )
     why = part.reasons.get(node.index) or collateral.get(node.index, Reason(""))
     return PlacedNode(
         node=node.label, operator=node.operator, place="host", part=step, reason=why.reason, rewrite=why.rewrite
@@ -121,17 +127,42 @@ def _first(nearest: Mapping[int, int], makers: Sequence[int]) -> int | None:
     return next((nearest[m] for m in makers if m in nearest), None)
 
 
-def host_warning(placed: Sequence[PlacedNode], whole: WholePart) -> str:
-    """A sentence about what runs on the host, for the report."""
+def host_warning(placed: Sequence[PlacedNode], whole: WholePart, named: NamedPart | None = None) -> str:
+    """A sentence about what runs on the host, for the report; empty where nothing does.
+
+    Args:
+        placed: every node.
+        whole: the steps.
+        named: the part, where the user named it.
+    """
     device = next(i for i, step in enumerate(whole.model.steps, 1) if step is whole.model.device)
     here = [node for node in placed if node.place == "host"]
     sides = {"before": [n for n in here if n.part < device], "behind": [n for n in here if n.part > device]}
     told = [f"{_operators(nodes)} {side} the device" for side, nodes in sides.items() if nodes]
+    strict = "--device-only refuses that" if named is None else "--device-only leaves them out"
+    again = "" if named is None else _computed_again(named)
     if not here:
+        if again or whole.lost.dead:
+            return again
         return "the host gives outputs that do not depend on the device; --device-only refuses that"
     count = sum(node.place in ("device", "host") for node in placed)
     runs = "runs" if len(here) == 1 else "run"
-    return f"{len(here)} of {count} nodes {runs} on the host: {', '.join(told)}; --device-only refuses that"
+    text = f"{len(here)} of {count} nodes {runs} on the host: {', '.join(told)}; {strict}"
+    return f"{text}; {again}" if again else text
+
+
+def _computed_again(named: NamedPart) -> str:
+    """What the host computes although the device does; empty where that is nothing."""
+    if not named.again:
+        return ""
+    count = f"{len(named.again)} node{'s' if len(named.again) > 1 else ''}"
+    more = ", ".join(map(repr, named.ends[:_SHOWN])) + (" …" if len(named.ends) > _SHOWN else "")
+    return f"the host computes {count} of the network again, for outputs need {more}, which no end node gives"
+
+
+def unkept(why: str) -> str:
+    """What is said where the rest of a file is not kept around the part that was named."""
+    return f"the rest of the file is left out, and the whole model is the part that was named: {why}"
 
 
 _SHOWN = 6
@@ -143,4 +174,4 @@ def _operators(nodes: Sequence[PlacedNode]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-__all__ = ["all_placed", "host_warning", "layers_of", "listed", "makers_of_tensors", "placement"]
+__all__ = ["all_placed", "host_warning", "layers_of", "listed", "makers_of_tensors", "placement", "unkept"]

@@ -17,12 +17,35 @@ from headrace.host.trust import check_model
 
 _RUNTIME = "onnxruntime"
 _QUIET = 4  # onnxruntime prints nothing but what ends the process
+#: Codes are made and read where the model says so; moving that to other nodes fails for some models (1.32).
+_AS_STATED = ("session.disable_quant_qdq", "1")
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
     "tensor(int8)": np.int8, "tensor(int16)": np.int16, "tensor(int32)": np.int32, "tensor(int64)": np.int64,
     "tensor(uint8)": np.uint8, "tensor(uint16)": np.uint16, "tensor(uint32)": np.uint32, "tensor(uint64)": np.uint64,
     "tensor(bool)": np.bool_, "tensor(string)": np.object_,
 }  # fmt: skip
+
+
+def build_session(runtime: Any, model: bytes) -> Any:
+    """A session of onnxruntime; where its rewriting fails, which it does on some right models, one without.
+
+    Args:
+        runtime: the module.
+        model: an ONNX model.
+    """
+    options = runtime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.add_session_config_entry(*_AS_STATED)
+    levels = runtime.GraphOptimizationLevel
+    for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL):
+        options.graph_optimization_level = level
+        try:
+            return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception:
+            if level == levels.ORT_DISABLE_ALL:
+                raise
+    return None
 
 
 class Session:
@@ -42,11 +65,9 @@ class Session:
         if importlib.util.find_spec(_RUNTIME) is None:
             raise missing_extra(_RUNTIME, "host")
         runtime: Any = importlib.import_module(_RUNTIME)
-        options = runtime.SessionOptions()
-        options.log_severity_level = _QUIET
         self._step, self._where = step, where
         try:
-            self._session: Any = runtime.InferenceSession(step.model, options, providers=["CPUExecutionProvider"])
+            self._session: Any = build_session(runtime, step.model)
         except Exception as error:
             rule, levers = "onnxruntime does not take this network", ("a newer onnxruntime",)
             raise out_of_memory(error, where) or InputFileError(

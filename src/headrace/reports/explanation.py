@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from headrace.errors import UsageError, unknown_name
-from headrace.reports.parse import FusedPattern, NearMiss, ParseReport, PlacedNode
+from headrace.reports.parse import FusedPattern, NearMiss, ParseReport, Place, PlacedNode
 from headrace.reports.record import Json, Record, Report, record
 
 
@@ -17,7 +17,7 @@ class ExplainedNode(Record):
 
     node: Annotated[str, "its name, or the first tensor that it makes"]
     operator: Annotated[str, "its operator, as the file calls it"]
-    place: Annotated[Literal["device", "folded", "host", "unused"], "where it is computed"]
+    place: Annotated[Place, "where it is computed"]
     makes: Annotated[tuple[str, ...], "tensors that it makes"] = ()
     layers: Annotated[tuple[str, ...], "layers that it is part of"] = ()
     beside: Annotated[tuple[str, ...], "other nodes that these layers stand for"] = ()

@@ -57,16 +57,19 @@ class ParsedStream(Record):
     source_permutation: Annotated[tuple[int, ...], "which axis here each axis there is, before it is reshaped"]
 
 
+Place = Literal["device", "folded", "host", "unused", "nowhere"]
+
+
 @record
 class PlacedNode(Record):
     """Where a node of the file is computed, and why there."""
 
     node: Annotated[str, "its name, or the first tensor that it makes"]
     operator: Annotated[str, "its operator, as the file calls it"]
-    place: Annotated[Literal["device", "folded", "host", "unused"], "where; `folded`: when the file was parsed"]
+    place: Annotated[Place, "where; `folded`: when the file was parsed; `nowhere`: nothing runs it, it is not computed"]
     layer: Annotated[str, "the layer that it is part of, on the device"] = ""
     part: Annotated[int, "the number of the step of the whole model that has it, on the host"] = 0
-    reason: Annotated[str, "why it is on the host"] = ""
+    reason: Annotated[str, "why it is on the host, or nowhere"] = ""
     rewrite: Annotated[str, "what would move it to the device"] = ""
 
 

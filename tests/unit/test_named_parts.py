@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named start and end nodes keep the rest of the file on the host; nodes that nothing runs are left out, and said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+from onnx import TensorProto, helper, numpy_helper
+
+from frontend_oracle import session
+from headrace.cli.report_text import placement_text
+from headrace.errors import UnsupportedModelError
+from headrace.hn.whole import DeviceStep, OnnxStep
+from headrace.reports.parse import ParseReport
+from headrace.runner import ClientRunner, InferenceContext
+
+N = helper.make_node
+INFO = helper.make_tensor_value_info
+
+
+def detector(last: Any = None, first: bool = False, outputs: int = 2) -> bytes:
+    """Scaling, two convolutions, a reshape, and what chooses the best; ``first``: an unknown operator in front."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w1": rng.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32),
+        "w2": rng.normal(0, 0.3, (6, 8, 3, 3)).astype(np.float32),
+        "flat": np.array([-1, 6, 64]), "k": np.array([3]), "half": np.float32(0.5),
+    }  # fmt: skip
+    front = [N("Demosaic", ["raw"], ["x"], name="isp", domain="camera")] if first else []
+    nodes = [
+        *front,
+        N("Mul", ["x", "half"], ["x0"], name="pre"), N("Conv", ["x0", "w1"], ["a"], name="c1", pads=[1] * 4),
+        N("Relu", ["a"], ["b"], name="r1"), N("Conv", ["b", "w2"], ["c"], name="c2", pads=[1] * 4),
+        N("Reshape", ["c", "flat"], ["d"], name="flatten"), N("Sigmoid", ["d"], ["e"], name="sig"),
+        last or N("TopK", ["e", "k"], ["best", "which"], name="top"),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [INFO("raw" if first else "x", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [INFO("best", TensorProto.FLOAT, None), INFO("which", TensorProto.INT64, None)][:outputs],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+        value_info=[INFO("x", TensorProto.FLOAT, [1, 3, 8, 8])] if first else [],
+    )  # fmt: skip
+    domains = [helper.make_opsetid(*pair) for pair in (("", 17), ("TRT", 1), ("camera", 1))]
+    return helper.make_model(graph, opset_imports=domains, ir_version=8).SerializeToString()
+
+
+def parsed(data: bytes, **options: Any) -> ClientRunner:
+    runner = ClientRunner("hailo8")
+    runner.translate_onnx_model(data, "net", **options)
+    return runner
+
+
+def whole(runner: ClientRunner, **inputs: np.ndarray) -> list[np.ndarray]:
+    with runner.infer_context(InferenceContext.SDK_NATIVE) as context:
+        found = runner.infer(context, inputs, whole=True)
+    return found if isinstance(found, list) else [found]
+
+
+def places(runner: ClientRunner) -> dict[str, str]:
+    return {entry["node"]: entry["place"] for entry in runner.parse_report["placement"]}
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "takes", "gives"),
+    [
+        ([], ["c2"], ("x",), ("c",)),
+        (["c1"], ["c2"], ("x0",), ("c",)),
+        (["c2"], ["sig"], ("b",), ("e",)),
+        ([], ["c2", "r1"], ("x",), ("c", "b")),
+        ([], ["d"], ("x",), ("d",)),
+    ],
+)
+def test_the_whole_model_is_the_files_own(
+    starts: list[str], ends: list[str], takes: tuple[str, ...], gives: tuple[str, ...]
+) -> None:
+    data = detector()
+    x = np.random.default_rng(1).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    runner = parsed(data, start_node_names=starts, end_node_names=ends)
+    steps = runner.archive.whole
+    assert (steps.device.inputs, steps.device.outputs) == (takes, gives)
+    assert [tensor.name for tensor in steps.outputs] == ["best", "which"]
+    for want, got in zip(session(data).run(None, {"x": x}), whole(runner, x=x), strict=True):
+        assert got.dtype == want.dtype and np.abs(got - want).max() < 1e-5
+    assert "--device-only leaves them out" in " ".join(runner.parse_report["warnings"])
+    text = placement_text(ParseReport.from_dict(runner.parse_report, "report"))
+    assert "it is behind the end nodes that were named" in text
+    strict = parsed(data, start_node_names=starts, end_node_names=ends, device_only=True)
+    assert strict.archive.whole.only_device
+    assert [tensor.name for tensor in strict.archive.whole.outputs] == list(gives)
+
+
+def test_an_output_inside_the_named_part_is_computed_again_and_said() -> None:
+    data = detector(N("Add", ["e", "d"], ["best"], name="both"), outputs=1)
+    runner = parsed(data, end_node_names=["sig"])
+    told = " ".join(runner.parse_report["warnings"])
+    assert "the host computes 5 nodes of the network again, for outputs need 'd', which no end node gives" in told
+    x = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    assert np.abs(whole(runner, x=x)[0] - session(data).run(None, {"x": x})[0]).max() < 1e-5
+    assert "again" not in " ".join(parsed(data, end_node_names=["sig", "d"]).parse_report["warnings"])
+
+
+def test_an_operator_of_a_plugin_at_the_end_is_left_out() -> None:
+    data = detector(N("EfficientNMS_TRT", ["e"], ["best", "which"], name="nms", domain="TRT"))
+    runner = parsed(data)
+    told = " ".join(runner.parse_report["warnings"])
+    assert "EfficientNMS_TRT (node 'nms') runs neither on the device nor on the host" in told
+    assert "not computed: outputs 'best', 'which'" in told and "gives 'e'" in told
+    assert places(runner)["nms"] == "nowhere"
+    assert "not computed, 1 of" in placement_text(ParseReport.from_dict(runner.parse_report, "report"))
+    x = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    (got,) = whole(runner, x=x)
+    want = session(detector()).run(["best"], {"x": x})[0]
+    assert got.shape == (3, 6, 64)
+    assert np.abs(np.sort(got)[..., ::-1][..., :3] - want).max() < 1e-5
+    with pytest.raises(UnsupportedModelError):
+        parsed(data, device_only=True)
+
+
+def test_an_operator_of_a_plugin_in_front_makes_an_input() -> None:
+    runner = parsed(detector(first=True))
+    steps = runner.archive.whole
+    assert [tensor.name for tensor in steps.inputs] == ["x"] and places(runner)["isp"] == "nowhere"
+    assert "the whole model takes 'x' in place of what would make them" in " ".join(runner.parse_report["warnings"])
+    x = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)
+    for want, got in zip(session(detector()).run(None, {"x": x}), whole(runner, x=x), strict=True):
+        assert np.abs(got - want).max() < 1e-5
+    assert [type(step) for step in steps.steps] == [DeviceStep, OnnxStep]
