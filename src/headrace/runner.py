@@ -32,8 +32,8 @@ from headrace.inference import (
     simulate,
 )
 from headrace.known_arguments import check_arguments
-from headrace.script import Change, Script, ScriptPlan, load_script, merge, parse_script, plan, resolve
-from headrace.script.boxes import take_boxes
+from headrace.script import Change, ScriptPlan, load_script
+from headrace.script.current import CurrentScript
 from headrace.targets import Target, archived_target, is_built_in, load_target
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class ClientRunner:
 
     def __init__(self, hw_arch: str | None = None, har: str | os.PathLike[str] | None = None) -> None:
         self._archive: Archive | None = None
-        self._script: Script | None = None
-        self._plan: ScriptPlan | None = None
+        self._script = CurrentScript()
         self._target: Target | None = None if hw_arch is None else load_target(hw_arch, "hw_arch")
         self._inference: Inference | None = None
         self._device_ids: Sequence[str] | None = None
@@ -113,8 +112,7 @@ class ClientRunner:
 
     def _finish(self, stage: Stage, **facts: Any) -> None:
         """Note that a stage has run, and the script that it was run with."""
-        if self._script is not None:
-            self.archive.resolved_script = resolve(self._script)
+        self._script.note(self.archive)
         self.archive.state = stage.state
         self.archive.history = [h for h in self.archive.history if h.get("stage") != stage.name]
         self.archive.history.append({"stage": stage.name, "headrace": __version__, **facts})
@@ -204,7 +202,7 @@ class ClientRunner:
         if progress is not None:
             options = replace(options, progress=functools.partial(_told_translating, progress))
         result = parse(model, options)
-        self._script = self._plan = None
+        self._script = CurrentScript()
         self._archive = Archive(result.network.name, hw_arch=self.hw_arch, native=result.network)
         self._archive.whole, self._archive.nms = result.whole, result.nms
         self.archive.reports["parse"] = result.report.as_dict()
@@ -238,15 +236,9 @@ class ClientRunner:
             ScriptError: it does not parse, or names a layer that is not there; NotBuiltYetError: it asks for something
                 that is not built yet. Nothing changes then.
         """
-        source = load_script(script if isinstance(script, str) else Path(script))
         frozen = self.archive.quantized is not None
-        change = merge(self._current_script(), source, self._network(PARSE), append=append, frozen=frozen)
-        change.news.check()
-        change.plan.check()
-        take_boxes(self.archive, self._network(PARSE), self._planned, change.plan.boxes, script)
-        self.archive.model_script, self._script = change.script.source.text, change.script
-        self._plan = change.plan
-        self.archive.reports["script"] = change.plan.report().as_dict()
+        source = load_script(script if isinstance(script, str) else Path(script))
+        change = self._script.take(self.archive, source, script, append)
         if change.redo is not None:
             self._begin(change.redo)
         if frozen and self.archive.quantized is None:
@@ -254,24 +246,9 @@ class ClientRunner:
             warnings.warn(text, stacklevel=2)
         return change
 
-    def _current_script(self) -> Script:
-        """The script that counts, with the places of the files that its lines came from where these are known."""
-        if self._script is None or self._script.source.text != self.archive.model_script:
-            self._script = parse_script(self.archive.model_script, f"model script of {self.archive.name}")
-            self._plan = None
-        return self._script
-
     def _planned(self) -> ScriptPlan:
-        """What the script asks of the network, everything checked; made once for a script.
-
-        Raises:
-            ScriptError, NotBuiltYetError: as :meth:`load_model_script`.
-        """
-        script = self._current_script()
-        if self._plan is None:
-            self._plan = plan(script, self._network(PARSE))
-            self._plan.check()
-        return self._plan
+        """What the script asks of the network; see :meth:`headrace.script.current.CurrentScript.planned`."""
+        return self._script.planned(self.archive)
 
     # --- optimize ------------------------------------------------------------------------------------------------
 
@@ -568,7 +545,7 @@ class ClientRunner:
         check_archive(loaded)
         own = loaded.reports.get("target")
         target = self._target or archived_target(loaded.hw_arch, own, f"{har}: target of the HAR")
-        self._archive, self._target, self._script, self._plan = loaded, target, None, None
+        self._archive, self._target, self._script = loaded, target, CurrentScript()
         if loaded.hef is None:
             self._note_target()
         self._inference = None

@@ -263,7 +263,7 @@ def test_names_that_a_script_gives_are_found_by_scripts_that_are_added(folder: P
 
 
 def test_a_script_is_planned_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from headrace import runner as module
+    from headrace.script import current as module
 
     planned: list[object] = []
 

@@ -19,19 +19,9 @@ def compare_with_file(model: Path, how: Translation, data: Path | None, seed: in
         MissingExtraError: the file's runtime is not installed.
     """
     from headrace.comparison import compare
-    from headrace.frontends import ParseOptions
 
-    options = ParseOptions(
-        how.net_name,
-        how.start_node_names,
-        how.end_node_names,
-        how.tensor_shapes,
-        how.framework,
-        device_only=how.device_only,
-        input_values=how.input_values,
-    )
     with progress("compare", quiet):
-        report = compare(model, options, data, seed=seed)
+        report = compare(model, how.options, data, seed=seed)
     if not report.agrees:
         found = report.first or max(report.outputs, key=lambda entry: entry.difference)
         need = f"{report.tolerance:g} of the range at most"

@@ -30,19 +30,10 @@ def explain_file(model: Path, how: Translation, names: Sequence[str], as_json: b
     Raises:
         UnsupportedModelError: the file is refused; why these nodes are, where it is because of them.
     """
-    from headrace.frontends import ParseOptions, parse
+    from headrace.frontends import parse
 
-    options = ParseOptions(
-        how.net_name,
-        how.start_node_names,
-        how.end_node_names,
-        how.tensor_shapes,
-        how.framework,
-        device_only=how.device_only,
-        input_values=how.input_values,
-    )
     try:
-        report = parse(model, options).report
+        report = parse(model, how.options).report
     except UnsupportedModelError as error:
         theirs = [d for d in error.diagnostics if any(f"node {name!r}" in d.where for name in names)]
         if not theirs:

@@ -18,7 +18,7 @@ from headrace.cli.progress import expect, progress
 from headrace.errors import AccuracyError
 
 if TYPE_CHECKING:
-    from headrace.frontends.options import Framework
+    from headrace.frontends.options import Framework, ParseOptions
     from headrace.hn.outputs import Outputs
     from headrace.reports.optimize import OptimizeReport
     from headrace.runner import ClientRunner
@@ -38,6 +38,25 @@ class Translation:
     framework: Framework | None = None
     device_only: bool = False
     input_values: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    @property
+    def options(self) -> ParseOptions:
+        """The same for what parses.
+
+        Raises:
+            UsageError: a value that no model could go with.
+        """
+        from headrace.frontends import ParseOptions
+
+        return ParseOptions(
+            self.net_name,
+            self.start_node_names,
+            self.end_node_names,
+            self.tensor_shapes,
+            self.framework,
+            device_only=self.device_only,
+            input_values=self.input_values,
+        )
 
 
 def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = False) -> ClientRunner:
