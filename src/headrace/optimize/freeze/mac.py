@@ -14,6 +14,7 @@ from headrace.numerics.quantization import TensorQuantization, on_grid
 from headrace.numerics.requantize import accumulator_bits
 from headrace.optimize.freeze.context import ROUNDING_OFFSET, FreezeContext
 from headrace.optimize.freeze.families import freezes
+from headrace.optimize.freeze.near_halves import float32_ratio, on_the_runtimes_side
 
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = 2**30
@@ -118,6 +119,8 @@ def _freeze(context: FreezeContext, layer: Layer, kernel: Array, bias: Array | N
         units.append(np.full(channels, residual.scale))
         bounds.append(np.full(channels, residual.magnitude, np.int64))
     rq = context.requantization(layer, np.stack(units), np.stack(bounds))
+    if steps is not None and layer.wish.codes is not None and inputs[0].bits == output.bits == 8:
+        rq = on_the_runtimes_side(rq, float32_ratio(inputs[0], steps, output), frozen.bounds, frozen.stated)
     context.store(layer, rq, {"kernel_q": frozen.kernel, "bias_q": frozen.bias})
     width = accumulator_bits(int(frozen.bounds.max(initial=0)))
     layer.accumulator_bits = width
