@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures every real network of the zoo and writes docs/results.md (`make results`).
 
-usage: results_page.py [--render-only] [--files-only] [NAME or FILE ...]
+usage: results_page.py [--render-only] [--files-only | --answers-only] [NAME or FILE ...]
 
-Rows are kept in bench/out/results.json and bench/out/files.json, so that a few networks, or files of the zoo, can be
-measured again by name. HEADRACE_TENSORFLOW may name a Python that has TensorFlow, the runtime of TensorFlow's files.
+Rows are kept in bench/out (results.json, files.json, answers.json), so that a few networks, files of the zoo, or tasks
+can be measured again by name; a name of both a network and a task measures both.
+HEADRACE_TENSORFLOW may name a Python that has TensorFlow, the runtime of TensorFlow's files.
 The tables of bench/quality.py and bench/speed.py are taken over where those have run.
 """
 
@@ -13,16 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 from common import OUT, read_json, write_results, zoo_or_exit  # noqa: E402
 
+from accuracy_table import answers_table  # noqa: E402
 from emulator_process import EmulatorProcess  # noqa: E402
+from zoo_accuracy import TASKS, Judged, judge  # noqa: E402
 from zoo_files import FileRow, measure_file, zoo_files  # noqa: E402
 from zoo_matrix import FULL, Row, measure  # noqa: E402
 from zoo_models import ZOO  # noqa: E402
@@ -60,6 +63,15 @@ One row per model file of the zoo, whatever its family (`tests/zoo_files.py`; fo
 - **whole, SNR**: of the whole model on the device against the file's own runtime, on random inputs, the worst output:
   that it runs from the file's inputs to its outputs, not how accurate it is; for that see the tables of networks.
 """
+
+
+@dataclass
+class Measured:
+    """All rows there are: of networks, of files, of tasks."""
+
+    networks: dict[str, Row] = field(default_factory=dict)
+    files: dict[str, FileRow] = field(default_factory=dict)
+    answers: dict[str, Judged] = field(default_factory=dict)
 
 
 def number(value: float | None, form: str) -> str:
@@ -166,9 +178,13 @@ def by_title(text: str) -> dict[str, str]:
     return {part.splitlines()[0]: f"## {part.rstrip()}\n" for part in text.split("\n## ")[1:]}
 
 
-def page(rows: dict[str, Row], files: dict[str, FileRow]) -> str:
+def page(measured: Measured) -> str:
     """The whole page as Markdown; a table of which nothing was measured here stays as it stands."""
-    sections = [matrix_table(rows), accuracy_table(rows), outputs_table(rows), files_table(files), taken_over()]
+    rows = measured.networks
+    sections = [
+        matrix_table(rows), accuracy_table(rows), answers_table(measured.answers), outputs_table(rows),
+        files_table(measured.files), taken_over(),
+    ]  # fmt: skip
     made = by_title("\n" + "\n".join(line for section in sections for line in section))
     stands = by_title(PAGE.read_text()) if PAGE.exists() else {}
     empty = {title for title, text in made.items() if sum(line.startswith("|") for line in text.splitlines()) <= 2}
@@ -176,43 +192,68 @@ def page(rows: dict[str, Row], files: dict[str, FileRow]) -> str:
     return INTRODUCTION + "\n" + "\n".join(whole.values())
 
 
-def measure_networks(names: list[str], rows: dict[str, Row], files: dict[str, FileRow], zoo: Path) -> dict[str, Row]:
+def measure_networks(names: list[str], measured: Measured, zoo: Path) -> None:
     with EmulatorProcess() as emulator:
         for name in names:
+            rows = measured.networks
             rows[name] = measure(ZOO[name], zoo, FULL, emulator)
             print(json.dumps(rows[name].as_dict()), flush=True)
-            rows = {n: rows[n] for n in ZOO if n in rows}
-            write_results("results", {n: r.as_dict() for n, r in rows.items()}, page(rows, files))
-    return rows
+            measured.networks = {n: rows[n] for n in ZOO if n in rows}
+            write_results("results", {n: r.as_dict() for n, r in measured.networks.items()}, page(measured))
 
 
-def measure_files(names: list[str], rows: dict[str, Row], files: dict[str, FileRow], zoo: Path) -> dict[str, FileRow]:
+def measure_files(names: list[str], measured: Measured, zoo: Path) -> None:
     for name in names:
-        files[name] = measure_file(zoo, name)
-        print(json.dumps(asdict(files[name])), flush=True)
-        write_results("files", {n: asdict(files[n]) for n in sorted(files)}, page(rows, files))
-    return {name: files[name] for name in sorted(files)}
+        measured.files[name] = measure_file(zoo, name)
+        measured.files = {name: measured.files[name] for name in sorted(measured.files)}
+        print(json.dumps(asdict(measured.files[name])), flush=True)
+        write_results("files", {n: asdict(row) for n, row in measured.files.items()}, page(measured))
+
+
+def measure_answers(names: list[str], measured: Measured, zoo: Path) -> None:
+    for name in names:
+        rows = measured.answers
+        rows[name] = judge(name, zoo)
+        print(json.dumps(asdict(rows[name])), flush=True)
+        measured.answers = {n: rows[n] for n in TASKS if n in rows}
+        write_results("answers", {n: asdict(row) for n, row in measured.answers.items()}, page(measured))
+
+
+def stored() -> Measured:
+    """What was measured before."""
+    networks, answers = read_json(OUT / "results.json"), read_json(OUT / "answers.json")
+    return Measured(
+        {name: Row(**networks[name]) for name in ZOO if name in networks},
+        {name: FileRow(**row) for name, row in read_json(OUT / "files.json").items()},
+        {name: Judged(**answers[name]) for name in TASKS if name in answers},
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--render-only", action="store_true", help="write the page from what was measured before")
-    parser.add_argument("--files-only", action="store_true", help="measure the files of the zoo, not the networks")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ZOO)}, or paths of files in the zoo")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--files-only", action="store_true", help="measure the files of the zoo, nothing else")
+    only.add_argument("--answers-only", action="store_true", help="measure the tasks, nothing else")
+    names_help = f"networks: {', '.join(ZOO)}; tasks: {', '.join(TASKS)}; or paths of files in the zoo"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=names_help)
     options = parser.parse_args()
-    stored: dict[str, Any] = read_json(OUT / "results.json")
-    rows = {name: Row(**stored[name]) for name in ZOO if name in stored}
-    files = {name: FileRow(**row) for name, row in read_json(OUT / "files.json").items()}
+    measured = stored()
     if not options.render_only:
         zoo = zoo_or_exit()
         known = zoo_files(zoo)
-        if unknown := [n for n in options.names if n not in ZOO and n not in known]:
-            sys.exit(f"no network or file named {', '.join(unknown)}; there are {', '.join([*ZOO, *known])}")
-        files = {name: row for name, row in files.items() if name in known}
-        networks = [n for n in ZOO if not options.files_only and (n in options.names or not options.names)]
-        rows = measure_networks(networks, rows, files, zoo)
-        files = measure_files([n for n in known if n in options.names or not options.names], rows, files, zoo)
-    PAGE.write_text(page(rows, files))
+        if unknown := [n for n in options.names if n not in ZOO and n not in TASKS and n not in known]:
+            there = ", ".join(dict.fromkeys([*ZOO, *TASKS, *known]))
+            sys.exit(f"none is named {', '.join(unknown)}; there are {there}")
+        measured.files = {name: row for name, row in measured.files.items() if name in known}
+
+        def chosen(names: Iterable[str], left_out: bool) -> list[str]:
+            return [n for n in names if not left_out and (n in options.names or not options.names)]
+
+        measure_networks(chosen(ZOO, options.files_only or options.answers_only), measured, zoo)
+        measure_answers(chosen(TASKS, options.files_only), measured, zoo)
+        measure_files(chosen(known, options.answers_only), measured, zoo)
+    PAGE.write_text(page(measured))
     print(f"written: {PAGE.relative_to(ROOT)}")
 
 

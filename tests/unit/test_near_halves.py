@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multipliers of layers with a file's codes: the float32 product of XNNPACK and MLAS, rounded to even, is the oracle."""
+"""Multipliers of layers with a file's codes: XNNPACK's and MLAS's float32 product, rounded to even, is the oracle."""
 
 from __future__ import annotations
 
