@@ -246,9 +246,9 @@ COMMANDS = {
 }  # fmt: skip
 
 
-def _headrace(*words: str | Path) -> None:
+def _headrace(folder: Path, *words: str | Path) -> None:
     command = [sys.executable, "-m", "headrace", *map(str, words), "--quiet", "--force"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
 
@@ -265,11 +265,11 @@ def _boxes(name: str, zoo: Path) -> Judged:
         for number, picture in enumerate(zoo_data.mosaics(zoo)):
             Image.fromarray(picture).save(folder / "calibration" / f"{number:03}.png")
         data = ["--calib-set-path", folder / "calibration", *pictures, "--model-script", folder / "net.alls"]
-        _headrace("parse", zoo / TASKS[name].file, "--har-path", folder / "net.har")
-        _headrace("optimize", folder / "net.har", *data, "--min-snr", "0", "-o", folder / "net_q.har")
-        _headrace("compile", folder / "net_q.har", "-o", folder / "net.hef")
+        _headrace(folder, "parse", zoo / TASKS[name].file, "--har-path", folder / "net.har")
+        _headrace(folder, "optimize", folder / "net.har", *data, "--min-snr", "0", "-o", folder / "net_q.har")
+        _headrace(folder, "compile", folder / "net_q.har", "-o", folder / "net.hef")
         images, out = zoo / "data_coco64" / "images", folder / "out"
-        _headrace("run", folder / "net.hef", "--input-files", images, *pictures, "--output-dir", out,
+        _headrace(folder, "run", folder / "net.hef", "--input-files", images, *pictures, "--output-dir", out,
                   "--score-threshold", "0.01")  # fmt: skip
         device = average_precision(_read_boxes(out / "boxes.json", zoo), zoo)
     frames, _ = ZOO[name].test(zoo)
