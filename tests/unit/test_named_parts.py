@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime")
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from frontend_oracle import session
+from headrace.cli.app import run
 from headrace.cli.report_text import placement_text
 from headrace.errors import UnsupportedModelError
 from headrace.hn.whole import DeviceStep, OnnxStep
@@ -129,3 +133,63 @@ def test_an_operator_of_a_plugin_in_front_makes_an_input() -> None:
     for want, got in zip(session(detector()).run(None, {"x": x}), whole(runner, x=x), strict=True):
         assert np.abs(got - want).max() < 1e-5
     assert [type(step) for step in steps.steps] == [DeviceStep, OnnxStep]
+
+
+# --- weights beside the file -----------------------------------------------------------------------------------------
+
+
+def words(folder: Path, rows: int) -> Path:
+    """Token ids through a table that lies in a file beside the model, then a dense layer."""
+    rng = np.random.default_rng(0)
+    table = TensorProto(name="table", data_type=TensorProto.FLOAT, dims=[rows, 16])
+    table.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", str(rows * 64))):
+        table.external_data.add(key=key, value=value)
+    with (folder / "weights.bin").open("wb") as file:  # the rest is a hole
+        file.write(rng.normal(size=(min(rows, 50), 16)).astype(np.float32).tobytes())
+        file.truncate(rows * 64)
+    dense = numpy_helper.from_array(rng.normal(0, 0.3, (16, 24)).astype(np.float32), "w")
+    nodes = [N("Gather", ["table", "ids"], ["words"], name="embed"), N("MatMul", ["words", "w"], ["y"], name="first")]
+    graph = helper.make_graph(
+        nodes, "g", [INFO("ids", TensorProto.INT64, ["N", 8])], [INFO("y", TensorProto.FLOAT, None)], [table, dense]
+    )
+    path = folder / "words.onnx"
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(made.SerializeToString())
+    return path
+
+
+def test_weights_of_the_host_may_lie_beside_the_file(tmp_path: Path) -> None:
+    path = words(tmp_path, 50)
+    runner = ClientRunner("hailo8")
+    runner.translate_onnx_model(str(path), "net")
+    ids = np.random.default_rng(1).integers(0, 50, (3, 8))
+    (got,) = whole(runner, ids=ids)
+    table = np.fromfile(tmp_path / "weights.bin", np.float32).reshape(50, 16)
+    dense = numpy_helper.to_array(onnx.load(path, load_external_data=False).graph.initializer[1])
+    np.testing.assert_allclose(got, table[ids] @ dense, rtol=1e-4, atol=1e-5)
+    assert len(runner.archive.whole.networks[0]) > 50 * 64
+
+
+def test_more_weights_than_a_model_holds_are_an_error_before_they_are_read(tmp_path: Path) -> None:
+    path = words(tmp_path, 40_000_000)  # 2.4 GiB, of which the disk holds 3 kB
+    with pytest.raises(UnsupportedModelError, match="E-HOST-SIZE") as caught:
+        ClientRunner("hailo8").translate_onnx_model(str(path), "net")
+    assert "--start-node-names" in str(caught.value)
+    runner = ClientRunner("hailo8")
+    runner.translate_onnx_model(str(path), "net", start_node_names=["first"], net_input_shapes={"words": [1, 8, 16]})
+    assert runner.archive.whole.only_device
+    assert "the rest of the file is left out" in " ".join(runner.parse_report["warnings"])
+
+
+def test_the_command_says_what_a_whole_run_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.onnx"
+    path.write_bytes(detector())
+    assert run(["parse", str(path), "--har-path", str(tmp_path / "a.har")]) == 0
+    assert "will not run here" not in capsys.readouterr().err
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    assert run(["parse", str(path), "--har-path", str(tmp_path / "b.har")]) == 0
+    assert "headrace[host]" in capsys.readouterr().err

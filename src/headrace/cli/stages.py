@@ -15,7 +15,7 @@ from headrace import reports
 from headrace.cli.options import Calibration
 from headrace.cli.output import table, warn
 from headrace.cli.progress import expect, progress
-from headrace.errors import AccuracyError
+from headrace.errors import AccuracyError, HeadraceError
 
 if TYPE_CHECKING:
     from headrace.frontends.options import Framework, ParseOptions
@@ -97,7 +97,29 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
     parsed = reports.of(runner.archive).parse
     for warning in () if parsed is None else parsed.warnings:
         warn(warning)
+    for problem in _of_the_host(runner):
+        warn(problem)
     return runner
+
+
+def _of_the_host(runner: ClientRunner) -> list[str]:
+    """Why steps of the host will not run here, a sentence each: onnxruntime is missing, or does not take them."""
+    from headrace.hn.whole import OnnxStep
+    from headrace.host.session import check_step
+
+    whole, found = runner.archive.whole, dict[str, None]()
+    for number, step in enumerate(() if whole is None else whole.steps, 1):
+        if isinstance(step, OnnxStep):
+            try:
+                check_step(step, f"step {number} of the whole model")
+            except HeadraceError as error:
+                first = error.diagnostics[0]
+                text = f"{first.where}: {first.rule} ({first.got})" if first.got else f"{first.where}: {first.rule}"
+                levers = "; ".join(first.levers)
+                found[f"--whole will not run here: {first.code}: {text}" + (f"; try: {levers}" if levers else "")] = (
+                    None
+                )
+    return list(found)
 
 
 def open_model(path: Path, hw_arch: str | None, quiet: bool = False, *, stages: Sequence[str] = ()) -> ClientRunner:

@@ -7,13 +7,14 @@ the value that was computed when the file was parsed stands in its place; the fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from headrace.errors import Diagnostic, UnsupportedModelError
@@ -367,6 +368,7 @@ def _model(file: File, pulled: _Pulled, outputs: Sequence[str]) -> bytes:
         graph.node.append(proto)
         del graph.node[-1].metadata_props[:]
         graph.node[-1].doc_string = ""
+    _check_size(file, sum(_bytes_of(file.model.weights[name]) for name in pulled.weights))
     for name in pulled.weights:
         _add_weight(made, file, name)
     for name, array in pulled.constants.items():
@@ -375,12 +377,23 @@ def _model(file: File, pulled: _Pulled, outputs: Sequence[str]) -> bytes:
         graph.input.append(_declared(file, name))
     for name in outputs:
         graph.output.append(_declared(file, name))
-    if made.ByteSize() > MAX_NETWORK_BYTES:
-        rule, need = "what stays on the host is too large for a model", f"≤ {MAX_NETWORK_BYTES} bytes"
-        raise UnsupportedModelError(
-            Diagnostic("E-HOST-SIZE", file.source.where, rule, f"{made.ByteSize()} bytes", need)
-        )
+    _check_size(file, made.ByteSize())
     return made.SerializeToString(deterministic=True)
+
+
+def _bytes_of(weight: onnx.TensorProto | onnx.SparseTensorProto) -> int:
+    """Bytes of a weight, wherever its data lie."""
+    if isinstance(weight, onnx.SparseTensorProto) or not uses_external_data(weight):
+        return weight.ByteSize()
+    kind = helper.tensor_dtype_to_np_dtype(weight.data_type)
+    return math.prod(weight.dims) * kind.itemsize
+
+
+def _check_size(file: File, size: int) -> None:
+    if size > MAX_NETWORK_BYTES:
+        rule, need = "what stays on the host is too large for a model", f"≤ {MAX_NETWORK_BYTES} bytes"
+        levers = ("--start-node-names behind the largest weights",)
+        raise UnsupportedModelError(Diagnostic("E-HOST-SIZE", file.source.where, rule, f"{size} bytes", need, levers))
 
 
 def _add_weight(model: onnx.ModelProto, file: File, name: str) -> None:

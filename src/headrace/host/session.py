@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network of the host in onnxruntime. The only module that knows it; imported by name, so that nothing needs it."""
+"""A network of the host in onnxruntime, which is imported by name, so that nothing needs it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from headrace.errors import DataError, Diagnostic, InputFileError, missing_extra, out_of_memory
+from headrace.errors import DataError, Diagnostic, HeadraceError, InputFileError, missing_extra, out_of_memory
 from headrace.hn import Array
 from headrace.hn.whole import OnnxStep
+from headrace.host.probe import ProbeError, level_for, options_of
 from headrace.host.trust import check_model
 
 _RUNTIME = "onnxruntime"
-_QUIET = 4  # onnxruntime prints nothing but what ends the process
-#: Codes are made and read where the model says so; moving that to other nodes fails for some models (1.32).
-_AS_STATED = ("session.disable_quant_qdq", "1")
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
     "tensor(int8)": np.int8, "tensor(int16)": np.int16, "tensor(int32)": np.int32, "tensor(int64)": np.int64,
@@ -27,25 +25,31 @@ _TYPES: dict[str, type[np.generic]] = {
 }  # fmt: skip
 
 
-def build_session(runtime: Any, model: bytes) -> Any:
-    """A session of onnxruntime; where its rewriting fails, which it does on some right models, one without.
+def check_step(step: OnnxStep, where: str) -> str:
+    """The level of rewriting at which onnxruntime takes a network of the host, tried in another process.
 
     Args:
-        runtime: the module.
-        model: an ONNX model.
+        step: its step; its model is not trusted.
+        where: how it is called in errors.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        InputFileError: the model must not be run, or onnxruntime does not take it.
     """
-    options = runtime.SessionOptions()
-    options.log_severity_level = _QUIET
-    options.add_session_config_entry(*_AS_STATED)
-    levels = runtime.GraphOptimizationLevel
-    for level in (levels.ORT_ENABLE_ALL, levels.ORT_DISABLE_ALL):
-        options.graph_optimization_level = level
-        try:
-            return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception:
-            if level == levels.ORT_DISABLE_ALL:
-                raise
-    return None
+    check_model(step.model, step.inputs, step.outputs, where)
+    if importlib.util.find_spec(_RUNTIME) is None:
+        raise missing_extra(_RUNTIME, "host")
+    try:
+        return level_for(step.model)
+    except ProbeError as error:
+        raise _not_taken(error, where) from error
+
+
+def _not_taken(error: Exception, where: str) -> HeadraceError:
+    rule, levers = "onnxruntime does not take this network", ("a newer onnxruntime",)
+    return out_of_memory(error, where) or InputFileError(
+        Diagnostic("E-HOST-MODEL", where, rule, _short(error), "a network it can run", levers)
+    )
 
 
 class Session:
@@ -61,18 +65,14 @@ class Session:
     """
 
     def __init__(self, step: OnnxStep, where: str) -> None:
-        check_model(step.model, step.inputs, step.outputs, where)
-        if importlib.util.find_spec(_RUNTIME) is None:
-            raise missing_extra(_RUNTIME, "host")
+        level = check_step(step, where)
         runtime: Any = importlib.import_module(_RUNTIME)
         self._step, self._where = step, where
         try:
-            self._session: Any = build_session(runtime, step.model)
+            options = options_of(runtime, level)
+            self._session: Any = runtime.InferenceSession(step.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            rule, levers = "onnxruntime does not take this network", ("a newer onnxruntime",)
-            raise out_of_memory(error, where) or InputFileError(
-                Diagnostic("E-HOST-MODEL", where, rule, _short(error), "a network it can run", levers)
-            ) from error
+            raise _not_taken(error, where) from error
         self._types = {value.name: _TYPES.get(value.type) for value in self._session.get_inputs()}
 
     def run(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
