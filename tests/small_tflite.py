@@ -10,7 +10,7 @@ from headrace.frontends.formats.tflite.schema import ACTIVATIONS, OPERATORS, OPT
 
 _PREPEND = {
     "i8": "Int8", "u8": "Uint8", "bool": "Bool", "i32": "Int32", "u32": "Uint32", "u64": "Uint64", "f32": "Float32",
-    "padding": "Int8", "activation": "Int8",
+    "padding": "Int8", "activation": "Int8", "i64": "Int64",
 }  # fmt: skip
 
 
@@ -20,6 +20,7 @@ class SmallModel:
     def __init__(self):
         self.tensors, self.operators, self.inputs, self.outputs = [], [], [], []
         self.more_graphs = 0
+        self.graphs = []  # that operators call: the first one has number 1
         self.count = 0
 
     def tensor(self, shape, kind="float32", data=None, name=None, scale=None, zero=None, axis=0, **more):
@@ -79,12 +80,16 @@ class SmallModel:
             if name not in given:
                 continue
             value = given[name]
-            if field.kind == "i32s":
-                fields[field.slot] = ("offset", self._vector(b, value, np.int32))
+            lists = {"i32s": np.int32, "i64s": np.int64, "f32s": np.float32}
+            if field.kind in lists:
+                fields[field.slot] = ("offset", self._vector(b, value, lists[field.kind]))
+                continue
+            if field.kind == "text":
+                fields[field.slot] = ("offset", b.CreateString(value))
                 continue
             names = {"padding": PADDINGS, "activation": ACTIVATIONS}.get(field.kind)
             fields[field.slot] = (field.kind, names.index(value) if names else value)
-        return spec.number, self._table(b, fields)
+        return spec, self._table(b, fields)
 
     def _sparsity(self, b, order, blocks, levels):
         """levels: a size where all indices occur, or (segments, indices)."""
@@ -113,13 +118,14 @@ class SmallModel:
         record["levels"] += [block] if block > 1 else []
         return self.tensor(array.shape, str(array.dtype), rows[used].tobytes(), sparsity=record)
 
-    def _graph(self, b):
+    def _graph(self, b, names, first=1):
+        """names: of all operators of the file; first: number of the buffer of the first tensor."""
         tensors = []
         for index, t in enumerate(self.tensors):
             fields = {
                 0: ("offset", self._vector(b, t["shape"], np.int32)),
                 1: ("i8", TYPES.index(t["kind"])),
-                2: ("u32", index + 1 if t["data"] is not None else 0),
+                2: ("u32", index + first if t["data"] is not None else 0),
                 3: ("offset", b.CreateString(t["name"])),
             }
             if t["scale"] is not None:
@@ -136,7 +142,6 @@ class SmallModel:
             if "sparsity" in t:
                 fields[6] = ("offset", self._sparsity(b, **t["sparsity"]))
             tensors.append(self._table(b, fields))
-        names = list(dict.fromkeys(o[0] for o in self.operators))
         operators = []
         for operator, inputs, outputs, given in self.operators:
             fields = {
@@ -148,7 +153,8 @@ class SmallModel:
                 fields[5] = ("offset", b.CreateByteVector(given["custom"]))
             options = None if "custom" in given else self._options(b, operator, given)
             if options is not None:
-                fields |= {3: ("u8", options[0]), 4: ("offset", options[1])}
+                slot = 11 if options[0].second else 3
+                fields |= {slot: ("u8", options[0].number), slot + 1: ("offset", options[1])}
             operators.append(self._table(b, fields))
         fields = {
             0: ("offset", self._tables(b, tensors)),
@@ -156,20 +162,23 @@ class SmallModel:
             2: ("offset", self._vector(b, self.outputs, np.int32)),
             3: ("offset", self._tables(b, operators)),
         }
-        return self._table(b, fields), names
+        return self._table(b, fields)
 
     def bytes(self, *outputs):
         if outputs:
             self.outputs = list(outputs)
         b = flatbuffers.Builder(1024)
         buffers = [self._table(b, {})]
-        for t in self.tensors:
+        every = [self, *self.graphs]
+        for t in (t for g in every for t in g.tensors):
             data = t["data"] or b""
             b.StartVector(1, len(data), 16)
             b.head -= len(data)
             b.Bytes[b.head : b.head + len(data)] = data
             buffers.append(self._table(b, {0: ("offset", b.EndVector())}))
-        graph, names = self._graph(b)
+        names = list(dict.fromkeys(o[0] for g in every for o in g.operators))
+        starts = np.cumsum([1, *(len(g.tensors) for g in every)])
+        graphs = [g._graph(b, names, int(start)) for g, start in zip(every, starts, strict=False)]
         codes = []
         for name in names:
             custom = name.startswith("CUSTOM:")
@@ -178,7 +187,7 @@ class SmallModel:
             if custom:
                 fields[1] = ("offset", b.CreateString(name[7:]))
             codes.append(self._table(b, fields))
-        graphs = [graph] + [self._graph(b)[0] for _ in range(self.more_graphs)]
+        graphs += [self._graph(b, names) for _ in range(self.more_graphs)]
         root = self._table(
             b,
             {
@@ -233,7 +242,7 @@ def run_source(source, feeds):
                     value = fresh
                 seen[id(value)] = value
                 value.name = f"constant{len(seen)}"
-                value.const_value = ir.Tensor(np.ascontiguousarray(value.const_value.numpy()), name=value.name)
+                value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
                 graph.register_initializer(value)
     proto = ir.to_proto(ir.Model(graph, ir_version=10))
     proto.opset_import.append(onnx.helper.make_opsetid("", 21))

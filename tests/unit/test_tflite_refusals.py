@@ -164,13 +164,13 @@ def test_all_operators_that_are_not_supported_are_listed():
     end = m.tensors[x]["name"]
     a = m.op("CUSTOM:FlexErf", [x], [1, 8, 8, 4])
     b = m.op("CUSTOM:TFLite_Detection_PostProcess", [a], [1, 8, 8, 4])
-    c = m.op("TOPK_V2", [b, m.ints(2)], [1, 8, 8, 2])
+    c = m.op("RANDOM_UNIFORM", [b], [1, 8, 8, 2])
     d = m.op("READ_VARIABLE", [m.op("VAR_HANDLE", [], [1])], [1, 8, 8, 2])
     e = m.op("WHILE", [m.op("UNIDIRECTIONAL_SEQUENCE_LSTM", [c], [1, 8, 8, 2])], [1, 8, 8, 2])
     error = unsupported(m, m.op("ADD", [e, d], [1, 8, 8, 2]))
     assert error.code == "E-TFLITE-UNSUPPORTED"
     assert [diagnostic.got for diagnostic in error.diagnostics] == [
-        "CUSTOM:FlexErf", "CUSTOM:TFLite_Detection_PostProcess", "TOPK_V2", "VAR_HANDLE", "READ_VARIABLE",
+        "CUSTOM:FlexErf", "CUSTOM:TFLite_Detection_PostProcess", "RANDOM_UNIFORM", "READ_VARIABLE",
         "UNIDIRECTIONAL_SEQUENCE_LSTM", "WHILE",
     ]  # fmt: skip
     assert error.recommended_end_nodes == [end]

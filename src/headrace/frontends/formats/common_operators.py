@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from headrace.frontends.fold import broadcast
 from headrace.frontends.formats.operation import Operation as AnyOperation
 from headrace.frontends.graph import Unsupported
+from headrace.hn import Array
 
 Operation = AnyOperation[Any]
 FAR = int(np.iinfo(np.int64).max)
@@ -268,6 +270,39 @@ def transposed_last(operation: Operation, index: int) -> ir.Value:
     return operation.emit("Transpose", [operation.value(index)], {"perm": order}, glue=True)
 
 
+def fake_quantized(operation: Operation, low: Array, high: Array, bits: int, narrow: bool) -> None:
+    """Quantization that was trained with: scale and zero point as TensorFlow nudges them, said in ONNX's words.
+
+    Args:
+        operation: whose first operand is quantized.
+        low, high: ends of the range, one of each, or one per channel, the last dimension.
+        bits: of the codes.
+        narrow: the least code is not used.
+    """
+    if bits != 8:
+        raise Unsupported(f"num_bits {bits}", "8")
+    least = 1 if narrow else 0
+    if low.shape != high.shape or not np.isfinite([low, high]).all() or not (low < high).all():
+        raise Unsupported("its range is not one", "min below max")
+    scale = (high - low) / (255 - least)
+    zero = np.clip(np.rint(least - low / scale), least, 255).astype(np.uint8)
+    single = len(scale) == 1
+    numbers = [scale.astype(np.float32), zero]
+    parameters = [operation.make(p.reshape(()) if single else p) for p in numbers]
+    attributes = {} if single else {"axis": operation.rank(0) - 1}
+    codes = operation.emit("QuantizeLinear", [operation.value(0), *parameters], attributes)
+    operation.done(operation.emit("DequantizeLinear", [codes, *parameters], attributes))
+
+
+def truth(operation: Operation, kind: str, keep: bool) -> None:
+    """``kind``: ReduceMin for all of some truth values, ReduceMax for any."""
+    numbers = operation.emit("Cast", [operation.value(0)], {"to": int(ir.DataType.INT32)}, glue=True)
+    axes = operation.list(operation.integers(1, "the axes"))
+    attributes = {"keepdims": int(keep), "noop_with_empty_axes": 1}
+    made = operation.emit(kind, [numbers, axes], attributes)
+    operation.done(operation.emit("Cast", [made], {"to": int(ir.DataType.BOOL)}, glue=True))
+
+
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +328,11 @@ def fill(operation: Operation) -> None:
 
 def range_(operation: Operation) -> None:
     operation.done(operation.emit("Range", operation.values(0, 3)))
+
+
+def broadcast_shapes(operation: Operation) -> None:
+    shapes = [operation.integers(i, "a shape") for i in range(2)]
+    operation.done(operation.make(np.array(broadcast(*shapes), np.int32)))
 
 
 # --- places -----------------------------------------------------------------------------------------------------------
@@ -330,9 +370,25 @@ def largest(operation: Operation, in_order: bool = True) -> None:
 
 
 def gather(operation: Operation, axis: int, batch: int) -> None:
+    """Positions along an axis; ``batch`` first dimensions are those of both operands."""
+    batch = batch + operation.rank(1) if batch < 0 else batch
     if batch:
-        raise Unsupported(f"a gather with batch_dims {batch}", "batch_dims 0")
+        _gather_batched(operation, axis, batch)
+        return
     operation.done(operation.emit("Gather", operation.values(0, 2), {"axis": axis}))
+
+
+def _gather_batched(operation: Operation, axis: int, batch: int) -> None:
+    """As GatherND, whose positions are along the first dimension behind the batch."""
+    rank = operation.rank(0)
+    axis = axis + rank if axis < 0 else axis
+    if not 0 <= batch <= axis < rank or batch > operation.rank(1):
+        raise Unsupported(f"a gather along axis {axis} with batch_dims {batch}", "batch_dims up to the axis")
+    if axis != batch:
+        raise Unsupported(f"a gather along axis {axis} with batch_dims {batch}", f"axis {batch}")
+    places = operation.emit("Unsqueeze", [operation.value(1), operation.list([-1])], glue=True)
+    places = operation.emit("Cast", [places], {"to": int(ir.DataType.INT64)}, glue=True)
+    operation.done(operation.emit("GatherND", [operation.value(0), places], {"batch_dims": batch}))
 
 
 def gather_nd(operation: Operation) -> None:

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.formats import operation as common
-from headrace.frontends.formats.tflite.dilation import Dilation
+from headrace.frontends.formats.tflite.dilation import find_dilations
 from headrace.frontends.formats.tflite.flatbuffer import DamagedError
-from headrace.frontends.formats.tflite.read import Model, Operator, Option, Tensor
+from headrace.frontends.formats.tflite.read import Model, Operator, Tensor
 from headrace.frontends.formats.tflite.schema import NUMPY_TYPES
+from headrace.frontends.formats.tflite.states import States
 from headrace.frontends.formats.tflite.stored import BIASES, dequantized, int4_codes
 from headrace.frontends.graph import Unsupported, constant, marks, set_constant
 from headrace.frontends.node_builder import CHANNELS_LAST, Attribute, NodeBuilder
@@ -31,6 +33,8 @@ _DTYPES = {
 }  # fmt: skip
 #: Operators of ONNX that multiply by weights, which the file may have stored as codes.
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MAX_DEPTH = 32
+_MAX_WRITTEN_OUT = 100_000
 _FUSED = "NONE, RELU, RELU6 or RELU_N1_TO_1"
 Converter = Callable[["Operation"], None]
 CONVERTERS: dict[str, Converter] = {}
@@ -55,17 +59,87 @@ class GraphBuilder(NodeBuilder):
         values: tensor number → its value in the file's order.
         dilations: operators that are part of a dilated convolution written out, by number.
         free_shapes: tensors whose stated shape does not hold, because such a convolution was put together.
+        prefix: of the names of tensors of a graph that another one calls.
+        depth: how many calls lead to the graph.
+        broken: nodes that stand for operators which cannot be translated, with the reason.
+        states: what the file keeps from one frame to the next.
         warnings: sentences for the report.
+        run: translates the operators of :attr:`model`, set by what walks over the file.
     """
 
-    def __init__(self, model: Model, dilations: Mapping[int, Dilation]) -> None:
+    run: Callable[[], None]
+
+    def __init__(self, model: Model) -> None:
         super().__init__(model.bytes)
-        self.model = model
-        self.values: dict[int, ir.Value] = {}
-        self.dilations = dilations
+        self.prefix, self.depth, self._operators = "", 0, 0
+        self.broken: dict[ir.Node, Unsupported] = {}
+        self.states = States(model)
         self.warnings: list[str] = []
-        self.free_shapes = {i for d in dilations.values() for i in d.inner}
+        self._open(model, {})
+
+    def _open(self, model: Model, values: dict[int, ir.Value]) -> None:
+        self.model, self.values = model, values
+        self.dilations = find_dilations(model)
+        self.free_shapes = {i for d in self.dilations.values() for i in d.inner}
         self._biases = _biases(model)
+
+    def call(self, graph: int, arguments: Sequence[ir.Value], label: str) -> list[ir.Value]:
+        """What another graph of the file makes of some values.
+
+        Raises:
+            Unsupported: there is no such graph, the values are not as many as it takes, or calls are nested too deep.
+        """
+        graphs = self.model.graphs
+        if not 0 <= graph < len(graphs):
+            raise Unsupported(f"it calls graph {graph}", f"a graph below {len(graphs)}")
+        called = graphs[graph]
+        if len(called.inputs) != len(arguments):
+            raise Unsupported(f"it gives a graph {len(arguments)} tensors", f"{len(called.inputs)}")
+        if self.depth >= _MAX_DEPTH:
+            raise Unsupported(f"calls are nested {self.depth} deep", f"at most {_MAX_DEPTH}")
+        self._operators += len(called.operators) + 1
+        if self._operators > _MAX_WRITTEN_OUT:
+            raise Unsupported(f"calls and loops write out more than {_MAX_WRITTEN_OUT} operators", "fewer of them")
+        before = self.model, self.values, self.prefix
+        self._open(called, dict(zip(called.inputs, arguments, strict=True)))
+        self.prefix, self.depth = f"{label}/", self.depth + 1
+        try:
+            self.run()
+            return [self.value(i) for i in called.outputs]
+        finally:
+            self._open(before[0], before[1])
+            self.prefix, self.depth = before[2], self.depth - 1
+
+    def state_input(self, name: str, tensor: Tensor) -> tuple[ir.Value, ir.Value]:
+        """What something held at the end of the frame before: a new input of the network.
+
+        Args:
+            name: of it.
+            tensor: whose type and shape it has.
+
+        Returns:
+            The input, and what it stands for, which differs where the tensor holds codes.
+        """
+        index = self.model.tensors.index(tensor)
+        kept = self.values.get(index)
+        value = ir.Value(name=None)
+        self.declare(index, value)
+        value.name = name
+        if kept is not None:
+            self.values[index] = kept
+        else:
+            del self.values[index]
+        return value, self.coded(index, value, name)
+
+    @contextmanager
+    def attempt(self) -> Generator[None]:
+        broken = dict(self.broken)
+        try:
+            with super().attempt():
+                yield
+        except Unsupported:
+            self.broken = broken
+            raise
 
     # --- constants -----------------------------------------------------------------------------------------------
 
@@ -92,7 +166,7 @@ class GraphBuilder(NodeBuilder):
         """The value of a tensor; constants are made when first asked for."""
         if index not in self.values:
             tensor = self.model.tensors[index]
-            value = self.values[index] = ir.Value(name=tensor.name)
+            value = self.values[index] = ir.Value(name=self.prefix + tensor.name)
             try:
                 array = self.constant_of(tensor) if tensor.data is not None else None
                 if array is not None:
@@ -146,7 +220,7 @@ class GraphBuilder(NodeBuilder):
     def declare(self, index: int, value: ir.Value) -> None:
         """Make ``value`` stand for a tensor: its name, and the shape and type that the file states."""
         tensor = self.model.tensors[index]
-        value.name = tensor.name
+        value.name = self.prefix + tensor.name
         marks(value).pop("internal", None)
         reals = self.stands_for_reals(tensor)
         value.dtype = ir.DataType.FLOAT if reals else _DTYPES.get(tensor.type, ir.DataType.UNDEFINED)
@@ -161,7 +235,8 @@ class Operation(common.Operation[GraphBuilder]):
     def __init__(self, builder: GraphBuilder, record: Operator) -> None:
         self.builder, self.record = builder, record
         tensors = builder.model.tensors
-        self.label = tensors[record.outputs[0]].name if record.outputs else f"operator {record.index}"
+        own = tensors[record.outputs[0]].name if record.outputs else f"operator {record.index}"
+        self.label = builder.prefix + own
         self.dilation = builder.dilations.get(record.index)
 
     # --- operands ------------------------------------------------------------------------------------------------
@@ -186,8 +261,17 @@ class Operation(common.Operation[GraphBuilder]):
     def word(self, option: str) -> str:
         return str(self.record.options[option])
 
-    def option(self, option: str) -> Option:
-        return self.record.options[option]
+    def numbers(self, option: str) -> list[float]:
+        """An option that is a list, which is empty where the file leaves it out."""
+        value = self.record.options[option]
+        assert isinstance(value, list)
+        return [float(v) for v in value]
+
+    def whole_numbers(self, option: str) -> list[int]:
+        """An option that is a list of integers."""
+        value = self.record.options[option]
+        assert isinstance(value, list)
+        return [int(v) for v in value]
 
     @property
     def count(self) -> int:
@@ -269,6 +353,9 @@ class Operation(common.Operation[GraphBuilder]):
         if len(values) != len(self.record.outputs):
             raise Unsupported(f"it has {len(self.record.outputs)} outputs", f"{len(values)}")
         for index, value in zip(self.record.outputs, values, strict=True):
+            if self.builder.states.is_handle(value):  # no tensor, and nothing computes with it
+                self.builder.values[index] = value
+                continue
             fresh = self.builder.coded(index, value, self.label)
             if "internal" not in marks(fresh):
                 fresh = self.emit("Identity", [fresh], glue=True)

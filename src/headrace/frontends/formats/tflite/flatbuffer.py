@@ -20,6 +20,7 @@ _SCALARS: dict[str, struct.Struct] = {
     "i8": struct.Struct("<b"),
     "u8": struct.Struct("<B"),
     "i32": struct.Struct("<i"),
+    "i64": struct.Struct("<q"),
     "u32": struct.Struct("<I"),
     "u64": struct.Struct("<Q"),
     "f32": struct.Struct("<f"),

@@ -11,21 +11,17 @@ from headrace.errors import Diagnostic, UnsupportedModelError
 from headrace.frontends.faults import faults_at
 from headrace.frontends.formats.tflite import operators
 from headrace.frontends.formats.tflite.build import CONVERTERS, GraphBuilder, Operation
-from headrace.frontends.formats.tflite.dilation import find_dilations
 from headrace.frontends.formats.tflite.operators.recurrent import STATEFUL
 from headrace.frontends.formats.tflite.read import Model, Operator, read_records
+from headrace.frontends.formats.tflite.states import NEXT
 from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, EndCodes, SourceGraph, Unsupported, marks
 from headrace.frontends.reader import Source
 
-_CONTROL = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE"})
-_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+#: Options that name another graph of the file.
+_GRAPHS = ("graph", "then_graph", "else_graph", "condition", "body")
 _TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
-_CHOOSING = frozenset(
-    {
-        "TOPK_V2", "ARG_MAX", "ARG_MIN", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "WHERE", "GATHER_ND",
-        "SCATTER_ND", "ONE_HOT", "UNIQUE", "CUSTOM:TFLite_Detection_PostProcess",
-    }
-)  # fmt: skip
+_CHOOSING = frozenset({"CUSTOM:TFLite_Detection_PostProcess"})
+_RANDOM = frozenset({"RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR"})
 _BUILTIN = "TFLite built-in operators"
 
 
@@ -38,21 +34,10 @@ def _why_unknown(record: Operator) -> Unsupported:
         return Unsupported(f"{name[7:]} is a TensorFlow operator, not one of TFLite (Flex)", _BUILTIN, (lever,))
     if name.startswith("CUSTOM:"):
         return Unsupported(f"{name[7:] or 'it'} is a custom operator", _BUILTIN)
-    if name in _CONTROL:
-        return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
-    if name in _VARIABLES:
-        return Unsupported(
-            "variables, which keep their value from one frame to the next, are not supported", "a network without state"
-        )
+    if name in _RANDOM:
+        return Unsupported("its result is drawn at random", "a network without random numbers")
     if name in _TABLES:
         return Unsupported("hash tables are not supported", "a network of numbers")
-    if "LSTM" in name or "RNN" in name or name == "SVDF":
-        return Unsupported(
-            "it computes one step, and keeps its state from one frame to the next",
-            "an operator over the whole sequence",
-        )
-    if name == "FAKE_QUANT":
-        return Unsupported("the rounding of a training is not supported", "a model converted for inference")
     if name.startswith("OPERATOR_"):
         return Unsupported("its number is not in the TFLite schema that is read", "a TFLite built-in operator")
     return Unsupported(f"the operator {name} is not supported")
@@ -73,6 +58,11 @@ def _inputs(builder: GraphBuilder) -> list[ir.Value]:
     return values
 
 
+def _reads_unowned_variable(builder: GraphBuilder, record: Operator) -> bool:
+    tensors = [builder.model.tensors[i] for i in record.inputs if i >= 0]
+    return record.name not in STATEFUL and any(t.data is None and t.variable for t in tensors)
+
+
 def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> None:
     """One operator; where it cannot be converted, a node of its name stands for it and the reason is noted."""
     operation = Operation(builder, record)
@@ -82,9 +72,7 @@ def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> No
         converter = CONVERTERS.get(record.name)
         if converter is None:
             raise _why_unknown(record)
-        if record.name not in STATEFUL and any(
-            builder.model.tensors[i].data is None and builder.model.tensors[i].variable for i in record.inputs if i >= 0
-        ):
+        if _reads_unowned_variable(builder, record):
             raise Unsupported(
                 "it reads a variable, which keeps its value from one frame to the next", "a network without state"
             )
@@ -95,20 +83,41 @@ def _convert(builder: GraphBuilder, record: Operator, source: SourceGraph) -> No
         node = builder.add(record.name, inputs, {}, label, outputs=max(len(record.outputs), 1), domain="tflite")
         for index, value in zip(record.outputs, node.outputs, strict=False):
             builder.declare(index, value)
-        source.broken[node] = problem
+        builder.broken[node] = problem
 
 
 def _check_subgraphs(model: Model) -> None:
-    if model.subgraphs > 1 and not any(o.name in _CONTROL for o in model.operators):
+    """Every graph but the first is called by another one."""
+    called = [o.options.get(key) for g in model.graphs for o in g.operators for key in _GRAPHS]
+    if any(number not in called for number in range(1, len(model.graphs))):
         raise UnsupportedModelError(
             Diagnostic(
                 "E-TFLITE-SUBGRAPHS",
                 model.where,
                 "the file holds several graphs, and it is not known which is meant",
-                f"{model.subgraphs} subgraphs",
+                f"{len(model.graphs)} subgraphs",
                 "one graph",
                 ("convert one signature of the model only",),
             )
+        )
+
+
+def _add_states(builder: GraphBuilder, inputs: list[ir.Value], outputs: list[ir.Value]) -> None:
+    """What the file keeps from frame to frame enters and leaves the network."""
+    names: list[str] = []
+    for name, state in builder.states.kept.items():
+        after = builder.add("Identity", [state.after], {}, name, glue=True).outputs[0]
+        marks(after).pop("internal", None)
+        after.name = f"{name}{NEXT}"
+        after.dtype, after.shape = state.fed.dtype or ir.DataType.FLOAT, state.fed.shape
+        inputs.append(state.fed)
+        outputs.append(after)
+        names.append(name)
+    if names:
+        builder.warnings.append(
+            f"{len(names)} states that the file keeps from one frame to the next are inputs of the network, zero at "
+            f"first unless the file says otherwise, and outputs whose names end in {NEXT}, to be fed to the next "
+            f"frame: {', '.join(names[:8])}"
         )
 
 
@@ -122,7 +131,7 @@ def read_tflite(source: Source) -> SourceGraph:
     """
     model = read_records(source)
     _check_subgraphs(model)
-    builder = GraphBuilder(model, find_dilations(model))
+    builder = GraphBuilder(model)
     counts = Counter(o.name for o in model.operators)
     facts = {
         "format": "tflite",
@@ -137,15 +146,22 @@ def read_tflite(source: Source) -> SourceGraph:
         raise UnsupportedModelError(
             Diagnostic("E-TFLITE-UNSUPPORTED", model.where, problem.reason, "", problem.need)
         ) from None
-    for record in model.operators:
-        _convert(builder, record, result)
-    result.folded = builder.folded
-    result.warnings += builder.warnings
+
+    def run() -> None:
+        for record in builder.model.operators:
+            _convert(builder, record, result)
+
+    builder.run = run
+    run()
+    result.broken.update(builder.broken)
     for tensor in (model.tensors[i] for i in [*model.inputs, *model.outputs]):
         how = tensor.quantization
         if how is not None and len(how.scale) == 1 and builder.stands_for_reals(tensor):
             result.codes[tensor.name] = EndCodes(tensor.type, how.scale[0], how.zero_point[0])
     outputs = list(dict.fromkeys(builder.value(i) for i in model.outputs))
+    _add_states(builder, inputs, outputs)
+    result.folded = builder.folded
+    result.warnings += builder.warnings
     result.graph = ir.Graph(inputs, outputs, nodes=builder.nodes, name=None)
     return result
 

@@ -34,7 +34,7 @@ MAX_OPERANDS = 4096
 MAX_CHANNELS = 1 << 20
 MAX_RANK = 16
 _MAX_PROBLEMS = 100
-Option = int | float | str | list[int]
+Option = int | float | str | list[int] | list[float]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,17 @@ class Operator:
 
 @dataclass
 class Model:
-    """The main graph of a file, every reference in it checked; operators stand in the order they run."""
+    """A graph of a file, every reference in it checked; operators stand in the order they run.
+
+    Attributes:
+        where: the file.
+        description: of the file.
+        tensors: by their numbers.
+        inputs, outputs: numbers of tensors.
+        operators: in the order they run.
+        graphs: all graphs of the file, the main one first; operators name others by their numbers.
+        bytes: size of the file.
+    """
 
     where: str
     description: str
@@ -102,7 +112,7 @@ class Model:
     inputs: list[int]
     outputs: list[int]
     operators: list[Operator]
-    subgraphs: int
+    graphs: list[Model] = field(repr=False)
     bytes: int
 
 
@@ -219,8 +229,12 @@ class _Reader:
 
     def _option(self, table: Table, spec: Field) -> Option:
         match spec.kind:
-            case "i32s":
-                return table.integers(spec.slot, MAX_RANK)
+            case "i32s" | "i64s":
+                return table.integers(spec.slot, MAX_RANK, spec.kind[:-1])
+            case "f32s":
+                return [float(v) for v in table.numbers(spec.slot, "f32", MAX_OPERANDS)]
+            case "text":
+                return table.string(spec.slot)
             case "padding" | "activation":
                 names = PADDINGS if spec.kind == "padding" else ACTIVATIONS
                 number = table.integer(spec.slot, "i8")
@@ -239,11 +253,13 @@ class _Reader:
         spec = OPTIONS.get(name)
         if spec is None:
             return {}
-        number, options = table.integer(3, "u8"), table.table(4)
+        slot = 11 if spec.second else 3
+        number, options = table.integer(slot, "u8"), table.table(slot + 1)
         if options is None or number == 0:
             defaults: dict[str, Option] = {}
             for key, entry in spec.fields.items():
                 words: dict[str, Option] = {"padding": PADDINGS[0], "activation": ACTIVATIONS[0], "i32s": []}
+                words |= {"i64s": [], "f32s": [], "text": ""}
                 defaults[key] = words.get(entry.kind, entry.default)
             return defaults
         if number != spec.number:
@@ -317,16 +333,25 @@ class _Reader:
         if not graphs:
             raise DamagedError("it holds no graph")
         codes = self.codes(root)
-        tensors = self.tensors(graphs[0], self.buffers(root))
-        inputs, outputs = graphs[0].integers(1, MAX_OPERANDS), graphs[0].integers(2, MAX_OPERANDS)
+        buffers, made, description = self.buffers(root), list[Model](), root.string(3)[:100]
+        for graph in graphs:
+            made.append(self.graph(graph, codes, buffers, description, made))
+        if not made[0].outputs and not self.problems:
+            raise DamagedError("the graph has no output")
+        return made[0]
+
+    def graph(
+        self, table: Table, codes: list[str], buffers: list[memoryview | None], description: str, all_: list[Model]
+    ) -> Model:
+        """One graph of the file."""
+        tensors = self.tensors(table, buffers)
+        inputs, outputs = table.integers(1, MAX_OPERANDS), table.integers(2, MAX_OPERANDS)
         if any(not 0 <= i < len(tensors) for i in [*inputs, *outputs]):
             raise DamagedError("an input or output of the graph is a tensor that does not exist")
-        operators = self.operators(graphs[0], codes, tensors)
-        made = Model(self.where, root.string(3)[:100], tensors, inputs, outputs, operators, len(graphs), len(self.data))
+        operators = self.operators(table, codes, tensors)
+        made = Model(self.where, description, tensors, inputs, outputs, operators, all_, len(self.data))
         if not self.problems:
             self.check_order(made)
-        if not outputs and not self.problems:
-            raise DamagedError("the graph has no output")
         for tensor in tensors:
             if math.prod(max(s, 1) for s in tensor.shape) > MAX_TENSOR_ELEMENTS:
                 self.problem(f"tensor {tensor.name!r}", "it is too large", list(tensor.shape))

@@ -37,13 +37,14 @@ STABLEHLO_RSQRT STABLEHLO_SELECT STABLEHLO_SUBTRACT STABLEHLO_TANH STABLEHLO_SCA
 STABLEHLO_CONVERT STABLEHLO_DYNAMIC_SLICE STABLEHLO_DYNAMIC_UPDATE_SLICE STABLEHLO_PAD STABLEHLO_IOTA
 STABLEHLO_DOT_GENERAL STABLEHLO_REDUCE_WINDOW STABLEHLO_SORT STABLEHLO_WHILE STABLEHLO_GATHER STABLEHLO_TRANSPOSE
 DILATE STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT
+STABLEHLO_CASE
 """
 OPERATORS: tuple[str, ...] = tuple(_OPERATORS.split())
 
 #: Tensor types by number; those with a numpy type are read as that type.
 TYPES: tuple[str, ...] = (
     "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64",
-    "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16",
+    "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16", "int2", "uint4",
 )  # fmt: skip
 NUMPY_TYPES: dict[str, np.dtype[np.generic]] = {
     name: np.dtype(name).newbyteorder("<")
@@ -68,10 +69,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Options:
-    """An options table: its number in the union, and its fields by name."""
+    """An options table: its number in the union, its fields by name; ``second`` for the union of newer operators."""
 
     number: int
     fields: dict[str, Field] = field(default_factory=dict)
+    second: bool = False
 
 
 def _fields(**kinds: tuple[int, str] | tuple[int, str, float]) -> dict[str, Field]:
@@ -173,6 +175,46 @@ OPTIONS: dict[str, Options] = {
     "BIDIRECTIONAL_SEQUENCE_RNN": Options(
         70, _fields(time_major=(0, "bool"), activation=(1, _ACTIVATION), merge_outputs=(2, "bool"))
     ),
+    "ARG_MAX": Options(40, _fields(output_type=(0, "i8"))),
+    "ARG_MIN": Options(57, _fields(output_type=(0, "i8"))),
+    "ONE_HOT": Options(61, _fields(axis=(0, "i32"))),
+    "CUMSUM": Options(102, _fields(exclusive=(0, "bool"), reverse=(1, "bool"))),
+    "REVERSE_SEQUENCE": Options(87, _fields(seq_dim=(0, "i32"), batch_dim=(1, "i32"))),
+    "FAKE_QUANT": Options(
+        58, _fields(min=(0, "f32"), max=(1, "f32"), num_bits=(2, "i32"), narrow_range=(3, "bool"))
+    ),
+    "BUCKETIZE": Options(115, _fields(boundaries=(0, "f32s"))),
+    "UNIQUE": Options(80, _fields(idx_out_type=(0, "i8", 2))),
+    "SVDF": Options(6, _fields(rank=(0, "i32"), activation=(1, _ACTIVATION))),
+    "RNN": Options(7, _fields(activation=(0, _ACTIVATION))),
+    "LSTM": Options(
+        14, _fields(activation=(0, _ACTIVATION), cell_clip=(1, "f32"), proj_clip=(2, "f32"), kernel_type=(3, "i8"))
+    ),
+    "IF": Options(92, _fields(then_graph=(0, "i32"), else_graph=(1, "i32"))),
+    "WHILE": Options(93, _fields(condition=(0, "i32"), body=(1, "i32"))),
+    "CALL": Options(16, _fields(graph=(0, "u32"))),
+    "CALL_ONCE": Options(103, _fields(graph=(0, "i32"))),
+    "VAR_HANDLE": Options(111, _fields(container=(0, "text"), shared_name=(1, "text"))),
+    "STABLEHLO_COMPOSITE": Options(
+        21, _fields(name=(0, "text"), graph=(1, "i32"), attributes=(2, "text")), second=True
+    ),
+    "STABLEHLO_WHILE": Options(15, _fields(condition=(0, "i32"), body=(1, "i32")), second=True),
+    "STABLEHLO_CONCATENATE": Options(1, _fields(axis=(0, "i64")), second=True),
+    "STABLEHLO_BROADCAST_IN_DIM": Options(2, _fields(dimensions=(0, "i64s")), second=True),
+    "STABLEHLO_SLICE": Options(3, _fields(begin=(0, "i64s"), end=(1, "i64s"), strides=(2, "i64s")), second=True),
+    "STABLEHLO_COMPARE": Options(8, _fields(direction=(0, "u32")), second=True),
+    "STABLEHLO_PAD": Options(10, _fields(low=(0, "i64s"), high=(1, "i64s"), interior=(2, "i64s")), second=True),
+    "STABLEHLO_IOTA": Options(11, _fields(axis=(0, "i64")), second=True),
+    "STABLEHLO_DOT_GENERAL": Options(
+        12,
+        _fields(
+            left_batch=(0, "i64s"), right_batch=(1, "i64s"), left_contracted=(2, "i64s"), right_contracted=(3, "i64s")
+        ),
+        second=True,
+    ),
+    "STABLEHLO_TRANSPOSE": Options(17, _fields(order=(0, "i64s")), second=True),
+    "REDUCE_ANY": _REDUCER,
+    "REDUCE_ALL": _REDUCER,
     "MEAN": _REDUCER,
     "SUM": _REDUCER,
     "REDUCE_MAX": _REDUCER,

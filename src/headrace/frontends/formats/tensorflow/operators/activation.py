@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
-from headrace.frontends.graph import Unsupported, constant
+from headrace.frontends.graph import constant
 
 _PLAIN = {
     "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Asin": "Asin", "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh",
@@ -94,23 +94,10 @@ def local_response(operation: Operation) -> None:
 
 @converts("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
 def fake_quantized(operation: Operation) -> None:
-    """Quantization that was trained with: scale and zero point as TensorFlow nudges them, said in ONNX's words."""
     bits, narrow = operation.attributes.integer("num_bits", 8), operation.attributes.flag("narrow_range")
-    if bits != 8:
-        raise Unsupported(f"num_bits {bits}", "8")
     if operation.name == "FakeQuantWithMinMaxArgs":
         low = np.array([operation.attributes.real("min", -6.0)])
         high = np.array([operation.attributes.real("max", 6.0)])
     else:
         low, high = (operation.array(i, "a bound").astype(np.float64).reshape(-1) for i in (1, 2))
-    least = 1 if narrow else 0
-    if low.shape != high.shape or not np.isfinite([low, high]).all() or not (low < high).all():
-        raise Unsupported("its range is not one", "min below max")
-    scale = (high - low) / (255 - least)
-    zero = np.clip(np.rint(least - low / scale), least, 255).astype(np.uint8)
-    single = len(scale) == 1
-    parts = [scale.astype(np.float32), zero]
-    parameters = [operation.make(p.reshape(()) if single else p) for p in parts]
-    attributes = {} if single else {"axis": operation.rank(0) - 1}
-    codes = operation.emit("QuantizeLinear", [operation.value(0), *parameters], attributes)
-    operation.done(operation.emit("DequantizeLinear", [codes, *parameters], attributes))
+    common.fake_quantized(operation, low, high, bits, narrow)

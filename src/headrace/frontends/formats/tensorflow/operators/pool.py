@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
 from headrace.frontends.formats.tensorflow.operators.convolution import padding, spatial
 from headrace.frontends.graph import Unsupported
@@ -58,6 +59,5 @@ def length(operation: Operation) -> None:
 
 @converts(*_TRUTH)
 def truth(operation: Operation) -> None:
-    """Of truth values: the least or greatest of zeros and ones."""
-    numbers = operation.cast(operation.value(0), "int32")
-    operation.done(operation.cast(_reduced(operation, _TRUTH[operation.name], numbers), "bool"))
+    keep = operation.attributes.flag("keep_dims") or operation.attributes.flag("keepdims")
+    common.truth(operation, _TRUTH[operation.name], keep)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends.fold import broadcast
 from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
 from headrace.frontends.graph import Unsupported
@@ -15,6 +14,7 @@ converts("Transpose")(common.transpose)
 converts("Rank")(common.rank)
 converts("BroadcastTo")(common.broadcast_to)
 converts("Tile")(common.tile)
+converts("BroadcastArgs")(common.broadcast_shapes)
 
 
 @converts("Reshape")
@@ -73,12 +73,6 @@ def size_of(operation: Operation) -> None:
         return
     size = operation.emit("Size", [operation.value(0)])
     operation.done(size if kind == "int64" else operation.cast(size, kind))
-
-
-@converts("BroadcastArgs")
-def broadcast_shapes(operation: Operation) -> None:
-    shapes = [operation.integers(i, "a shape") for i in range(2)]
-    operation.done(operation.make(np.array(broadcast(*shapes), np.int32)))
 
 
 @converts("Cast")

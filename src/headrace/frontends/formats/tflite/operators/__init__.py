@@ -3,6 +3,8 @@
 
 from headrace.frontends.formats.tflite.operators import (
     activation,
+    choose,
+    control,
     convolution,
     dense,
     elementwise,
@@ -16,6 +18,8 @@ from headrace.frontends.formats.tflite.operators import (
 
 __all__ = [
     "activation",
+    "choose",
+    "control",
     "convolution",
     "dense",
     "elementwise",

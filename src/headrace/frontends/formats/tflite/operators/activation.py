@@ -76,3 +76,9 @@ def softmax(operation: Operation) -> None:
     if beta != 1.0:
         value = operation.emit("Mul", [value, operation.make(np.array(beta, np.float32))])
     operation.done(operation.emit("Softmax", [value], {"axis": -1}))
+
+
+@converts("FAKE_QUANT")
+def fake_quantized(operation: Operation) -> None:
+    low, high = (np.array([operation.real(key)], np.float64) for key in ("min", "max"))
+    common.fake_quantized(operation, low, high, operation.integer("num_bits"), operation.flag("narrow_range"))

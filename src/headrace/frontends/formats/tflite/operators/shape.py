@@ -21,6 +21,7 @@ converts("TRANSPOSE")(common.transpose)
 converts("BROADCAST_TO")(common.broadcast_to)
 converts("FILL")(common.fill)
 converts("RANK")(common.rank)
+converts("BROADCAST_ARGS")(common.broadcast_shapes)
 converts("TILE")(common.tile)
 converts("RANGE")(common.range_)
 
@@ -38,11 +39,11 @@ def _turned(operation: Operation) -> bool:
 def reshape(operation: Operation) -> None:
     if _turned(operation):
         return
-    option = operation.option("new_shape")
+    stated = operation.whole_numbers("new_shape")
     if operation.has(1):
         shape = operation.shape_value(1)
-    elif isinstance(option, list) and option:
-        shape = operation.list(option)
+    elif stated:
+        shape = operation.list(stated)
     else:
         raise Unsupported("it states no shape", "a shape as input or option")
     # A size of 0 stands for itself in TFLite.
@@ -53,9 +54,9 @@ def reshape(operation: Operation) -> None:
 def squeeze(operation: Operation) -> None:
     if _turned(operation):
         return
-    axes = operation.option("squeeze_dims")
+    axes = operation.whole_numbers("squeeze_dims")
     inputs: list[ir.Value | None] = [operation.value(0)]
-    if isinstance(axes, list) and axes:
+    if axes:
         inputs.append(operation.list(axes))
     operation.done(operation.emit("Squeeze", inputs))
 
@@ -123,3 +124,11 @@ def pack(operation: Operation) -> None:
 @converts("UNPACK")
 def unpack(operation: Operation) -> None:
     common.unpack(operation, operation.integer("axis"), len(operation.record.outputs))
+
+
+@converts("BITCAST")
+def bitcast(operation: Operation) -> None:
+    made = operation.builder.model.tensors[operation.record.outputs[0]].type if operation.record.outputs else ""
+    if made != operation.tensor(0).type:
+        raise Unsupported(f"it reads the bits of {operation.tensor(0).type} as {made}", "a cast")
+    operation.done(operation.value(0))
