@@ -39,6 +39,8 @@ PICTURES = {
     "vww_96": "vww",
     "yunet_n_dynamic": "yunet",
 }
+#: Part of a path → the range of random numbers that its network was made for; -1 to 1 elsewhere.
+RANGES = {"style_transfer/": (0.0, 255.0)}
 CALIBRATION, FRAMES, SECONDS = 16, 3, 1800
 
 
@@ -175,12 +177,13 @@ def _feeds(file: str, whole: Any, shapes: Sizes, zoo: Path, frames: int) -> dict
         if tensor.dtype == "string":
             feeds[tensor.name] = np.array(sorted((zoo / "data_speech_wavs").glob("*.wav"))[0].read_bytes(), object)
         elif tensor.dtype.startswith(("int", "uint")):
-            high = 256 if tensor.dtype == "uint8" else 8
-            feeds[tensor.name] = random.integers(0, high, shape).astype(tensor.dtype)
+            end = 256 if tensor.dtype == "uint8" else 8
+            feeds[tensor.name] = random.integers(0, end, shape).astype(tensor.dtype)
         elif tensor.dtype == "bool":
             feeds[tensor.name] = random.integers(0, 2, shape).astype(bool)
         else:
-            feeds[tensor.name] = random.uniform(-1, 1, shape).astype(tensor.dtype)
+            low, high = next((span for part, span in RANGES.items() if part in file), (-1.0, 1.0))
+            feeds[tensor.name] = random.uniform(low, high, shape).astype(tensor.dtype)
     return feeds
 
 
