@@ -33,6 +33,8 @@ _DTYPES = {
 }  # fmt: skip
 #: Operators of ONNX that multiply by weights, which the file may have stored as codes.
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+#: Complex tensors are real ones with the two parts as their last dimension.
+COMPLEX = "complex64"
 _MAX_DEPTH = 32
 _MAX_WRITTEN_OUT = 100_000
 _FUSED = "NONE, RELU, RELU6 or RELU_N1_TO_1"
@@ -224,8 +226,11 @@ class GraphBuilder(NodeBuilder):
         marks(value).pop("internal", None)
         reals = self.stands_for_reals(tensor)
         value.dtype = ir.DataType.FLOAT if reals else _DTYPES.get(tensor.type, ir.DataType.UNDEFINED)
+        if tensor.type == COMPLEX:
+            value.dtype = ir.DataType.FLOAT
         if index not in self.free_shapes:
-            value.shape = ir.Shape([s if s > 0 else None for s in tensor.shape])
+            parts = [2] if tensor.type == COMPLEX else []
+            value.shape = ir.Shape([*(s if s > 0 else None for s in tensor.shape), *parts])
         self.values[index] = value
 
 
@@ -305,6 +310,12 @@ class Operation(common.Operation[GraphBuilder]):
             raise Unsupported(f"its input has shape {list(tensor.shape)}", "N×H×W×C")
         return self.builder.channels_first(self.value(index))
 
+    def made(self, index: int) -> Tensor:
+        """The record of result ``index``."""
+        if index >= len(self.record.outputs):
+            raise Unsupported(f"it has {len(self.record.outputs)} outputs", f"more than {index}")
+        return self.builder.model.tensors[self.record.outputs[index]]
+
     def channels(self, index: int) -> int:
         """The last size of operand ``index``, as the file states it."""
         shape = self.tensor(index).shape
@@ -366,4 +377,4 @@ class Operation(common.Operation[GraphBuilder]):
         self.done(self.emit("Transpose", [self.activated(value)], {"perm": CHANNELS_LAST}, glue=True))
 
 
-__all__ = ["CONVERTERS", "GraphBuilder", "Operation", "converts"]
+__all__ = ["COMPLEX", "CONVERTERS", "GraphBuilder", "Operation", "converts"]

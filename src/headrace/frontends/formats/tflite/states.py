@@ -102,6 +102,10 @@ class States:
         """What a variable holds when a frame begins: ``fed`` is an input of the network, which stands for ``value``."""
         self._before[name], self._now[name] = fed, value
 
+    def keep(self, name: str, fed: ir.Value, after: ir.Value) -> None:
+        """Note what enters as ``fed`` and is ``after`` for the next frame."""
+        self.kept[name] = State(fed, after)
+
     def set(self, name: str, value: ir.Value) -> None:
         """What a variable holds from here on."""
         self._now[name] = value

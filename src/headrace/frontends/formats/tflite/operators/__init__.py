@@ -13,6 +13,9 @@ from headrace.frontends.formats.tflite.operators import (
     recurrent,
     resize,
     shape,
+    spectrum,
+    stablehlo,
+    streaming,
     volume,
 )
 
@@ -28,5 +31,8 @@ __all__ = [
     "recurrent",
     "resize",
     "shape",
+    "spectrum",
+    "stablehlo",
+    "streaming",
     "volume",
 ]

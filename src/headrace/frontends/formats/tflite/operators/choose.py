@@ -20,7 +20,7 @@ _SEGMENTS = {"SUM": "add", "PROD": "mul", "MAX": "max", "MIN": "min"}
 @converts("ARG_MAX", "ARG_MIN")
 def place_of_extreme(operation: Operation) -> None:
     kind = "ArgMax" if operation.name == "ARG_MAX" else "ArgMin"
-    made = operation.builder.model.tensors[operation.record.outputs[0]].type if operation.record.outputs else "int32"
+    made = operation.made(0).type
     common.place_of_extreme(operation, kind, _WHOLE.get(made, ir.DataType.INT64))
 
 
@@ -60,7 +60,7 @@ def reversed_sequence(operation: Operation) -> None:
 def unlike(operation: Operation) -> None:
     """Values in the order in which they first occur, and which of them each element is."""
     values, _, which, _ = operation.emit_all("Unique", [operation.value(0)], {"sorted": 0}, 4)
-    made = operation.builder.model.tensors[operation.record.outputs[-1]].type if operation.record.outputs else "int32"
+    made = operation.made(1).type
     wanted = _WHOLE.get(made, ir.DataType.INT64)
     operation.done(values, operation.emit("Cast", [which], {"to": int(wanted)}, glue=True))
 

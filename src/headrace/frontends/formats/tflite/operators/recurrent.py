@@ -21,7 +21,7 @@ from headrace.hn import Array
 #: Operators that own the variables which they read.
 STATEFUL = frozenset({
     "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN",
-    "BIDIRECTIONAL_SEQUENCE_RNN",
+    "BIDIRECTIONAL_SEQUENCE_RNN", "SVDF", "RNN", "LSTM",
 })  # fmt: skip
 _ACTIVATIONS = {"TANH": "Tanh", "RELU": "Relu"}
 #: Gates of a file are input, forget, cell, output; ONNX's input, output, forget, cell.
@@ -41,14 +41,16 @@ def _check_state(operation: Operation, *indices: int) -> None:
         operation.builder.warnings.append(told)
 
 
-def _activation(operation: Operation) -> str:
+def recurrent_activation(operation: Operation) -> str:
+    """The activation that is not the gates', in ONNX's words."""
     word = operation.word("activation")
     if word not in _ACTIVATIONS:
         raise Unsupported(f"the activation {word} of a recurrent layer", "TANH or RELU")
     return _ACTIVATIONS[word]
 
 
-def _matrix(operation: Operation, index: int, what: str, rank: int = 2) -> Array:
+def matrix(operation: Operation, index: int, what: str, rank: int = 2) -> Array:
+    """A constant operand of a certain rank, no size 0."""
     array = operation.array(index, what)
     if array.ndim != rank or not array.size:
         raise Unsupported(f"{what} have shape {list(array.shape)}", f"{rank} sizes above 0")
@@ -59,8 +61,8 @@ def _gates(operation: Operation, first: int, what: str, rank: int = 2) -> Array:
     """Four operands from ``first`` on, one below the other in ONNX's order; without the first one the input gate is one
     minus the forget gate: 1 - sigmoid(x) = sigmoid(-x).
     """
-    arrays = [_matrix(operation, first + i, what, rank) for i in range(1, 4)]
-    own = _matrix(operation, first, what, rank) if operation.has(first) else -arrays[0]
+    arrays = [matrix(operation, first + i, what, rank) for i in range(1, 4)]
+    own = matrix(operation, first, what, rank) if operation.has(first) else -arrays[0]
     arrays.insert(0, own)
     if len({a.shape for a in arrays}) > 1:
         raise Unsupported(f"{what} have shapes {[list(a.shape) for a in arrays]}", "one shape")
@@ -73,12 +75,12 @@ def _peepholes(operation: Operation, first: int) -> Array | None:
         return None
     if not given[1] or not given[2]:
         raise Unsupported("peepholes of some gates", "of all gates, or of none")
-    forget, leave = (_matrix(operation, first + i, "the peepholes", 1) for i in (1, 2))
-    enter = _matrix(operation, first, "the peepholes", 1) if given[0] else -forget
+    forget, leave = (matrix(operation, first + i, "the peepholes", 1) for i in (1, 2))
+    enter = matrix(operation, first, "the peepholes", 1) if given[0] else -forget
     return np.concatenate([enter, leave, forget])
 
 
-def _long_short(operation: Operation, weights: int, peepholes: int, biases: int) -> list[Array | None]:
+def direction_weights(operation: Operation, weights: int, peepholes: int, biases: int) -> list[Array | None]:
     """W, R, B and P of one direction."""
     if operation.has(biases + 4) or operation.has(biases + 5):
         raise Unsupported("a projection of the state", "an LSTM without projection")
@@ -95,14 +97,12 @@ def _long_short(operation: Operation, weights: int, peepholes: int, biases: int)
 
 
 def _plain(operation: Operation, first: int) -> list[Array | None]:
-    bias = _matrix(operation, first + 2, "the biases", 1)
-    weights = [
-        _matrix(operation, first + i, what) for i, what in enumerate(("the weights", "the weights of the state"))
-    ]
+    bias = matrix(operation, first + 2, "the biases", 1)
+    weights = [matrix(operation, first + i, what) for i, what in enumerate(("the weights", "the weights of the state"))]
     return [*weights, np.concatenate([bias, np.zeros_like(bias)]), None]
 
 
-def _stacked(operation: Operation, arrays: Sequence[Array | None]) -> ir.Value | None:
+def stacked(operation: Operation, arrays: Sequence[Array | None]) -> ir.Value | None:
     """One operand of all directions."""
     known = [a for a in arrays if a is not None]
     if not known:
@@ -119,8 +119,8 @@ def _emit(operation: Operation, op_type: str, cells: Sequence[Sequence[Array | N
     directions = len(cells)
     recurrence = cells[0][1]
     assert recurrence is not None
-    weight, state, bias, peephole = (_stacked(operation, column) for column in zip(*cells, strict=True))
-    activation = _activation(operation)
+    weight, state, bias, peephole = (stacked(operation, column) for column in zip(*cells, strict=True))
+    activation = recurrent_activation(operation)
     names = ["Sigmoid", activation, activation] if op_type == "LSTM" else [activation]
     time_major = operation.flag("time_major")
     attributes: dict[str, Attribute] = {
@@ -159,7 +159,7 @@ def unidirectional_lstm(operation: Operation) -> None:
         raise Unsupported("weights of the state that are diagonals", "matrices")
     if any(operation.has(i) for i in range(20, 24)):
         raise Unsupported("normalization of the gates", "an LSTM without layer normalization")
-    _emit(operation, "LSTM", [_long_short(operation, 1, 9, 12)], operation.real("cell_clip"))
+    _emit(operation, "LSTM", [direction_weights(operation, 1, 9, 12)], operation.real("cell_clip"))
 
 
 @converts("BIDIRECTIONAL_SEQUENCE_LSTM")
@@ -168,7 +168,7 @@ def bidirectional_lstm(operation: Operation) -> None:
     _check_state(operation, 35, 36, 37, 38)
     if any(operation.has(i) for i in range(39, 48)):
         raise Unsupported("an auxiliary input", "one input")
-    cells = [_long_short(operation, 1, 9, 12), _long_short(operation, 18, 26, 29)]
+    cells = [direction_weights(operation, 1, 9, 12), direction_weights(operation, 18, 26, 29)]
     _emit(operation, "LSTM", cells, operation.real("cell_clip"))
 
 

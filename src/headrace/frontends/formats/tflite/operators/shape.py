@@ -7,8 +7,7 @@ import onnx
 import onnx_ir as ir
 
 from headrace.frontends.formats import common_operators as common
-from headrace.frontends.formats.tflite.build import Operation, converts
-from headrace.frontends.formats.tflite.schema import TYPES
+from headrace.frontends.formats.tflite.build import COMPLEX, Operation, converts
 from headrace.frontends.graph import Unsupported, kind_of
 
 _TYPES = {
@@ -46,6 +45,8 @@ def reshape(operation: Operation) -> None:
         shape = operation.list(stated)
     else:
         raise Unsupported("it states no shape", "a shape as input or option")
+    if operation.tensor(0).type == COMPLEX:
+        shape = operation.emit("Concat", [shape, operation.list([2])], {"axis": 0}, glue=True)
     # A size of 0 stands for itself in TFLite.
     operation.done(operation.emit("Reshape", [operation.value(0), shape], {"allowzero": 1}))
 
@@ -56,7 +57,11 @@ def squeeze(operation: Operation) -> None:
         return
     axes = operation.whole_numbers("squeeze_dims")
     inputs: list[ir.Value | None] = [operation.value(0)]
+    if not axes and operation.tensor(0).type == COMPLEX:
+        axes = [i for i, size in enumerate(operation.shape(0)) if size == 1]
     if axes:
+        if operation.tensor(0).type == COMPLEX:
+            axes = [a % operation.rank(0) for a in axes]
         inputs.append(operation.list(axes))
     operation.done(operation.emit("Squeeze", inputs))
 
@@ -65,14 +70,17 @@ def squeeze(operation: Operation) -> None:
 def expand_dims(operation: Operation) -> None:
     if _turned(operation):
         return
-    axes = operation.list(operation.integers(1, "the axis"))
+    axis = operation.axis(1)
+    if operation.tensor(0).type == COMPLEX and axis < 0:
+        axis += operation.rank(0) + 1
+    axes = operation.list([axis])
     operation.done(operation.emit("Unsqueeze", [operation.value(0), axes]))
 
 
 @converts("SHAPE")
 def shape_of(operation: Operation) -> None:
     shape = operation.emit("Shape", [operation.value(0)])
-    kind = operation.builder.model.tensors[operation.record.outputs[0]].type if operation.record.outputs else ""
+    kind = operation.made(0).type
     if kind == "int32":
         shape = operation.emit("Cast", [shape], {"to": int(_TYPES[kind])}, glue=True)
     operation.done(shape)
@@ -81,7 +89,7 @@ def shape_of(operation: Operation) -> None:
 @converts("CAST")
 def cast(operation: Operation) -> None:
     """The types of the two tensors count: older files leave the options out."""
-    kind = operation.builder.model.tensors[operation.record.outputs[0]].type if operation.record.outputs else TYPES[0]
+    kind = operation.made(0).type
     if kind not in _TYPES:
         raise Unsupported(f"a cast to {kind}", "a numeric type")
     operation.done(operation.emit("Cast", [operation.value(0)], {"to": int(_TYPES[kind])}))
@@ -100,9 +108,7 @@ def dequantize(operation: Operation) -> None:
 @converts("QUANTIZE")
 def quantize(operation: Operation) -> None:
     """The codes of the result are stated with its tensor."""
-    if operation.record.outputs and not operation.builder.stands_for_reals(
-        operation.builder.model.tensors[operation.record.outputs[0]]
-    ):
+    if not operation.builder.stands_for_reals(operation.made(0)):
         raise Unsupported("it makes codes without a scale", "a result with a scale")
     operation.done(operation.value(0))
 
@@ -128,7 +134,7 @@ def unpack(operation: Operation) -> None:
 
 @converts("BITCAST")
 def bitcast(operation: Operation) -> None:
-    made = operation.builder.model.tensors[operation.record.outputs[0]].type if operation.record.outputs else ""
+    made = operation.made(0).type
     if made != operation.tensor(0).type:
         raise Unsupported(f"it reads the bits of {operation.tensor(0).type} as {made}", "a cast")
     operation.done(operation.value(0))
