@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -107,8 +106,6 @@ PASSES = (
 
 Seen = Callable[[Translation], None] | None
 
-#: Bytes of a file that are not kept twice.
-_LARGE = 32 << 20
 #: Nodes with one and the same problem that are listed one by one.
 _MAX_ALIKE = 4
 #: What the parse report tells of a pass's changes.
@@ -174,21 +171,36 @@ class _Recognized:
     makers: dict[str, str]
 
 
-def translated(
-    source: SourceGraph, name: str, options: ParseOptions, whole: bool = False
-) -> tuple[Translation, _Recognized]:
-    """Everything between reading and HN clean-up, and what was recognized on the way.
+@dataclass(frozen=True)
+class _Folded:
+    """A source graph whose constants are folded, what was left to spend on that, and what it was before."""
 
-    Args:
-        source: as read.
-        name: network name.
-        options: the user's.
-        whole: take all of every input as one frame, whatever its first dimension.
-    """
+    source: SourceGraph
+    budget: Budget
+    nodes: tuple[tuple[str, str], ...]
+    makers: dict[str, str]
+
+
+def _folded(source: SourceGraph) -> _Folded:
     nodes, makers = listed(source), makers_of_tensors(source)
     budget = Budget(source.opset)
     expand_quantized(source)
     fold_constants(source, budget)
+    return _Folded(source, budget, nodes, makers)
+
+
+def translated(
+    folded: _Folded, name: str, options: ParseOptions, whole: bool = False
+) -> tuple[Translation, _Recognized]:
+    """Everything between folding and HN clean-up, and what was recognized on the way.
+
+    Args:
+        folded: the source; changed.
+        name: network name.
+        options: the user's.
+        whole: take all of every input as one frame, whatever its first dimension.
+    """
+    source, budget = folded.source, folded.budget
     originals = {name_of(v) for v in source.graph.inputs}
     cut_with_shapes(source, options, budget)
     check_outputs(source)
@@ -215,7 +227,7 @@ def translated(
     hoist_dequantization(source)
     fused, near = apply_patterns(source, PATTERNS)
     state = translate(source, name, options.progress, budget)
-    return state, _Recognized(nodes, fused, near, makers)
+    return state, _Recognized(folded.nodes, fused, near, folded.makers)
 
 
 def _diagnostics(problems: Sequence[Problem], source: SourceGraph) -> list[Diagnostic]:
@@ -346,7 +358,7 @@ def _as_one_frame(again: SourceGraph, name: str, options: ParseOptions, apart: _
     """
     first = apart[1].problems[0]
     try:
-        state, recognized = translated(again, name, options, whole=True)
+        state, recognized = translated(_folded(again), name, options, whole=True)
     except HeadraceError:
         return apart
     if state.problems:
@@ -368,7 +380,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     def attempt(options: ParseOptions) -> Translation | None:
         graph = read()
         try:
-            state, recognized = translated(graph, name, replace(options, progress=None))
+            state, recognized = translated(_folded(graph), name, replace(options, progress=None))
         except InternalError:
             raise
         except HeadraceError:
@@ -376,10 +388,11 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         tried["last"] = options, (graph, state, recognized)
         return state
 
-    asked, head = options, _head_of(read, options)
+    first = _folded(read())
+    asked, head = options, _head(first.source, options)
     if head is not None and head.ends and not options.end_node_names and not options.device_only:
         options = replace(options, end_node_names=head.ends)
-    options, (graph, state, recognized) = _as_asked(read, attempt, name, options, asked)
+    options, (graph, state, recognized) = _as_asked(read, attempt, name, options, asked, first)
     if state.problems and max(state.builder.source.batch_sizes.values(), default=1) > 1:
         graph, state, recognized = _as_one_frame(read(), name, options, (graph, state, recognized))
     part = _part(read, attempt, asked, state, head)
@@ -410,27 +423,21 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     return ParseResult(network, report, whole, nms)
 
 
-def _head_of(read: Callable[[], SourceGraph], options: ParseOptions) -> Head | None:
-    """The detection head of a file; what was read to find it is let go before it is read again, where it is large."""
-    graph = read()
-    head, large = _head(graph, options), graph.stored > _LARGE
-    del graph
-    if large:
-        gc.collect()  # nodes and values refer to each other
-    return head
-
-
 def _as_asked(
-    read: Callable[[], SourceGraph], attempt: Attempt, name: str, options: ParseOptions, asked: ParseOptions
+    read: Callable[[], SourceGraph],
+    attempt: Attempt,
+    name: str,
+    options: ParseOptions,
+    asked: ParseOptions,
+    first: _Folded,
 ) -> tuple[ParseOptions, _Walked]:
     """The file translated by the user's options, shapes of starts found where nobody gave them; and the options then.
 
     Raises:
         UsageError: sizes are missing. UnsupportedModelError: sizes are missing that would not help.
     """
-    graph = read()
     try:
-        return options, (graph, *translated(graph, name, options))
+        return options, (first.source, *translated(first, name, options))
     except UsageError as error:
         shaped = shapes_before(attempt, read(), options) if error.code == "E-PARSE-SHAPES" else None
         if shaped is None:
@@ -440,7 +447,7 @@ def _as_asked(
             part_for_device(read, attempt, asked, ())
         raise
     graph = read()
-    return shaped, (graph, *translated(graph, name, shaped))
+    return shaped, (graph, *translated(_folded(graph), name, shaped))
 
 
 def _is_strict(options: ParseOptions) -> bool:
@@ -502,11 +509,13 @@ def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
     if options.start_node_names:
         return None
     if options.only_shape is not None or options.named_shapes:
+        told = len(source.warnings)
         try:
             resolve_input_shapes(source, options)
         except UsageError:
             return None  # told when the network is translated
-    fold_constants(source, Budget(source.opset))
+        finally:
+            del source.warnings[told:]
     found = recognize(source)
     return found if isinstance(found, Head) else None
 

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from headrace.frontends.fold import Budget, shape_of
 from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, declared_shape, name_of
+from headrace.frontends.opset import RULES
 from headrace.frontends.standard import absent_operand, schema_of
 from headrace.hn import Array
 
@@ -75,13 +76,14 @@ class _Walk:
         self._infer(node)
 
     def _infer(self, node: ir.Node) -> None:
-        schema = schema_of(node.op_type, self.opset)
+        version = max(self.opset, RULES[node.op_type][0]) if node.op_type in RULES else self.opset  # as it says it now
+        schema = schema_of(node.op_type, version)
         names = ["" if v is None else f"i{i}" for i, v in enumerate(node.inputs)]
         outputs = [f"o{i}" for i in range(len(node.outputs))]
         proto = onnx.NodeProto(op_type=node.op_type, input=names, output=outputs)
-        proto.attribute.extend(ir.to_proto(one) for one in node.attributes.values())
-        if schema is None or absent_operand(proto, self.opset) is not None:
+        if schema is None or absent_operand(proto, version) is not None:
             return
+        proto.attribute.extend(ir.to_proto(one) for key, one in node.attributes.items() if key in schema.attributes)
         types: dict[str, onnx.TypeProto] = {}
         data: dict[str, onnx.TensorProto] = {}
         for name, value in zip(names, node.inputs, strict=True):
@@ -94,7 +96,7 @@ class _Walk:
             array = self.number(value)
             if array is not None and array.size <= _SMALL:
                 data[name] = numpy_helper.from_array(np.ascontiguousarray(array) if array.ndim else array)
-        imports = [onnx.helper.make_opsetid("", self.opset)]
+        imports = [onnx.helper.make_opsetid("", version)]
         try:
             found = onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
         except _SAID:
