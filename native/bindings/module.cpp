@@ -9,10 +9,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "headrace/headrace.h"
@@ -437,6 +439,9 @@ nb::dict postprocess_info(const Postprocess& p) {
   d["by_class_floats"] = info.by_class_floats;
   d["score_threshold"] = info.score_threshold;
   d["iou_threshold"] = info.iou_threshold;
+  d["masks"] = info.has_masks != 0;
+  d["angle"] = info.has_angle != 0;
+  d["key_points"] = info.key_points;
   return d;
 }
 
@@ -453,13 +458,16 @@ nb::object box_array(const headrace_detection* found, size_t count) {
   return nb::cast(nb::ndarray<nb::numpy, float, nb::ndim<2>>(memory, {count, size_t{6}}, owner));
 }
 
-nb::list detect(const Postprocess& p, const nb::dict& given) {
-  const std::vector<headrace_postprocess_tensor> tensors = tensors_of(p);
-  const size_t most = info_of(p).max_total;
+// The tensors that a configuration reads, as a caller gave them.
+struct Given {
   std::vector<Array> arrays;
-  std::vector<headrace_buffer> buffers;
+  std::vector<headrace_buffer> buffers;  // of one frame
   size_t frames = 0;
-  for (const headrace_postprocess_tensor& t : tensors) {
+};
+
+Given given_tensors(const Postprocess& p, const nb::dict& given) {
+  Given out;
+  for (const headrace_postprocess_tensor& t : tensors_of(p)) {
     const Shape shape{t.name, t.height, t.width, t.channels, 1};
     Array array;
     if (!given.contains(t.name) || !nb::try_cast(given[t.name], array)) {
@@ -467,27 +475,111 @@ nb::list detect(const Postprocess& p, const nb::dict& given) {
                    "another object", shape_text(shape, true));
     }
     Inputs::check_array(array, shape, true);
-    if (!arrays.empty() && array.shape(0) != frames) {
+    if (!out.arrays.empty() && array.shape(0) != out.frames) {
       bad_argument(HEADRACE_INVALID_ARGUMENT, "tensors", "batches differ in size",
                    std::to_string(array.shape(0)) + " frames in " + shape.name,
-                   std::to_string(frames) + " frames in each");
+                   std::to_string(out.frames) + " frames in each");
     }
-    frames = array.shape(0);
-    arrays.push_back(std::move(array));
-    buffers.push_back({t.name, nullptr, shape.height * shape.width * shape.channels * sizeof(float)});
+    out.frames = array.shape(0);
+    out.arrays.push_back(std::move(array));
+    out.buffers.push_back({t.name, const_cast<void*>(out.arrays.back().data()),
+                           shape.height * shape.width * shape.channels * sizeof(float)});
   }
-  std::vector<headrace_detection> found(most);
-  nb::list all;
-  for (size_t i = 0; i < frames; ++i) {
+  return out;
+}
+
+nb::list detect(const Postprocess& p, const nb::dict& given) {
+  const Given all = given_tensors(p, given);
+  std::vector<headrace_buffer> buffers = all.buffers;
+  std::vector<headrace_detection> found(info_of(p).max_total);
+  nb::list boxes;
+  for (size_t i = 0; i < all.frames; ++i) {
     for (size_t t = 0; t < buffers.size(); ++t)
-      buffers[t].data = static_cast<uint8_t*>(const_cast<void*>(arrays[t].data())) + i * buffers[t].size;
+      buffers[t].data = static_cast<uint8_t*>(all.buffers[t].data) + i * buffers[t].size;
     size_t count = 0;
     check_released([&] {
       return headrace_postprocess_run(p.handle, 1, buffers.data(), buffers.size(), found.data(), found.size(), &count);
     });
-    all.append(box_array(found.data(), count));
+    boxes.append(box_array(found.data(), count));
   }
-  return all;
+  return boxes;
+}
+
+struct Objects {
+  Objects(headrace_objects* handle, headrace_postprocess_info info) : handle(handle), info(info) {}
+  ~Objects() { headrace_objects_close(handle); }
+  Objects(const Objects&) = delete;
+  Objects& operator=(const Objects&) = delete;
+
+  headrace_object at(size_t frame, size_t index) const {
+    headrace_object o{};
+    o.struct_size = sizeof o;
+    check(headrace_objects_get(handle, frame, index, &o));
+    return o;
+  }
+
+  headrace_objects* handle = nullptr;
+  headrace_postprocess_info info;
+};
+
+Objects* find(const Postprocess& p, const nb::dict& given) {
+  const headrace_postprocess_info info = info_of(p);
+  Given all = given_tensors(p, given);
+  for (headrace_buffer& buffer : all.buffers) buffer.size *= all.frames;
+  headrace_objects* found = nullptr;
+  check_released(
+      [&] { return headrace_postprocess_find(p.handle, all.frames, all.buffers.data(), all.buffers.size(), &found); });
+  return new Objects(found, info);
+}
+
+// An array that owns its memory, zero at first.
+template <class T>
+std::pair<T*, nb::object> new_array(std::initializer_list<size_t> shape) {
+  size_t size = 1;
+  for (size_t one : shape) size *= one;
+  T* memory = static_cast<T*>(std::calloc(size ? size : 1, sizeof(T)));
+  if (memory == nullptr) throw std::bad_alloc();
+  nb::capsule owner(memory, [](void* p) noexcept { std::free(p); });
+  return {memory, nb::cast(nb::ndarray<nb::numpy, T>(memory, shape, owner))};
+}
+
+nb::object boxes_of(const Objects& o, size_t frame) {
+  std::vector<headrace_detection> all(headrace_objects_count(o.handle, frame));
+  for (size_t i = 0; i < all.size(); ++i) all[i] = o.at(frame, i).detection;
+  return box_array(all.data(), all.size());
+}
+
+nb::object turned_of(const Objects& o, size_t frame) {
+  if (o.info.has_angle == 0) return nb::none();
+  const size_t count = headrace_objects_count(o.handle, frame);
+  auto [to, array] = new_array<float>({count, 5});
+  for (size_t i = 0; i < count; ++i) {
+    const headrace_object one = o.at(frame, i);
+    for (const float value : {one.x, one.y, one.width, one.height, one.angle}) *to++ = value;
+  }
+  return array;
+}
+
+nb::object key_points_of(const Objects& o, size_t frame) {
+  if (o.info.key_points == 0) return nb::none();
+  const size_t count = headrace_objects_count(o.handle, frame);
+  auto [to, array] = new_array<float>({count, o.info.key_points, 3});
+  for (size_t i = 0; i < count; ++i) {
+    const headrace_object one = o.at(frame, i);
+    for (size_t k = 0; k < one.key_point_count; ++k) {
+      for (const float value : {one.key_points[k].x, one.key_points[k].y, one.key_points[k].score}) *to++ = value;
+    }
+  }
+  return array;
+}
+
+nb::tuple mask_of(const Objects& o, size_t frame, size_t index) {
+  const headrace_object one = o.at(frame, index);
+  auto [to, array] = new_array<uint8_t>({one.mask_height, one.mask_width});
+  uint8_t* const out = to;
+  const size_t size = size_t{one.mask_height} * one.mask_width;
+  check_released([&] { return headrace_objects_mask(o.handle, frame, index, out, size); });
+  return nb::make_tuple(one.mask_top, one.mask_left, array);
 }
 
 void set_limits(const Postprocess& p, double score_threshold, double iou_threshold, uint32_t max_per_class,
@@ -580,9 +672,17 @@ NB_MODULE(_native, m) {
       .def_prop_ro("info", &postprocess_info)
       .def("detect", &detect, nb::arg("tensors"),
            "Boxes of each frame, best first: (boxes, 6) float32 of top, left, bottom, right, score, class.")
+      .def("find", &find, nb::arg("tensors"), nb::rv_policy::take_ownership,
+           "The same boxes as objects, with masks, key points and angles.")
       .def("set_limits", &set_limits, nb::arg("score_threshold"), nb::arg("iou_threshold"),
            nb::arg("max_per_class") = 0, nb::arg("max_total") = 0,
            "Thresholds, and numbers of boxes where they are not 0.");
+  nb::class_<Objects>(m, "Objects")
+      .def("boxes", &boxes_of, nb::arg("frame"), "(boxes, 6) float32, as Postprocess.detect gives them.")
+      .def("turned", &turned_of, nb::arg("frame"), "(boxes, 5) float32: x, y, width, height, angle; or None.")
+      .def("key_points", &key_points_of, nb::arg("frame"), "(boxes, points, 3) float32: x, y, score; or None.")
+      .def("mask", &mask_of, nb::arg("frame"), nb::arg("index"),
+           "Top and left pixel of the mask, and the mask itself: uint8, 1 inside.");
   nb::class_<Network>(m, "Network")
       .def_prop_ro("name", [](const Network& n) { return std::string(headrace_network_name(n.handle)); })
       .def_prop_ro("inputs", [](const Network& n) { return stream_list(n, HEADRACE_INPUT); })

@@ -287,6 +287,8 @@ typedef struct headrace_postprocess_info {
   uint32_t tensor_count;  /* outputs it reads */
   size_t by_class_floats; /* size of a frame's boxes in the form by class */
   double score_threshold, iou_threshold;
+  uint32_t has_masks, has_angle; /* 1: headrace_object holds them */
+  uint32_t key_points;           /* of an object */
 } headrace_postprocess_info;
 
 typedef struct headrace_postprocess_tensor {
@@ -328,6 +330,43 @@ HEADRACE_API headrace_status headrace_network_detect(headrace_network* network, 
                                                      uint32_t element, size_t frames, const headrace_buffer* inputs,
                                                      size_t input_count, headrace_detection* detections,
                                                      size_t capacity, size_t* counts) HEADRACE_NOEXCEPT;
+
+/* Objects: the same boxes with what else a head says of them, masks, key points and angles. */
+typedef struct headrace_objects headrace_objects;
+
+/* Parts of the picture; a point may lie outside of it. Score 1 where the head has none for points. */
+typedef struct headrace_key_point {
+  float x, y, score;
+} headrace_key_point;
+
+typedef struct headrace_object {
+  size_t struct_size;
+  headrace_detection detection; /* of a turned box the upright one about it */
+  /* A turned box: centre and sides in pixels of the network's input, `angle` in radians, 0 to pi/2, from the x axis to
+   * the y axis: where `width` points. 0 without has_angle. */
+  float x, y, width, height, angle;
+  uint32_t key_point_count;
+  const headrace_key_point* key_points; /* valid until headrace_objects_close; NULL where there are none */
+  /* The part of the network's input, in pixels, that the mask is of. */
+  uint32_t mask_top, mask_left, mask_height, mask_width;
+} headrace_object;
+
+/* As headrace_postprocess_run and headrace_network_detect. */
+HEADRACE_API headrace_status headrace_postprocess_find(const headrace_postprocess* postprocess, size_t frames,
+                                                       const headrace_buffer* tensors, size_t tensor_count,
+                                                       headrace_objects** out) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_network_find(headrace_network* network, const headrace_postprocess* postprocess,
+                                                   uint32_t element, size_t frames, const headrace_buffer* inputs,
+                                                   size_t input_count, headrace_objects** out) HEADRACE_NOEXCEPT;
+HEADRACE_API void headrace_objects_close(headrace_objects* objects) HEADRACE_NOEXCEPT;
+/* Objects of a frame; 0 where there is no such frame. */
+HEADRACE_API size_t headrace_objects_count(const headrace_objects* objects, size_t frame) HEADRACE_NOEXCEPT;
+HEADRACE_API headrace_status headrace_objects_get(const headrace_objects* objects, size_t frame, size_t index,
+                                                  headrace_object* out) HEADRACE_NOEXCEPT;
+/* Draws an object's mask: mask_height rows of mask_width bytes, 1 inside and 0 outside; `size` is their product. Status
+ * 61: the head makes no masks. May be called from several threads. */
+HEADRACE_API headrace_status headrace_objects_mask(const headrace_objects* objects, size_t frame, size_t index,
+                                                   uint8_t* out, size_t size) HEADRACE_NOEXCEPT;
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -68,6 +68,52 @@ struct Stream {
   size_t frame_bytes() const { return elements() * element_bytes; }
 };
 
+// A box with what else a head says of it; see headrace_object.
+struct Object {
+  headrace_detection detection{};
+  float x = 0, y = 0, width = 0, height = 0, angle = 0;                   // of a turned box: pixels, radians
+  std::vector<headrace_key_point> key_points;                             // parts of the picture
+  uint32_t mask_top = 0, mask_left = 0, mask_height = 0, mask_width = 0;  // pixels of the network's input
+};
+
+// Objects of some frames.
+class Objects {
+ public:
+  explicit Objects(headrace_objects* handle) : handle_(handle) {}
+
+  // Best first.
+  Result<std::vector<Object>> frame(size_t frame) const {
+    std::vector<Object> all;
+    for (size_t i = 0; i < headrace_objects_count(handle_.get(), frame); ++i) {
+      headrace_object o{};
+      o.struct_size = sizeof o;
+      const headrace_status status = headrace_objects_get(handle_.get(), frame, i, &o);
+      if (status != HEADRACE_SUCCESS) return last_error(status);
+      all.push_back({o.detection, o.x, o.y, o.width, o.height, o.angle,
+                     std::vector<headrace_key_point>(o.key_points, o.key_points + o.key_point_count), o.mask_top,
+                     o.mask_left, o.mask_height, o.mask_width});
+    }
+    return all;
+  }
+  // Rows of bytes, 1 inside and 0 outside.
+  Result<std::vector<uint8_t>> mask(size_t frame, size_t index) const {
+    headrace_object o{};
+    o.struct_size = sizeof o;
+    headrace_status status = headrace_objects_get(handle_.get(), frame, index, &o);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    std::vector<uint8_t> out(size_t{o.mask_height} * o.mask_width);
+    status = headrace_objects_mask(handle_.get(), frame, index, out.data(), out.size());
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return out;
+  }
+
+ private:
+  struct Close {
+    void operator()(headrace_objects* o) const { headrace_objects_close(o); }
+  };
+  std::unique_ptr<headrace_objects, Close> handle_;
+};
+
 class VirtualNetwork {
  public:
   std::string name() const { return headrace_network_name(handle_.get()); }
@@ -127,6 +173,19 @@ class VirtualNetwork {
       found.emplace_back(first, first + counts[i]);
     }
     return found;
+  }
+  // The same with masks, key points and angles; see headrace_network_find.
+  Result<Objects> find(size_t frames, const std::vector<headrace_buffer>& inputs,
+                       headrace_element element = HEADRACE_CODES) {
+    headrace_postprocess* opened = nullptr;
+    headrace_status status = headrace_network_postprocess(handle_.get(), &opened);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    const std::unique_ptr<headrace_postprocess, void (*)(headrace_postprocess*)> boxes(
+        opened, [](headrace_postprocess* p) { headrace_postprocess_close(p); });
+    headrace_objects* found = nullptr;
+    status = headrace_network_find(handle_.get(), opened, element, frames, inputs.data(), inputs.size(), &found);
+    if (status != HEADRACE_SUCCESS) return last_error(status);
+    return Objects(found);
   }
   Result<headrace_timing> timing() {
     headrace_timing t{};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Boxes at the C boundary.
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,15 @@ struct headrace_postprocess {
   headrace::postprocess::Configuration configuration;
 };
 
+struct headrace_objects {
+  struct Frame {
+    std::vector<headrace::postprocess::Object> objects;
+    std::vector<float> prototypes;  // for masks, which are drawn when they are asked for
+  };
+  headrace::postprocess::Configuration configuration;
+  std::vector<Frame> frames;
+};
+
 namespace headrace {
 namespace {
 
@@ -19,6 +30,22 @@ using postprocess::Configuration;
 using postprocess::Tensor;
 
 constexpr size_t kFramesAtOnce = 16;
+constexpr uint64_t kLargestBatch = uint64_t{1} << 36;  // bytes
+
+void require_element(uint32_t element) {
+  if (element != HEADRACE_CODES && element != HEADRACE_FLOAT32)
+    fail(HEADRACE_INVALID_ARGUMENT, "element", "the element type is not known", str(element), "0 or 1");
+}
+
+// A tensor of so many frames has to fit into memory, so more of them are a mistake.
+void require_frames(const Configuration& c, size_t frames) {
+  uint64_t bytes = 0;
+  for (const Tensor& tensor : c.tensors) bytes += tensor.elements() * sizeof(float);
+  if (sat_mul(bytes, frames) > kLargestBatch) {
+    fail(HEADRACE_INVALID_ARGUMENT, "frames", "there are too many frames for one call", str(uint64_t{frames}),
+         "at most " + str(kLargestBatch / bytes) + ", whose tensors have " + str(kLargestBatch) + " bytes");
+  }
+}
 
 void require_room(const Configuration& c, size_t frames, const headrace_detection* detections, size_t capacity,
                   const size_t* counts) {
@@ -36,6 +63,28 @@ void write_frame(const Configuration& c, const postprocess::Tensors& tensors, si
   counts[frame] = found.size();
 }
 
+using Sink = std::function<void(const postprocess::Tensors&, size_t)>;  // takes a frame's tensors and its number
+
+Sink into(headrace_objects& objects) {
+  return [&objects](const postprocess::Tensors& tensors, size_t frame) {
+    const Configuration& c = objects.configuration;
+    headrace_objects::Frame& to = objects.frames[frame];
+    to.objects = postprocess::find(c, tensors);
+    if (!c.masks.there || to.objects.empty()) return;
+    const float* const first = tensors[c.masks.tensor];
+    to.prototypes.assign(first, first + c.tensors[c.masks.tensor].elements());
+  };
+}
+
+const postprocess::Object& object_at(const headrace_objects* objects, size_t frame, size_t index) {
+  require_pointer(objects, "objects");
+  if (frame >= objects->frames.size() || index >= objects->frames[frame].objects.size()) {
+    fail(HEADRACE_NOT_FOUND, "objects", "there is no such object",
+         "frame " + str(uint64_t{frame}) + ", object " + str(uint64_t{index}), "below headrace_objects_count");
+  }
+  return objects->frames[frame].objects[index];
+}
+
 const float* bound(const Tensor& tensor, size_t frames, const headrace_buffer* buffers, size_t count) {
   const headrace_buffer* found = nullptr;
   for (size_t i = 0; i < count; ++i) {
@@ -49,6 +98,19 @@ const float* bound(const Tensor& tensor, size_t frames, const headrace_buffer* b
          str(need) + " bytes, float32");
   }
   return static_cast<const float*>(found->data);
+}
+
+void run_frames(const Configuration& c, size_t frames, const headrace_buffer* tensors, size_t tensor_count,
+                const Sink& sink) {
+  require_pointer(tensors, "tensors");
+  postprocess::Tensors first;
+  for (const Tensor& tensor : c.tensors) first.push_back(bound(tensor, frames, tensors, tensor_count));
+  for (size_t i = 0; i < frames; ++i) {
+    postprocess::Tensors frame;
+    for (size_t t = 0; t < first.size(); ++t)
+      frame.push_back(first[t] + i * static_cast<size_t>(c.tensors[t].elements()));
+    sink(frame, i);
+  }
 }
 
 // The outputs that a configuration reads, for some frames at a time, as the network gives them.
@@ -105,7 +167,7 @@ class Outputs {
 };
 
 void detect_frames(Network& network, const Configuration& c, bool floats, size_t frames, const headrace_buffer* inputs,
-                   size_t input_count, headrace_detection* detections, size_t* counts) {
+                   size_t input_count, const Sink& sink) {
   if (inputs == nullptr && input_count != 0)
     fail(HEADRACE_INVALID_ARGUMENT, "detect", "the list of inputs is missing", "NULL", "an array");
   std::vector<size_t> frame_bytes;
@@ -128,7 +190,7 @@ void detect_frames(Network& network, const Configuration& c, bool floats, size_t
     const std::vector<headrace_buffer> results = outputs.buffers(some);
     network.infer(some, part.data(), part.size(), results.data(), results.size(),
                   floats ? Codes::kFloat : Codes::kQuantized, false);
-    for (size_t i = 0; i < some; ++i) write_frame(c, outputs.frame(i), first + i, detections, counts);
+    for (size_t i = 0; i < some; ++i) sink(outputs.frame(i), first + i);
   }
 }
 
@@ -180,6 +242,9 @@ headrace_status headrace_postprocess_get_info(const headrace_postprocess* postpr
     info.by_class_floats = static_cast<size_t>(c.by_class_size());
     info.score_threshold = c.score_threshold;
     info.iou_threshold = c.iou_threshold;
+    info.has_masks = c.masks.there ? 1 : 0;
+    info.has_angle = c.angle.there ? 1 : 0;
+    info.key_points = c.key_points.count;
     give(out, info, "info");
   });
 }
@@ -213,6 +278,10 @@ headrace_status headrace_postprocess_set_limits(headrace_postprocess* postproces
            "at most " + str(postprocess::kMostPerClass) + " per class, " + str(postprocess::kMostBoxes) + " in all");
     }
     Configuration& c = postprocess->configuration;
+    if (c.further(std::max(max_total, c.most)) > postprocess::kMostFurther) {
+      fail(HEADRACE_INVALID_ARGUMENT, "limits", "the masks and key points of all boxes are too many",
+           str(c.further(max_total)) + " numbers", "at most " + str(postprocess::kMostFurther));
+    }
     c.score_threshold = score_threshold;
     c.iou_threshold = iou_threshold;
     if (max_per_class != 0) c.most_per_class = max_per_class;
@@ -225,17 +294,11 @@ headrace_status headrace_postprocess_run(const headrace_postprocess* postprocess
                                          headrace_detection* detections, size_t capacity, size_t* counts) noexcept {
   return guarded([&] {
     require_pointer(postprocess, "postprocess");
-    require_pointer(tensors, "tensors");
     const Configuration& c = postprocess->configuration;
     require_room(c, frames, detections, capacity, counts);
-    postprocess::Tensors first;
-    for (const Tensor& tensor : c.tensors) first.push_back(bound(tensor, frames, tensors, tensor_count));
-    for (size_t i = 0; i < frames; ++i) {
-      postprocess::Tensors frame;
-      for (size_t t = 0; t < first.size(); ++t)
-        frame.push_back(first[t] + i * static_cast<size_t>(c.tensors[t].elements()));
-      write_frame(c, frame, i, detections, counts);
-    }
+    run_frames(c, frames, tensors, tensor_count, [&](const postprocess::Tensors& frame, size_t index) {
+      write_frame(c, frame, index, detections, counts);
+    });
   });
 }
 
@@ -262,11 +325,89 @@ headrace_status headrace_network_detect(headrace_network* network, const headrac
   return guarded([&] {
     require_pointer(network, "network");
     require_pointer(postprocess, "postprocess");
-    if (element != HEADRACE_CODES && element != HEADRACE_FLOAT32)
-      fail(HEADRACE_INVALID_ARGUMENT, "element", "the element type is not known", str(element), "0 or 1");
-    require_room(postprocess->configuration, frames, detections, capacity, counts);
-    detect_frames(network->network, postprocess->configuration, element == HEADRACE_FLOAT32, frames, inputs,
-                  input_count, detections, counts);
+    require_element(element);
+    const Configuration& c = postprocess->configuration;
+    require_room(c, frames, detections, capacity, counts);
+    detect_frames(
+        network->network, c, element == HEADRACE_FLOAT32, frames, inputs, input_count,
+        [&](const postprocess::Tensors& frame, size_t index) { write_frame(c, frame, index, detections, counts); });
+  });
+}
+
+headrace_status headrace_postprocess_find(const headrace_postprocess* postprocess, size_t frames,
+                                          const headrace_buffer* tensors, size_t tensor_count,
+                                          headrace_objects** out) noexcept {
+  return guarded([&] {
+    require_pointer(out, "objects");
+    *out = nullptr;
+    require_pointer(postprocess, "postprocess");
+    auto found = std::make_unique<headrace_objects>();
+    found->configuration = postprocess->configuration;
+    require_frames(found->configuration, frames);
+    found->frames.resize(frames);
+    run_frames(found->configuration, frames, tensors, tensor_count, into(*found));
+    *out = found.release();
+  });
+}
+
+headrace_status headrace_network_find(headrace_network* network, const headrace_postprocess* postprocess,
+                                      uint32_t element, size_t frames, const headrace_buffer* inputs,
+                                      size_t input_count, headrace_objects** out) noexcept {
+  return guarded([&] {
+    require_pointer(out, "objects");
+    *out = nullptr;
+    require_pointer(network, "network");
+    require_pointer(postprocess, "postprocess");
+    require_element(element);
+    auto found = std::make_unique<headrace_objects>();
+    found->configuration = postprocess->configuration;
+    require_frames(found->configuration, frames);
+    found->frames.resize(frames);
+    detect_frames(network->network, found->configuration, element == HEADRACE_FLOAT32, frames, inputs, input_count,
+                  into(*found));
+    *out = found.release();
+  });
+}
+
+void headrace_objects_close(headrace_objects* objects) noexcept { delete objects; }
+
+size_t headrace_objects_count(const headrace_objects* objects, size_t frame) noexcept {
+  return objects == nullptr || frame >= objects->frames.size() ? 0 : objects->frames[frame].objects.size();
+}
+
+headrace_status headrace_objects_get(const headrace_objects* objects, size_t frame, size_t index,
+                                     headrace_object* out) noexcept {
+  return guarded([&] {
+    const postprocess::Object& found = object_at(objects, frame, index);
+    headrace_object o{};
+    o.detection = found.detection;
+    o.x = found.x;
+    o.y = found.y;
+    o.width = found.width;
+    o.height = found.height;
+    o.angle = found.angle;
+    o.key_point_count = static_cast<uint32_t>(found.key_points.size());
+    o.key_points = found.key_points.empty() ? nullptr : found.key_points.data();
+    o.mask_top = found.mask_top;
+    o.mask_left = found.mask_left;
+    o.mask_height = found.mask_height;
+    o.mask_width = found.mask_width;
+    give(out, o, "object");
+  });
+}
+
+headrace_status headrace_objects_mask(const headrace_objects* objects, size_t frame, size_t index, uint8_t* out,
+                                      size_t size) noexcept {
+  return guarded([&] {
+    const postprocess::Object& found = object_at(objects, frame, index);
+    const Configuration& c = objects->configuration;
+    if (!c.masks.there) fail(HEADRACE_NOT_FOUND, "objects", "the head makes no masks", "", "a head with masks");
+    const uint64_t need = uint64_t{found.mask_height} * found.mask_width;
+    if (size != need || (need != 0 && out == nullptr)) {
+      fail(HEADRACE_INVALID_ARGUMENT, "mask", "the buffer has another size", str(uint64_t{size}) + " bytes",
+           str(need) + " bytes: mask_height * mask_width");
+    }
+    postprocess::draw_mask(c, objects->frames[frame].prototypes.data(), found, out);
   });
 }
 

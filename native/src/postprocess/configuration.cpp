@@ -21,6 +21,9 @@ constexpr uint64_t kMostPositions = uint64_t{1} << 22;   // of all levels
 constexpr uint64_t kMostElements = uint64_t{1} << 28;    // of a tensor
 constexpr uint64_t kLargestByClass = uint64_t{1} << 26;  // numbers
 constexpr double kLargest = 1e6;
+constexpr uint32_t kMostKeyPoints = 1024;
+constexpr uint32_t kMostCoefficients = 1024;
+constexpr uint64_t kLargestMask = uint64_t{1} << 26;  // pixels
 
 template <class T>
 struct Word {
@@ -45,8 +48,12 @@ constexpr Word<Activation> kBoxActivations[] = {{"none", Activation::kNone},
                                                 {"relu", Activation::kRelu},
                                                 {"exponential", Activation::kExponential},
                                                 {"sigmoid", Activation::kSigmoid}};
-constexpr Word<Suppression> kSuppressions[] = {
-    {"class", Suppression::kByClass}, {"peaks", Suppression::kPeaks}, {"none", Suppression::kNone}};
+constexpr Word<Suppression> kSuppressions[] = {{"class", Suppression::kByClass},
+                                               {"fast", Suppression::kFast},
+                                               {"peaks", Suppression::kPeaks},
+                                               {"none", Suppression::kNone}};
+constexpr Word<PointCoding> kPointCodings[] = {
+    {"grid", PointCoding::kGrid}, {"priors", PointCoding::kPriors}, {"pixels", PointCoding::kPixels}};
 
 // One object of the configuration; every read names its place.
 class Fields {
@@ -197,6 +204,10 @@ Level read_level(const Fields& f, const Configuration& c) {
   level.scores = read_operand(f, "scores", c, level, c.classes);
   if (c.has_objectness) level.objectness = read_operand(f, "objectness", c, level, 1);
   if (c.coding == Coding::kCentres) level.sizes = read_operand(f, "sizes", c, level, 2);
+  if (c.masks.there) level.masks = read_operand(f, "masks", c, level, c.coefficients());
+  if (c.key_points.count != 0)
+    level.key_points = read_operand(f, "key_points", c, level, uint64_t{c.key_points.count} * c.key_points.numbers);
+  if (c.angle.there) level.angles = read_operand(f, "angles", c, level, 1);
   return level;
 }
 
@@ -253,6 +264,51 @@ void read_coding(const Fields& f, Configuration& c) {
   c.root = f.truth("score_root", false);
 }
 
+void read_masks(const Fields& f, Configuration& c) {
+  if (!f.has("mask_prototypes")) return;
+  c.masks.there = true;
+  c.masks.tensor = small(f.count("mask_prototypes", 0, c.tensors.size() - 1));
+  const double threshold = f.real("mask_threshold", 1e-6, 1 - 1e-6, 0.5);
+  c.masks.least = std::log(threshold / (1 - threshold));
+  if (c.coefficients() > kMostCoefficients)
+    f.bad("mask_prototypes", "there are too many prototypes", "at most " + str(kMostCoefficients),
+          str(c.coefficients()));
+  if (uint64_t{c.image_height} * c.image_width > kLargestMask)
+    f.bad("image_dims", "a mask of this size is too large", "at most " + str(kLargestMask) + " pixels");
+}
+
+void read_key_points(const Fields& f, Configuration& c) {
+  if (!f.has("key_points")) return;
+  const Fields k = f.object("key_points");
+  c.key_points.count = small(k.count("count", 1, kMostKeyPoints));
+  c.key_points.numbers = small(k.count("numbers", 2, 3));
+  c.key_points.coding = k.word("coding", kPointCodings);
+  if (c.key_points.coding == PointCoding::kPriors && c.coding != Coding::kPriors)
+    k.bad("coding", "the boxes are not coded against priors", "grid or pixels");
+  c.key_points.scale = k.real("scale", -kLargest, kLargest, 1);
+  c.key_points.offset = k.real("offset", -16, 16, 0);
+  c.key_points.activation = k.word("activation", kObjectnessActivations, "none");
+}
+
+void read_angle(const Fields& f, Configuration& c) {
+  if (!f.has("angle")) return;
+  const Fields a = f.object("angle");
+  c.angle.there = true;
+  c.angle.activation = a.word("activation", kObjectnessActivations, "none");
+  c.angle.scale = a.real("scale", -kLargest, kLargest, 1);
+  c.angle.offset = a.real("offset", -16, 16, 0);
+}
+
+void read_further(const Fields& f, Configuration& c) {
+  read_masks(f, c);
+  read_key_points(f, c);
+  read_angle(f, c);
+  if (c.further(c.most) > kMostFurther) {
+    f.bad("max_total_proposals", "the masks and key points of all boxes are too many",
+          "at most " + str(kMostFurther) + " numbers", str(c.further(c.most)));
+  }
+}
+
 }  // namespace
 
 Configuration read_configuration(const char* json, size_t size, const std::string& where) {
@@ -267,6 +323,7 @@ Configuration read_configuration(const char* json, size_t size, const std::strin
   read_limits(f, c);
   read_coding(f, c);
   read_tensors(f, c);
+  read_further(f, c);
   uint64_t positions = 0;
   size_t index = 0;
   for (const Json& item : f.list("bbox_decoders", 1, kMostLevels)) {

@@ -24,7 +24,37 @@ enum class Coding {
 
 enum class Activation { kNone, kSigmoid, kSoftmax, kRelu, kExponential };
 
-enum class Suppression { kByClass, kPeaks, kNone };
+// kFast: what any better one of its class covers is hidden, though that one is hidden itself.
+enum class Suppression { kByClass, kFast, kPeaks, kNone };
+
+// How numbers become a point; `g` and `s` as above.
+enum class PointCoding {
+  kGrid,    // (scale·t + g + offset)·s
+  kPriors,  // (g + o)·s + scale·t·anchor
+  kPixels,  // t
+};
+
+// A mask: the sum of pictures (prototypes), each times a number of the box; inside where its sigmoid is above a limit.
+struct Masks {
+  bool there = false;
+  uint32_t tensor = 0;  // of the prototypes
+  double least = 0;     // the limit's logit
+};
+
+struct KeyPoints {
+  uint32_t count = 0, numbers = 2;  // a third number is the point's score
+  PointCoding coding = PointCoding::kGrid;
+  double scale = 1, offset = 0;
+  Activation activation = Activation::kNone;  // of the score
+};
+
+// The box is turned about its centre by scale·activation(t) + offset radians, from x to y. Of distances the centre lies
+// at half their differences, turned as well.
+struct Angle {
+  bool there = false;
+  Activation activation = Activation::kNone;
+  double scale = 1, offset = 0;
+};
 
 // Where numbers stand: element k of anchor a at position p is data[base + p·position + a·anchor + k·element].
 struct Operand {
@@ -40,7 +70,7 @@ struct Level {
   uint32_t rows = 0, columns = 0;
   double stride_y = 0, stride_x = 0;
   std::vector<Anchor> anchors;  // at least one; of a coding without anchors they mean nothing
-  Operand boxes, scores, objectness, sizes;
+  Operand boxes, scores, objectness, sizes, masks, key_points, angles;
 
   uint64_t positions() const { return uint64_t{rows} * columns; }
   uint64_t candidates() const { return positions() * anchors.size(); }
@@ -73,8 +103,15 @@ struct Configuration {
   bool has_objectness = false;
   Activation objectness_activation = Activation::kNone;
   bool root = false;  // a score is the root of the product with objectness
+  Masks masks;
+  KeyPoints key_points;
+  Angle angle;
   std::vector<Tensor> tensors;
   std::vector<Level> levels;
+
+  uint32_t coefficients() const { return masks.there ? tensors[masks.tensor].channels : 0; }
+  // Numbers of so many boxes beside their sides.
+  uint64_t further(uint64_t boxes) const { return boxes * (coefficients() + uint64_t{3} * key_points.count); }
 
   // Numbers of the form by class: per class the count and as many boxes as there may be, of five numbers.
   uint64_t by_class_size() const { return uint64_t{classes} * (1 + uint64_t{5} * most_per_class); }
@@ -82,6 +119,7 @@ struct Configuration {
 
 constexpr uint32_t kMostPerClass = 4096;
 constexpr uint32_t kMostBoxes = 65536;
+constexpr uint64_t kMostFurther = uint64_t{1} << 25;  // numbers of all boxes of a frame beside their sides
 
 // Fails with HEADRACE_INVALID_HEF; `where` is the place in errors.
 Configuration read_configuration(const char* json, size_t size, const std::string& where);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "errors.hpp"
+
 namespace headrace::postprocess {
 namespace {
 
@@ -51,6 +53,8 @@ struct Box {
   double left, top, right, bottom;
 };
 
+constexpr double kLargestTurned = 1e9;  // pixels; squares of products of such numbers are finite
+
 Box around(double x, double y, double width, double height) {
   return {x - width / 2, y - height / 2, x + width / 2, y + height / 2};
 }
@@ -96,9 +100,49 @@ class Decoder {
       if (!known) box = box_of(level, position, anchor);
       known = true;
       if (!std::isfinite(box.left + box.top + box.right + box.bottom)) return;
-      keep({static_cast<float>(box.left), static_cast<float>(box.top), static_cast<float>(box.right),
-            static_cast<float>(box.bottom), static_cast<float>(score), k, order + k});
+      Candidate found{static_cast<float>(box.left),
+                      static_cast<float>(box.top),
+                      static_cast<float>(box.right),
+                      static_cast<float>(box.bottom),
+                      static_cast<float>(score),
+                      k,
+                      order + k};
+      if (c_.angle.there && !turn(level, position, anchor, box, found)) return;
+      keep(found);
     }
+  }
+
+  // Makes the box the upright one about the turned one. False where the angle is no number, or the box has no size that
+  // can be reckoned with.
+  bool turn(const Level& level, uint64_t position, uint64_t anchor, const Box& box, Candidate& out) const {
+    const double raw = activated(c_.angle.activation, at(level.angles, tensors_, position, anchor)[0]);
+    const double angle = c_.angle.scale * raw + c_.angle.offset;
+    if (!std::isfinite(angle)) return false;
+    const double cosine = std::cos(angle), sine = std::sin(angle);
+    double x = (box.left + box.right) / 2, y = (box.top + box.bottom) / 2;
+    if (c_.coding == Coding::kDistances) {
+      const double px = (static_cast<double>(position % level.columns) + c_.point_offset) * level.stride_x;
+      const double py = (static_cast<double>(position / level.columns) + c_.point_offset) * level.stride_y;
+      const double dx = x - px, dy = y - py;
+      x = px + dx * cosine - dy * sine;
+      y = py + dx * sine + dy * cosine;
+    }
+    const double width = box.right - box.left, height = box.bottom - box.top;
+    for (const double v : {x, y, width, height}) {
+      if (!(std::fabs(v) <= kLargestTurned)) return false;
+    }
+    const double across = (std::fabs(width * cosine) + std::fabs(height * sine)) / 2;
+    const double down = (std::fabs(width * sine) + std::fabs(height * cosine)) / 2;
+    out.left = static_cast<float>(x - across);
+    out.right = static_cast<float>(x + across);
+    out.top = static_cast<float>(y - down);
+    out.bottom = static_cast<float>(y + down);
+    out.x = static_cast<float>(x);
+    out.y = static_cast<float>(y);
+    out.width = static_cast<float>(width);
+    out.height = static_cast<float>(height);
+    out.angle = static_cast<float>(angle);
+    return true;
   }
 
   double least_objectness() const { return c_.root ? c_.score_threshold * c_.score_threshold : c_.score_threshold; }
@@ -194,6 +238,43 @@ class Decoder {
 };
 
 }  // namespace
+
+Place place_of(const Configuration& configuration, const Candidate& candidate) {
+  uint64_t index = candidate.order / configuration.classes;
+  for (const Level& level : configuration.levels) {
+    if (index < level.candidates()) return {&level, index / level.anchors.size(), index % level.anchors.size()};
+    index -= level.candidates();
+  }
+  fail(HEADRACE_INTERNAL_FAILURE, "boxes", "a box is of no level", str(candidate.order), "a position");
+}
+
+void read_key_points(const Configuration& c, const Tensors& tensors, const Place& place, float* out) {
+  const Level& l = *place.level;
+  const KeyPoints& k = c.key_points;
+  const Reader t = at(l.key_points, tensors, place.position, place.anchor);
+  const double gx = static_cast<double>(place.position % l.columns);
+  const double gy = static_cast<double>(place.position / l.columns);
+  const Anchor& a = l.anchors[place.anchor];
+  for (uint32_t i = 0; i < k.count; ++i, out += 3) {
+    double x = t[uint64_t{i} * k.numbers], y = t[uint64_t{i} * k.numbers + 1];
+    if (k.coding == PointCoding::kGrid) {
+      x = (k.scale * x + gx + k.offset) * l.stride_x;
+      y = (k.scale * y + gy + k.offset) * l.stride_y;
+    } else if (k.coding == PointCoding::kPriors) {
+      x = (gx + c.point_offset) * l.stride_x + k.scale * x * a.width;
+      y = (gy + c.point_offset) * l.stride_y + k.scale * y * a.height;
+    }
+    const double score = k.numbers == 3 ? activated(k.activation, t[uint64_t{i} * 3 + 2]) : 1;
+    const float values[3] = {static_cast<float>(x), static_cast<float>(y), static_cast<float>(score)};
+    const bool good = std::isfinite(values[0]) && std::isfinite(values[1]) && std::isfinite(values[2]);
+    for (size_t n = 0; n < 3; ++n) out[n] = good ? values[n] : 0;
+  }
+}
+
+void read_coefficients(const Configuration& c, const Tensors& tensors, const Place& place, float* out) {
+  const Reader t = at(place.level->masks, tensors, place.position, place.anchor);
+  for (uint32_t i = 0; i < c.coefficients(); ++i) out[i] = static_cast<float>(t[i]);
+}
 
 std::vector<Candidate> decode(const Configuration& configuration, const Tensors& tensors) {
   std::vector<Candidate> found = Decoder(configuration, tensors).run();

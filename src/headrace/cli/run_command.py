@@ -265,9 +265,11 @@ def _repeat(
 ) -> tuple[dict[str, Any], int, float]:
     """All frames once, then again until ``seconds`` are over; the first pass's outputs, frames done, seconds used.
 
-    With post-processing the only output is ``boxes``, a list with an array for each frame.
+    With post-processing the only output is ``boxes``, a list of what was found in each frame.
     """
     import numpy as np
+
+    from headrace.cli.boxes import found_in
 
     count = len(next(iter(frames.values())))
     parts: list[dict[str, Any]] = []
@@ -278,7 +280,7 @@ def _repeat(
             for first in range(0, count, chunk):
                 part = network.infer({name: array[first : first + chunk] for name, array in frames.items()})
                 if postprocess is not None:
-                    part = {"boxes": postprocess.detect(part)}
+                    part = {"boxes": found_in(postprocess, part)}
                 if done < count:
                     parts.append(part)
                 done += min(chunk, count - first)

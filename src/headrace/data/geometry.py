@@ -57,7 +57,47 @@ def in_picture(boxes: Array, picture: tuple[int, int], frame: tuple[int, int], h
     Returns:
         float64 ``[n, 4]``: left, top, right, bottom, none of it outside of the picture.
     """
-    place = placed(picture, frame, how)
     sides = boxes[:, [1, 0, 3, 2]].astype(np.float64) * np.array([frame[1], frame[0]] * 2)
-    parts = (sides - np.array([place.left, place.top] * 2)) / np.array([place.width, place.height] * 2)
-    return np.clip(parts, 0, 1) * np.array([picture[1], picture[0]] * 2)
+    inside = points_in_picture(sides.reshape(-1, 2, 2), picture, frame, how).reshape(-1, 4)
+    return np.clip(inside, 0, np.array([picture[1], picture[0]] * 2))
+
+
+def points_in_picture(points: Array, picture: tuple[int, int], frame: tuple[int, int], how: str | None) -> Array:
+    """Points of a frame in the pixels of the picture that it was made of.
+
+    Args:
+        points: ``[…, 2]``: x, y in the frame's pixels.
+        picture, frame: height and width.
+        how: see :func:`placed`.
+
+    Returns:
+        float64 ``[…, 2]``: x, y; outside of the picture where they were outside.
+    """
+    place = placed(picture, frame, how)
+    parts = (points.astype(np.float64) - [place.left, place.top]) / [place.width, place.height]
+    return parts * [picture[1], picture[0]]
+
+
+def mask_in_picture(
+    inside: Array, corner: tuple[int, int], picture: tuple[int, int], frame: tuple[int, int], how: str | None
+) -> tuple[Array, int]:
+    """A mask of a frame in the pixels of the picture that it was made of, by the nearest pixel.
+
+    Args:
+        inside: bool ``[height, width]``, a part of the frame.
+        corner: top and left of this part.
+        picture, frame: height and width.
+        how: see :func:`placed`.
+
+    Returns:
+        bool ``[height of the picture, columns]``: columns of the picture without those beside the mask, and the first.
+    """
+    place = placed(picture, frame, how)
+    down = np.floor(place.top + (np.arange(picture[0]) + 0.5) * (place.height / picture[0])).astype(int) - corner[0]
+    right = np.floor(place.left + (np.arange(picture[1]) + 0.5) * (place.width / picture[1])).astype(int) - corner[1]
+    rows = np.flatnonzero((down >= 0) & (down < inside.shape[0]))
+    columns = np.flatnonzero((right >= 0) & (right < inside.shape[1]))
+    out = np.zeros((picture[0], len(columns)), bool)
+    if rows.size and columns.size:
+        out[rows] = inside[down[rows]][:, right[columns]]
+    return out, int(columns[0]) if columns.size else 0

@@ -27,7 +27,8 @@ ANCHORED = ("anchors_exponential", "anchors_squared", "priors")
 SCORE_ACTIVATIONS = ("none", "sigmoid", "softmax")
 OBJECTNESS_ACTIVATIONS = ("none", "sigmoid")
 BOX_ACTIVATIONS = ("none", "relu", "exponential", "sigmoid")
-SUPPRESSIONS = ("class", "peaks", "none")
+SUPPRESSIONS = ("class", "fast", "peaks", "none")
+POINT_CODINGS = ("grid", "priors", "pixels")
 MAX_BYTES = 1 << 20
 MAX_LEVELS = 64
 MAX_TENSORS = 64
@@ -39,6 +40,10 @@ MAX_BINS = 256
 MAX_SIDE = 65536
 MAX_POSITIONS = 1 << 22
 MAX_ELEMENTS = 1 << 28
+MAX_KEY_POINTS = 1024
+MAX_PROTOTYPES = 1024
+MAX_MASK = 1 << 26
+MAX_FURTHER = 1 << 25
 LARGEST = 1e6
 #: Layers that the public form names for a decoder.
 LAYER_KEYS = ("reg_layer", "cls_layer", "objectness_layer", "encoded_layer", "combined_layer")
@@ -68,6 +73,50 @@ class NmsTensor:
 
 
 @dataclass(frozen=True)
+class Masks:
+    """Masks of boxes: the sum of prototypes, each times a number of the box, inside where its sigmoid is above a limit.
+
+    Attributes:
+        tensor: index of the prototypes in :attr:`NmsConfiguration.tensors`: (H, W, prototypes), over the whole picture.
+        threshold: the limit.
+    """
+
+    tensor: int
+    threshold: float = 0.5
+
+
+@dataclass(frozen=True)
+class KeyPoints:
+    """Points of a box; ``g``, ``s``, ``o`` and ``anchor`` as in :data:`CODINGS`.
+
+    Attributes:
+        count: points of a box.
+        numbers: of a point: 2 for x and y, 3 with its score.
+        coding: ``grid`` (scale·t + g + offset)·s, ``priors`` (g + o)·s + scale·t·anchor, or ``pixels`` t.
+        activation: of the score: ``none`` or ``sigmoid``.
+    """
+
+    count: int
+    numbers: int = 3
+    coding: str = "grid"
+    scale: float = 1.0
+    offset: float = 0.0
+    activation: str = "none"
+
+
+@dataclass(frozen=True)
+class Angle:
+    """Boxes are turned about their centre by scale·activation(t) + offset radians, from x to y.
+
+    Of distances the centre lies at half their differences, turned as well (``dist2rbox`` of ultralytics).
+    """
+
+    activation: str = "none"
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
 class BoxDecoder:
     """One level of a detector.
 
@@ -76,6 +125,7 @@ class BoxDecoder:
         grid: rows and columns of its positions.
         strides: pixels from row to row and from column to column.
         boxes, scores, objectness, sizes: where the numbers of a position lie; the last two only where they are used.
+        masks, key_points, angles: the same, where the configuration has these; a point has its numbers together.
         anchors: how many boxes a position has.
         widths, heights: of the anchors, where the coding has them: pixels, of priors parts of the picture.
         layers: layers whose results these are, by the public form's keys (:data:`LAYER_KEYS`).
@@ -92,6 +142,9 @@ class BoxDecoder:
     widths: tuple[float, ...] = ()
     heights: tuple[float, ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict[str, str])
+    masks: Operand | None = None
+    key_points: Operand | None = None
+    angles: Operand | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +160,9 @@ class NmsConfiguration:
         bins: numbers of a distance's distribution; 1: the distance itself.
         point: where in its cell the point of a position lies.
         score_root: a score is the root of its product with objectness.
-        suppression: class by class, of what is no peak among its neighbours, or none.
+        suppression: class by class; ``fast``: of a class what any better box covers, though that one is hidden itself;
+            of what is no peak among its neighbours; or none.
+        masks, key_points, angle: what else a box has.
         decoding_only: boxes over the threshold, none suppressed.
     """
 
@@ -134,6 +189,19 @@ class NmsConfiguration:
     centre_scale: float = 1.0
     size_scale: float = 1.0
     offset_scale: float = 1.0
+    masks: Masks | None = None
+    key_points: KeyPoints | None = None
+    angle: Angle | None = None
+
+    @property
+    def prototypes(self) -> int:
+        """Prototypes of masks; 0 without masks."""
+        return 0 if self.masks is None else self.tensors[self.masks.tensor].shape[2]
+
+    @property
+    def further(self) -> bool:
+        """Whether boxes have masks, key points or angles."""
+        return not self.masks is self.key_points is self.angle is None
 
     def renamed(self, names: Mapping[str, str]) -> NmsConfiguration:
         """The same with other names of outputs."""
@@ -170,16 +238,31 @@ def to_dict(configuration: NmsConfiguration) -> dict[str, Any]:
         "score_activation": c.score_activation,
         **({} if c.objectness_activation is None else {"objectness_activation": c.objectness_activation}),
         "score_root": c.score_root,
+        **_further_dict(c),
         "tensors": [{"name": t.name, "shape": list(t.shape)} for t in c.tensors],
         "bbox_decoders": [_decoder_dict(d, c.coding) for d in c.decoders],
     }
     return out
 
 
+def _further_dict(c: NmsConfiguration) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    if c.masks is not None:
+        out |= {"mask_prototypes": c.masks.tensor, "mask_threshold": c.masks.threshold}
+    if c.key_points is not None:
+        out["key_points"] = dict(vars(c.key_points))
+    if c.angle is not None:
+        out["angle"] = dict(vars(c.angle))
+    return out
+
+
 def _decoder_dict(d: BoxDecoder, coding: str) -> dict[str, Any]:
     same = d.strides[0] == d.strides[1]
     anchors = {"w": list(d.widths), "h": list(d.heights)} if coding in ANCHORED else {"anchors": d.anchors}
-    operands = {"boxes": d.boxes, "scores": d.scores, "objectness": d.objectness, "sizes": d.sizes}
+    operands = {
+        "boxes": d.boxes, "scores": d.scores, "objectness": d.objectness, "sizes": d.sizes,
+        "masks": d.masks, "key_points": d.key_points, "angles": d.angles,
+    }  # fmt: skip
     return {
         "name": d.name,
         **({"stride": _plain(d.strides[0])} if same else {"strides": [_plain(s) for s in d.strides]}),
@@ -325,12 +408,43 @@ def from_dict(raw: object, where: str) -> NmsConfiguration:
         size_scale=f.real("bbox_dimensions_scale_factor", 1e-6, LARGEST, 1.0),
         offset_scale=f.real("offset_scale", 0.1, 16, 1.0),
     )
+    configuration = _with_further(f, configuration)
     items = f.items("bbox_decoders", 1, MAX_LEVELS)
     decoders = tuple(_decoder(Fields(d, f"{where}, decoder {i}"), configuration) for i, d in enumerate(items))
     positions = sum(d.grid[0] * d.grid[1] * d.anchors for d in decoders)
     if positions > MAX_POSITIONS:
         raise f.bad("bbox_decoders", "there are too many positions", positions, f"≤ {MAX_POSITIONS}")
     return replace(configuration, decoders=decoders)
+
+
+def _with_further(f: Fields, c: NmsConfiguration) -> NmsConfiguration:
+    """Masks, key points and angle."""
+    if f.has("mask_prototypes"):
+        tensor = f.count("mask_prototypes", 0, len(c.tensors) - 1)
+        c = replace(c, masks=Masks(tensor, f.real("mask_threshold", 1e-6, 1 - 1e-6, 0.5)))
+        if c.prototypes > MAX_PROTOTYPES:
+            raise f.bad("mask_prototypes", "there are too many prototypes", c.prototypes, f"≤ {MAX_PROTOTYPES}")
+        if math.prod(c.image) > MAX_MASK:
+            raise f.bad("image_dims", "a mask of this size is too large", list(c.image), f"≤ {MAX_MASK} pixels")
+    if f.has("key_points"):
+        k = Fields(f.raw["key_points"], f"{f.where}, key_points")
+        points = KeyPoints(
+            k.count("count", 1, MAX_KEY_POINTS), k.count("numbers", 2, 3), k.word("coding", POINT_CODINGS),
+            k.real("scale", -LARGEST, LARGEST, 1.0), k.real("offset", -16, 16, 0.0),
+            k.word("activation", OBJECTNESS_ACTIVATIONS, "none"),
+        )  # fmt: skip
+        if points.coding == "priors" != c.coding:
+            raise k.bad("coding", "the boxes are not coded against priors", points.coding, "grid or pixels")
+        c = replace(c, key_points=points)
+    if f.has("angle"):
+        a = Fields(f.raw["angle"], f"{f.where}, angle")
+        activation = a.word("activation", OBJECTNESS_ACTIVATIONS, "none")
+        c = replace(c, angle=Angle(activation, a.real("scale", -LARGEST, LARGEST, 1.0), a.real("offset", -16, 16, 0.0)))
+    numbers = c.in_all * (c.prototypes + 3 * (0 if c.key_points is None else c.key_points.count))
+    if numbers > MAX_FURTHER:
+        rule = "the masks and key points of all boxes are too many"
+        raise f.bad("max_total_proposals", rule, f"{numbers} numbers", f"≤ {MAX_FURTHER}")
+    return c
 
 
 def _tensor(f: Fields) -> NmsTensor:
@@ -380,4 +494,7 @@ def _decoder(f: Fields, c: NmsConfiguration) -> BoxDecoder:
         widths=widths,
         heights=heights,
         layers={key: f.text(key) for key in LAYER_KEYS if f.has(key)},
+        masks=None if c.masks is None else operand("masks", c.prototypes),
+        key_points=None if c.key_points is None else operand("key_points", c.key_points.count * c.key_points.numbers),
+        angles=None if c.angle is None else operand("angles", 1),
     )

@@ -44,8 +44,8 @@ from headrace.runtime.hef import HEF
 from headrace.runtime.infer_model import InferModel, InferStream
 from headrace.runtime.infos import Format, NetworkGroupInfo, QuantInfo, StreamInfo, VStreamInfo
 from headrace.runtime.native import kernel_sets, library_version
-from headrace.runtime.oneshot import detect, run, simulate, verify
-from headrace.runtime.postprocess import Postprocess
+from headrace.runtime.oneshot import detect, find, run, simulate, verify
+from headrace.runtime.postprocess import Mask, Objects, Postprocess
 from headrace.runtime.vdevice import VDevice, VDeviceParams
 
 __all__ = [
@@ -73,7 +73,9 @@ __all__ = [
     "HailoStreamDirection",
     "InferModel",
     "InferStream",
+    "Mask",
     "NetworkGroupInfo",
+    "Objects",
     "Postprocess",
     "QuantInfo",
     "Status",
@@ -82,6 +84,7 @@ __all__ = [
     "VDeviceParams",
     "VStreamInfo",
     "detect",
+    "find",
     "kernel_sets",
     "library_version",
     "run",

@@ -129,6 +129,19 @@ class PostprocessInfo(TypedDict):
     by_class_floats: int
     score_threshold: float
     iou_threshold: float
+    masks: bool
+    angle: bool
+    key_points: int
+
+class Objects:
+    def boxes(self, frame: int) -> Array:
+        """(boxes, 6) float32, as Postprocess.detect gives them."""
+    def turned(self, frame: int) -> Array | None:
+        """(boxes, 5) float32: x, y, width, height, angle; or None."""
+    def key_points(self, frame: int) -> Array | None:
+        """(boxes, points, 3) float32: x, y, score; or None."""
+    def mask(self, frame: int, index: int) -> tuple[int, int, Array]:
+        """Top and left pixel of the mask, and the mask itself: uint8, 1 inside."""
 
 class Postprocess:
     def __init__(self, json: bytes) -> None: ...
@@ -136,6 +149,8 @@ class Postprocess:
     def info(self) -> PostprocessInfo: ...
     def detect(self, tensors: dict[str, Array]) -> list[Array]:
         """Boxes of each frame, best first: (boxes, 6) float32 of top, left, bottom, right, score, class."""
+    def find(self, tensors: dict[str, Array]) -> Objects:
+        """The same boxes as objects, with masks, key points and angles."""
     def set_limits(
         self, score_threshold: float, iou_threshold: float, max_per_class: int = 0, max_total: int = 0
     ) -> None:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,10 +22,11 @@ from headrace.runtime.enums import FormatType, Status
 from headrace.runtime.exceptions import device_error
 from headrace.runtime.hef import HEF
 from headrace.runtime.infos import dtype_of, expected_values, find_stream, input_spec
-from headrace.runtime.postprocess import Postprocess
+from headrace.runtime.postprocess import Objects, Postprocess
 from headrace.runtime.vdevice import VDevice
 
 HefSource = HEF | str | os.PathLike[str] | bytes
+Made = TypeVar("Made")
 
 
 def run(
@@ -100,6 +101,36 @@ def detect(
     Raises:
         DeviceError: as for :func:`run`; or the HEF has no detection head, or a threshold is out of range.
     """
+    return _outputs_to(hef, inputs, score_threshold, iou_threshold, options, Postprocess.detect)
+
+
+def find(
+    hef: HefSource,
+    inputs: Mapping[str, Array] | Array,
+    *,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    **options: Any,
+) -> list[Objects]:
+    """Boxes with masks, key points and angles, where the head makes them.
+
+    Args:
+        hef, inputs, score_threshold, iou_threshold, options: as for :func:`detect`.
+
+    Raises:
+        DeviceError: as for :func:`detect`.
+    """
+    return _outputs_to(hef, inputs, score_threshold, iou_threshold, options, Postprocess.find)
+
+
+def _outputs_to(
+    hef: HefSource,
+    inputs: Mapping[str, Array] | Array,
+    score_threshold: float | None,
+    iou_threshold: float | None,
+    options: Mapping[str, Any],
+    how: Callable[[Postprocess, Mapping[str, Array]], list[Made]],
+) -> list[Made]:
     loaded = hef if isinstance(hef, HEF) else HEF(hef)
     configuration = loaded.nms()
     if configuration is None:
@@ -112,7 +143,7 @@ def detect(
         configuration = replace(configuration, iou_threshold=iou_threshold)
     postprocess = Postprocess(configuration)
     arrays, _ = _arrays(loaded, inputs)
-    return postprocess.detect(run(loaded, arrays, output_type=FormatType.FLOAT32, **options))
+    return how(postprocess, run(loaded, arrays, output_type=FormatType.FLOAT32, **options))
 
 
 def simulate(hef: HefSource, *, arch: str | os.PathLike[str] | None = None) -> dict[str, Any]:
