@@ -80,6 +80,8 @@ def set_value(value, given):
             set_shape(value.list.shapes.add(), shape)
     elif isinstance(given, list) and given and isinstance(given[0], str):
         value.list.s.extend(s.encode() for s in given)
+    elif isinstance(given, list) and given and isinstance(given[0], float):
+        value.list.f.extend(given)
     else:
         value.list.SetInParent()
         value.list.i.extend(given)

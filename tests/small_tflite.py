@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import flatbuffers
 import numpy as np
 
 from headrace.frontends.formats.tflite.schema import ACTIVATIONS, OPERATORS, OPTIONS, PADDINGS, TYPES
@@ -167,6 +166,8 @@ class SmallModel:
     def bytes(self, *outputs):
         if outputs:
             self.outputs = list(outputs)
+        import flatbuffers
+
         b = flatbuffers.Builder(1024)
         buffers = [self._table(b, {})]
         every = [self, *self.graphs]
@@ -224,8 +225,11 @@ def litert_outputs(data, feeds):
     return {name: np.concatenate(frames) for name, frames in results.items()}
 
 
-def run_source(source, feeds):
-    """The source graph itself as an ONNX model in onnxruntime, frame by frame: what the words mean before any layer."""
+def run_source(source, feeds, whole=False):
+    """The source graph itself as an ONNX model in onnxruntime, frame by frame: what the words mean before any layer.
+
+    ``whole``: all at once, whose first dimension is no batch.
+    """
     import onnx
     import onnx_ir as ir
 
@@ -248,6 +252,8 @@ def run_source(source, feeds):
     proto.opset_import.append(onnx.helper.make_opsetid("", 21))
     runtime = session(proto.SerializeToString())
     names = [o.name for o in runtime.get_outputs()]
+    if whole:
+        return dict(zip(names, runtime.run(None, feeds), strict=True))
     results = {name: [] for name in names}
     for frame in range(len(next(iter(feeds.values())))):
         single = {name: array[frame : frame + 1] for name, array in feeds.items()}

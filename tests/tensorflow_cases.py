@@ -20,14 +20,18 @@ from small_tensorflow import Kind, Shape, SmallGraph
 
 GOLDEN = Path(__file__).with_name("golden") / "tensorflow_operators.npz"
 CASES = {}
+#: Cases that are compared in onnxruntime: integers and places, which the host computes.
+ON_HOST = set()
 RANGES = {}
 F32, I32 = Kind("float32"), Kind("int32")
 
 
-def case(name, *shapes, low=-1.0, high=1.0):
+def case(name, *shapes, low=-1.0, high=1.0, host=False):
     """Register a graph: its function gets the graph and its inputs and returns the tensor that is compared."""
 
     def enter(function):
+        if host:
+            ON_HOST.add(name)
         CASES[name] = (function, shapes)
         RANGES[name] = (low, high)
         return function
@@ -439,6 +443,104 @@ def _(g, x):
     last = g.op("Exit", ["switch_a"], name="exit_a")
     stacked = g.op("TensorArrayGatherV3", [target, every, last], T=None, dtype=F32, element_shape=None)
     return g.op("Transpose", [stacked, g.ints(1, 0, 2)], Tperm=I32)
+
+
+# --- places, scattered elements, boxes, matrices, complex numbers -----------------------------------------------------
+
+
+@case("Where", (1, 3, 4), host=True)
+def _(g, x):
+    found = g.op("Where", [g.op("Greater", [x, g.const(np.float32(0.2))])], T=Kind("bool"))
+    return g.op("Cast", [found], T=None, SrcT=Kind("int64"), DstT=F32)
+
+
+@case("NonMaxSuppression", (6, 4), (6,), low=0.0, host=True)
+def _(g, x, scores):
+    boxes = g.op("AddV2", [x, g.const(np.float32([0, 0, 0.6, 0.6]))])
+    numbers = [g.const(np.float32(v)) for v in (0.3, 0.2)]
+    kept = g.op("NonMaxSuppressionV3", [boxes, scores, g.int(4), *numbers], T_threshold=F32)
+    return g.op("Cast", [kept], T=None, SrcT=I32, DstT=F32)
+
+
+@case("NonMaxSuppression filled up", (6, 4), (6,), low=0.0, host=True)
+def _(g, x, scores):
+    boxes = g.op("AddV2", [x, g.const(np.float32([0, 0, 0.6, 0.6]))])
+    numbers = [g.const(np.float32(v)) for v in (0.3, 0.2, 0.0)]
+    more = {"pad_to_max_output_size": True}
+    return f"{g.op('NonMaxSuppressionV5', [boxes, scores, g.int(5), *numbers], **more)}:1"
+
+
+@case("ScatterNd", (3, 2), host=True)
+def _(g, x):
+    places = g.const(np.array([[4], [1], [4]], np.int32))
+    return g.op("ScatterNd", [places, x, g.ints(6, 2)], Tindices=I32)
+
+
+@case("TensorScatterUpdate", (5, 2), host=True)
+def _(g, x):
+    places, rows = g.const(np.array([[4], [1]], np.int32)), g.const(w(2, 2))
+    return g.op("TensorScatterUpdate", [x, places, rows], Tindices=I32)
+
+
+for kind in ("Sum", "Prod", "Max", "Min"):
+
+    @case(f"UnsortedSegment{kind}", (4, 3), host=True)
+    def _(g, x, kind=kind):
+        return g.op(f"UnsortedSegment{kind}", [x, g.ints(1, 0, 1, 0), g.int(2)], Tindices=I32, Tnumsegments=I32)
+
+
+@case("SegmentSum", (4, 3), host=True)
+def _(g, x):
+    return g.op("SegmentSum", [x, g.ints(0, 0, 1, 1)], Tindices=I32)
+
+
+@case("MatrixBandPart", (1, 4, 5))
+def _(g, x):
+    return g.op("MatrixBandPart", [x, g.int(1), g.int(-1)], Tindex=I32)
+
+
+@case("MatrixSetDiag", (1, 4, 4), host=True)
+def _(g, x):
+    row = g.op("Squeeze", [g.op("Slice", [x, g.ints(0, 0, 0), g.ints(1, 1, 4)], Index=I32)], squeeze_dims=[1])
+    return g.op("MatrixSetDiag", [x, row])
+
+
+@case("Atan2", (1, 9), (1, 9), host=True)
+def _(g, x, y):
+    return g.op("Atan2", [x, y])
+
+
+@case("Bucketize", (1, 9), host=True)
+def _(g, x):
+    return g.op("Cast", [g.op("Bucketize", [x], boundaries=[-0.5, 0.1])], T=None, SrcT=I32, DstT=F32)
+
+
+@case("ExtractImagePatches", (1, 7, 8, 3))
+def _(g, x):
+    more = {"ksizes": [1, 3, 2, 1], "strides": [1, 2, 2, 1], "rates": [1, 1, 2, 1], "padding": "SAME"}
+    return g.op("ExtractImagePatches", [x], **more)
+
+
+@case("ReverseSequence", (1, 4, 3), host=True)
+def _(g, x):
+    return g.op("ReverseSequence", [x, g.ints(3)], seq_dim=1, batch_dim=0, Tlen=I32)
+
+
+for part in ("ComplexAbs", "Real", "Imag"):
+
+    @case(f"RFFT {part}", (1, 3, 10))
+    def _(g, x, part=part):
+        return g.op(part, [g.op("RFFT", [x, g.ints(8)], T=None)], T=None)
+
+
+@case("Xdivy", (1, 9), host=True)
+def _(g, x):
+    return g.op("Xdivy", [g.op("Relu", [x]), x])
+
+
+@case("MulNoNan", (1, 9), host=True)
+def _(g, x):
+    return g.op("MulNoNan", [g.op("Log", [g.op("Relu", [x])]), g.op("Relu", [x])])
 
 
 def main(folder: Path) -> None:

@@ -113,6 +113,12 @@ class Attributes:
             raise Unsupported(f"attribute {name!r} is not a short list of integers")
         return [] if found is None else [int(i) for i in found.i]
 
+    def reals(self, name: str) -> list[float]:
+        found = self._get(name, "list")
+        if found is not None and len(found.f) > MAX_OPERANDS:
+            raise Unsupported(f"attribute {name!r} is not a short list of numbers")
+        return [] if found is None else [float(f) for f in found.f]
+
     def words(self, name: str) -> list[str]:
         found = self._get(name, "list")
         return [] if found is None else [s.decode("utf-8", "replace") for s in found.s[:MAX_OPERANDS]]

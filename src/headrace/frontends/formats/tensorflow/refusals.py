@@ -7,11 +7,8 @@ from headrace.frontends.formats.tensorflow.records import Node
 from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, Unsupported
 
 _CHOOSING = frozenset({
-    "TopK", "TopKV2", "NonMaxSuppression", "NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4",
-    "NonMaxSuppressionV5", "CombinedNonMaxSuppression", "Where", "BooleanMask", "Unique", "UniqueV2",
-    "DynamicPartition", "DynamicStitch", "CropAndResize", "InTopK", "InTopKV2", "SparseToDense",
-    "ScatterNd", "TensorScatterUpdate",
-    "CTCGreedyDecoder", "CTCBeamSearchDecoder",
+    "CombinedNonMaxSuppression", "BooleanMask", "UniqueV2", "DynamicPartition", "DynamicStitch",
+    "CropAndResize", "InTopK", "InTopKV2", "CTCGreedyDecoder", "CTCBeamSearchDecoder",
 })  # fmt: skip
 _RANDOM = frozenset({
     "RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt", "Multinomial",
@@ -28,7 +25,7 @@ _INPUT = frozenset({
     "ParseExampleV2", "ParseSingleExample", "QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2",
     "ReaderReadV2", "DecodeCSV",
 })  # fmt: skip
-_AUDIO = frozenset({"DecodeWav", "AudioSpectrogram", "Mfcc", "EncodeWav", "RFFT", "RFFT2D", "IRFFT", "FFT", "STFT"})
+_AUDIO = frozenset({"DecodeWav", "AudioSpectrogram", "Mfcc", "EncodeWav", "RFFT2D", "IRFFT", "FFT", "STFT"})
 
 
 def why_unknown(node: Node) -> Unsupported:

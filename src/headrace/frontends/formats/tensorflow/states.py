@@ -51,6 +51,14 @@ class Elements:
 
 
 @dataclass(frozen=True)
+class Complex:
+    """A tensor of complex numbers: ``value`` has real and imaginary part as its last dimension."""
+
+    value: ir.Value
+    what: ClassVar[str] = "a tensor of complex numbers"
+
+
+@dataclass(frozen=True)
 class Opaque:
     """What only other operators of its kind can use."""
 
@@ -75,4 +83,4 @@ class SplitFrames:
     what: ClassVar[str] = "frames split by SpaceToBatchND"
 
 
-__all__ = ["DEAD", "Dead", "Elements", "Opaque", "SplitFrames", "Variable"]
+__all__ = ["DEAD", "Complex", "Dead", "Elements", "Opaque", "SplitFrames", "Variable"]

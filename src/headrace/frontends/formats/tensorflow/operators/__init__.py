@@ -4,6 +4,7 @@
 from headrace.frontends.formats.tensorflow.operators import (
     activation,
     audio,
+    choose,
     constants,
     convolution,
     dense,
@@ -14,11 +15,13 @@ from headrace.frontends.formats.tensorflow.operators import (
     pool,
     resize,
     shape,
+    spectrum,
 )
 
 __all__ = [
     "activation",
     "audio",
+    "choose",
     "constants",
     "convolution",
     "dense",
@@ -29,4 +32,5 @@ __all__ = [
     "pool",
     "resize",
     "shape",
+    "spectrum",
 ]

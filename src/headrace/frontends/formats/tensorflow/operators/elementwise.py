@@ -100,3 +100,41 @@ def one_hot(operation: Operation) -> None:
 @converts("TopKV2")
 def largest(operation: Operation) -> None:
     common.largest(operation, operation.attributes.flag("sorted", True))
+
+
+@converts("TruncateMod")
+def truncated_remainder(operation: Operation) -> None:
+    operation.done(operation.emit("Mod", aligned(operation), {"fmod": 1}))
+
+
+@converts("BitwiseAnd", "BitwiseOr", "BitwiseXor")
+def of_bits(operation: Operation) -> None:
+    operation.done(operation.emit(operation.name, aligned(operation)))
+
+
+@converts("MulNoNan", "Xdivy", "Xlogy", "Xlog1py")
+def zero_where_zero(operation: Operation) -> None:
+    """0 where the operand that counts is 0, whatever the other one is."""
+    a, b = aligned(operation)
+    zero = operation.number(0)
+    made = {"Xlogy": "Log", "Xlog1py": "Log"}.get(operation.name)
+    other = operation.emit("Add", [b, operation.number(1)]) if operation.name == "Xlog1py" else b
+    other = operation.emit(made, [other]) if made else other
+    result = operation.emit("Div" if operation.name == "Xdivy" else "Mul", [a, other])
+    counts = b if operation.name == "MulNoNan" else a
+    operation.done(operation.emit("Where", [operation.emit("Equal", [counts, zero]), zero, result]))
+
+
+@converts("IsFinite")
+def finite(operation: Operation) -> None:
+    value = operation.value(0)
+    wrong = operation.emit("Or", [operation.emit("IsNaN", [value]), operation.emit("IsInf", [value])])
+    operation.done(operation.emit("Not", [wrong]))
+
+
+@converts("TopK")
+def largest_of_a_known_number(operation: Operation) -> None:
+    count = operation.list([operation.attributes.integer("k", 1)])
+    ordered = {"axis": -1, "largest": 1, "sorted": int(operation.attributes.flag("sorted", True))}
+    values, where = operation.emit_all("TopK", [operation.value(0), count], ordered, 2)
+    operation.done(values, operation.cast(where, "int32"))

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.common_operators import aligned
 from headrace.frontends.formats.tflite.build import Operation, converts
@@ -55,21 +53,6 @@ def squared_difference(operation: Operation) -> None:
 @converts("SELECT", "SELECT_V2")
 def select(operation: Operation) -> None:
     common.select(operation, operation.name == "SELECT")
-
-
-@converts("ATAN2")
-def angle(operation: Operation) -> None:
-    """The angle of a point (second, first): the arc tangent of their quotient, turned round where the second is below
-    zero.
-    """
-    y, x = aligned(operation)
-    zero, half = operation.number(0), operation.number(float(np.pi / 2))
-    base = operation.emit("Atan", [operation.emit("Div", [y, x])])
-    whole = operation.number(float(np.pi))
-    turn = operation.emit("Where", [operation.emit("Less", [y, zero]), operation.emit("Neg", [whole]), whole])
-    upright = operation.emit("Mul", [operation.emit("Sign", [y]), half])
-    left = operation.emit("Where", [operation.emit("Less", [x, zero]), operation.emit("Add", [base, turn]), base])
-    operation.done(operation.emit("Where", [operation.emit("Equal", [x, zero]), upright, left]))
 
 
 @converts("BITWISE_XOR")
