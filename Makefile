@@ -16,7 +16,7 @@ DEVELOPED := sdk,host,test
 NATIVE_SOURCES := $(shell find native CMakeLists.txt src/headrace/hef/microcode.py -type f 2>/dev/null | sort)
 CXX_FILES = $(shell git ls-files 'native/*.cpp' 'native/*.hpp' 'native/*.h')
 
-.PHONY: help setup demo test test-slow lint format bench results metrics clean
+.PHONY: help setup demo test test-slow lint format fuzz bench results metrics clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -58,6 +58,9 @@ test: lint  ## lint, then the fast tests, then end to end on real models
 
 test-slow: $(DEVELOPMENT)  ## the tests marked slow: sanitizers, long random runs
 	@$(PY) tools/run_tests.py --jobs $(JOBS) slow
+
+fuzz: $(DEVELOPMENT)  ## changed files for SECONDS_EACH into the reader TARGET (all of them by default); findings into build/fuzz
+	@cd tests && $(abspath $(PY)) -m fuzz $(or $(TARGET),all) --seconds $(or $(SECONDS_EACH),60) --out ../build/fuzz
 
 bench: $(DEVELOPMENT)  ## seconds and memory of each stage into bench/out; with [bench] installed also quality and speed of peers
 	@$(PY) bench/run_bench.py

@@ -301,14 +301,16 @@ def test_accumulator_and_shift_bounds_are_proven() -> None:
     assert "shift is out of range" in broken(shift(63))
 
 
+SANITIZED = ("-DHEADRACE_SANITIZE=ON", "-DHEADRACE_SOAK=ON", "-DHEADRACE_FUZZ_DRIVER=ON")
+
+
 @pytest.fixture(scope="module")
 def sanitized_driver(native_build: Callable[..., Path]) -> Path:
     """The fuzz driver with address and undefined-behaviour sanitizers."""
     given = os.environ.get("HEADRACE_FUZZ_DRIVER")
     if given:
         return Path(given)
-    options = ("-DHEADRACE_SANITIZE=ON", "-DHEADRACE_SOAK=ON", "-DHEADRACE_FUZZ_DRIVER=ON")
-    return native_build("fuzz_hef", *options) / "fuzz_hef"
+    return native_build("fuzz_hef", *SANITIZED) / "fuzz_hef"
 
 
 def batch(path: Path, cases: Iterator[tuple[str, Program]]) -> int:
@@ -339,3 +341,20 @@ def test_hostile_programs_under_sanitizers(tmp_path: Path, sanitized_driver: Pat
         )
         assert result.returncode == 0, result.stderr[-4000:]
         assert result.stdout.strip() == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400, func_only=True)
+def test_hostile_configurations_of_boxes_under_sanitizers(tmp_path: Path, native_build: Callable[..., Path]) -> None:
+    """Changed values of JSON, and what is left of it when bytes are changed; what is accepted makes boxes."""
+    pytest.importorskip("onnx")
+    from fuzz.targets import case_of
+
+    with (tmp_path / "cases").open("wb") as out:
+        for index in range(20000):
+            data = case_of("nms", 5, index)[""]
+            out.write(struct.pack("<I", len(data)) + data)
+    command = [str(native_build("fuzz_nms", *SANITIZED) / "fuzz_nms"), "--batch", str(tmp_path / "cases")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stdout.strip() == "done"

@@ -164,7 +164,8 @@ def _with_values(request: NmsRequest, public: Mapping[str, Any], base: NmsConfig
     """The configuration with thresholds and limits of line and file; what the network decides must agree."""
     f = Fields(dict(public), f"{request.where}, {request.path}" if request.path else request.where)
     classes = request.classes if request.classes is not None else public.get("classes", base.classes)
-    image = request.image or tuple(public.get("image_dims", base.image))
+    stated = f.counts("image_dims", 2, nms.MAX_SIDE) if f.has("image_dims") else base.image
+    image = request.image or stated
     bins = request.bins if request.bins is not None else public.get("regression_length", base.bins)
     # A configuration may count the bins from 0 to this one.
     fixed: tuple[tuple[str, object, object, bool], ...] = (
@@ -180,7 +181,9 @@ def _with_values(request: NmsRequest, public: Mapping[str, Any], base: NmsConfig
     ]  # fmt: skip
     if problems:
         raise ScriptError(problems)
-    removes = request.background if request.background is not None else public.get("background_removal")
+    removes = request.background
+    if removes is None and f.has("background_removal"):
+        removes = f.truth("background_removal")
     background = base.background if removes is None else None
     if removes:
         background = request.background_index

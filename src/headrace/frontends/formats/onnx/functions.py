@@ -98,6 +98,11 @@ def inlined(model: onnx.ModelProto, where: str, most_nodes: int) -> onnx.ModelPr
         return onnx.inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, TypeError, LookupError):  # the calls are then refused by name
         return model
+    except onnx.checker.ValidationError as error:
+        got = str(error).strip()[:200]
+        raise InputFileError(
+            Diagnostic("E-ONNX-CORRUPT", where, "its own functions contradict each other", got, "one of each name")
+        ) from None
 
 
 # --- functions of the standard ----------------------------------------------------------------------------------------
