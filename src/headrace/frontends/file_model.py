@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from headrace.frontends.graph import REFUSED, SourceGraph, constant, declared_shape, label, marks, name_of
 from headrace.frontends.standard import nonconforming, schema_of
 from headrace.hn import Array
+from headrace.hn.whole import CONTRIBUTED, CONTRIBUTED_DOMAIN, CONTRIBUTED_STANDARD
 
 #: Of a model that an operator of the file stands in, and that an older onnxruntime knows too.
 IR_VERSION = 10
@@ -164,9 +165,13 @@ def _not_standard(node: onnx.NodeProto, opset: int, functions: Collection[tuple[
     """Why nothing on the host can run a node: its operator is of no standard domain, or not as the standard has it."""
     if node.domain == "ai.onnx.ml" or (node.domain, node.op_type) in functions:
         return ""
+    if node.domain == CONTRIBUTED_DOMAIN and node.op_type in CONTRIBUTED:
+        return ""
     if node.domain not in ("", "ai.onnx"):
         return f"operators of domain {node.domain!r} are not run on the host"
     if schema_of(node.op_type, opset) is None:
+        if node.op_type in CONTRIBUTED_STANDARD:
+            return ""
         return f"the ONNX standard has no operator {node.op_type}"
     wrong = nonconforming(node, opset)
     return "" if wrong is None else wrong.reason

@@ -31,6 +31,21 @@ ELEMENT_TYPES = (
     "float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
     "string",
 )  # fmt: skip
+#: onnxruntime's own domain, and what of it a model may use: what its optimizer and usual exporters write.
+CONTRIBUTED_DOMAIN = "com.microsoft"
+CONTRIBUTED = frozenset({
+    "Attention", "BiasGelu", "ConvTransposeWithDynamicPads", "DequantizeLinear", "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul", "EmbedLayerNormalization", "ExpandDims", "FastGelu", "FusedConv", "FusedGemm",
+    "FusedMatMul", "FusedMatMulActivation", "Gelu", "GroupQueryAttention", "Inverse", "MatMulInteger16",
+    "MatMulIntegerToFloat", "MatMulNBits", "MultiHeadAttention", "NGramRepeatBlock", "NhwcMaxPool", "Pad",
+    "QAttention", "QEmbedLayerNormalization", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat",
+    "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean",
+    "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QuantizeLinear", "QuickGelu", "Range", "RotaryEmbedding",
+    "SimplifiedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
+    "TransposeMatMul", "Trilu", "Unique",
+})  # fmt: skip
+#: Operators that onnxruntime has in the standard's domain, though the standard does not.
+CONTRIBUTED_STANDARD = frozenset({"SimplifiedLayerNormalization"})
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,8 @@ class OnnxStep:
 
     Attributes:
         inputs, outputs: tensors, called so in the model too.
-        model: an ONNX model by itself, without external data; its operators are of the standard domains.
+        model: an ONNX model by itself, without external data; its operators are of the
+            standard domains, or of :data:`CONTRIBUTED`.
     """
 
     inputs: tuple[str, ...]

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from headrace.errors import Diagnostic, InputFileError
 from headrace.hn.message_schema import Messages, message_classes
+from headrace.hn.whole import CONTRIBUTED, CONTRIBUTED_DOMAIN
 
 #: Domains whose operators onnxruntime has of itself and that the ONNX standard defines.
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
@@ -64,7 +65,7 @@ def check_model(model: bytes, inputs: Sequence[str], outputs: Sequence[str], whe
     own = {f.domain for f in message.functions}
     allowed = (*DOMAINS, *sorted(own))
     for count, node in enumerate(_nodes(message), 1):
-        if node.domain not in allowed:
+        if node.domain not in allowed and not (node.domain == CONTRIBUTED_DOMAIN and node.operator in CONTRIBUTED):
             raise _refuse(where, "an operator is of no standard domain", f"{node.domain}::{node.operator}", DOMAINS)
         if count > MAX_NODES:
             raise _refuse(where, "there are too many nodes", f"> {MAX_NODES}", f"≤ {MAX_NODES}")

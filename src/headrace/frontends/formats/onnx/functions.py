@@ -155,7 +155,7 @@ def expand_standard(model: onnx.ModelProto, known: Set[str], most_nodes: int) ->
         left -= len(body)
         label = node.name or next((o for o in node.output if o), node.op_type)
         operators[label] = node.op_type
-        internal |= _renamed(body, node, label, taken)
+        internal |= renamed(body, node, label, taken)
         nodes += body
     copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
     del model.graph.node[:]
@@ -193,7 +193,7 @@ def _definition(node: onnx.NodeProto, types: Mapping[str, onnx.TypeProto], opset
     return body if not any(n.op_type == node.op_type for n in body) else None
 
 
-def _renamed(body: list[onnx.NodeProto], call: onnx.NodeProto, label: str, taken: set[str]) -> set[str]:
+def renamed(body: list[onnx.NodeProto], call: onnx.NodeProto, label: str, taken: set[str]) -> set[str]:
     """Give the nodes the call's name and their tensors names of their own; returns these."""
     outer = {*call.input, *call.output}
     names: dict[str, str] = {}

@@ -21,6 +21,7 @@ from onnx import numpy_helper
 from headrace.errors import Diagnostic, InputFileError
 from headrace.frontends.fold import EVALUATORS
 from headrace.frontends.formats.onnx.branches import take_branches
+from headrace.frontends.formats.onnx.contributed import write_out
 from headrace.frontends.formats.onnx.fixed_inputs import fix_inputs
 from headrace.frontends.formats.onnx.functions import Expansion, expand_standard, inlined
 from headrace.frontends.formats.onnx.infer import inferred_types, without_weights
@@ -435,7 +436,9 @@ def read_model(source: Source, options: ParseOptions = _NO_OPTIONS) -> SourceGra
     where = source.where("ONNX model")
     try:
         model, size = _model(source, where, options)
-        expansion = expand_standard(model, HANDLERS.keys() | EVALUATORS.keys(), MAX_NODES)
+        written = write_out(model, MAX_NODES)
+        defined = expand_standard(model, HANDLERS.keys() | EVALUATORS.keys(), MAX_NODES)
+        expansion = Expansion(defined.operators | written.operators, written.internal | defined.internal)
         reader = _Reader(where, None if source.path is None else source.path.parent)
         graph = _build(model, reader, expansion)
     except (
