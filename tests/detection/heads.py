@@ -127,6 +127,54 @@ def yolov8(bins: int = 16, free: bool = False, seed: int = 0) -> Detector:
     return Detector(g.model(result), lambda o: corners(o[0][0, :4].T), lambda o: o[0][0, 4:].T)
 
 
+def further(kind: str, selected: bool = False, seed: int = 0) -> Any:
+    """A model as YOLOv8's for segmentation (``masks``), poses (``points``) and oriented boxes (``angle``);
+    ``selected``: of its boxes it gives those that NonMaxSuppression leaves.
+    """
+    g = Graph(seed)
+    maps, bins = g.levels(), 4
+    boxes = _joined(g, [g.conv(x, 8, 4 * bins, scale=2.0) for x in maps], 4 * bins)
+    scores = g("Sigmoid", _joined(g, [g.conv(x, 8, CLASSES, scale=3.0) for x in maps], CLASSES))
+    width = {"masks": 8, "points": 6, "angle": 1}[kind]
+    more = _joined(g, [g.conv(x, 8, width, scale=2.0) for x in maps], width)
+    spread = g("Transpose", g.reshape(boxes, 1, 4, bins, -1), perm=[0, 2, 1, 3])
+    weights = g.const(np.arange(bins).reshape(1, bins, 1, 1))
+    sides = g.reshape(g("Conv", g("Softmax", spread, axis=1), weights), 1, 4, -1)
+    cells, strides = grid()
+    points, pixels = g.const((cells + 0.5).T[None]), g.const(strides.T[None])
+    low, high = g.slice(sides, 0, 2, 1), g.slice(sides, 2, 4, 1)
+    outputs = []
+    if kind == "angle":
+        more = g("Mul", g("Sub", g("Sigmoid", more), g.const(0.25)), g.const(np.pi))
+        half = g("Div", g("Sub", high, low), g.const(2.0))
+        x, y = g.slice(half, 0, 1, 1), g.slice(half, 1, 2, 1)
+        cos, sin = g("Cos", more), g("Sin", more)
+        moved = [g("Sub", g("Mul", x, cos), g("Mul", y, sin)), g("Add", g("Mul", x, sin), g("Mul", y, cos))]
+        centre = g("Add", g("Concat", *moved, axis=1), points)
+        decoded = g("Concat", centre, g("Add", low, high), axis=1)
+    else:
+        low, high = g("Sub", points, low), g("Add", points, high)
+        decoded = g("Concat", g("Div", g("Add", low, high), g.const(2.0)), g("Sub", high, low), axis=1)
+    if kind == "points":
+        table = g.reshape(more, 1, 2, 3, -1)
+        cell = g.const(cells.T[None, None])
+        places = g(
+            "Mul", g("Add", g("Mul", g.slice(table, 0, 2, 2), g.const(2.0)), cell), g.const(strides.T[None, None])
+        )
+        more = g.reshape(g("Concat", places, g("Sigmoid", g.slice(table, 2, 3, 2)), axis=2), 1, 6, -1)
+    if kind == "masks":
+        plane = g.conv(g("Resize", maps[0], "", g.const([1, 1, 2, 2]), mode="nearest"), 8, width)
+        outputs = [g("Mul", plane, g("Sigmoid", plane))]
+    result = g("Concat", g("Mul", decoded, pixels), scores, more, axis=1)
+    if selected:
+        rows = g("Transpose", decoded, perm=[0, 2, 1])
+        limits = [g.const([n], np.int64) for n in (5,)] + [g.const([t]) for t in (0.5, 1.0)]  # nothing is left
+        kept = g("NonMaxSuppression", rows, scores, *limits)
+        index = g("Squeeze", g.slice(kept, 2, 3, 1), g.const([1], np.int64))
+        result = g("Gather", result, index, axis=2)
+    return g.model(result, *outputs)
+
+
 ANCHORS = np.array([[[10, 13], [16, 30], [33, 23]], [[30, 61], [62, 45], [59, 19]], [[16, 90], [56, 98], [37, 32]]])
 
 

@@ -117,3 +117,20 @@ def test_ends_before_the_decoding_that_are_named_are_the_heads() -> None:
     result = parse(detector.model.SerializeToString(), ParseOptions(end_node_names=ends[::-1]))
     assert result.nms is not None and result.nms.family == "yolov8"
     assert [t.shape[2] for t in result.nms.tensors] == [64, CLASSES] * 3
+
+
+@pytest.mark.parametrize("selected", [False, True], ids=["all", "none left by the file's own suppression"])
+@pytest.mark.parametrize("kind", ["masks", "points", "angle"])
+def test_masks_points_and_angles_are_found(kind: str, selected: bool) -> None:
+    result = parse(heads.further(kind, selected).SerializeToString())
+    found = result.nms
+    assert found is not None
+    assert (found.coding, found.bins, found.classes) == ("distances", 4, CLASSES)
+    masks = nms.Masks(2 * len(heads.STRIDES) + len(heads.STRIDES)) if kind == "masks" else None
+    points = nms.KeyPoints(2, 3, "grid", 2.0, 0.0, "sigmoid") if kind == "points" else None
+    angle = nms.Angle("sigmoid", np.pi, -np.pi / 4) if kind == "angle" else None
+    assert (found.masks, found.key_points, found.angle) == (masks, points, angle)
+    assert found.suppression == ("fast" if kind == "angle" else "class")
+    assert nms.loads(nms.dumps(found), "copy") == found
+    if kind == "masks":
+        assert found.tensors[masks.tensor].shape == (SIZE // 4, SIZE // 4, 8)

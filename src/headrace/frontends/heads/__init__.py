@@ -12,7 +12,8 @@ import pkgutil
 from dataclasses import dataclass, field
 
 from headrace.frontends.graph import SourceGraph, label, name_of
-from headrace.frontends.heads.head import FAMILIES, WhyNot
+from headrace.frontends.heads.further import with_further
+from headrace.frontends.heads.head import FAMILIES, WhyNot, operands_of
 from headrace.frontends.heads.tail import NoTail, Tail, find_tail
 from headrace.hn.nms import NmsConfiguration
 
@@ -59,7 +60,7 @@ def recognize(source: SourceGraph) -> Head | NoHead:
     for name, family in FAMILIES.items():
         found = family(tail)
         if isinstance(found, NmsConfiguration):
-            return _head(tail, found)
+            return _head(tail, with_further(tail, found))
         reasons[name] = found
     return NoHead(reasons)
 
@@ -75,8 +76,7 @@ def _ends(tail: Tail, configuration: NmsConfiguration) -> tuple[str, ...]:
     """The learned results, level by level: boxes, scores, objectness, what else a level has; then all others."""
     ends: dict[str, None] = {}
     for decoder in configuration.decoders:
-        operands = (decoder.boxes, decoder.scores, decoder.objectness, decoder.sizes)
-        ends.update({configuration.tensors[o.tensor].name: None for o in operands if o is not None})
+        ends.update({configuration.tensors[o.tensor].name: None for o in operands_of(decoder)})
         ends.update({one.name: None for one in tail.learned if one.grid == decoder.grid})
     return (*ends, *(one.name for one in tail.learned if one.name not in ends))
 

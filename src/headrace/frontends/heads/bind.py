@@ -66,14 +66,17 @@ def _moved(c: NmsConfiguration, decoder: BoxDecoder, maps: list[Array], names: M
         places = maps[operand.tensor][decode.addresses(operand, decoder, elements)]
         return affine(places, operand.tensor)
 
-    boxes, scores = moved(decoder.boxes, decode.box_numbers(c)), moved(decoder.scores, c.classes)
-    objectness = None if decoder.objectness is None else moved(decoder.objectness, 1)
-    sizes = None if decoder.sizes is None else moved(decoder.sizes, 2)
-    lost = (decoder.objectness is not None and objectness is None) or (decoder.sizes is not None and sizes is None)
-    if boxes is None or scores is None or lost:
+    points = 0 if c.key_points is None else c.key_points.count * c.key_points.numbers
+    sizes = {
+        "boxes": decode.box_numbers(c), "scores": c.classes, "objectness": 1, "sizes": 2,
+        "masks": c.prototypes, "key_points": points, "angles": 1,
+    }  # fmt: skip
+    given = {key: getattr(decoder, key) for key in sizes}
+    operands = {key: moved(one, sizes[key]) for key, one in given.items() if one is not None}
+    if None in operands.values():
         return None
     layers = {key: names[tensor] for key, tensor in decoder.layers.items() if tensor in names}
-    return replace(decoder, boxes=boxes, scores=scores, objectness=objectness, sizes=sizes, layers=layers)
+    return replace(decoder, layers=layers, **operands)
 
 
 def _layer_names(network: Network, source: SourceGraph, outputs: Mapping[str, Layer]) -> dict[str, str]:

@@ -78,6 +78,8 @@ def boxes(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) ->
         sides = t.reshape(*t.shape[:2], 4, c.bins)
         sides = softmax(sides) @ np.arange(c.bins) if c.bins > 1 else activated(c.box_activation, sides[..., 0])
         point = cell + c.point
+        if c.angle is not None:
+            return _turned(point, sides, angles(c, decoder, tensors), stride)
         return np.concatenate([(point - sides[..., :2]) * stride, (point + sides[..., 2:]) * stride], axis=-1)
     if c.coding == "grid_offsets":
         return _around((t[..., :2] + cell) * stride, np.exp(t[..., 2:]) * stride)
@@ -98,6 +100,37 @@ def boxes(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) ->
         t = activated(c.box_activation, t) * np.array([*c.image[::-1], *c.image[::-1]], np.float64)
         return _around(t[..., :2], t[..., 2:])
     return t
+
+
+def angles(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) -> Array:
+    """Radians: float64 ``[positions, anchors, 1]``; of a configuration that has angles."""
+    assert c.angle is not None
+    assert decoder.angles is not None
+    turned = activated(c.angle.activation, read(decoder.angles, decoder, 1, tensors))
+    return np.asarray(turned * c.angle.scale + c.angle.offset)
+
+
+def _turned(point: Array, sides: Array, angle: Array, stride: Array) -> Array:
+    """Boxes before they are turned about their centre, which the angle moves (``dist2rbox`` of ultralytics)."""
+    low, high = sides[..., :2], sides[..., 2:]
+    x, y = np.split((high - low) / 2, 2, axis=-1)
+    cos, sin = np.cos(angle), np.sin(angle)
+    centre = np.concatenate([x * cos - y * sin, x * sin + y * cos], axis=-1) + point
+    return _around(centre * stride, (low + high) * stride)
+
+
+def key_points(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) -> Array:
+    """Points of a grid, in pixels, each with its score behind it where it has one: ``[positions, 1, numbers]``."""
+    assert c.key_points is not None
+    assert decoder.key_points is not None
+    k = c.key_points
+    t = read(decoder.key_points, decoder, k.count * k.numbers, tensors).astype(np.float64)
+    t = t.reshape(*t.shape[:2], k.count, k.numbers)
+    rows, columns = decoder.grid
+    y, x = np.divmod(np.arange(rows * columns, dtype=np.float64), columns)
+    cell = np.stack([x, y], axis=1)[:, None, None, :]
+    points = (k.scale * t[..., :2] + cell + k.offset) * np.array(decoder.strides[::-1], np.float64)
+    return np.concatenate([points, activated(k.activation, t[..., 2:])], axis=-1).reshape(len(t), 1, -1)
 
 
 def _around(centre: Array, size: Array) -> Array:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from headrace.frontends.heads.head import (
     Level,
@@ -20,7 +22,7 @@ from headrace.frontends.heads.head import (
 )
 from headrace.frontends.heads.match import verified
 from headrace.frontends.heads.tail import Tail
-from headrace.hn.nms import BoxDecoder, NmsConfiguration
+from headrace.hn.nms import Angle, BoxDecoder, NmsConfiguration
 
 _MOST_BINS = 64
 _MOST_MEMBERS = 5  # boxes, scores, centreness, and what belongs to masks or key points
@@ -35,6 +37,7 @@ def distances(tail: Tail) -> NmsConfiguration | WhyNot:
     if not found or len(found[0].members) > _MOST_MEMBERS:
         return WhyNot("its levels are not alike")
     made = verified(tail, sorted(_proposed(tail, found), key=_doubt))
+    made = made or verified(tail, _turned(tail, found))
     return made or WhyNot("no tensor of the file has boxes at such distances")
 
 
@@ -60,6 +63,30 @@ def _proposed(tail: Tail, found: list[Level]) -> Iterator[NmsConfiguration]:
             if classes > 0:
                 yield from _coded(tail, found, (only, only, None), bins, (0, 4 * bins), classes)
                 yield from _coded(tail, found, (only, only, None), bins, (classes, 0), classes)
+
+
+#: How an angle follows from the number that was learned: YOLOv8 and 11, YOLO26.
+_ANGLES = (Angle("sigmoid", math.pi, -math.pi / 4), Angle())
+
+
+def _turned(tail: Tail, found: list[Level]) -> Iterator[NmsConfiguration]:
+    """Boxes with an angle: a level has a layer more, of one number."""
+    channels = found[0].channels
+    for box, score, angle in chosen(len(channels), 3):
+        if channels[box] % 4 or channels[angle] != 1 or channels[box] // 4 > _MOST_BINS:
+            continue
+        for c in _coded(tail, found, (box, score, None), channels[box] // 4, (0, 0), channels[score]):
+            if c.box_activation != "none" or c.point != 0.5:
+                continue
+            tensors = Tensors()
+            tensors.made += c.tensors
+            decoders = tuple(
+                replace(d, angles=tensors.operand(level.members[angle]))
+                for d, level in zip(c.decoders, found, strict=True)
+            )
+            way = "none" if c.suppression == "none" else "fast"
+            for one in _ANGLES:
+                yield replace(c, tensors=tuple(tensors.made), decoders=decoders, angle=one, suppression=way)
 
 
 def _coded(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from headrace.frontends.heads.tail import Learned, Tail
-from headrace.hn.nms import NmsConfiguration, NmsTensor, Operand
+from headrace.hn.nms import BoxDecoder, NmsConfiguration, NmsTensor, Operand
 
 
 @dataclass(frozen=True)
@@ -121,3 +121,10 @@ def is_probability(one: Learned) -> bool:
 def decoder_name(stride: Sequence[float]) -> str:
     """As public configurations call decoders."""
     return f"bbox_decoder_{stride[0]:g}"
+
+
+def operands_of(decoder: BoxDecoder) -> tuple[Operand, ...]:
+    """Every operand of a decoder."""
+    d = decoder
+    found = (d.boxes, d.scores, d.objectness, d.sizes, d.masks, d.key_points, d.angles)
+    return tuple(one for one in found if one is not None)

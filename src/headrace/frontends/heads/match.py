@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ ORDERS = tuple(Order(*one) for one in itertools.product((True, False), (False, T
 def tables(made: Mapping[str, Array], rows: int) -> Iterator[tuple[str, Array]]:
     """Tensors that have a row for every box: ``[rows, columns]``, the last one of the file first."""
     for name, array in reversed(list(made.items())):
-        if array.dtype.kind != "f" or array.size % rows or array.ndim < 2:
+        if array.dtype.kind != "f" or not array.size or array.size % rows or array.ndim < 2:
             continue
         plain = array.reshape([d for d in array.shape if d > 1] or [1])
         if plain.ndim == 2 and plain.shape[1] == rows:
@@ -118,6 +118,13 @@ def tensors_of(configuration: NmsConfiguration, given: Mapping[str, Array]) -> l
     return [given[one.name] for one in configuration.tensors]
 
 
+def _box_key(c: NmsConfiguration) -> Hashable:
+    """What boxes depend on; many configurations differ only in their scores."""
+    each = tuple((c.tensors[d.boxes.tensor], d.boxes, d.angles, d.sizes, d.widths, d.heights) for d in c.decoders)
+    scales = (c.centre_scale, c.size_scale, c.offset_scale)
+    return c.coding, c.bins, c.point, c.box_activation, c.y_first, c.angle, scales, each
+
+
 def verified(tail: Tail, proposed: Iterable[NmsConfiguration]) -> NmsConfiguration | None:
     """The first configuration whose boxes and scores the file computes; None where there is none.
 
@@ -125,10 +132,14 @@ def verified(tail: Tail, proposed: Iterable[NmsConfiguration]) -> NmsConfigurati
     has these factors, too, so whole scores go first, whichever configuration they are of.
     """
     apart: NmsConfiguration | None = None
+    known: dict[Hashable, Found | None] = {}
     for configuration in proposed:
         tensors = tensors_of(configuration, tail.probe)
-        levels = [decode.boxes(configuration, d, tensors) for d in configuration.decoders]
-        found = find_boxes(tail.made, levels, tail.image)
+        key = _box_key(configuration)
+        if key not in known:
+            levels = [decode.boxes(configuration, d, tensors) for d in configuration.decoders]
+            known[key] = find_boxes(tail.made, levels, tail.image)
+        found = known[key]
         if found is None:
             continue
         scores = [decode.scores(configuration, d, tensors) for d in configuration.decoders]

@@ -6,8 +6,6 @@ Sizes that the file computes from shapes are computed on the way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx
 import onnx.shape_inference
@@ -25,7 +23,7 @@ _SMALL = 64  # elements of what is computed on the way
 _SAID = (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 
 
-class _Walk:
+class Walk:
     """What is known so far: shapes and types of tensors, and numbers of small ones."""
 
     def __init__(self, source: SourceGraph) -> None:
@@ -104,15 +102,14 @@ class _Walk:
         self.types.update((id(v), found[n]) for n, v in zip(outputs, node.outputs, strict=True) if n in found)
 
 
-def inferred_shapes(source: SourceGraph, values: Sequence[ir.Value]) -> list[list[int] | None]:
-    """The shapes of tensors, batch included, or None where one is not known.
+def walked(source: SourceGraph) -> Walk:
+    """What is known of every tensor: :meth:`Walk.shape`, batch included, and :meth:`Walk.number` of small ones.
 
     Args:
         source: constants folded; not changed.
-        values: what is asked for.
     """
-    walk = _Walk(source)
+    walk = Walk(source)
     for node in source.graph:
         if not node.domain:
             walk.step(node)
-    return [walk.shape(v) for v in values]
+    return walk

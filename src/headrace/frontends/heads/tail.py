@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ import onnx_ir as ir
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, declared_shape, integer, live_uses, name_of
-from headrace.frontends.heads.shapes import inferred_shapes
+from headrace.frontends.heads.shapes import Walk, walked
 from headrace.hn import Array
 
 MAX_NODES = 4000
@@ -79,12 +79,14 @@ class Tail:
         learned: their results, in the file's order.
         nodes: all behind them, in the file's order.
         image: height and width of the network's input.
+        sizes: results of Shape nodes behind them, by the tensor's identity, whatever these ask.
     """
 
     source: SourceGraph
     learned: list[Learned]
     nodes: list[ir.Node]
     image: tuple[int, int]
+    sizes: dict[int, Array] = field(default_factory=dict[int, Array], repr=False)
     _constants: dict[int, Array] = field(default_factory=dict[int, Array], repr=False)
 
     @functools.cached_property
@@ -120,8 +122,10 @@ class Tail:
             linear: leave out activations: the place of a number is looked for.
         """
         budget = Budget(self.source.opset)
-        known: dict[int, Array] = {id(one.value): given[one.name][None] for one in self.learned}
+        known = dict(self.sizes) | {id(one.value): given[one.name][None] for one in self.learned}
         for node in self.nodes:
+            if node.outputs and id(node.outputs[0]) in self.sizes:
+                continue
             operands = [self._operand(value, known) for value in node.inputs]
             if any(a is None and v is not None for a, v in zip(operands, node.inputs, strict=True)):
                 continue
@@ -204,13 +208,28 @@ def _behind(value: ir.Value) -> ir.Value:
     """The tensor after what is applied to each element of a learned result at once."""
     for _ in range(8):
         uses = live_uses(value)
-        if len(uses) != 1 or value.is_graph_output():
+        if value.is_graph_output():
+            return value
+        if (product := _silu(value, uses)) is not None:
+            value = product
+            continue
+        if len(uses) != 1:
             return value
         node = uses[0]
         if node.domain or not (node.op_type in _BEHIND or (node.op_type in _AFFINE and _is_affine(node, value))):
             return value
         value = node.outputs[0]
     return value
+
+
+def _silu(value: ir.Value, uses: Sequence[ir.Node]) -> ir.Value | None:
+    """Its product with its sigmoid, of a tensor that goes nowhere else."""
+    gates = [n for n in uses if n.op_type == "Sigmoid" and not n.domain]
+    products = [n for n in uses if n.op_type == "Mul" and not n.domain]
+    if len(uses) != 2 or len(gates) != 1 or len(products) != 1 or gates[0].outputs[0].is_graph_output():
+        return None
+    both = {id(v) for v in products[0].inputs} == {id(value), id(gates[0].outputs[0])}
+    return products[0].outputs[0] if both and len(live_uses(gates[0].outputs[0])) == 1 else None
 
 
 def _is_affine(node: ir.Node, value: ir.Value) -> bool:
@@ -251,27 +270,31 @@ def find_tail(source: SourceGraph) -> Tail:
         inside.add(id(node))
         if len(inside) > MAX_NODES or len(learned) > MAX_LEARNED:
             raise NoTail("too much stands behind the last learned layers")
-        waiting += [v for v in node.inputs if v is not None]
+        if node.op_type != "Shape" or node.domain:  # sizes are known, and not learned
+            waiting += [v for v in node.inputs if v is not None]
     if len(learned) < 2:
         raise NoTail("fewer than two learned layers end in the outputs")
     ends = [_behind(learned[id(n)]) for n in source.graph if id(n) in learned]
     before = _between(learned.values(), ends)
     nodes = [n for n in source.graph if id(n) in inside and id(n) not in before]
-    shapes = _shapes(source, ends)
-    return Tail(source, [Learned(v, s) for v, s in zip(ends, shapes, strict=True)], nodes, image)
+    asked = [n.outputs[0] for n in nodes if n.op_type == "Shape" and not n.domain]
+    shapes, walk = _shapes(source, ends, bool(asked))
+    sizes = {id(v): a for v in asked if walk is not None and (a := walk.number(v)) is not None}
+    return Tail(source, [Learned(v, s) for v, s in zip(ends, shapes, strict=True)], nodes, image, sizes)
 
 
 def _between(starts: Iterable[ir.Value], ends: list[ir.Value]) -> set[int]:
     """Nodes between learned results and the tensors that stand for them."""
     first = {id(v) for v in starts}
     found: set[int] = set()
-    for value in ends:
-        while id(value) not in first:
-            node = value.producer()
-            if node is None:
-                break
-            found.add(id(node))
-            value = next(v for v in node.inputs if v is not None and constant(v) is None)
+    for end in ends:
+        waiting = [end]
+        while waiting:
+            value = waiting.pop()
+            node = None if id(value) in first else value.producer()
+            if node is not None and id(node) not in found:
+                found.add(id(node))
+                waiting += [v for v in node.inputs if v is not None and constant(v) is None]
     return found
 
 
@@ -290,11 +313,13 @@ def _image(source: SourceGraph) -> tuple[int, int]:
     return found[0]
 
 
-def _shapes(source: SourceGraph, values: list[ir.Value]) -> list[tuple[int, ...]]:
-    """Shapes of one frame."""
+def _shapes(source: SourceGraph, values: list[ir.Value], walk: bool) -> tuple[list[tuple[int, ...]], Walk | None]:
+    """Shapes of one frame; and what is known of every tensor, if that is asked for or was needed."""
     declared = [declared_shape(v) for v in values]
-    if any(s is None or not all(isinstance(d, int) for d in s[1:]) for s in declared):
-        declared = inferred_shapes(source, values)
+    found = None
+    if walk or any(s is None or not all(isinstance(d, int) for d in s[1:]) for s in declared):
+        found = walked(source)
+        declared = [found.shape(v) or known for v, known in zip(values, declared, strict=True)]
     shapes: list[tuple[int, ...]] = []
     for shape in declared:
         sizes = tuple(d for d in (shape or [])[1:] if isinstance(d, int) and d > 0)
@@ -305,4 +330,4 @@ def _shapes(source: SourceGraph, values: list[ir.Value]) -> list[tuple[int, ...]
         shapes.append(sizes)
     if sum(int(np.prod(s)) for s in shapes) > MAX_ELEMENTS:
         raise NoTail("the results of the last learned layers are too large")
-    return shapes
+    return shapes, found
