@@ -31,6 +31,17 @@ from typing import Any, ClassVar
 INTERRUPTED = 130
 
 
+#: Characters of one part of a message: names come from files and may have any length.
+_LONGEST = 8000
+#: A lever may list names to be copied, and works only whole.
+_LONGEST_LEVER = 64_000
+
+
+def _without_middle(text: str, longest: int = _LONGEST) -> str:
+    """A text as a message takes it: of one that is far too long only the two ends."""
+    return text if len(text) <= longest else f"{text[: longest // 2]} … {text[-longest // 2 :]}"
+
+
 @dataclass(frozen=True)
 class Diagnostic:
     """One problem, complete enough to be fixed without reading the source.
@@ -57,12 +68,13 @@ class Diagnostic:
         return data
 
     def __str__(self) -> str:
-        lines = [f"{self.code}: {self.where}: {self.rule}" if self.where else f"{self.code}: {self.rule}"]
-        if self.got:
-            lines.append(f"  got:  {self.got}")
-        if self.need:
-            lines.append(f"  need: {self.need}")
-        lines += [f"  try:  {lever}" for lever in self.levers]
+        where, rule, got, need = (_without_middle(text) for text in (self.where, self.rule, self.got, self.need))
+        lines = [f"{self.code}: {where}: {rule}" if where else f"{self.code}: {rule}"]
+        if got:
+            lines.append(f"  got:  {got}")
+        if need:
+            lines.append(f"  need: {need}")
+        lines += [f"  try:  {_without_middle(lever, _LONGEST_LEVER)}" for lever in self.levers]
         return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import Budget, Operands, broadcast, evaluates, operand, optional
 from headrace.frontends.graph import Unsupported, integer, integers, real, text
+from headrace.frontends.standard import LONGEST_EQUATION
 from headrace.hn import Array
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -78,6 +79,8 @@ def einsum_labels(equation: str, shapes: Sequence[Sequence[int]]) -> tuple[list[
     Raises:
         Unsupported: the equation is not valid, or does not fit the shapes.
     """
+    if len(equation) > LONGEST_EQUATION:
+        raise Unsupported(f"an equation of {len(equation)} characters", f"at most {LONGEST_EQUATION}")
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if "." in equation:

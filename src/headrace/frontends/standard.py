@@ -6,6 +6,8 @@ What a node states beyond that would be dropped, and with it a meaning that some
 
 from __future__ import annotations
 
+import functools
+
 import onnx
 import onnx_ir as ir
 
@@ -14,9 +16,12 @@ from headrace.frontends.graph import Unsupported, attributes_read
 from headrace.typeguards import is_tuple
 
 _ANY = 1 << 30
+#: Characters of an Einsum's equation: some operands of as many dimensions as there are letters.
+LONGEST_EQUATION = 1024
 _NAMES = {kind.number: kind.name for kind in onnx.AttributeProto.DESCRIPTOR.enum_types_by_name["AttributeType"].values}
 
 
+@functools.lru_cache(maxsize=4096)
 def schema_of(operator: str, opset: int) -> onnx.defs.OpSchema | None:
     """The standard's definition of an operator at an operator set; the newest where it came later; None if unknown."""
     for version in (opset, onnx.defs.onnx_opset_version()):
@@ -78,6 +83,13 @@ def _operands(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> Unsupported |
 
 #: Operators whose operands may be absent in practice where a version of the standard asks for them.
 _LENIENT = frozenset({"Resize"})
+
+
+def grows_without_limit(node: onnx.NodeProto) -> bool:
+    """Whether the onnx package's inference would take time or memory by a number or a text that the node states."""
+    if node.op_type == "Split":
+        return any(a.name == "num_outputs" and a.i != len(node.output) for a in node.attribute)
+    return node.op_type == "Einsum" and any(len(a.s) > LONGEST_EQUATION for a in node.attribute)
 
 
 def absent_operand(node: onnx.NodeProto, opset: int) -> int | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import shlex
 from dataclasses import dataclass, field
@@ -57,6 +58,9 @@ from headrace.frontends.to_hn.compositions.repeat import constant_beside
 from headrace.frontends.to_hn.operands import finite
 from headrace.layers import Concat, InputLayer, OutputLayer
 
+#: Operands of one node: as many as a node of TensorFlow may have.
+MAX_OPERANDS = 4096
+_LONGEST_NAME = 200
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _CHOOSING = frozenset({"TopK", "NonMaxSuppression", "NonZero", "RoiAlign", "Unique", "Compress", "Hardmax"})
 _RANDOM = frozenset(
@@ -135,9 +139,15 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
     if node.op_type in _RANDOM:
         return Unsupported("its result is random; a compiled network gives the same result every time", "known numbers")
     # A misspelt operator deserves a hint; another operator with a like name (Crop, Dropout) would only mislead.
-    close = difflib.get_close_matches(node.op_type, sorted(HANDLERS), 1, cutoff=0.85)
+    close = _like(node.op_type[:_LONGEST_NAME])
     levers = tuple(f"did you mean {name}?" for name in close)
     return Unsupported(f"the operator {node.op_type} is not supported", "", levers)
+
+
+@functools.lru_cache(maxsize=4096)
+def _like(operator: str) -> list[str]:
+    """The operator whose name is most like this one, if there is any."""
+    return difflib.get_close_matches(operator, sorted(HANDLERS), 1, cutoff=0.85)
 
 
 def _set_results(state: Translation, node: ir.Node, results: list[View | np.ndarray]) -> None:
@@ -166,6 +176,8 @@ def _node(state: Translation, node: ir.Node) -> None:
     handler = HANDLERS.get(node.op_type) if node.domain == "" else None
     if handler is None:
         raise _why_unknown(node, builder.source.facts.get("local_functions", []))
+    if len(node.inputs) > MAX_OPERANDS:
+        raise Unsupported(f"{len(node.inputs)} operands", f"at most {MAX_OPERANDS}")
     builder.begin(node)
     before = len(builder.network.layers)
     results = list(handler(builder, SourceNode(builder, node)))

@@ -14,7 +14,7 @@ import onnx
 import onnx.shape_inference
 from onnx import numpy_helper
 
-from headrace.frontends.standard import absent_operand
+from headrace.frontends.standard import absent_operand, grows_without_limit
 from headrace.hn import Array
 
 _SMALL = 64
@@ -73,7 +73,9 @@ def is_small(tensor: onnx.TensorProto) -> bool:
 
 
 def _is_safe(node: onnx.NodeProto, opset: int) -> bool:
-    """Whether inference may look at a node: it trusts that operands are there."""
+    """Whether inference may look at a node: it trusts that operands are there, and numbers that the node states."""
+    if grows_without_limit(node):
+        return False
     return absent_operand(node, opset) is None if node.domain in ("", "ai.onnx") else all(node.input)
 
 

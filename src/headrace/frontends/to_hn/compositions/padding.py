@@ -12,9 +12,16 @@ from headrace.frontends.to_hn.compositions.elementwise import per_channel
 from headrace.frontends.to_hn.compositions.parts import axis_values, cut, pick
 from headrace.layers import Pad
 
+#: Positions of an axis that is continued by other things than a constant: each is named.
+_MOST_POSITIONS = 1 << 20
+
 
 def continued(size: int, before: int, after: int, mode: str = "edge") -> list[int]:
     """Which element stands at each position of an axis that is continued beyond its ends; sizes below 0 cut it."""
+    if size + max(before, 0) + max(after, 0) > _MOST_POSITIONS:
+        raise Unsupported(
+            f"padding of an axis of {size} by {before} and {after}", f"at most {_MOST_POSITIONS} positions"
+        )
     if min(before, after) < 0:
         whole = continued(size, max(before, 0), max(after, 0), mode)
         return whole[max(-before, 0) : len(whole) + min(after, 0)]

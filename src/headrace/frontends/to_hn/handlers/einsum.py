@@ -10,6 +10,7 @@ import numpy as np
 
 from headrace.frontends.graph import MixesFrames, Unsupported
 from headrace.frontends.layout import View, permute
+from headrace.frontends.standard import LONGEST_EQUATION
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import combine, per_channel
 from headrace.frontends.to_hn.compositions.product import product, times_matrices
@@ -28,6 +29,8 @@ _MAX_OPERANDS = 8
 
 def _equation(text: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     """Labels of each operand and of the result, an ellipsis written out as labels of its own."""
+    if len(text) > LONGEST_EQUATION:
+        raise Unsupported(f"an equation of {len(text)} characters", f"at most {LONGEST_EQUATION}")
     left, arrow, right = text.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(ranks):
