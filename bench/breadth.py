@@ -27,34 +27,65 @@ LIMIT_SECONDS = 300
 
 
 def look_at(path: Path) -> dict[str, Any]:
-    """One file: how parsing ends, and how far its network is from onnxruntime."""
+    """One file: how parsing ends, which share of it the device has, and how far the whole model is from onnxruntime."""
     import torch
 
-    from headrace.comparison import compare
     from headrace.errors import HeadraceError
-    from headrace.frontends import trace
+    from headrace.reports import of
+    from headrace.runner import ClientRunner
 
     torch.set_num_threads(1)
     row: dict[str, Any] = {}
     start = time.process_time()
     try:
-        traced = trace(path)
+        runner = ClientRunner()
+        runner.translate_onnx_model(path, "net")
         row["parse_seconds"] = round(time.process_time() - start, 2)
-        report = traced.result.report
+        report = of(runner.archive).parse
+        assert report is not None
         row |= {"nodes": report.source_nodes, "layers": len(report.layers), "parameters": report.parameters}
         places = Counter(entry.place for entry in report.placement)
-        row["host"] = places.get("host", 0)
+        row |= {"device": places.get("device", 0), "host": places.get("host", 0)}
         row["host_operators"] = sorted({entry.operator for entry in report.placement if entry.place == "host"})
-        found = compare(path, traced=traced)
-        worst = max(found.outputs, key=lambda entry: entry.difference)
-        row |= {"agrees": found.agrees, "difference": worst.difference, "outputs": len(found.outputs)}
-        if found.first is not None:
-            row["first"] = f"{found.first.operator} {found.first.node}"
+        row |= _beside_onnxruntime(runner, path)
     except HeadraceError as error:
         row["refused"] = [f"{d.got}: {d.rule}"[:300] for d in error.diagnostics[:3]]
         row["code"] = error.code
     row["seconds"] = round(time.process_time() - start, 2)
     row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return row
+
+
+def _beside_onnxruntime(runner: Any, path: Path) -> dict[str, Any]:
+    """The whole model in the native emulator and in onnxruntime, from the file's inputs to its outputs."""
+    import numpy as np
+    import onnxruntime
+
+    from headrace.comparison import TOLERANCE, compared
+    from headrace.inference import Inference, InferenceContext
+
+    whole, random = runner.archive.whole, np.random.default_rng(0)
+    feeds: dict[str, Any] = {}
+    for tensor in whole.inputs:
+        shape = [max(size, 1) for size in tensor.shape]
+        kind = np.dtype(tensor.dtype).kind
+        made = random.integers(0, 8, shape) if kind in "iu" else random.uniform(-1, 1, shape)
+        feeds[tensor.name] = made.astype(tensor.dtype)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    theirs = session.run(names, feeds)
+    ours = Inference(runner.archive).whole(InferenceContext.SDK_NATIVE, feeds)
+    pairs = ((n, t, ours[n]) for n, t in zip(names, theirs, strict=True) if n in ours)
+    found = [compared(n, "", "", t, o[0] if isinstance(o, list) else o) for n, t, o in pairs]
+    worst = max(found, key=lambda entry: entry.difference)
+    row: dict[str, Any] = {"agrees": worst.difference <= TOLERANCE and len(found) == len(names)}
+    row |= {"difference": worst.difference, "outputs": len(names)}
+    if not row["agrees"]:
+        lacks = [n for n in names if n not in ours]
+        row["first"] = f"outputs without value: {lacks}" if lacks else f"output {worst.tensor}"
     return row
 
 
@@ -97,6 +128,10 @@ def _outcome(row: dict[str, Any]) -> str:
     return "device and host" if row.get("host") else "device"
 
 
+def _percent(row: dict[str, Any]) -> str:
+    return f"{100 * row['host'] / max(row['host'] + row['device'], 1):.0f} %"
+
+
 def page(folder: Path) -> str:
     """The section."""
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
@@ -106,25 +141,26 @@ def page(folder: Path) -> str:
     lines = [
         HEADING,
         "",
-        "Networks that public libraries define, exported with both of PyTorch's exporters (TorchScript to operator set",
-        "17, dynamo to 20) with random weights and small inputs, then parsed and run in the native emulator beside",
-        "onnxruntime on random numbers (`bench/breadth_models.py`, `bench/breadth.py`; not in CI). *Difference* is the",
-        "largest of any output of the device's network, in parts of that output's range; up to 1e-4 agrees. *Host*",
-        "counts nodes that the host runs; seconds are of CPU, with all that parsing tries to find the device's part.",
+        "Networks that public libraries define, exported with both of PyTorch's exporters (TorchScript to operator",
+        "set 17, dynamo to its newest) with random weights and small inputs, parsed and run in the native emulator",
+        "beside onnxruntime on random numbers (`bench/breadth_models.py`, `bench/breadth.py`; not in CI). *Difference*",
+        "is that of the whole model, host steps included: the largest of any output of the file, in parts of that",
+        "output's range; up to 1e-4 agrees. *Device* and *host* count the nodes that each runs (what parsing computes",
+        "belongs to neither); seconds are of CPU, with all that parsing tries to find the device's part.",
         "",
         f"{len(rows)} networks: " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())) + ".",
         "",
-        "| library | network | exporter | nodes | layers | host nodes | difference | parse (s) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| library | network | exporter | nodes | layers | device | host | difference | parse (s) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if "crash" in row or "refused" in row:
             continue
         difference = f"{row['difference']:.1e}" + ("" if row["agrees"] else f" **differs**: {row.get('first', '')}")
-        host = f"{row['host']} ({', '.join(row['host_operators'][:4])})" if row.get("host") else ""
+        host = f"{row['host']} = {_percent(row)} ({', '.join(row['host_operators'][:4])})" if row.get("host") else ""
         cells = [
-            row["library"], row["name"], f"{row['exporter']} {row['opset']}", row["nodes"], row["layers"], host,
-            difference, row["parse_seconds"],
+            row["library"], row["name"], f"{row['exporter']} {row['opset']}", row["nodes"], row["layers"],
+            row["device"], host, difference, row["parse_seconds"],
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     refused = [row for row in rows if "crash" in row or "refused" in row]

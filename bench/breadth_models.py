@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public architectures with random weights, as ONNX files of both exporters of PyTorch; for ``bench/breadth.py``.
 
-usage: python bench/breadth_models.py FOLDER [NAME...]
+usage: python bench/breadth_models.py FOLDER [--both] [NAME...]
 
 Runs where torch, torchvision, timm, ultralytics, segmentation-models-pytorch and transformers are installed; nothing
-is downloaded. Prints one JSON object a line: what was exported, or why it could not be.
+is downloaded. Without --both every model has a file of one exporter, one in six of the newer one; with it a second file
+of the other exporter too. Prints one JSON object a line: what was exported, or why it could not be.
 """
 
 from __future__ import annotations
@@ -18,10 +19,76 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-#: Operator sets of the two exporters: the one of scripts that people have, and the newest.
-TORCHSCRIPT, DYNAMO = 17, 20
+#: Operator sets of the two exporters: the one of scripts that people have, and the newest that it writes.
+TORCHSCRIPT, DYNAMO = 17, 23
 
 Made = tuple[Any, Sequence[Any]]
+
+
+def _complete_torchvision() -> None:
+    """Give torchvision the operators that it lacks where its library is built for another PyTorch than there is.
+
+    Only what these networks call, in Python: the exporters write the operators of ONNX for them all the same.
+    """
+    import torch
+
+    if hasattr(torch.ops.torchvision, "nms") or _loads_torchvision():
+        return
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define(
+        "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
+        "int sampling_ratio, bool aligned) -> Tensor"
+    )
+    import torchvision
+
+    torchvision.extension._has_ops = _has_operators
+    library.impl("nms", _kept_boxes, "CPU")
+    library.impl("roi_align", _aligned, "CPU")
+    _HELD.append(library)
+
+
+def _has_operators() -> bool:
+    return True
+
+
+#: Libraries of operators last as long as these.
+_HELD: list[Any] = []
+
+
+def _loads_torchvision() -> bool:
+    try:
+        import torchvision
+    except RuntimeError:  # its declarations of operators that are not there
+        import sys
+
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        return False
+    return bool(torchvision.extension._has_ops())
+
+
+def _kept_boxes(boxes: Any, scores: Any, limit: float) -> Any:
+    """Non-maximum suppression: the boxes that no better one overlaps by more than the limit, best first."""
+    import torch
+
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    waiting, kept = scores.argsort(descending=True, stable=True), []
+    while waiting.numel():
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        low, high = torch.max(boxes[best, :2], boxes[waiting, :2]), torch.min(boxes[best, 2:], boxes[waiting, 2:])
+        shared = (high - low).clamp(min=0).prod(1)
+        waiting = waiting[shared / (area[best] + area[waiting] - shared) <= limit]
+    return torch.stack(kept) if kept else torch.empty(0, dtype=torch.int64)
+
+
+def _aligned(features: Any, boxes: Any, scale: float, height: int, width: int, samples: int, aligned: bool) -> Any:
+    """Regions of features, each pooled to one size (torchvision's own definition in Python)."""
+    from torchvision.ops.roi_align import _roi_align
+
+    return _roi_align(features, boxes, scale, height, width, samples, aligned)
 
 
 def _picture(size: int, batch: int = 1) -> Any:
@@ -68,9 +135,10 @@ def timm(name: str, size: int = 64, fixed: bool = False) -> Callable[[], Made]:
 
 def ultralytics(name: str, size: int = 64) -> Callable[[], Made]:
     def make() -> Made:
-        from ultralytics import YOLO
+        import ultralytics as package
 
-        model = YOLO(f"{name}.yaml").model.float()
+        family = package.RTDETR if name.startswith("rtdetr") else package.YOLO
+        model = family(f"{name}.yaml").model.float()
         head = model.model[-1]
         head.export, head.format = True, "onnx"
         for part in model.modules():
@@ -98,7 +166,6 @@ def transformer(config: str, model: str, inputs: str = "tokens", **options: Any)
         settings = getattr(transformers, config)(**options)
         settings._attn_implementation = "eager"
         made = getattr(transformers, model)(settings)
-        made.config.return_dict = False
         if hasattr(made.config, "use_cache"):
             made.config.use_cache = False
         if inputs == "tokens":
@@ -109,9 +176,40 @@ def transformer(config: str, model: str, inputs: str = "tokens", **options: Any)
             given = torch.rand(1, 80, 200)
         else:
             given = _picture(int(inputs))
-        return made, (given,)
+        return _tensors_of(made), (given,)
 
     return make
+
+
+def _tensors_of(model: Any) -> Any:
+    """A model of transformers that gives the tensors of its result, which both exporters take."""
+    import torch
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model.encoder if type(model).__name__ == "WhisperModel" else model
+
+        def forward(self, given: Any) -> Any:
+            return tuple(t for t in self.model(given).to_tuple() if isinstance(t, torch.Tensor))
+
+    return Plain()
+
+
+def detr() -> Made:
+    """Queries that a decoder turns into boxes, behind convolutions of its own."""
+    import transformers
+
+    backbone = transformers.ResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], out_features=["stage4"]
+    )
+    settings = transformers.DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone, d_model=64,
+        encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=128,
+        decoder_ffn_dim=128, num_queries=10, num_labels=5,
+    )  # fmt: skip
+    settings._attn_implementation = "eager"
+    return _tensors_of(transformers.DetrForObjectDetection(settings)), (_picture(64),)
 
 
 def crnn() -> Made:
@@ -231,16 +329,50 @@ MODELS: list[tuple[str, str, Callable[[], Made]]] = [
     ("transformers", "poolformer", transformer("PoolFormerConfig", "PoolFormerModel", "64")),
     ("transformers", "whisper-encoder", transformer(
         "WhisperConfig", "WhisperModel", "mel", d_model=64, encoder_layers=2, decoder_layers=1,
-        encoder_attention_heads=4, encoder_ffn_dim=128, max_source_positions=100)),
+        encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=128, max_source_positions=100)),
     ("transformers", "wav2vec2", transformer("Wav2Vec2Config", "Wav2Vec2Model", "sound", **_SMALL)),
     ("torch", "crnn", crnn),
     ("torch", "siamese tracker", siamese),
     ("torch", "espcn", espcn),
+    # Added later, at the end so that the files before keep their numbers.
+    ("torchvision", "ssd300_vgg16", torchvision("ssd300_vgg16", 300)),
+    *(("torchvision", name, torchvision(name, 128, min_size=128, max_size=128)) for name in (
+        "fcos_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn",
+        "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn",
+    )),
+    *(("ultralytics", name, ultralytics(name)) for name in (
+        "yolo26n", "yolo11n-pose", "yolo11n-obb", "yolo11n-cls", "yolo12n-seg", "yolo12n-pose", "yolov9c-seg",
+        "yolov10s", "yolov8n-p2", "yolov8-ghost", "yolov3-spp", "yolov5n-p6",
+    )),
+    ("ultralytics", "rtdetr-resnet50", ultralytics("rtdetr-resnet50", 128)),
+    ("transformers", "detr", detr),
+    ("transformers", "segformer-b0", transformer("SegformerConfig", "SegformerForSemanticSegmentation", "128")),
+    ("transformers", "vit-classifier", transformer("ViTConfig", "ViTForImageClassification", "64", **_EYE)),
+    ("transformers", "deit", transformer("DeiTConfig", "DeiTModel", "64", **_EYE)),
+    ("transformers", "resnet", transformer(
+        "ResNetConfig", "ResNetModel", "64", embedding_size=16, hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1])),
+    ("transformers", "mobilenet-v2", transformer("MobileNetV2Config", "MobileNetV2Model", "64")),
+    ("transformers", "swin", transformer(
+        "SwinConfig", "SwinModel", "64", image_size=64, patch_size=2, embed_dim=24, depths=[1, 2],
+        num_heads=[2, 4], window_size=4)),
+    ("transformers", "dpt", transformer(
+        "DPTConfig", "DPTForDepthEstimation", "64", patch_size=16, backbone_out_indices=[0, 0, 1, 1],
+        neck_hidden_sizes=[16, 16, 32, 32], fusion_hidden_size=32, **_EYE)),
+    ("transformers", "vit-mae", transformer("ViTMSNConfig", "ViTMSNModel", "64", **_EYE)),
+    ("transformers", "mpnet", transformer("MPNetConfig", "MPNetModel", **_TINY)),
+    *(("timm", name, timm(name)) for name in (
+        "hgnetv2_b0", "repvit_m0_9", "mambaout_femto", "rdnet_tiny", "fasternet_t0", "convnext_zepto_rms",
+        "swiftformer_xs", "nextvit_small", "mobilenetv3_small_050", "efficientvit_l1", "resnetv2_18", "vovnet39a",
+    )),
+    *(("timm", name, timm(name, 224)) for name in ("shvit_s1", "hiera_tiny_224", "mvitv2_tiny", "pit_ti_224")),
+    *(("timm", name, timm(name, 64, True)) for name in (
+        "vit_small_patch16_dinov3", "eva02_tiny_patch14_224", "vit_tiny_r_s16_p8_224", "test_vit", "vitamin_small_224",
+    )),
+    *(("segmentation-models", f"{name}-{encoder}", segmentation(name, encoder)) for name, encoder in (
+        ("Unet", "mit_b0"), ("Unet", "efficientnet-b0"), ("Segformer", "mit_b0"), ("DeepLabV3", "resnet18"),
+        ("UnetPlusPlus", "mobilenet_v2"), ("FPN", "timm-regnetx_002"), ("DPT", "tu-vit_tiny_patch16_224"),
+    )),
 ]  # fmt: skip
-
-
-def _whisper_encoder(model: Any) -> Any:
-    return model.encoder if type(model).__name__ == "WhisperModel" else model
 
 
 def export(make: Callable[[], Made], path: Path, dynamo: bool) -> int:
@@ -249,7 +381,7 @@ def export(make: Callable[[], Made], path: Path, dynamo: bool) -> int:
 
     torch.manual_seed(0)
     model, inputs = make()
-    model = _whisper_encoder(model).eval()
+    model.eval()
     for norm in model.modules():  # statistics that look measured
         if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm) and norm.running_var is not None:
             norm.running_mean.uniform_(-0.2, 0.2)
@@ -265,35 +397,46 @@ def export(make: Callable[[], Made], path: Path, dynamo: bool) -> int:
     return opset
 
 
-def main(folder: Path, names: Sequence[str]) -> None:
-    """Export every model: one in six with the newer exporter, and with the other one where that fails."""
+def _one(index: int, path: Path, dynamo: bool) -> bool:
+    """Export one model with one exporter, and print how that went."""
+    library, name, make = MODELS[index]
+    row: dict[str, Any] = {"library": library, "name": name, "exporter": "dynamo" if dynamo else "TorchScript"}
+    start = time.monotonic()
+    try:
+        row["opset"] = export(make, path.with_suffix(".part"), dynamo)
+        row["seconds"] = round(time.monotonic() - start, 1)
+        path.with_suffix(".json").write_text(json.dumps(row))
+        os.replace(path.with_suffix(".part"), path)
+    except Exception as error:  # noqa: BLE001 - another package's code
+        row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    print(json.dumps(row), flush=True)
+    return "error" not in row
+
+
+def main(folder: Path, names: Sequence[str], both: bool) -> None:
+    """Export every model: one in six with the newer exporter, and with the other one where that fails, or ``both``."""
     import torch
 
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
+    _complete_torchvision()
     folder.mkdir(parents=True, exist_ok=True)
     order = sorted(range(len(MODELS)), key=lambda i: (i % 4, i))  # every library early
     for index in order:
-        library, name, make = MODELS[index]
-        if names and name not in names:
+        if names and MODELS[index][1] not in names:
             continue
         path = folder / f"{index:03d}.onnx"
-        if path.exists():
-            continue
-        for dynamo in (False, True) if index % 6 else (True, False):
-            row: dict[str, Any] = {"library": library, "name": name, "exporter": "dynamo" if dynamo else "TorchScript"}
-            start = time.monotonic()
-            try:
-                row["opset"] = export(make, path.with_suffix(".part"), dynamo)
-                row["seconds"] = round(time.monotonic() - start, 1)
-                path.with_suffix(".json").write_text(json.dumps(row))
-                os.replace(path.with_suffix(".part"), path)
-            except Exception as error:  # noqa: BLE001 - another package's code
-                row["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            print(json.dumps(row), flush=True)
-            if "error" not in row:
-                break
+        first = index % 6 == 0
+        if not path.exists():
+            done = _one(index, path, first)
+            if not done:
+                _one(index, path, not first)
+        second = folder / f"{index:03d}b.onnx"
+        if both and path.exists() and not second.exists():
+            used = json.loads(path.with_suffix(".json").read_text())["exporter"]
+            _one(index, second, used == "TorchScript")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    wanted = sys.argv[2:]
+    main(Path(sys.argv[1]), [name for name in wanted if name != "--both"], "--both" in wanted)

@@ -9,9 +9,11 @@ and passes are run one by one to find it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from headrace.errors import DataError, Diagnostic, UsageError
 from headrace.frontends import Given, ParseOptions, trace
 from headrace.hn import Array, Network
 from headrace.host.file_runtimes import FileInput, FileRuntime, open_in_its_runtime
+from headrace.host.tensorflow_runtime import TensorFlowRuntime
 from headrace.reports.comparison import ComparedTensor, ComparisonReport, TensorFigures
 
 if TYPE_CHECKING:
@@ -71,16 +74,51 @@ def compare(
         raise UsageError(Diagnostic("E-COMPARE-ARGUMENT", "compare", rule, got, need))
     options = ParseOptions() if options is None else options
     traced = trace(model, options) if traced is None else traced
-    given = isinstance(model, bytes | bytearray | memoryview)
-    runtime = open_in_its_runtime(
-        traced.result.report.source.format, None if given else Path(model), bytes(model) if given else None
-    )
-    inputs = _Inputs(traced, runtime, options)
-    batches = inputs.random(seed) if data is None else inputs.given(data, FRAMES if frames is None else frames)
-    found = _Comparison(traced, runtime, tolerance)
-    for feeds in batches:
-        found.add(feeds)
-    return found.report(f"random numbers, seed {seed}" if data is None else "the given data")
+    with _own_runtime(model, traced) as runtime:
+        inputs = _Inputs(traced, runtime, options)
+        batches = inputs.random(seed) if data is None else inputs.given(data, FRAMES if frames is None else frames)
+        found = _Comparison(traced, runtime, tolerance)
+        for feeds in batches:
+            found.add(feeds)
+        return found.report(f"random numbers, seed {seed}" if data is None else "the given data")
+
+
+@contextmanager
+def _own_runtime(model: Given, traced: Trace) -> Generator[FileRuntime]:
+    """The runtime of a model's format, as long as it is needed."""
+    source, network = traced.result.report.source, traced.result.network
+    is_data = isinstance(model, bytes | bytearray | memoryview)
+    with tempfile.TemporaryDirectory(prefix="headrace-compare-") as folder:
+        if source.format in ("tensorflow", "keras"):
+            path = Path(folder) / f"model{'.h5' if source.facts.get('container') == 'h5' else '.keras'}"
+            if is_data:
+                path.write_bytes(bytes(model))
+            else:
+                path = Path(model)
+            starts = [layer.boundary.source_name for layer in network.input_layers]
+            ends = [layer.boundary.source_name for layer in network.output_layers]
+            runtime = _tensorflow(path, source.format, source.facts, starts, ends)
+        else:
+            path, data = (None, bytes(model)) if is_data else (Path(model), None)
+            runtime = open_in_its_runtime(source.format, path, data)
+        try:
+            yield runtime
+        finally:
+            runtime.close()
+
+
+def _tensorflow(
+    path: Path, form: str, facts: Mapping[str, Any], starts: Sequence[str], ends: Sequence[str]
+) -> FileRuntime:
+    from headrace.frontends.formats.tensorflow.places import place_of
+    from headrace.frontends.reader import Source
+
+    if form == "keras":
+        return TensorFlowRuntime("keras", path, None, (), starts, ends)
+    place = place_of(Source.of(path))
+    names = (str(facts.get("signature", "")), *map(str, facts.get("tags", ("serve",))))
+    assert place.path is not None
+    return TensorFlowRuntime(place.kind, place.path, place.prefix, names, starts, ends)
 
 
 class _Inputs:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model file under its own runtime: onnxruntime, LiteRT. Every tensor of the file can be asked for by its name."""
+"""A model file under its own runtime: onnxruntime, LiteRT. Every tensor of the file can be asked for by its name.
+
+TensorFlow's files have theirs in :mod:`headrace.host.tensorflow_runtime`.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,9 @@ class FileRuntime(ABC):
             UnsupportedModelError: the runtime refuses the model or the data.
         """
 
+    def close(self) -> None:  # noqa: B027 - most have nothing to end
+        """End what the runtime keeps going."""
+
 
 def open_in_its_runtime(format_name: str, path: Path | None, data: bytes | None) -> FileRuntime:
     """A model in the runtime of its format.
@@ -83,7 +89,8 @@ def _where(path: Path | None) -> str:
     return "model" if path is None else path.name
 
 
-def _refused(path: Path | None, title: str, error: Exception) -> UnsupportedModelError:
+def refused(path: Path | None, title: str, error: Exception) -> UnsupportedModelError:
+    """The error for a model that its own runtime does not run."""
     text = " ".join(str(error).split())[:300]
     rule = "the file's own runtime does not run it, so there is nothing to compare with"
     return UnsupportedModelError(
@@ -138,7 +145,7 @@ class _OnnxRuntime(FileRuntime):
             )
             made: list[Any] = session.run(names, given) if names else []
         except Exception as error:  # noqa: BLE001 - another package's code, with its own exceptions
-            raise _refused(self._path, self.title, error) from None
+            raise refused(self._path, self.title, error) from None
         results: dict[str, Array] = {name: np.asarray(array) for name, array in zip(names, made, strict=True)}
         results.update((name, array) for name, array in given.items() if name in wanted)
         return results
@@ -161,7 +168,7 @@ class _LiteRT(FileRuntime):
                     **how, num_threads=1, experimental_preserve_all_tensors=True
                 )
         except Exception as error:  # noqa: BLE001 - another package's code, with its own exceptions
-            raise _refused(path, self.title, error) from None
+            raise refused(path, self.title, error) from None
         details: list[dict[str, Any]] = self._interpreter.get_input_details()
         self._at = {str(entry["name"]): int(entry["index"]) for entry in details}
         self.inputs = tuple(
@@ -179,7 +186,7 @@ class _LiteRT(FileRuntime):
                 interpreter.set_tensor(index, feeds[name])
             interpreter.invoke()
         except Exception as error:  # noqa: BLE001 - another package's code, with its own exceptions
-            raise _refused(self._path, self.title, error) from None
+            raise refused(self._path, self.title, error) from None
         known: dict[str, dict[str, Any]] = {}
         for entry in interpreter.get_tensor_details():
             known.setdefault(str(entry["name"]), entry)
