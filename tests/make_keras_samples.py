@@ -86,6 +86,25 @@ def samples():
         y = L.MultiHeadAttention(1, 3, value_dim=2, use_bias=False)(entry, x, use_causal_mask=True)
         return Model(entry, [x, L.Attention(use_scale=True)([x, entry]), y])
 
+    def more_layers():
+        image, steps = Input((8, 9, 4)), Input((6, 4))
+        x = L.SpectralNormalization(L.Conv2D(4, 3))(L.CenterCrop(6, 7)(image))
+        y = L.RNN(L.LSTMCell(5), return_sequences=True)(steps)
+        z = L.RNN(L.GRUCell(3))(y)
+        scores = L.AdditiveAttention()([y, L.Dense(5)(steps)])
+        pooled = [kind(4)(image) for kind in (L.AdaptiveAveragePooling2D,) if hasattr(L, "AdaptiveAveragePooling2D")]
+        return Model(
+            [image, steps], [x, y, z, scores, *[L.ReLU()(L.AdaptiveMaxPooling2D((2, 3))(image))][: len(pooled)]]
+        )
+
+    def more_operations():
+        x = Input((6, 8))
+        made = [ops.std(x, axis=1), ops.logsumexp(x, axis=-1), ops.normalize(x, axis=-1), ops.cumsum(x, axis=1),
+                ops.roll(x, 2, axis=1), ops.repeat(x, 2, axis=2), ops.take(x, [3, 0, 3], axis=1), ops.glu(x, axis=-1),
+                ops.hard_shrink(x, 0.3), ops.soft_shrink(x, 0.3), ops.threshold(x, 0.1, -0.5),
+                ops.log2(ops.abs(x) + 1.0), ops.einsum("bij,bkj->bik", x, ops.relu(x)), ops.var(x, axis=2)]  # fmt: skip
+        return Model(x, made)
+
     def merges(i):
         pooled = L.GlobalAveragePooling2D(keepdims=True)(i)
         rows = [L.Reshape((4, 12))(i), L.Reshape((-1, 12))(L.ReLU()(i))]
@@ -185,6 +204,8 @@ def samples():
         "bidirectional": lambda: chain(
             (6, 4), L.Bidirectional(L.LSTM(3, return_sequences=True)), L.Bidirectional(L.GRU(2), merge_mode="sum")
         ),
+        "more_layers": more_layers,
+        "more_operations": more_operations,
         "embedding": lambda: graph(
             (6,), lambda i: L.GlobalAveragePooling1D()(L.Conv1D(3, 2)(L.Embedding(10, 4)(i))), dtype="int32"
         ),

@@ -111,6 +111,8 @@ class NodeBuilder:
             if array is not None:
                 self.charge(array)
         results = evaluate(node, arrays, self._budget)
+        given = sum(array.nbytes for array in arrays if array is not None)
+        self.charge_bytes(max(sum(array.nbytes for array in results) - given, 0))  # what a few numbers spread over
         for value, array in zip(node.outputs, results, strict=False):
             set_constant(value, array)
         carry_grid(node)

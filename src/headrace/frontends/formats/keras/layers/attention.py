@@ -82,3 +82,26 @@ def attention(call: LayerCall) -> Tensor:
         scores = call.emit("Add", [scores, call.make(mask)])
     weighted = call.emit("MatMul", [call.emit("Softmax", [scores], {"axis": -1}), values.value])
     return Tensor(weighted, (*query.shape[:-1], values.channels))
+
+
+@converts("AdditiveAttention")
+def additive_attention(call: LayerCall) -> Tensor:
+    """Of sequences [N, T, D]: the score of two positions is the sum of tanh(query + key), weighted."""
+    call.unmasked()
+    call.no_arguments("return_attention_scores")
+    tensors = call.tensors
+    if not 2 <= len(tensors) <= 3 or any(t.rank != 3 for t in tensors):
+        raise Unsupported(f"tensors of ranks {[t.rank for t in tensors]}", "query, value and key of rank 3")
+    query, values = tensors[:2]
+    keys = tensors[2] if len(tensors) == 3 else values
+    rows = call.emit("Unsqueeze", [query.value, call.list([2])])
+    columns = call.emit("Unsqueeze", [keys.value, call.list([1])])
+    scores = call.emit("Tanh", [call.emit("Add", [rows, columns])])
+    if call.flag("use_scale", True):
+        scores = call.emit("Mul", [scores, call.make(call.weight(0, [query.channels], "scale"))])
+    scores = call.emit("ReduceSum", [scores, call.list([3])], {"keepdims": 0})
+    if call.named.get("use_causal_mask") is True:
+        mask = np.triu(np.full((query.size(1), keys.size(1)), -1e9, np.float32), 1)
+        scores = call.emit("Add", [scores, call.make(mask)])
+    weighted = call.emit("MatMul", [call.emit("Softmax", [scores], {"axis": -1}), values.value])
+    return Tensor(weighted, (*query.shape[:-1], values.channels))

@@ -44,3 +44,22 @@ def global_pool(call: LayerCall) -> Tensor:
     value = call.emit(kind, [x.value, call.list(axes)], {"keepdims": int(keep)})
     shape = tuple(1 if i in axes else s for i, s in enumerate(x.shape) if keep or i not in axes)
     return Tensor(value, shape)
+
+
+@converts(*(f"Adaptive{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)))
+def adaptive_pool(call: LayerCall) -> Tensor:
+    """Windows that divide the image, into as many parts as are asked for."""
+    x, count = call.x, dimensions(call.kind)
+    if x.rank != count + 2:
+        raise Unsupported(f"its input has rank {x.rank}", f"rank {count + 2}")
+    parts, first = call.integers("output_size", count), call.channels_first
+    axes = list(range(2, x.rank) if first else range(1, x.rank - 1))
+    sizes = [x.size(a) for a in axes]
+    if any(size % part for size, part in zip(sizes, parts, strict=True)):
+        raise Unsupported(f"{parts} parts of {sizes}", "parts of one size")
+    window = [size // part for size, part in zip(sizes, parts, strict=True)]
+    kind = "MaxPool" if "Max" in call.kind else "AveragePool"
+    image = x.value if first else call.channels_second(x)
+    value = call.emit(kind, [image], {"kernel_shape": window, "strides": window})
+    value = value if first else call.channels_last(value, x.rank)
+    return Tensor(value, tuple(parts[axes.index(i)] if i in axes else s for i, s in enumerate(x.shape)))

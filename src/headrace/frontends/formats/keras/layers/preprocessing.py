@@ -89,3 +89,18 @@ def resizing(call: LayerCall) -> Tensor:
     value = call.emit("Resize", [image, None, None, sizes], attributes)
     shape = (None, x.shape[1], *size) if first else (None, *size, x.shape[3])
     return Tensor(value if first else call.channels_last(value, 4), shape)
+
+
+@converts("CenterCrop")
+def middle(call: LayerCall) -> Tensor:
+    """The middle of an image at least as large."""
+    x, size = call.x, [call.integer("height"), call.integer("width")]
+    if x.rank != 4:
+        raise Unsupported(f"its input has rank {x.rank}", "rank 4")
+    axes = [2, 3] if call.channels_first else [1, 2]
+    begins = [(x.size(a) - s) // 2 for a, s in zip(axes, size, strict=True)]
+    if min(begins) < 0:
+        raise Unsupported(f"the middle {size} of an image {[x.size(a) for a in axes]}", "an image at least as large")
+    ends = [b + s for b, s in zip(begins, size, strict=True)]
+    value = call.emit("Slice", [x.value, *(call.list(e) for e in (begins, ends, axes))])
+    return Tensor(value, tuple(size[axes.index(i)] if i in axes else s for i, s in enumerate(x.shape)))

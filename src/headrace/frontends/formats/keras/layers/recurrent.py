@@ -10,13 +10,15 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.formats.keras.build import LayerCall, Shape, Tensor, converts, flat
-from headrace.frontends.formats.keras.config import read_wrapped
+from headrace.frontends.formats.keras.config import Layer, read_wrapped
 from headrace.frontends.formats.keras.layers.activation import function_name
 from headrace.frontends.formats.keras.weights import LayerWeights
 from headrace.frontends.graph import Unsupported
 from headrace.frontends.node_builder import Attribute
 from headrace.hn import Array
 
+#: Options of a layer over time, which its cell does not have.
+_OVER_TIME = ("return_sequences", "return_state", "go_backwards", "stateful", "time_major")
 _FAR = int(np.iinfo(np.int64).max)
 #: Keras' order of gates → ONNX's, and how many.
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (0, 1, 2), "SimpleRNN": (0,)}
@@ -148,6 +150,21 @@ def recurrent(call: LayerCall) -> list[Tensor]:
         made = [Tensor(call.emit("Squeeze", [last[0], call.list([0])], glue=True), (None, units))]
     if call.flag("return_state"):
         made += [Tensor(call.emit("Squeeze", [s, call.list([0])], glue=True), (None, units)) for s in last]
+    return made
+
+
+@converts("RNN")
+def of_a_cell(call: LayerCall) -> list[Tensor]:
+    """A cell, over a sequence: the layer that the cell is that of."""
+    cell = read_wrapped(call.option("cell"), call.label, call.label)
+    kind = cell.kind.removesuffix("Cell")
+    if kind not in _GATES or kind == cell.kind:
+        raise Unsupported(f"a cell of class {cell.kind[:80]}", "LSTMCell, GRUCell or SimpleRNNCell")
+    own = {key: call.option(key) for key in _OVER_TIME if call.option(key) is not None}
+    layer = Layer(kind, cell.name, "keras.layers", {**cell.config, **own})
+    inner = LayerCall(call.builder, layer, call.weights, call.label, call.arguments, call.named)
+    made = list(flat(recurrent(inner)))
+    inner.check_options_read()
     return made
 
 

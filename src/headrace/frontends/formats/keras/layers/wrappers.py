@@ -40,3 +40,11 @@ def time_distributed(call: LayerCall) -> Tensor:
     rows = [call.emit("Unsqueeze", [t.value, axis], glue=True) for t in made]
     value = rows[0] if steps == 1 else call.emit("Concat", rows, {"axis": 1})
     return Tensor(value, (None, steps, *made[0].shape[1:]))
+
+
+@converts("SpectralNormalization")
+def spectral_normalization(call: LayerCall) -> Tensor:
+    """What training stores is the kernel as it was divided last; nothing is divided again."""
+    call.ignore("power_iterations")
+    inner = read_wrapped(call.option("layer"), call.label, call.label)
+    return call.builder.apply(inner, call.weights.part(("layer",)), call.label, call.tensors)[0]
