@@ -11,6 +11,7 @@ from headrace.hn import Network, output_quantization
 from headrace.numerics.quantization import TensorQuantization
 from headrace.optimize import OptimizeOptions, optimize
 from headrace.optimize.algorithms.output_precision import OutputPrecision, apply, candidates, widened
+from headrace.optimize.options import OutputBits
 from headrace.optimize.scales.ranges import scale_groups
 from random_graphs import GraphBuilder, random_frames, weighted
 from same_bytes import assert_same_bytes
@@ -132,3 +133,19 @@ def test_reference_emulator_and_device_give_the_same_bytes(net: Network) -> None
 def test_only_eight_sixteen_or_measured() -> None:
     with pytest.raises(UsageError, match="output_bits"):
         options(output_bits=12).check()
+
+
+def test_convolutions_multiply_sixteen_bits_where_the_user_wants_them() -> None:
+    """Only then: the candidates that are measured leave them out."""
+    b = GraphBuilder(5)
+    names = [weighted(b, b.input((8, 8, 3)), 6, 3, "relu")]
+    names += [weighted(b, names[-1], 6, 3)]
+    names += [weighted(b, names[-1], 4, 1)]
+    b.output(names[-1])
+    frames = random_frames(b.net, 8, seed=1)
+    asked = (OutputBits(tuple(names[:2]), 16),)
+    wide = optimize(b.net, frames, options(output_bits=8, bits=asked)).network
+    assert [output_quantization(wide[name]).bits for name in names] == [16, 16, 8]
+    assert_same_bytes(wide)
+    narrow = optimize(b.net, frames, options(output_bits=8)).network
+    assert [output_quantization(narrow[name]).bits for name in names] == [8, 8, 8]

@@ -120,12 +120,15 @@ def wide_groups(network: Network, groups: ScaleGroups, requests: Requests) -> li
         _, last, name = max(asked, key=lambda item: item[0], default=(0, None, ""))
         if last is None or last.bits == 8:
             continue
-        reason = precision.cannot_widen(network, names)
+        reason = precision.cannot_widen(network, names, asked=True)
         if reason is None:
             found.append(names)
             continue
         rule = f"16 bits for the output of {name!r} are not built yet: {reason}"
-        need = "8 bits there; 16 where all that read a tensor move codes, or add, multiply or look up single values"
+        need = (
+            "8 bits there; 16 where all that read a tensor move codes, add, multiply or look up single values, "
+            "or multiply by weights without a sum beside"
+        )
         levers = (_OUTPUTS_ALONE,) if _outputs_can_widen(network, groups) else ()
         problems.append(Diagnostic("E-OPTIMIZE-BITS", last.where, rule, f"{last.bits} bits", need, levers))
     if problems:

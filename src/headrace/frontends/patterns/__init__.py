@@ -10,8 +10,11 @@ from headrace.frontends.patterns.mish import Mish
 from headrace.frontends.patterns.pattern import Match, NoMatch, Pattern, apply_patterns
 from headrace.frontends.patterns.silu import SiLU
 from headrace.frontends.patterns.softplus import Softplus
+from headrace.frontends.patterns.two_slopes import TwoSlopes
 
 #: In order of trial at each node.
-PATTERNS: tuple[Pattern, ...] = (HardSwish(), SiLU(), GELU(), GELUTanh(), Softplus(), Mish(), HardSigmoid(), BySign())
+PATTERNS: tuple[Pattern, ...] = (
+    HardSwish(), SiLU(), GELU(), GELUTanh(), Softplus(), Mish(), HardSigmoid(), BySign(), TwoSlopes(),
+)  # fmt: skip
 
 __all__ = ["PATTERNS", "Match", "NoMatch", "Pattern", "apply_patterns"]

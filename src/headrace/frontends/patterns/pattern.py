@@ -10,7 +10,18 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from headrace.frontends.graph import SourceGraph, Unsupported, constant, label, live_uses, marks, origins, real
+from headrace.frontends.graph import (
+    SourceGraph,
+    Unsupported,
+    constant,
+    label,
+    live_uses,
+    marks,
+    origins,
+    real,
+    set_constant,
+)
+from headrace.hn import Array
 from headrace.reports.parse import FusedPattern, NearMiss
 
 
@@ -24,13 +35,16 @@ class NoMatch:
 
 @dataclass(frozen=True)
 class Match:
-    """One operation found: its operator, its input, the nodes it replaces (root included), its attributes."""
+    """One operation found: its operator, its input, the nodes it replaces (root included), its attributes, and
+    constants that it reads beside its input.
+    """
 
     op_type: str
     source: ir.Value
     nodes: tuple[ir.Node, ...]
     attributes: dict[str, float] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
+    operands: tuple[Array, ...] = ()
 
 
 class Pattern:
@@ -173,7 +187,11 @@ def _replace(source: SourceGraph, root: ir.Node, match: Match, names: list[str])
     attributes = [ir.AttrFloat32(key, value) for key, value in sorted(match.attributes.items())]
     attributes += [ir.AttrString(key, value) for key, value in sorted(match.words.items())]
     output = ir.Value(name=old.name, shape=old.shape, type=old.type)
-    new = ir.Node("", match.op_type, [match.source], attributes, outputs=[output], name=label(root))
+    constants = [ir.Value(name=f"{label(root)}#{place}") for place in range(len(match.operands))]
+    for value, array in zip(constants, match.operands, strict=True):
+        marks(value)["internal"] = True
+        set_constant(value, array)
+    new = ir.Node("", match.op_type, [match.source, *constants], attributes, outputs=[output], name=label(root))
     marks(new)["origins"] = names
     source.graph.insert_before(root, new)
     old.replace_all_uses_with(output, replace_graph_outputs=True)
