@@ -178,11 +178,17 @@ def further(kind: str, selected: bool = False, seed: int = 0) -> Any:
 ANCHORS = np.array([[[10, 13], [16, 30], [33, 23]], [[30, 61], [62, 45], [59, 19]], [[16, 90], [56, 98], [37, 32]]])
 
 
-def yolov5(squared: bool = True, seed: int = 0) -> Detector:
+def yolov5_masks() -> Any:
+    """A model as YOLOv5's for segmentation: behind the scores of an anchor stand 8 numbers, as many as prototypes."""
+    return yolov5(masks=8).model
+
+
+def yolov5(squared: bool = True, masks: int = 0, seed: int = 0) -> Detector:
     """One output ``[1, n, 5 + classes]`` (v5, v7), or with exponential sizes (v3)."""
-    g, each = Graph(seed), 5 + CLASSES
+    g, each = Graph(seed), 5 + CLASSES + masks
     parts = []
-    for x, stride, anchors in zip(g.levels(), STRIDES, ANCHORS, strict=True):
+    maps = g.levels()
+    for x, stride, anchors in zip(maps, STRIDES, ANCHORS, strict=True):
         side = SIZE // stride
         head = g.reshape(g.conv(x, 8, 3 * each, scale=2.5), 1, 3, each, side, side)
         raw = g("Transpose", head, perm=[0, 1, 3, 4, 2])
@@ -195,9 +201,16 @@ def yolov5(squared: bool = True, seed: int = 0) -> Detector:
         else:
             xy, wh = g("Add", xy, g.const(cells)), g("Exp", wh)
         xy, wh = g("Mul", xy, g.const(float(stride))), g("Mul", wh, g.const(anchors[None, :, None, None]))
-        parts.append(g.reshape(g("Concat", xy, wh, g.slice(y, 4, each, 4), axis=4), 1, 3 * side * side, each))
+        last = [g.slice(y, 4, 5 + CLASSES, 4), *([g.slice(raw, 5 + CLASSES, each, 4)] if masks else [])]
+        parts.append(g.reshape(g("Concat", xy, wh, *last, axis=4), 1, 3 * side * side, each))
+    planes = []
+    if masks:
+        plane = g.conv(g("Resize", maps[0], "", g.const([1, 1, 2, 2]), mode="nearest"), 8, masks)
+        planes = [g("Mul", plane, g("Sigmoid", plane))]
     result = g("Concat", *parts, axis=1)
-    return Detector(g.model(result), lambda o: corners(o[0][0, :, :4]), lambda o: o[0][0, :, 4:5] * o[0][0, :, 5:])
+    return Detector(
+        g.model(result, *planes), lambda o: corners(o[0][0, :, :4]), lambda o: o[0][0, :, 4:5] * o[0][0, :, 5:]
+    )
 
 
 def yolox(decoded: bool, seed: int = 0) -> Detector:

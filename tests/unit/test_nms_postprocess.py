@@ -75,12 +75,44 @@ def test_layers_that_a_configuration_names_without_a_recognized_head(tmp_path: P
     assert read(said) == read(found)
 
 
+def test_masks_of_layers_that_a_configuration_names(tmp_path: Path) -> None:
+    """The form of the public yolov5 segmentation configurations; prototypes are the output of their size."""
+    runner = parsed(heads.yolov5_masks())
+    found = runner.archive.nms
+    assert found is not None and found.masks is not None
+    assert (found.family, found.classes, found.prototypes) == ("yolov5", CLASSES, 8)
+    decoders = [
+        {"name": d.name, "stride": int(d.strides[0]), "w": list(d.widths), "h": list(d.heights), **d.layers}
+        for d in found.decoders
+    ]
+    content = public(runner, bbox_decoders=decoders, proto=[{"number": 8, "stride": 4}])
+    del content["regression_length"]
+    (tmp_path / "nms.json").write_text(json.dumps(content))
+    runner.archive.nms = None
+    runner.load_model_script(f'nms_postprocess("{tmp_path}/nms.json", meta_arch=yolov5_seg)\n')
+    said = runner.archive.nms
+    assert said is not None and said.masks is not None
+    assert said.tensors[said.masks.tensor] == found.tensors[found.masks.tensor]
+
+    def read(c: Any) -> list[Any]:
+        return [(c.tensors[o.tensor], o.base, o.anchor) for d in c.decoders for o in (d.boxes, d.scores, d.masks)]
+
+    assert read(said) == read(found)
+    wrong = content | {"proto": [{"number": 9, "stride": 4}]}
+    (tmp_path / "nms.json").write_text(json.dumps(wrong))
+    for recognized in (found, None):
+        other = parsed(heads.yolov5_masks())
+        other.archive.nms = recognized
+        with pytest.raises(HeadraceError, match="prototypes"):
+            other.load_model_script(f'nms_postprocess("{tmp_path}/nms.json", meta_arch=yolov5_seg)\n')
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
         ("nms_postprocess(meta_arch=yolov9000)", "E-SCRIPT-VALUE"),
         ("nms_postprocess(meta_arch=ssd)", "E-NMS-FAMILY"),
-        ("nms_postprocess(meta_arch=yolov5_seg)", "E-NMS-NOT-BUILT"),
+        ("nms_postprocess(meta_arch=yolov5_seg)", "E-NMS-FAMILY"),
         ("nms_postprocess(classes=7)", "E-NMS-NETWORK"),
         ("nms_postprocess(image_dims=[1, 2])", "E-NMS-NETWORK"),
         ("nms_postprocess(regression_length=3)", "E-NMS-NETWORK"),
@@ -189,4 +221,6 @@ def test_public_configurations_parse(reference: Path) -> None:
     assert len(files) > 40
     for path in files:
         raw = _public(NmsRequest("test", path.name, path.read_bytes()))
-        assert _told_by_keys(raw) in ("yolov5", "yolov8", "yolox", "nanodet", "ssd"), path.name
+        told = _told_by_keys(raw)
+        assert told in ("yolov5", "yolov5_seg", "yolov8", "yolox", "nanodet", "ssd"), path.name
+        assert (told == "yolov5_seg") == ("_seg_" in path.name)

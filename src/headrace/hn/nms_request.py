@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headrace.errors import Diagnostic, NotBuiltYetError, ScriptError, unknown_name
+from headrace.errors import Diagnostic, ScriptError, unknown_name
 from headrace.hn import nms, strict_json
 from headrace.hn.network import Layer, Network
-from headrace.hn.nms import BoxDecoder, Fields, NmsConfiguration, NmsTensor, Operand
+from headrace.hn.nms import BoxDecoder, Fields, Masks, NmsConfiguration, NmsTensor, Operand
 from headrace.typeguards import is_list, is_object
 
 #: Words of ``meta_arch`` → the families of recognized heads that they mean.
@@ -20,6 +20,7 @@ META_ARCHS: dict[str, tuple[str, ...]] = {
     "yolov3": ("yolov3",),
     "yolov4": ("yolov3",),
     "yolov5": ("yolov5",),
+    "yolov5_seg": ("yolov5",),
     "yolov7": ("yolov5",),
     "yolov6": ("yolov6", "yolov8"),
     "yolov8": ("yolov8", "yolov10", "yolov6", "nanodet"),
@@ -31,10 +32,10 @@ META_ARCHS: dict[str, tuple[str, ...]] = {
     "fcos": ("fcos",),
     "detr": ("detr",),
 }
-#: Known, and not built.
-NOT_BUILT = {"yolov5_seg": "masks are not made"}
 #: Those that can be built from layers that a configuration names.
-_FROM_LAYERS = ("yolov3", "yolov5", "yolov7", "yolov6", "yolov8", "nanodet", "yolox", "ssd")
+_FROM_LAYERS = ("yolov3", "yolov5", "yolov5_seg", "yolov7", "yolov6", "yolov8", "nanodet", "yolox", "ssd")
+_ANCHORED = ("yolov3", "yolov5", "yolov5_seg", "yolov7")
+_MOST_PROTOTYPES = 1024
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,6 @@ def configured(request: NmsRequest, network: Network, recognized: NmsConfigurati
 
     Raises:
         ScriptError: the file breaks a rule, or line, file and network contradict each other.
-        NotBuiltYetError: the family is known and not built.
     """
     public = _public(request)
     family = _family(request, public, recognized)
@@ -85,6 +85,11 @@ def configured(request: NmsRequest, network: Network, recognized: NmsConfigurati
         rule = f"the network's head is another one than meta_arch={family}"
         need = f"meta_arch={recognized.family}, or a configuration that names layers"
         raise _error(request, "E-NMS-FAMILY", rule, recognized.family, need, ("leave meta_arch out",))
+    if family == "yolov5_seg" and base is not None and base.masks is None:
+        need = "a network whose last output has prototypes of masks"
+        raise _error(
+            request, "E-NMS-FAMILY", "the network's head has no masks", base.family, need, ("meta_arch=yolov5",)
+        )
     if base is not None and _names_layers(public) and not _same_layers(public, base):
         base = None
     if base is None:
@@ -121,11 +126,8 @@ def _family(request: NmsRequest, public: Mapping[str, Any], recognized: NmsConfi
         need = "a configuration whose bbox_decoders name layers, or meta_arch=..."
         levers = ("parse with --end-node-names at the convolutions before the decoding of boxes",)
         raise _error(request, "E-NMS-NONE", rule, "", need, levers)
-    if not isinstance(given, str) or given not in (*META_ARCHS, *NOT_BUILT):
+    if not isinstance(given, str) or given not in META_ARCHS:
         raise ScriptError(unknown_name("E-NMS-FAMILY", "meta_arch", str(given)[:40], META_ARCHS, request.where))
-    if given in NOT_BUILT:
-        rule, levers = f"meta_arch={given} is not built yet: {NOT_BUILT[given]}", ("meta_arch=yolov5 gives the boxes",)
-        raise NotBuiltYetError(Diagnostic("E-NMS-NOT-BUILT", request.where, rule, given, ", ".join(META_ARCHS), levers))
     return given
 
 
@@ -139,7 +141,7 @@ def _told_by_keys(public: Mapping[str, Any]) -> str | None:
     found = _decoders(public)
     first: dict[str, Any] = found[0] if found else {}
     if "encoded_layer" in first:
-        return "yolov5"
+        return "yolov5_seg" if public.get("proto") else "yolov5"
     if "objectness_layer" in first:
         return "yolox"
     if "combined_layer" in first:
@@ -167,11 +169,15 @@ def _with_values(request: NmsRequest, public: Mapping[str, Any], base: NmsConfig
     stated = f.counts("image_dims", 2, nms.MAX_SIDE) if f.has("image_dims") else base.image
     image = request.image or stated
     bins = request.bins if request.bins is not None else public.get("regression_length", base.bins)
+    proto = public.get("proto")
+    first = proto[0] if is_list(proto) and proto else None
+    number = first.get("number") if is_object(first) else None
     # A configuration may count the bins from 0 to this one.
     fixed: tuple[tuple[str, object, object, bool], ...] = (
         ("classes", classes, base.classes, classes in (base.classes, _without_background(base))),
         ("image_dims", list(image), list(base.image), tuple(image) == base.image),
         ("regression_length", bins, base.bins, base.coding != "distances" or bins in (base.bins, base.bins - 1)),
+        ("number of prototypes", number, base.prototypes, number is None or number == base.prototypes),
     )
     problems = [
         Diagnostic("E-NMS-NETWORK", request.where, f"{key} is not that of the network", str(got), str(need),
@@ -225,15 +231,17 @@ def _from_layers(request: NmsRequest, public: Mapping[str, Any], family: str, ne
     height, width = request.image or f.counts("image_dims", 2, nms.MAX_SIDE)
     builder = _Builder(request, network, family, (height, width))
     classes = request.classes if request.classes is not None else f.count("classes", 1, nms.MAX_CLASSES)
+    if family == "yolov5_seg":
+        builder.find_prototypes(f)
     decoders = tuple(
         builder.decoder(Fields(one, f"{f.where}, decoder {i}"), classes) for i, one in enumerate(_decoders(public))
     )
     # The layer itself may end in the sigmoid: change_output_activation of public scripts asks for that.
     activation = "none" if builder.probable else "sigmoid"
     codings = {"yolov3": "anchors_exponential", "yolov5": "anchors_squared", "yolov7": "anchors_squared",
-               "yolox": "grid_offsets", "ssd": "priors"}  # fmt: skip
+               "yolov5_seg": "anchors_squared", "yolox": "grid_offsets", "ssd": "priors"}  # fmt: skip
     return NmsConfiguration(
-        family={"yolov7": "yolov5"}.get(family, family),
+        family={"yolov7": "yolov5", "yolov5_seg": "yolov5"}.get(family, family),
         image=(height, width),
         classes=classes,
         coding=codings.get(family, "distances"),
@@ -243,7 +251,8 @@ def _from_layers(request: NmsRequest, public: Mapping[str, Any], family: str, ne
         per_class=f.count("max_proposals_per_class", 1, nms.MAX_PER_CLASS, nms.PER_CLASS),
         y_first=family == "ssd",
         bins=builder.bins or 1,
-        objectness_activation=activation if family in ("yolov3", "yolov5", "yolov7", "yolox") else None,
+        objectness_activation=activation if family in (*_ANCHORED, "yolox") else None,
+        masks=builder.masks,
         centre_scale=f.real("centers_scale_factor", 1e-6, nms.LARGEST, 1.0),
         size_scale=f.real("bbox_dimensions_scale_factor", 1e-6, nms.LARGEST, 1.0),
     )
@@ -257,6 +266,22 @@ class _Builder:
         self.tensors: list[NmsTensor] = []
         self.bins: int | None = None
         self.probable = False
+        self.masks: Masks | None = None
+        self._prototypes = 0
+
+    def find_prototypes(self, f: Fields) -> None:
+        """The output that has the prototypes of masks: it is told by its size, ``proto`` names none."""
+        raw = f.items("proto", 1, 1)[0]
+        p = Fields(raw, f"{f.where}, proto")
+        number, stride = p.count("number", 1, _MOST_PROTOTYPES), p.real("stride", 1, nms.MAX_SIDE)
+        wanted = tuple(round(size / stride) for size in self._image)
+        found = [x for x in self._network.output_layers if tuple(x.output_shape[1:]) == (*wanted, number)]
+        if len(found) != 1:
+            shapes = ", ".join(str(list(x.output_shape[1:])) for x in self._network.output_layers)
+            rule = "no output, or more than one, has the size of the prototypes of masks"
+            raise p.bad("number, stride", rule, shapes, f"one output {[*wanted, number]}")
+        self._prototypes = number
+        self.masks = Masks(self._tensor(found[0], number))
 
     def decoder(self, f: Fields, classes: int) -> BoxDecoder:
         """One decoder of a configuration."""
@@ -266,17 +291,20 @@ class _Builder:
             raise f.bad("bbox_decoders", "a decoder names no layers", "", ", ".join(nms.LAYER_KEYS))
         grid = (first.output_shape[1], first.output_shape[2]) if len(first.output_shape) == 4 else (1, 1)
         stride = (self._image[0] / grid[0], self._image[1] / grid[1])
-        anchored = self._family in ("yolov3", "yolov5", "yolov7", "ssd")
+        anchored = self._family in (*_ANCHORED, "ssd")
         widths = f.reals("w", 1, nms.MAX_ANCHORS) if anchored else ()
         heights = f.reals("h", len(widths), len(widths)) if anchored else ()
         count = max(len(widths), 1)
         layers = {key: layer.inputs[0].partition(":")[0] for key, layer in roles.items()}
         name = f.text("name", f"bbox_decoder_{stride[0]:g}")
         if "encoded_layer" in roles:
-            each = 5 + classes
+            each = 5 + classes + self._prototypes
             one = self._tensor(roles["encoded_layer"], count * each)
             boxes, scores, third = (self._operand(one, first, each) for first in (0, 5, 4))
-            return BoxDecoder(name, grid, stride, boxes, scores, third, None, count, widths, heights, layers)
+            masks = self._operand(one, 5 + classes, each) if self.masks is not None else None
+            return BoxDecoder(
+                name, grid, stride, boxes, scores, third, None, count, widths, heights, layers, masks=masks
+            )
         if "combined_layer" in roles:
             shape = roles["combined_layer"].output_shape
             self._set_bins((shape[-1] - classes) // 4)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from headrace.hn.nms import MAX_BINS, MAX_CLASSES, MAX_PER_CLASS, MAX_SIDE
-from headrace.hn.nms_request import META_ARCHS, NOT_BUILT, NmsRequest
+from headrace.hn.nms_request import META_ARCHS, NmsRequest
 from headrace.script.arguments import ArgumentType, Misfit, Whole, Word, argument, keys, values
 from headrace.script.effects import Boxes, CompileEffect
 from headrace.script.fates import ACTS, ANYWAY, HINT
@@ -15,7 +15,7 @@ from headrace.script.forms import CompileCommand, Form, Resolving, acts
 from headrace.script.parser import Value
 from headrace.typeguards import is_integer, is_number
 
-_FAMILIES = (*META_ARCHS, *NOT_BUILT)
+_FAMILIES = tuple(META_ARCHS)
 
 
 @dataclass(frozen=True)
