@@ -184,3 +184,24 @@ def test_missing_onnxruntime_is_said_with_the_command(compiled: ClientRunner, mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
     with pytest.raises(HeadraceError, match=r"headrace\[host\]"):
         compiled.infer(InferenceContext.SDK_NATIVE, {"ids": ids(1, 0)}, whole=True)
+
+
+def test_a_tensor_whose_rows_are_of_one_frame_comes_back_whole() -> None:
+    """A detector takes ``scores[0]``: frames are then joined with rows, and the open size is not their number."""
+    rng = np.random.default_rng(3)
+    weights = {"w": rng.normal(0, 0.3, (16, 12)).astype(np.float32), "rows": np.array([-1, 12], np.int64)}
+    nodes = [
+        N("MatMul", ["x", "w"], ["a"], name="dense"), N("Relu", ["a"], ["b"], name="act"),
+        N("Reshape", ["b", "rows"], ["c"], name="joined"), N("NonZero", ["c"], ["which"], name="found"),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, [1, 8, 16])], [info("which", TensorProto.INT64, [2, "n"])],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )  # fmt: skip
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    runner = ClientRunner()
+    runner.translate_onnx_model(data, "rows")
+    x = rng.normal(size=(1, 8, 16)).astype(np.float32)
+    wanted = session(data).run(None, {"x": x})[0]
+    assert np.array_equal(runner.infer(InferenceContext.SDK_NATIVE, {"x": x}, whole=True), wanted)

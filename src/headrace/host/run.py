@@ -149,7 +149,8 @@ def _frames(port: DeviceTensor, array: Array, where: str) -> Array:
 def _tensor(port: DeviceTensor, frames: Array) -> Array:
     """The frames of a layer as a tensor of the file."""
     shaped = frames.reshape(len(frames), *port.layer_shape[1:])
-    return shaped.transpose(port.permutation).reshape([len(frames) if s == ANY else s for s in port.shape])
+    # What is open holds the frames, maybe times a dimension that the file has joined with them (tokens in rows).
+    return shaped.transpose(port.permutation).reshape([-1 if s == ANY else s for s in port.shape])
 
 
 def _joined(tensor: ModelTensor, parts: list[Array]) -> Result:
