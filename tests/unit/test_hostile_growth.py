@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
+import os
+import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +16,14 @@ import pytest
 
 pytest.importorskip("onnx")
 
+import onnx
 from onnx import helper
 
-from fuzz.seeds import _onnx
-from fuzz.targets import check
+from fuzz.seeds import _onnx, write
+from fuzz.targets import TARGETS, check
 from headrace.errors import Diagnostic
+from small_hdf5 import hdf5
+from small_tensorflow import Kind, SmallGraph
 
 N, F = helper.make_node, np.float32
 MANY = 10**9
@@ -82,3 +90,79 @@ def test_messages_are_short_whatever_a_name_is() -> None:
     text = str(Diagnostic("E-X", long, f"rule {long}", long, long))
     assert len(text) < 50_000 and text.count("…") == 4
     assert outcome([N("Relu", ["x"], [long]), N("Foo", [long], ["y"])]).startswith("E-ONNX")
+
+
+def test_matrices_of_tensorflow_by_a_number() -> None:
+    g = SmallGraph()
+    line = g.op("Fill", [g.ints(30_000), g.const(F(1))], index_type=Kind("int32"))
+    g.op("Add", [g.input(1, 4), g.op("MatrixDiag", [line])], name="y")
+    assert check("frozen", {"": g.bytes()}) == "E-TENSORFLOW-UNSUPPORTED"
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        ("LSTM", {"units": 4}), ("RepeatVector", {"n": 10**30}), ("Reshape", {"target_shape": [10**30, 4]}),
+        ("Dense", {"units": 10**30, "use_bias": False}), ("Embedding", {"input_dim": MANY, "output_dim": MANY}),
+    ],
+)  # fmt: skip
+def test_layers_of_keras_by_a_number(layer: str, size: dict[str, Any]) -> None:
+    shape = [None, MANY, 4] if layer == "LSTM" else [None, 4]
+
+    def entry(kind: str, **config: Any) -> dict[str, Any]:
+        made = {"name": kind.lower(), "trainable": True, "dtype": "float32"} | config
+        return {"module": "keras.layers", "class_name": kind, "config": made, "registered_name": None}
+
+    layers = [entry("InputLayer", batch_shape=shape), entry(layer, **size)]
+    model = {"module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": layers}}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
+        made.writestr("metadata.json", json.dumps({"keras_version": "3.5.0"}))
+        made.writestr("config.json", json.dumps(model | {"registered_name": None}))
+        made.writestr("model.weights.h5", hdf5({"layers/a/vars/0": np.ones((2, 2), F)}))
+    assert check("keras", {"": out.getvalue()}).startswith("E-KERAS")
+
+
+def test_what_stands_in_a_folder_may_be_anything(tmp_path: Path) -> None:
+    """Pipes, devices, links that lead out or in circles: none is waited for, none is read without end."""
+    from headrace.errors import HeadraceError
+    from headrace.frontends import parse
+
+    saved = TARGETS["saved-model"].seeds()[0]
+    for number, replaced in enumerate(sorted(saved)):
+        for kind in ("pipe", "zero", "circle", "folder"):
+            folder = tmp_path / f"{kind}{number}"
+            folder.mkdir()
+            write(saved, folder)
+            place = folder / replaced
+            place.unlink()
+            if kind == "pipe":
+                os.mkfifo(place)
+            elif kind == "folder":
+                place.mkdir()
+            else:
+                place.symlink_to("/dev/zero" if kind == "zero" else place)
+            with pytest.raises(HeadraceError) as caught:
+                parse(folder)
+            assert caught.value.code.startswith("E-"), caught.value
+
+
+def test_external_data_that_lead_out_of_the_folder(tmp_path: Path) -> None:
+    from headrace.errors import HeadraceError
+    from headrace.frontends import parse
+
+    case = TARGETS["onnx-external"].seeds()[0]
+    (tmp_path / "secret").write_bytes(case["weights.bin"])
+    for number, location in enumerate(("../secret", str(tmp_path / "secret"), "/dev/zero", "link", "pipe", ".", "")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write({"model.onnx": case["model.onnx"]}, folder)
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        for tensor in model.graph.initializer:
+            tensor.external_data[0].value = location
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        (folder / "link").symlink_to(tmp_path / "secret")
+        os.mkfifo(folder / "pipe")
+        with pytest.raises(HeadraceError) as caught:
+            parse(folder / "model.onnx")
+        assert caught.value.code in ("E-ONNX-CORRUPT", "E-FILE-MISSING", "E-FILE-READ"), (location, caught.value)

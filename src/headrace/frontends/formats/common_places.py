@@ -14,6 +14,8 @@ from headrace.frontends.formats.operation import Operation as AnyOperation
 from headrace.frontends.graph import Unsupported
 from headrace.hn import Array
 
+_LARGEST_MATRIX = 1 << 24
+
 Operation = AnyOperation[Any]
 #: How elements of one segment are joined.
 SEGMENTS = {"Sum": "add", "Prod": "mul", "Max": "max", "Min": "min"}
@@ -128,8 +130,15 @@ def updated(operation: Operation) -> None:
     operation.done(operation.emit("Where", [inside, part, value]))
 
 
+def _check_matrix(rows: int, columns: int) -> None:
+    """Refuse a constant matrix far larger than the file that asks for it."""
+    if rows * columns > _LARGEST_MATRIX:
+        raise Unsupported(f"a matrix of {rows} by {columns} elements", f"at most {_LARGEST_MATRIX} elements")
+
+
 def diagonal(operation: Operation) -> None:
     size = operation.shape(0)[-1] if operation.rank(0) else 1
+    _check_matrix(size, size)
     column = operation.emit("Unsqueeze", [operation.value(0), operation.list([-1])], glue=True)
     operation.done(operation.emit("Mul", [column, operation.make(np.eye(size, dtype=np.float32))]))
 
@@ -139,6 +148,7 @@ def with_diagonal(operation: Operation) -> None:
     if len(shape) < 2:
         raise Unsupported(f"a tensor of shape {shape}", "matrices")
     rows, columns = shape[-2:]
+    _check_matrix(rows, columns)
     eye = np.eye(rows, columns, dtype=bool)
     axis = -1 if rows <= columns else -2
     line = operation.emit("Unsqueeze", [operation.value(1), operation.list([axis])], glue=True)

@@ -45,6 +45,8 @@ class Call(Generic[BuilderT]):
 
     def list(self, numbers: Sequence[int]) -> ir.Value:
         """A new constant list of int64."""
+        if any(not -(1 << 63) <= n < 1 << 63 for n in numbers):
+            raise Unsupported("a size or place beyond 64 bits", "sizes that a tensor can have")
         return self.make(np.array(list(numbers), np.int64))
 
     def emit(

@@ -100,6 +100,7 @@ def triangle(builder: Builder, node: SourceNode) -> list[Result]:
         raise Unsupported(f"Trilu of a tensor of rank {view.rank}", "matrices of each frame, and one diagonal")
     rows, columns = view.shape[-2:]
     k = min(max(k, -rows - 1), columns + 1)
+    builder.budget.take((rows, columns))
     mask = (np.triu if node.integer("upper", 1) else np.tril)(np.ones((rows, columns)), k)
     return [per_channel(builder, view, mask)]
 

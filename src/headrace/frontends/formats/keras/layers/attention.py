@@ -10,8 +10,17 @@ import onnx_ir as ir
 
 from headrace.frontends.formats.keras.build import LayerCall, Tensor, converts, flat
 from headrace.frontends.graph import Unsupported
+from headrace.hn import Array
 
 _HEADS_FIRST = (0, 2, 1, 3)
+_LARGEST_MASK = 1 << 24
+
+
+def _causal(queries: int, keys: int) -> Array:
+    """What is added to scores so that no position looks at later ones."""
+    if queries * keys > _LARGEST_MASK:
+        raise Unsupported(f"a mask of {queries} by {keys} positions", f"at most {_LARGEST_MASK} in all")
+    return np.triu(np.full((queries, keys), -1e9, np.float32), 1)
 
 
 def _projected(call: LayerCall, x: Tensor, part: tuple[str, int], heads: int, width: int) -> ir.Value:
@@ -46,7 +55,7 @@ def multi_head_attention(call: LayerCall) -> Tensor:
     q = call.emit("Mul", [q, call.number(1 / math.sqrt(width))])
     scores = call.emit("MatMul", [call.transposed(q, _HEADS_FIRST), call.transposed(k, (0, 2, 3, 1))])
     if call.named.get("use_causal_mask") is True:
-        mask = np.triu(np.full((query.size(1), keys.size(1)), -1e9, np.float32), 1)
+        mask = _causal(query.size(1), keys.size(1))
         scores = call.emit("Add", [scores, call.make(mask)])
     weighted = call.emit("MatMul", [call.emit("Softmax", [scores], {"axis": -1}), call.transposed(v, _HEADS_FIRST)])
     joined = call.emit("Reshape", [call.transposed(weighted, _HEADS_FIRST), call.list([0, 0, heads * depth])])
@@ -78,7 +87,7 @@ def attention(call: LayerCall) -> Tensor:
     if call.flag("use_scale"):
         scores = call.emit("Mul", [scores, call.make(call.weight(0, [], "scale"))])
     if call.named.get("use_causal_mask") is True:
-        mask = np.triu(np.full((query.size(1), keys.size(1)), -1e9, np.float32), 1)
+        mask = _causal(query.size(1), keys.size(1))
         scores = call.emit("Add", [scores, call.make(mask)])
     weighted = call.emit("MatMul", [call.emit("Softmax", [scores], {"axis": -1}), values.value])
     return Tensor(weighted, (*query.shape[:-1], values.channels))
@@ -101,7 +110,7 @@ def additive_attention(call: LayerCall) -> Tensor:
         scores = call.emit("Mul", [scores, call.make(call.weight(0, [query.channels], "scale"))])
     scores = call.emit("ReduceSum", [scores, call.list([3])], {"keepdims": 0})
     if call.named.get("use_causal_mask") is True:
-        mask = np.triu(np.full((query.size(1), keys.size(1)), -1e9, np.float32), 1)
+        mask = _causal(query.size(1), keys.size(1))
         scores = call.emit("Add", [scores, call.make(mask)])
     weighted = call.emit("MatMul", [call.emit("Softmax", [scores], {"axis": -1}), values.value])
     return Tensor(weighted, (*query.shape[:-1], values.channels))
