@@ -167,6 +167,7 @@ class ClientRunner:
         tensor_shapes: Mapping[str, Sequence[int]] | Sequence[int] | None = None,
         progress: Progress | None = None,
         device_only: bool = False,
+        signature: str | None = None,
         **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Parse a model of TensorFlow's: TFLite, a frozen graph, a checkpoint, a SavedModel, a Keras file.
@@ -178,6 +179,7 @@ class ClientRunner:
                 they make.
             tensor_shapes: shapes (N, H, W, C) of inputs with open sizes, by input name, or one for a single input.
             device_only: as for :meth:`translate_onnx_model`.
+            signature: of a SavedModel, which of its signatures; ``serving_default``, or the only one, by default.
             others: as for :meth:`translate_onnx_model`.
 
         Returns:
@@ -191,7 +193,7 @@ class ClientRunner:
         from headrace.frontends import ParseOptions
 
         starts, ends = start_node_names or (), end_node_names or ()
-        asked = ParseOptions(net_name, starts, ends, tensor_shapes, "tensorflow", device_only)
+        asked = ParseOptions(net_name, starts, ends, tensor_shapes, "tensorflow", device_only, signature=signature)
         return self._translate(model_path, asked, progress)
 
     def _translate(
@@ -215,6 +217,7 @@ class ClientRunner:
             input_shapes=options.named_shapes or options.only_shape,
             **({"device_only": True} if options.device_only else {}),
             **({"input_values": options.plain_values} if options.input_values else {}),
+            **({"signature": options.signature} if options.signature is not None else {}),
         )
         return self.get_hn(), self.get_params()
 

@@ -312,7 +312,36 @@ def test_several_signatures_and_no_default(tmp_path):
     saved.meta_graphs.add().CopyFrom(saved_graph().meta(signatures={"one": sides, "two": sides}))
     (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
     text = refusal(tmp_path, InputFileError)
-    assert "E-TENSORFLOW-SIGNATURE" in text and "one, two" in text
+    assert "E-TENSORFLOW-SIGNATURE" in text and "one, two" in text and "--signature one" in text
+
+
+def two_signatures(folder):
+    from headrace.frontends.formats.tensorflow.schema import SavedModelMessage
+
+    saved = SavedModelMessage(schema_version=1)
+    fed = {"a": "serving_default_picture:0"}
+    signatures = {"serving_default": (fed, {"b": "call:0"}), "features": (fed, {"c": "call:1"})}
+    saved.meta_graphs.add().CopyFrom(saved_graph().meta("load", signatures=signatures))
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    write_bundle(folder / "variables" / "variables", {"layer/w/.ATTRIBUTES/VARIABLE_VALUE": KERNEL})
+    return folder
+
+
+def test_a_signature_is_chosen_by_name(tmp_path):
+    out, result = run(two_signatures(tmp_path), signature="features")
+    assert np.allclose(out["c"], np.maximum(CONVOLVED, 0) + CONVOLVED, atol=1e-6)
+    assert result.network.net_params["source"]["signature"] == "features"
+    assert "b" in run(tmp_path)[0]
+
+
+def test_a_signature_that_is_not_there(tmp_path, capsys):
+    text = refusal(two_signatures(tmp_path), UsageError, signature="featurs")
+    assert "E-PARSE-SIGNATURE" in text and "did you mean 'features'" in text
+    frozen = tmp_path / "frozen.pb"
+    frozen.write_bytes(small())
+    assert "a frozen graph has no signatures" in refusal(frozen, UsageError, signature="features")
+    assert main(["parse", str(tmp_path), "--signature", "features", "-o", str(tmp_path / "x.har")]) == 0
+    assert main(["parse", str(tmp_path), "--signature", "none", "-o", str(tmp_path / "y.har")]) != 0
 
 
 # --- names, shapes, files ---------------------------------------------------------------------------------------------

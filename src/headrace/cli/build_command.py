@@ -45,6 +45,7 @@ def build(
     end_node_names: tuple[str, ...],
     tensor_shapes: tuple[str, ...],
     input_values: tuple[str, ...],
+    signature: str | None,
     device_only: bool,
     hw_arch: str | None,
     model_script: Path | None,
@@ -61,7 +62,7 @@ def build(
     files = CompileFiles(folder, hef_path, output_har_path, hef_option="--output", inputs=inputs, force=force)
     files.check()
     expect("parse", "optimize", "compile")
-    how = Translation(net_name, start_node_names, end_node_names, shapes, device_only=device_only, input_values=values)
+    how = Translation(net_name, start_node_names, end_node_names, shapes, None, device_only, values, signature)
     runner = translate(model, hw_arch, how, as_json)
     apply_script(runner, model_script)
     result = compile_to(runner, calibration, files, as_json, batch)

@@ -277,6 +277,9 @@ def start_end_options(function: Function) -> Function:
                 help="Values that inputs of an ONNX file always have, so that nobody asks: sr=16000 or scale=[1,0.5].",
             ),
             click.option(
+                "--signature", metavar="NAME", help="Of a SavedModel: which signature; default: serving_default."
+            ),
+            click.option(
                 "--device-only",
                 is_flag=True,
                 help="Refuse what cannot be on the device. Without: the host runs that, before or behind the device.",

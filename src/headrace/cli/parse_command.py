@@ -64,6 +64,7 @@ def parse(
     end_node_names: tuple[str, ...],
     tensor_shapes: tuple[str, ...],
     input_values: tuple[str, ...],
+    signature: str | None,
     device_only: bool,
     hw_arch: str | None,
     har_path: Path | None,
@@ -88,7 +89,7 @@ def parse(
         refuse(given("compare_seed"), "--compare-data", "nothing random is made up")
     shapes, values = parse_shapes(tensor_shapes), parse_values(input_values)
     framework = _FRAMEWORKS.get(click.get_current_context().info_name or "")
-    how = Translation(net_name, start_node_names, end_node_names, shapes, framework, device_only, values)
+    how = Translation(net_name, start_node_names, end_node_names, shapes, framework, device_only, values, signature)
     if explain:
         idle = given("har_path", "parsing_report_path", "force", "compared", "hw_arch")
         refuse(idle, "--explain", "nothing is written or compared")

@@ -38,6 +38,7 @@ class Translation:
     framework: Framework | None = None
     device_only: bool = False
     input_values: Mapping[str, object] = field(default_factory=dict[str, object])
+    signature: str | None = None
 
     @property
     def options(self) -> ParseOptions:
@@ -56,6 +57,7 @@ class Translation:
             self.framework,
             device_only=self.device_only,
             input_values=self.input_values,
+            signature=self.signature,
         )
 
 
@@ -67,10 +69,11 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
         NotBuiltYetError: the file is of a format that is not read yet.
     """
     from headrace.frontends.formats import reader_of
-    from headrace.frontends.reader import Source, check_takes_values
+    from headrace.frontends.reader import Source, check_takes_signature, check_takes_values
 
     reader = reader_of(Source.of(path), how.framework)
     check_takes_values(reader, how.input_values)
+    check_takes_signature(reader, how.signature)
     framework = reader.framework
     from headrace.runner import ClientRunner
 
@@ -83,7 +86,12 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
     with progress("parse", quiet) as advance:
         if framework == "tensorflow":
             runner.translate_tf_model(
-                str(path), how.net_name, **names, tensor_shapes=how.tensor_shapes, progress=advance
+                str(path),
+                how.net_name,
+                **names,
+                tensor_shapes=how.tensor_shapes,
+                signature=how.signature,
+                progress=advance,
             )
         else:
             runner.translate_onnx_model(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import missing_extra
 from headrace.frontends.options import ParseOptions
-from headrace.frontends.reader import Given, Source, check_takes_values
+from headrace.frontends.reader import Given, Source, check_takes_signature, check_takes_values
 
 if TYPE_CHECKING:
     from headrace.frontends.parsing import ParseResult
@@ -54,6 +54,7 @@ def _opened(model: Given, options: ParseOptions | None) -> tuple[Source, Reader,
     source = Source.of(model)
     reader = reader_of(source, options.framework)
     check_takes_values(reader, options.input_values)
+    check_takes_signature(reader, options.signature)
     return source, reader, options
 
 

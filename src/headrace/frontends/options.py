@@ -35,6 +35,7 @@ class ParseOptions:
         end_node_names: nodes whose outputs become the network's outputs, in this order.
         input_shapes: source shapes of inputs whose sizes the file leaves open, by input name, or one for an only input.
         input_values: values that inputs always have, by name: they are then constants of the network (ONNX).
+        signature: of a SavedModel, which of its signatures; None: ``serving_default``, or the only one.
         framework: whose formats are expected; None: any.
         device_only: nothing may be left to the host; what cannot be on the device is refused.
         progress: called with source nodes done and in all.
@@ -50,6 +51,7 @@ class ParseOptions:
     framework: Framework | None = None
     device_only: bool = False
     input_values: InputValues = field(default_factory=dict[str, object])
+    signature: str | None = None
     progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -88,6 +88,7 @@ class Reader(ABC):
         framework: whose format it is.
         suffixes: that its files usually have, with the dot; never what decides.
         fixes_inputs: whether reading takes ``input_values``.
+        has_signatures: whether reading takes a ``signature``.
     """
 
     name: ClassVar[str]
@@ -95,6 +96,7 @@ class Reader(ABC):
     framework: ClassVar[Framework]
     suffixes: ClassVar[tuple[str, ...]]
     fixes_inputs: ClassVar[bool] = False
+    has_signatures: ClassVar[bool] = False
 
     @abstractmethod
     def sniff(self, source: Source) -> bool:
@@ -120,6 +122,22 @@ def check_takes_values(reader: Reader, values: InputValues) -> None:
     if values and not reader.fixes_inputs:
         rule, need = f"inputs of {reader.title} are not given values", "an ONNX model"
         raise UsageError(Diagnostic("E-PARSE-VALUES", "input_values", rule, ", ".join(map(str, values))[:200], need))
+
+
+def check_takes_signature(reader: Reader, signature: str | None) -> None:
+    """Refuse a signature that is asked of a format whose files have none.
+
+    Raises:
+        UsageError: one is.
+    """
+    if signature is not None and not reader.has_signatures:
+        raise no_signatures(reader.title, signature)
+
+
+def no_signatures(title: str, signature: str) -> UsageError:
+    """The error for a signature that is asked of a file that has none."""
+    rule, need, lever = f"{title} has no signatures to choose from", "a SavedModel", "leave --signature out"
+    return UsageError(Diagnostic("E-PARSE-SIGNATURE", "signature", rule, repr(signature)[:200], need, (lever,)))
 
 
 def corrupt(name: str, where: str, rule: str, got: object = "", need: str = "", *levers: str) -> Diagnostic:

@@ -21,6 +21,7 @@ class TensorflowReader(Reader):
     title = "a TensorFlow model"
     framework = "tensorflow"
     suffixes = (".pb", ".meta", ".index")
+    has_signatures = True
 
     def sniff(self, source: Source) -> bool:
         from headrace.frontends.formats.tensorflow.places import is_place

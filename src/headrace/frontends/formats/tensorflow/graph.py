@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from headrace.errors import Diagnostic, InputFileError
+from headrace.errors import Diagnostic, InputFileError, UsageError, unknown_name
 from headrace.frontends.formats.tensorflow import control, dilation, operators, training
 from headrace.frontends.formats.tensorflow.build import GraphBuilder
 from headrace.frontends.formats.tensorflow.bundle import Bundle
@@ -24,7 +24,7 @@ from headrace.frontends.formats.tensorflow.restore import Variables, restored
 from headrace.frontends.formats.tensorflow.schema import GraphMessage, MetaGraphMessage, SavedModelMessage
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, kind_of
 from headrace.frontends.options import ParseOptions
-from headrace.frontends.reader import Source, check_not_a_pointer, corrupt
+from headrace.frontends.reader import Source, check_not_a_pointer, corrupt, no_signatures
 from headrace.hn.files import read_bytes
 
 _LOADED = (control, dilation, operators, training)  # imported for what they register
@@ -59,16 +59,18 @@ def _tensor(text: str) -> Ref:
     return Ref(name, int(index) if index.isdecimal() and len(index) < 6 else 0)
 
 
-def _signature(meta: Any, where: str) -> _Signature:
-    """The signature that inference uses: ``serving_default``, or the only one with outputs."""
+def _signature(meta: Any, where: str, asked: str | None) -> _Signature:
+    """The signature that is asked for, else the one that inference uses: ``serving_default``, or the only one."""
     usable = {e.key: e.value for e in meta.signatures if e.value.outputs and not e.key.startswith("__")}
+    if asked is not None and asked not in usable:
+        raise UsageError(unknown_name("E-PARSE-SIGNATURE", "signature", asked, usable, where))
     if not usable:
         return _Signature()
-    if _SERVING not in usable and len(usable) > 1:
-        names = ", ".join(list(usable)[:8])
+    if asked is None and _SERVING not in usable and len(usable) > 1:
+        names, lever = ", ".join(list(usable)[:8]), f"--signature {next(iter(usable))}"
         rule, need = "the file has several signatures, and none is the default", f"one, or {_SERVING!r}"
-        raise InputFileError(Diagnostic("E-TENSORFLOW-SIGNATURE", where, rule, names, need))
-    name = _SERVING if _SERVING in usable else next(iter(usable))
+        raise InputFileError(Diagnostic("E-TENSORFLOW-SIGNATURE", where, rule, names, need, (lever,)))
+    name = asked or (_SERVING if _SERVING in usable else next(iter(usable)))
     chosen = usable[name]
     if len(chosen.inputs) > _MOST_NAMES or len(chosen.outputs) > _MOST_NAMES:
         raise InputFileError(corrupt("tensorflow", where, "a signature has too many names", name))
@@ -94,8 +96,10 @@ class _Read:
     signature: _Signature
 
 
-def _read(source: Source, place: Place) -> _Read:
+def _read(source: Source, place: Place, asked: str | None) -> _Read:
     where = source.where("TensorFlow model")
+    if asked is not None and place.kind != "saved":
+        raise no_signatures(f"a {_KINDS[place.kind]}", asked)
     if place.path is None or place.path == source.path:
         data = source.bytes("TensorFlow model", MAX_MODEL_BYTES)
     else:
@@ -113,7 +117,7 @@ def _read(source: Source, place: Place) -> _Read:
             else _parsed(MetaGraphMessage, data, where)
         )
         message, restore = meta.graph, meta.saver.restore.partition(":")[0]
-        signature = _signature(meta, where) if saved else _Signature()
+        signature = _signature(meta, where, asked) if saved else _Signature()
     if not message.nodes:
         raise InputFileError(corrupt("tensorflow", where, "it holds no graph", "", "a graph with nodes"))
     program = program_of(message, where, size)
@@ -222,7 +226,7 @@ def read_tensorflow(source: Source, options: ParseOptions) -> SourceGraph:
 
 
 def _graph(source: Source, options: ParseOptions) -> SourceGraph:
-    read = _read(source, place := place_of(source))
+    read = _read(source, place := place_of(source), options.signature)
     program = read.program
     warnings: list[str] = []
     builder = GraphBuilder(program.size, program.producer, _given(read, options), read.variables.read)
