@@ -274,3 +274,15 @@ def test_a_variable_that_only_begins_is_a_constant():
     read = m.op("READ_VARIABLE", [m.op("VAR_HANDLE", [], [], "resource", shared_name="weights")], [1, 4])
     network = parse_tflite(m.bytes(m.op("MUL", [m.input(1, 4), read], [1, 4]))).network
     assert len(network.input_layers) == len(network.output_layers) == 1
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_what_is_cut_in_front_and_behind_may_be_empty(place):
+    """A loop writes its result into row ``place`` of three: rows in front, the new one, rows behind."""
+    m = SmallModel()
+    x, row = m.input(1, 3, 4), m.input(1, 1, 4)
+    before = m.op("SLICE", [x, m.ints([0, 0, 0]), m.ints([1, place, 4])], [1, place, 4])
+    behind = m.op("SLICE", [x, m.ints([0, place + 1, 0]), m.ints([1, -1, 4])], [1, 2 - place, 4])
+    y = m.op("CONCATENATION", [before, m.op("NEG", [row], [1, 1, 4]), behind], [1, 3, 4], axis=1)
+    same(m, y)
+    assert parse_tflite(m.bytes(y)).network.output_layers

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import broadcast
 from headrace.frontends.formats.operation import Operation as AnyOperation
-from headrace.frontends.graph import Unsupported
+from headrace.frontends.graph import Unsupported, constant
 from headrace.hn import Array
 
 Operation = AnyOperation[Any]
@@ -27,9 +27,24 @@ def cut(operation: Operation) -> None:
     begin, size = operation.integers(1, "begin"), operation.integers(2, "size")
     if len(begin) != len(size) or any(b < 0 for b in begin) or any(s < -1 for s in size):
         raise Unsupported(f"begin {begin} and size {size}", "one of each per dimension, none below 0 but a size of -1")
+    own = operation.sizes(0)
+    if own is not None and len(own) == len(size):
+        left = [
+            s if s != -1 else None if n is None else max(n - b, 0) for b, s, n in zip(begin, size, own, strict=True)
+        ]
+        if 0 in left and None not in left and operation.is_float(0):  # as loops cut in front of their first element
+            operation.done(operation.make(np.zeros([int(n or 0) for n in left], np.float32)))
+            return
     ends = [FAR if s == -1 else b + s for b, s in zip(begin, size, strict=True)]
     inputs = [operation.value(0), operation.list(begin), operation.list(ends), operation.list(range(len(begin)))]
     operation.done(operation.emit("Slice", inputs))
+
+
+def concatenated(operation: Operation, values: Sequence[ir.Value], axis: int) -> ir.Value:
+    """Tensors one behind the other; those without elements are left out."""
+    arrays = [constant(value) for value in values]
+    kept = [v for v, array in zip(values, arrays, strict=True) if array is None or array.size] or values
+    return operation.emit("Concat", kept, {"axis": axis}) if len(kept) > 1 else operation.emit("Identity", kept)
 
 
 def strided_cut(operation: Operation, masks: Mapping[str, int], offset: bool = False) -> None:

@@ -17,12 +17,12 @@ converts("GatherNd", "ResourceGatherNd")(common.gather_nd)
 @converts("ConcatV2")
 def concatenation(operation: Operation) -> None:
     last = len(operation.inputs) - 1
-    operation.done(operation.emit("Concat", operation.values(0, last), {"axis": operation.axis(last)}))
+    operation.done(common.concatenated(operation, operation.values(0, last), operation.axis(last)))
 
 
 @converts("Concat")
 def concatenation_axis_first(operation: Operation) -> None:
-    operation.done(operation.emit("Concat", operation.values(1), {"axis": operation.axis(0)}))
+    operation.done(common.concatenated(operation, operation.values(1), operation.axis(0)))
 
 
 @converts("Split")

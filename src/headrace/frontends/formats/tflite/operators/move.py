@@ -15,7 +15,7 @@ converts("GATHER_ND")(common.gather_nd)
 
 @converts("CONCATENATION")
 def concatenation(operation: Operation) -> None:
-    made = operation.emit("Concat", operation.values(), {"axis": operation.integer("axis")})
+    made = common.concatenated(operation, operation.values(), operation.integer("axis"))
     operation.done(operation.activated(made))
 
 
