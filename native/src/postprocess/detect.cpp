@@ -118,7 +118,7 @@ void set_key_points(const Configuration& c, const Tensors& tensors, const Place&
 
 // First pixel that is not left of an edge.
 uint32_t pixel(float edge, uint32_t size) {
-  return static_cast<uint32_t>(std::min(std::max(std::ceil(double{edge}), 0.0), double{size}));
+  return static_cast<uint32_t>(std::min(std::max(std::ceil(double{edge}), 0.0), static_cast<double>(size)));
 }
 
 void set_mask(const Configuration& c, const Tensors& tensors, const Place& place, const Candidate& box, Object& out) {
