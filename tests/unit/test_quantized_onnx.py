@@ -450,3 +450,32 @@ def test_codes_of_each_frame_that_something_else_reads():
     data = model(nodes, [("x", FLOAT, [1, 8])], [("y", FLOAT, [1, 8])], {})
     with pytest.raises(HeadraceError, match="from frame to frame"):
         parse_onnx(data.SerializeToString())
+
+
+# --- channels last, as the layout optimization of onnxruntime leaves them ------------------------------------
+
+LAST = {
+    "QLinearConv": (["xt", "s", "z", "w", "ws", "wz", "t", "u"],
+                    {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "channels_last": 1}),
+    "QLinearAveragePool": (["xt", "s", "z", "t", "u"], {"kernel_shape": [3, 3], "strides": [2, 2], "channels_last": 1}),
+    "QLinearGlobalAveragePool": (["xt", "s", "z", "t", "u"], {"channels_last": 1}),
+    "NhwcMaxPool": (["xt"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operator", LAST)
+def test_pictures_with_channels_last(operator):
+    inputs, attributes = LAST[operator]
+    own = ["s", "z"] if operator == "NhwcMaxPool" else ["t", "u"]
+    nodes = [
+        ("QuantizeLinear", ["x", "s", "z"], ["xq"], {}), ("Transpose", ["xq"], ["xt"], {"perm": [0, 2, 3, 1]}),
+        (operator, inputs, ["yt"], {"domain": "com.microsoft", **attributes}),
+        ("Transpose", ["yt"], ["yq"], {"perm": [0, 3, 1, 2]}), ("DequantizeLinear", ["yq", *own], ["y"], {}),
+    ]  # fmt: skip
+    constants = {
+        "s": np.float32(0.05), "z": np.uint8(100), "t": np.float32(0.011), "u": np.uint8(90),
+        "w": RNG.integers(-127, 128, (5, 3, 3, 3)).astype(np.int8), "ws": np.full(5, 0.0004, np.float32),
+        "wz": np.zeros(5, np.int8),
+    }  # fmt: skip
+    data = model(nodes, [("x", FLOAT, SHAPE)], [("y", FLOAT, None)], constants, 17, domains=("com.microsoft",))
+    agree(data, FRAMES, share=0.05)

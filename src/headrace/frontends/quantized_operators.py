@@ -100,10 +100,26 @@ class Expansion:
         """Those of the node that its float operator has too."""
         return [a for name, a in self.node.attributes.items() if name not in without]
 
-    def channels_first(self) -> None:
-        """Refuse pictures whose channels are last."""
-        if integer(self.node, "channels_last", 0):
-            raise Unsupported("channels_last = 1", "channels first (the layout optimization of onnxruntime off)")
+    def pictures(self, operator: str, x: ir.Value, rest: Sequence[Operand] = (), last: bool = False) -> ir.Value:
+        """A float operator on pictures; where their channels are last, with a Transpose on each side.
+
+        Args:
+            operator: of the standard, which has channels first.
+            x: the pictures.
+            rest: its other operands.
+            last: the channels are last, whatever the attribute ``channels_last`` says.
+        """
+        attributes = self.attributes("channels_last")
+        if not last and not integer(self.node, "channels_last", 0):
+            return self.add(operator, [x, *rest], attributes)
+        kernel, given = integers(self.node, "kernel_shape", None), self.operand(0)
+        shape = None if given is None else given.shape
+        # Shapes behind operators of onnxruntime are not inferred. Four is what it makes NHWC nodes of; another rank
+        # does not fit the Transpose then, which is an error with a place.
+        rank = len(kernel) + 2 if kernel is not None else 4 if shape is None else len(shape)
+        first, back = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
+        turned = self.add("Transpose", [x], [ir.AttrInt64s("perm", first)])
+        return self.add("Transpose", [self.add(operator, [turned, *rest], attributes)], [ir.AttrInt64s("perm", back)])
 
     def done(self, *values: ir.Value) -> None:
         """Let these be the node's results."""
@@ -133,7 +149,7 @@ def _rank(array: Array | None) -> int:
 @_expands("QLinearConv")
 def _convolution(e: Expansion) -> None:
     weights = e.real(3, axis=0)
-    made = e.add("Conv", [e.real(0), weights, *e.bias(8, 1, 4)], e.attributes())
+    made = e.pictures("Conv", e.real(0), [weights, *e.bias(8, 1, 4)])
     e.done(e.coded(made, 6))
 
 
@@ -170,9 +186,15 @@ def _softmax(e: Expansion) -> None:
 
 @_expands("QLinearGlobalAveragePool", "QLinearAveragePool")
 def _pool(e: Expansion) -> None:
-    e.channels_first()
-    made = e.add(e.node.op_type.removeprefix("QLinear"), [e.real(0)], e.attributes("channels_last"))
-    e.done(e.coded(made, 3))
+    e.done(e.coded(e.pictures(e.node.op_type.removeprefix("QLinear"), e.real(0)), 3))
+
+
+@_expands("NhwcMaxPool")
+def _largest(e: Expansion) -> None:
+    codes = e.operand(0)
+    if codes is None:
+        raise Unsupported("its pictures are absent")
+    e.done(e.pictures("MaxPool", codes, last=True))
 
 
 @_expands("QLinearReduceMean")
