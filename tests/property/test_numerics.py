@@ -234,6 +234,8 @@ def test_tables_match_float_meaning(name: str) -> None:
         "cos": math.cos,
         "erf": math.erf,
         "sin": math.sin,
+        "asin": lambda x: math.asin(min(max(x, -1), 1)),
+        "atan": math.atan,
         "celu": lambda x: max(x, 0) + min(0, math.expm1(x)),
         "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
         "gelu_tanh": lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,

@@ -122,6 +122,8 @@ def test_choosing_tables_for_extreme_ranges(name: str) -> None:
         ("mish", lambda x: x * np.tanh(np.logaddexp(0, x))),
         ("sin", np.sin),
         ("cos", np.cos),
+        ("atan", np.arctan),
+        ("asin", lambda x: np.arcsin(np.clip(x, -1, 1))),
         ("sqrt", lambda x: np.sqrt(np.maximum(x, 0))),
         ("reciprocal", lambda x: 1 / x),
         ("softsign", lambda x: x / (1 + abs(x))),

@@ -112,6 +112,7 @@ RULES: dict[str, tuple[int, Rule]] = {
     "ReduceSum": (13, _integers_to_input("axes", 1)),
     "Softmax": (13, _softmax),
     "LogSoftmax": (13, _softmax),
+    "Hardmax": (13, _softmax),
     "BatchNormalization": (9, _batch_norm),
     "Resize": (11, _resize),
     "Upsample": (10, _upsample),

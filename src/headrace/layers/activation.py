@@ -136,6 +136,29 @@ def _ceil(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
     return o.affine(o.floor(o.affine(x, -1.0, 0.0)), -1.0, 0.0)
 
 
+def _atan(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    """The angle halved three times, then 8 times its series: to float32 exact."""
+    x = o.clip(x, -_STEEP, _STEEP)
+    for _ in range(3):
+        x = o.multiply(x, o.reciprocal(o.affine(o.sqrt(o.affine(o.multiply(x, x), 1.0, 1.0)), 1.0, 1.0)))
+    square = o.multiply(x, x)
+    total = o.affine(square, 0.0, 1.0 / _TERMS)
+    for n in range(_TERMS - 2, 0, -2):
+        total = o.affine(o.multiply(square, total), -1.0, 1.0 / n)
+    return o.affine(o.multiply(x, total), 8.0, 0.0)
+
+
+def _asin(o: FloatOps[AnyTensor], x: AnyTensor) -> AnyTensor:
+    """Twice the inverse tangent of ``x / (1 + √(1 - x²))``; what is beyond ±1 counts as ±1."""
+    x = o.clip(x, -1.0, 1.0)
+    root = o.sqrt(o.clip(o.affine(o.multiply(x, x), -1.0, 1.0), 0.0, None))
+    return o.affine(_atan(o, o.multiply(x, o.reciprocal(o.affine(root, 1.0, 1.0)))), 2.0, 0.0)
+
+
+#: Beyond it the angle is a right one in float32; its square is finite. Odd powers of the series go so far.
+_STEEP, _TERMS = 1e9, 17
+
+
 def _to_whole(rounding: str) -> Callable[[Params, Decimal], Decimal]:
     return lambda p, x: x.to_integral_value(rounding=rounding)
 
@@ -219,6 +242,12 @@ _PLAIN: dict[str, Function] = {
     ),
     "exp": Function(lambda o, p, x: o.exp(x), lambda p, x: tables.exp(x)),
     "abs": Function(lambda o, p, x: _abs(o, x), lambda p, x: abs(x)),
+    "asin": Function(
+        lambda o, p, x: _asin(o, x), lambda p, x: tables.asin(x), range=lambda p: (-math.pi / 2, math.pi / 2)
+    ),
+    "atan": Function(
+        lambda o, p, x: _atan(o, x), lambda p, x: tables.atan(x), range=lambda p: (-math.pi / 2, math.pi / 2)
+    ),
     "cos": Function(
         lambda o, p, x: o.sin(o.affine(x, 1.0, math.pi / 2)),
         lambda p, x: tables.cos(x),

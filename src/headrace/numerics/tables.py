@@ -142,6 +142,29 @@ def cos(x: Decimal) -> Decimal:
     return _sine(_turned(x) + PI / 2)
 
 
+def atan(x: Decimal) -> Decimal:
+    """The inverse tangent: the angle halved until its series is short."""
+    if abs(x) > 1:
+        return (PI / 2 - atan(1 / abs(x))).copy_sign(x)
+    for _ in range(_HALVED):
+        x = x / (1 + (1 + x * x).sqrt())
+    power, total, n = x, x, 1
+    least = abs(x) * _TINY
+    while abs(power) > least:
+        power, n = -power * x * x, n + 2
+        total += power / n
+    return total * (1 << _HALVED)
+
+
+def asin(x: Decimal) -> Decimal:
+    """The inverse sine of an argument that is first brought to ±1."""
+    x = min(max(x, Decimal(-1)), Decimal(1))
+    return 2 * atan(x / (1 + (1 - x * x).sqrt()))
+
+
+_HALVED = 6
+
+
 def _turned(x: Decimal) -> Decimal:
     """The angle in -π … π, found with as many digits more as it has before the point."""
     extra = max(0, x.adjusted() + 1)

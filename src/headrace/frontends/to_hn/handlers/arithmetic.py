@@ -155,7 +155,7 @@ def local_response_normalization(builder: Builder, node: SourceNode) -> list[Res
     return [builder.output(builder.emit(Multiply(), [layer, factor.name]), IMAGE)]
 
 
-@handles("Reciprocal", "Sqrt", "Abs", "Exp", "Log", "Softplus", "Softsign", "Sin", "Cos", "Erf")
+@handles("Reciprocal", "Sqrt", "Abs", "Exp", "Log", "Softplus", "Softsign", "Sin", "Cos", "Erf", "Asin", "Atan")
 def unary(builder: Builder, node: SourceNode) -> list[Result]:
     return [applied(builder, node.view(0), node.op_type.lower())]
 
@@ -170,6 +170,12 @@ def of_exponentials(builder: Builder, node: SourceNode) -> list[Result]:
     up, down = (applied(builder, per_channel(builder, view, sign), "exp") for sign in (1.0, -1.0))
     operation = Subtract() if node.op_type == "Sinh" else Add()
     return [per_channel(builder, combine(builder, operation, up, down), 0.5)]
+
+
+@handles("Acos")
+def inverse_cosine(builder: Builder, node: SourceNode) -> list[Result]:
+    """A right angle less the inverse sine."""
+    return [per_channel(builder, applied(builder, node.view(0), "asin"), -1.0, np.pi / 2)]
 
 
 @handles("Asinh", "Acosh", "Atanh")

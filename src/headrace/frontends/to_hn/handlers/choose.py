@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The place of the largest element, and what places and thresholds make: ArgMax, ArgMin, OneHot, CumSum, Trilu."""
+"""The place of the largest element, and what places and thresholds make: OneHot, CumSum, Trilu …; Hardmax, TopK."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from headrace.layers import Add, Multiply, Subtract
 #: Along one axis; above, places have no code of 16 bits each.
 MAX_PLACES = 1 << 15
 _MAX_SUMMED = 1 << 12
+#: Of TopK; each costs some ten layers.
+MAX_LARGEST = 16
 
 
 def _whole(builder: Builder, view: View, most: int) -> View:
@@ -31,24 +35,83 @@ def _whole(builder: Builder, view: View, most: int) -> View:
     return view
 
 
+def _marked(builder: Builder, view: View, axis: int, last: bool) -> View:
+    """A number for each of the largest elements along an axis, the most for the first of them; 0 for the others."""
+    count = view.shape[axis]
+    top = reduce_over(builder, view, [axis], True, largest)
+    below = applied(builder, combine(builder, Subtract(), top, view), "positive")
+    is_top = per_channel(builder, below, -1.0, 1.0)
+    rank = np.arange(1, count + 1) if last else np.arange(count, 0, -1)
+    shape = [count if d == axis else 1 for d in range(view.rank)]
+    return _whole(builder, per_channel(builder, is_top, rank.reshape(shape).astype(np.float64)), count)
+
+
+def _is_best(builder: Builder, marked: View, axis: int) -> View:
+    """1 for the element that has the largest number, else 0."""
+    best = reduce_over(builder, marked, [axis], True, largest)
+    return applied(builder, combine(builder, Subtract(), best, marked), "is_zero", width=0.5)
+
+
+def _few_enough(node: SourceNode, count: int) -> None:
+    if count > MAX_PLACES:
+        raise Unsupported(f"{node.op_type} over {count} elements", f"at most {MAX_PLACES}")
+
+
 @handles("ArgMax", "ArgMin")
 def place_of_extreme(builder: Builder, node: SourceNode) -> list[Result]:
     """The elements that are the largest become 1, times a number that falls along the axis; the largest says where."""
     view, last = node.view(0), node.integer("select_last_index", 0) != 0
     axis, keep = node.axis(view, 0), node.integer("keepdims", 1) != 0
     count = view.shape[axis]
-    if count > MAX_PLACES:
-        raise Unsupported(f"{node.op_type} over {count} elements", f"at most {MAX_PLACES}")
+    _few_enough(node, count)
     if node.op_type == "ArgMin":
         view = per_channel(builder, view, -1.0)
-    top = reduce_over(builder, view, [axis], True, largest)
-    below = applied(builder, combine(builder, Subtract(), top, view), "positive")
-    is_top = per_channel(builder, below, -1.0, 1.0)
-    rank = np.arange(1, count + 1) if last else np.arange(count, 0, -1)
-    shape = [count if d == axis else 1 for d in range(view.rank)]
-    marked = _whole(builder, per_channel(builder, is_top, rank.reshape(shape).astype(np.float64)), count)
-    best = reduce_over(builder, marked, [axis], keep, largest)
+    best = reduce_over(builder, _marked(builder, view, axis, last), [axis], keep, largest)
     return [_whole(builder, per_channel(builder, best, *((1.0, -1.0) if last else (-1.0, float(count)))), count)]
+
+
+@handles("Hardmax")
+def hard_maximum(builder: Builder, node: SourceNode) -> list[Result]:
+    """1 for the first of the largest elements along an axis, 0 for the others."""
+    view = node.view(0)
+    axis = node.axis(view, -1)
+    if builder.mixes_frames(view, [axis]):
+        raise MixesFrames("Hardmax along the batch", "another axis")
+    if node.integer("flatten", 0) and math.prod(view.shape[axis + 1 :]) != 1:  # as operator sets before 13 have it
+        raise Unsupported(f"Hardmax over the dimensions from {axis} on together", "the last one")
+    _few_enough(node, view.shape[axis])
+    return [_is_best(builder, _marked(builder, view, axis, False), axis)]
+
+
+@handles("TopK")
+def largest_few(builder: Builder, node: SourceNode) -> list[Result]:
+    """The largest element, then the largest of the others, which count from 1 where those that were taken are 0."""
+    view, wanted = node.view(0), node.integer_list(1, "k")
+    axis, up = node.axis(view, -1), node.integer("largest", 1) != 0
+    node.integer("sorted", 1)  # in order is one of the orders that 0 allows
+    count, k = view.shape[axis], wanted[0] if len(wanted) == 1 else 0
+    _few_enough(node, count)
+    if not 1 <= k <= min(count, MAX_LARGEST):
+        raise Unsupported(f"the {k} largest of {count}", f"1 to {MAX_LARGEST}")
+    if builder.mixes_frames(view, [axis]):
+        raise MixesFrames("TopK along the batch", "another axis")
+    view = view if up else per_channel(builder, view, -1.0)
+    least = per_channel(
+        builder, reduce_over(builder, per_channel(builder, view, -1.0), [axis], True, largest), -1.0, -1.0
+    )
+    left = combine(builder, Subtract(), view, least) if k > 1 else view
+    values, places = [], []
+    for step in range(k):
+        marked = _marked(builder, left, axis, False)
+        value = reduce_over(builder, left, [axis], True, largest)
+        values.append(combine(builder, Add(), value, least) if k > 1 else value)
+        best = reduce_over(builder, marked, [axis], True, largest)
+        places.append(_whole(builder, per_channel(builder, best, -1.0, float(count)), count))
+        if step < k - 1:
+            rest = per_channel(builder, _is_best(builder, marked, axis), -1.0, 1.0)
+            left = combine(builder, Multiply(), left, rest)
+    value, place = (join(builder, p, axis) if k > 1 else p[0] for p in (values, places))
+    return [value if up else per_channel(builder, value, -1.0), place]
 
 
 @handles("OneHot")
