@@ -18,11 +18,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from frontend_oracle import run_network
+from frontend_oracle import run_network, session
 from headrace.errors import HeadraceError, InternalError
+from headrace.hn.whole import DeviceStep
+from headrace.runner import ClientRunner, InferenceContext
 from parsing import parse_onnx
 
-PASSES, WRONG = "passes", "wrong"
+PASSES, HOST, WRONG = "passes", "host", "wrong"
 #: Why a test is not translated: a word for the table, and what its refusal says.
 REASONS: dict[str, str] = {
     "text, sequences, optional values": r"type string|sequence|optional|not a tensor|Sequence|StringNormalizer|TfIdf",
@@ -34,7 +36,6 @@ REASONS: dict[str, str] = {
     "quantized arithmetic": r"quantized|QLinear|ConvInteger|MatMulInteger|DequantizeLinear|QuantizeLinear|codes",
     "spectra and audio": r"DFT|STFT|MelWeightMatrix|Window",
     "no elements, or no input": r"empty|sizes of this input open|no input|no output depends|no elements|cannot become",
-    "inverse trigonometry": r"Acos|Asin|Atan",
     "types without real numbers": r"complex|float8|float4|int4|int2|type (object|\[)|the input has type",
     "several frames at once": r"frames?\b.*(batch|apart)|differs? from frame|mixes",
     "preview operators": r"preview|LinearAttention|CausalConv",
@@ -55,6 +56,17 @@ CODES = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
 })  # fmt: skip
+#: Reasons of what is not run on the host either.
+HOST_REASONS: dict[str, str] = {
+    "random numbers": r"random|Bernoulli|Multinomial",
+    "onnxruntime does not run it": r"E-HOST|onnxruntime|not implemented|NOT_IMPLEMENTED|Non-zero status|differs",
+    "text, sequences, optional values": r"type string|sequence|optional|not a tensor|Sequence|text",
+    "types without real numbers": r"complex|float8|float4|int4|int2|bfloat16|type (object|\[)|has type|element type",
+    "no elements, or no input": r"empty|no input|no elements|sizes",
+    "operators of no standard domain": r"domain|has no operator|operator set",
+    "a form outside the rules": r".",
+}
+_BESIDE = "beside"
 
 
 @dataclass(frozen=True)
@@ -151,3 +163,78 @@ def _tried(case: Case, tensors: int) -> Verdict:
         if not np.allclose(value, reference, rtol=coarse, atol=coarse * 0.01 if coarse < 1e-2 else coarse):
             return Verdict(WRONG, name)
     return Verdict(PASSES)
+
+
+# --- whole models -----------------------------------------------------------------------------------------------------
+
+
+def beside_a_convolution(case: Case) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """A test's graph and a small convolution that it has nothing to do with, so that a part is worth a device."""
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    graph, make = model.graph, onnx.helper.make_tensor_value_info
+    kernel = np.linspace(-1, 1, 2 * 3 * 3 * 3, dtype=np.float32).reshape(2, 3, 3, 3)
+    graph.initializer.append(numpy_helper.from_array(kernel, f"{_BESIDE}_kernel"))
+    graph.node.append(onnx.helper.make_node("Conv", [f"{_BESIDE}_x", f"{_BESIDE}_kernel"], [f"{_BESIDE}_y"]))
+    given = dict(zip([i.name for i in graph.input], map(np.asarray, case.inputs), strict=False))
+    graph.input.append(make(f"{_BESIDE}_x", onnx.TensorProto.FLOAT, [1, 3, 5, 5]))
+    graph.output.append(make(f"{_BESIDE}_y", onnx.TensorProto.FLOAT, [1, 2, 3, 3]))
+    return model, given | {f"{_BESIDE}_x": np.linspace(-1, 1, 75, dtype=np.float32).reshape(1, 3, 5, 5)}
+
+
+def host_verdict(case: Case) -> Verdict:
+    """Run the whole model, with the test's node on the host where it is not on the device.
+
+    :data:`HOST`, :data:`WRONG`, or one of :data:`HOST_REASONS`.
+    """
+    arrays = (*case.inputs, *case.outputs)
+    if not all(isinstance(a, np.ndarray | np.generic) for a in arrays):
+        return _host_refusal("not a tensor")
+    if case.operator in ("Bernoulli", "Multinomial", "RandomUniform", "RandomNormal"):
+        return _host_refusal("random numbers differ between runs")
+    model, given = beside_a_convolution(case)
+    runner = ClientRunner("hailo8")
+    try:
+        runner.translate_onnx_model(model.SerializeToString(), "net")
+        whole = runner.archive.whole
+        assert whole is not None and any(isinstance(step, DeviceStep) for step in whole.steps)
+        with runner.infer_context(InferenceContext.SDK_NATIVE) as context:
+            found = runner.infer(context, given, whole=True)
+    except HeadraceError as error:
+        assert not isinstance(error, InternalError), (case.name, error)
+        assert all(d.code and d.rule for d in error.diagnostics), case.name
+        first = error.diagnostics[0]
+        return _host_refusal(f"{first.code} {first.rule} {first.got}")
+    arrays = found if isinstance(found, list) else [found]
+    got = dict(zip([tensor.name for tensor in whole.outputs], arrays, strict=True))
+    wrong = _first_wrong(case, got)
+    if not wrong:
+        return Verdict(HOST)
+    try:
+        runtime = session(model.SerializeToString())
+    except Exception as error:
+        return _host_refusal(f"onnxruntime: {error}")
+    own = runtime.run(list(got), {i.name: given[i.name] for i in runtime.get_inputs()})
+    if _first_wrong(case, dict(zip(got, own, strict=True))):
+        return _host_refusal("onnxruntime gives another result than the test states")
+    return Verdict(WRONG, wrong)
+
+
+def _first_wrong(case: Case, got: dict[str, Any]) -> str:
+    """The first output that is not what a test states; empty where there is none."""
+    for name, wanted in zip([o.name for o in case.model.graph.output], case.outputs, strict=False):
+        if name not in got:
+            return f"{name} is no output"
+        want, value = np.asarray(wanted), np.asarray(got[name])
+        coarse = {"float16": 2e-3, "bfloat16": 2e-2}.get(str(want.dtype), 1e-3)
+        if value.shape != want.shape:
+            return f"{name}: shape {value.shape}, not {want.shape}"
+        same = value == want
+        if want.dtype.kind not in "OSU":
+            same = same | np.isclose(np.float64(value), np.float64(want), coarse, coarse * 0.01, equal_nan=True)
+        if not np.all(same):
+            return name
+    return ""
+
+
+def _host_refusal(text: str) -> Verdict:
+    return Verdict(next(name for name, pattern in HOST_REASONS.items() if re.search(pattern, text)), text)

@@ -86,7 +86,7 @@ CORPUS = {
     "end": unknown_at_the_end(),
     "end moved": model(
         [N("Conv", ["x", "w"], ["a"], name="c"), N("Reshape", ["a", "s"], ["r"], name="r"),
-         N("Hardmax", ["r"], ["y"], name="h")],
+         N("Bernoulli", ["r"], ["y"], name="h")],
         [("x", [1, 3, 8, 8])], [("y", None)], {"w": f(4, 3, 1, 1), "s": i64(4, 64)}, 17),
 }  # fmt: skip
 
@@ -185,7 +185,9 @@ def test_levers_of_random_networks_with_a_fault_work(seed):
     nodes, current = [], "x"
     fault = int(rng.integers(0, 6))
     for i in range(6):
-        op, attributes, extra = ("Hardmax", {}, []) if i == fault else choices[int(rng.integers(0, len(choices)))]
+        op, attributes, extra = (
+            ("Hardmax", {"axis": 0}, []) if i == fault else choices[int(rng.integers(0, len(choices)))]
+        )
         nodes.append(N(op, [current, *extra], [f"t{i}"], name=f"n{i}", **attributes))
         current = f"t{i}"
     data = model(nodes, [("x", ["N", 4, 12, 12])], [(current, None)], {"w": f(4, 4, 3, 3)}, 13).SerializeToString()

@@ -107,7 +107,7 @@ def test_missing_shapes_are_listed_together_with_the_spelling():
 def unsupported_tail():
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], name="body"),
-        helper.make_node("Hardmax", ["c"], ["e"], name="bad1"),
+        helper.make_node("Bernoulli", ["c"], ["e"], name="bad1"),
         helper.make_node("Relu", ["e"], ["r"], name="fine"),
         helper.make_node("TopK", ["r", "k"], ["t", "i"], name="bad2"),
         helper.make_node("Pad", ["c", "pads"], ["q"], name="bad3", mode="other"),
@@ -120,7 +120,7 @@ def unsupported_tail():
 def test_all_offending_nodes_and_a_recommendation_that_works():
     error = error_of(unsupported_tail(), UnsupportedModelError)
     assert [d.where.split("'")[1] for d in error.diagnostics] == ["bad1", "bad2", "bad3"]
-    assert "Hardmax" in error.diagnostics[0].rule
+    assert "Bernoulli" in error.diagnostics[0].rule
     assert "other" in error.diagnostics[2].rule
     assert error.recommended_end_nodes == ["body", "good"]
     assert "--end-node-names body good" in str(error)
@@ -263,7 +263,7 @@ def test_an_end_that_cannot_leave_the_network_moves_towards_the_input():
 
 
 def test_many_nodes_with_one_problem_are_said_once():
-    nodes = [helper.make_node("Hardmax", ["x" if i == 0 else f"t{i - 1}"], [f"t{i}"], f"n{i}") for i in range(9)]
+    nodes = [helper.make_node("Bernoulli", ["x" if i == 0 else f"t{i - 1}"], [f"t{i}"], f"n{i}") for i in range(9)]
     nodes.append(helper.make_node("Unique", ["x"], ["other"], "last"))
     built = model(nodes, [("x", [1, 3, 8, 8])], [("t8", [1, 3, 8, 8]), ("other", None)])
     with pytest.raises(UnsupportedModelError) as caught:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The place of the largest element, and what places and thresholds make: OneHot, CumSum, Trilu …; Hardmax, TopK."""
+"""The place of the largest element, and what places and thresholds make: OneHot, CumSum, Trilu …; Hardmax."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ from headrace.layers import Add, Multiply, Subtract
 #: Along one axis; above, places have no code of 16 bits each.
 MAX_PLACES = 1 << 15
 _MAX_SUMMED = 1 << 12
-#: Of TopK; each costs some ten layers.
-MAX_LARGEST = 16
 
 
 def _whole(builder: Builder, view: View, most: int) -> View:
@@ -81,37 +79,6 @@ def hard_maximum(builder: Builder, node: SourceNode) -> list[Result]:
         raise Unsupported(f"Hardmax over the dimensions from {axis} on together", "the last one")
     _few_enough(node, view.shape[axis])
     return [_is_best(builder, _marked(builder, view, axis, False), axis)]
-
-
-@handles("TopK")
-def largest_few(builder: Builder, node: SourceNode) -> list[Result]:
-    """The largest element, then the largest of the others, which count from 1 where those that were taken are 0."""
-    view, wanted = node.view(0), node.integer_list(1, "k")
-    axis, up = node.axis(view, -1), node.integer("largest", 1) != 0
-    node.integer("sorted", 1)  # in order is one of the orders that 0 allows
-    count, k = view.shape[axis], wanted[0] if len(wanted) == 1 else 0
-    _few_enough(node, count)
-    if not 1 <= k <= min(count, MAX_LARGEST):
-        raise Unsupported(f"the {k} largest of {count}", f"1 to {MAX_LARGEST}")
-    if builder.mixes_frames(view, [axis]):
-        raise MixesFrames("TopK along the batch", "another axis")
-    view = view if up else per_channel(builder, view, -1.0)
-    least = per_channel(
-        builder, reduce_over(builder, per_channel(builder, view, -1.0), [axis], True, largest), -1.0, -1.0
-    )
-    left = combine(builder, Subtract(), view, least) if k > 1 else view
-    values, places = [], []
-    for step in range(k):
-        marked = _marked(builder, left, axis, False)
-        value = reduce_over(builder, left, [axis], True, largest)
-        values.append(combine(builder, Add(), value, least) if k > 1 else value)
-        best = reduce_over(builder, marked, [axis], True, largest)
-        places.append(_whole(builder, per_channel(builder, best, -1.0, float(count)), count))
-        if step < k - 1:
-            rest = per_channel(builder, _is_best(builder, marked, axis), -1.0, 1.0)
-            left = combine(builder, Multiply(), left, rest)
-    value, place = (join(builder, p, axis) if k > 1 else p[0] for p in (values, places))
-    return [value if up else per_channel(builder, value, -1.0), place]
 
 
 @handles("OneHot")
