@@ -199,6 +199,8 @@ def host_verdict(case: Case) -> Verdict:
         assert whole is not None and any(isinstance(step, DeviceStep) for step in whole.steps)
         with runner.infer_context(InferenceContext.SDK_NATIVE) as context:
             found = runner.infer(context, given, whole=True)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+        return Verdict(WRONG, f"{type(error).__name__}: {error}")
     except HeadraceError as error:
         assert not isinstance(error, InternalError), (case.name, error)
         assert all(d.code and d.rule for d in error.diagnostics), case.name

@@ -15,9 +15,17 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
+import onnx
+
 from headrace.frontends.fold import EVALUATORS
+from headrace.frontends.formats.keras import layers as keras_layers
+from headrace.frontends.formats.keras import operations as keras_operations
+from headrace.frontends.formats.keras.build import LAYERS as KERAS
+from headrace.frontends.formats.keras.build import OPERATIONS as KERAS_OPERATIONS
+from headrace.frontends.formats.onnx.functions import NEVER as _NEVER
 from headrace.frontends.formats.tensorflow import operators as tensorflow_operators
 from headrace.frontends.formats.tensorflow.build import CONVERTERS as TENSORFLOW
 from headrace.frontends.formats.tflite import operators as tflite_operators
@@ -27,6 +35,20 @@ from headrace.frontends.to_hn import HANDLERS
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "operators.md"
 COUNTS = ROOT / "docs" / "reference" / "operator-tests.json"
+
+_FORMATS = "headrace.frontends.formats"
+#: Of a call: what puts the operator of an activation in the place of its name.
+_METHODS = ("activation", "activated")
+#: Moves and sizes that stand around what an operator is.
+_GLUE = frozenset({
+    "Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Range", "Reshape",
+    "Shape", "Size", "Slice", "Squeeze", "Transpose", "Unsqueeze",
+})  # fmt: skip
+_WORDS = (
+    "What the converter may emit, with the limits that the ONNX table gives for each; `in part`: some forms of the",
+    "operator need one that the device does not have, which then runs on the host. A row without words makes no node:",
+    "it is known when the file is read, handed through, or refused with a reason.",
+)
 
 
 def _words(node: ast.expr | None) -> str:
@@ -52,8 +74,8 @@ def limits(function: Any) -> list[str]:
     return list(found)
 
 
-def _measured() -> dict[str, dict[str, int]]:
-    return json.loads(COUNTS.read_text())["operators"] if COUNTS.exists() else {}
+def _measured(kind: str = "operators") -> dict[str, dict[str, int]]:
+    return json.loads(COUNTS.read_text()).get(kind, {}) if COUNTS.exists() else {}
 
 
 def _tests(counts: dict[str, int]) -> str:
@@ -63,22 +85,106 @@ def _tests(counts: dict[str, int]) -> str:
     return f"{counts.get('passes', 0)} of {sum(counts.values())}" + (f" ({others})" if others else "")
 
 
+def _on_host(name: str, found: dict[str, dict[str, int]]) -> str:
+    """Whether node tests of an operator that the device does not pass do so with the host, and else why."""
+    counts = found.get(name, {})
+    if not counts or counts.get("host"):
+        return "yes"
+    return "no: " + ", ".join(sorted(counts))
+
+
+def emitted(function: Any, name: str, deep: bool = False, seen: set[int] | None = None) -> set[str]:
+    """Operators of ONNX that a converter may emit for an operator: names in its code, in what it calls, in tables."""
+    seen = set() if seen is None else seen
+    code = getattr(function, "__code__", None)
+    if code is None or id(code) in seen or not str(getattr(function, "__module__", "")).startswith(_FORMATS):
+        return set()
+    seen.add(id(code))
+    found, used = set(_texts(code)), [*code.co_names]
+    reached = [function.__globals__[n] for n in used if n in function.__globals__]
+    reached += [
+        getattr(m, n)
+        for m in reached
+        if inspect.ismodule(m) and m.__name__.startswith(_FORMATS)
+        for n in used
+        if hasattr(m, n)
+    ]
+    calls = function.__globals__.get("Operation", function.__globals__.get("LayerCall"))
+    reached += [getattr(calls, n) for n in used if deep and n in _METHODS and hasattr(calls, n)]
+    reached += [cell.cell_contents for cell in function.__closure__ or ()]
+    for thing in reached:
+        if isinstance(thing, dict):
+            entry = thing.get(name, thing.get(name.removeprefix("STABLEHLO_"), ()))
+            for part in entry if isinstance(entry, tuple) else [entry]:
+                found |= {part} if isinstance(part, str) else emitted(part, name, deep, seen)
+        elif isinstance(thing, str):
+            found.add(thing)
+        else:
+            found |= emitted(thing, name, deep, seen)
+    return {t for t in found if t in HANDLERS or t in EVALUATORS or onnx.defs.has(t)}
+
+
+def _same_name(name: str) -> set[str]:
+    """The operator of ONNX that is called alike, for a table of functions that is reached by name alone."""
+    plain = name.replace("_", "").lower()
+    return {n for n in HANDLERS if n.lower() == plain}
+
+
+def _texts(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple):
+            yield from (t for t in constant if isinstance(t, str))
+        elif isinstance(constant, CodeType):
+            yield from _texts(constant)
+
+
+def _known(name: str) -> bool:
+    """Whether an operator of ONNX is translated, computed when it is known, or put in words of others."""
+    schema = onnx.defs.get_schema(name) if onnx.defs.has(name) else None
+    defined = schema is not None and (schema.has_function or schema.has_context_dependent_function)
+    return name in HANDLERS or name in EVALUATORS or (defined and name not in _NEVER)
+
+
+def _converted(table: dict[str, Any], measured: dict[str, dict[str, int]]) -> Iterator[str]:
+    """Rows of a format that is said in ONNX's words."""
+    for name in sorted(table):
+        words = emitted(table[name], name) or _same_name(name) or emitted(table[name], name, deep=True)
+        main = {w for w in words if w not in _GLUE} or words
+        missing = sorted(w for w in main if not _known(w))
+        stage = "" if not words else "yes" if not missing else "no" if len(missing) == len(main) else "in part"
+        names = ", ".join(f"`{w}`" for w in sorted(main))
+        why = [f"not on the device: {', '.join(f'`{w}`' for w in missing)}"] if missing else []
+        host = {_on_host(w, measured) for w in main} or {"yes"}
+        there = "yes" if host == {"yes"} else "; ".join(sorted(host - {"yes"}))
+        limit = "; ".join([*why, *limits(table[name])])
+        yield f"| `{name}` | {names} | {stage} | {stage} | {stage} | {there} | {limit} |"
+
+
 def _rows() -> Iterator[str]:
-    measured = _measured()
+    measured, host = _measured(), _measured("host")
     for name in sorted(HANDLERS.keys() | EVALUATORS.keys() | measured.keys()):
         if name in HANDLERS:
             cells = ["yes", "yes", "yes", "; ".join(limits(HANDLERS[name]))]
         elif name in EVALUATORS:
             cells = ["constants", "constants", "constants", ""]
+        elif measured.get(name, {}).get("passes"):
+            cells = ["by others", "by others", "by others", ""]
         else:
-            cells = ["no", "no", "no", ""]
-        yield "| " + " | ".join([f"`{name}`", *cells[:3], "yes", cells[3], _tests(measured.get(name, {}))]) + " |"
+            reasons = sorted(r for r in measured[name] if r != "passes")
+            cells = ["no", "no", "no", f"not: {', '.join(reasons)}"]
+        count = host.get(name, {}).get("host", 0)
+        tests = _tests(measured.get(name, {})) + (f", {count} more with the host" if count else "")
+        yield "| " + " | ".join([f"`{name}`", *cells[:3], _on_host(name, host), cells[3], tests]) + " |"
 
 
 def page() -> str:
     """The page as Markdown."""
     assert tflite_operators  # importing the packages registers their converters
     assert tensorflow_operators
+    assert keras_layers
+    assert keras_operations
     facts = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
     lines = [
         "# Supported operators",
@@ -86,20 +192,26 @@ def page() -> str:
         "Generated by `tools/operators_page.py` from the registries and from what their checks say; do not edit.",
         "",
         "An operator that is translated runs in every stage: native, quantized and on the device. `constants`:",
-        "computed when the file is read, where all operands are known. Every operator that onnxruntime has runs on the",
-        "host. The last column counts the backend node tests of the onnx package whose numbers come out right without",
-        "the host, and why the others are refused.",
+        "computed when the file is read, where all operands are known; `by others`: the standard's definition stands",
+        "in its place. On the host runs what onnxruntime has, in every format: `no` names why node tests fail there.",
+        "The last column counts the backend node tests of the onnx package whose numbers come out right without the",
+        "host, why the others are not on the device, and how many of them pass with the host.",
         "",
     ]
     if facts:
         lines += [facts["summary"], ""]
     lines += ["## ONNX", "", "| operator | native | quantized | device | host | limits | node tests |",
               "|---|---|---|---|---|---|---|", *_rows(), ""]  # fmt: skip
-    lines += ["## TFLite", "", "Read as ONNX operators, with the limits of these:", "",
-              ", ".join(f"`{name}`" for name in sorted(TFLITE)) + ".", ""]  # fmt: skip
-    names = sorted(TENSORFLOW)
-    lines += ["## TensorFlow", "", "Read as ONNX operators, with the limits of these:", "",
-              ", ".join(f"`{name}`" for name in names) + ".", ""]  # fmt: skip
+    measured = _measured("host")
+    for title, table in (
+        ("TFLite", TFLITE),
+        ("TensorFlow", TENSORFLOW),
+        ("Keras, layers", KERAS),
+        ("Keras, operations", KERAS_OPERATIONS),
+    ):
+        lines += [f"## {title}", "", *_WORDS, "",
+                  "| operator | in ONNX's words | native | quantized | device | host | limits of its own |",
+                  "|---|---|---|---|---|---|---|", *_converted(table, measured), ""]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -122,7 +234,7 @@ def measure() -> dict[str, Any]:
             host[case.operator][there.result] += 1
             result = WRONG if WRONG in (result, there.result) else result
         if result == WRONG:
-            print("wrong:", case.name)
+            print("wrong:", case.name, flush=True)
     reasons = sum(host.values(), Counter[str]())
     served = reasons.pop(HOST, 0)
     summary = (

@@ -108,7 +108,7 @@ def inlined(model: onnx.ModelProto, where: str, most_nodes: int) -> onnx.ModelPr
 # --- functions of the standard ----------------------------------------------------------------------------------------
 
 #: Their definitions choose at random, take subgraphs, quantize, or are losses of a training.
-_NEVER = frozenset({
+NEVER = frozenset({
     "Bernoulli", "DynamicQuantizeLinear", "NegativeLogLikelihoodLoss", "SequenceMap", "SoftmaxCrossEntropyLoss",
 })  # fmt: skip
 
@@ -164,7 +164,7 @@ def expand_standard(model: onnx.ModelProto, known: Set[str], most_nodes: int) ->
 
 
 def _defined(node: onnx.NodeProto, known: Set[str], opset: int) -> bool:
-    if node.op_type in known or node.op_type in _NEVER:
+    if node.op_type in known or node.op_type in NEVER:
         return False
     if nonconforming(node, opset) is not None or absent_operand(node, opset) is not None:
         return False
