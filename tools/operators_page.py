@@ -236,11 +236,11 @@ def measure() -> dict[str, Any]:
         if result == WRONG:
             print("wrong:", case.name, flush=True)
     reasons = sum(host.values(), Counter[str]())
-    served = reasons.pop(HOST, 0)
+    served, wrong = reasons.pop(HOST, 0), reasons.pop(WRONG, 0)
     summary = (
         f"Of {whole} node tests (those of definitions written out left out) {right} pass without the host and "
-        f"{served} more with it; {whole - right - served} are refused with a coded reason: "
-        f"{', '.join(f'{n} {reason}' for reason, n in sorted(reasons.items()))}. Of the "
+        f"{served} more with it; {sum(reasons.values())} are refused with a coded reason: "
+        f"{', '.join(f'{n} {reason}' for reason, n in sorted(reasons.items()))}. Wrong: {wrong}. Of the "
         f"{floats} whose tensors are all real, finite numbers (operators of training and of a preview left out) "
         f"{passed} pass without the host, {100 * passed / floats:.1f} %."
     )
