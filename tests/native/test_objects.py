@@ -6,7 +6,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import InputFileError
+from headrace.hef.container import NMS_RESOURCE
 from headrace.hn import nms
 from headrace.hn.nms import Angle, BoxDecoder, KeyPoints, Masks, NmsConfiguration, NmsTensor, Operand
+from native.conftest import ROOT
+from native.programs import hef_of
+from native.test_postprocess import program_of_boxes, small_configuration
 
 native = pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
 
@@ -367,3 +374,60 @@ def test_a_configuration_is_written_and_read() -> None:
     c = configuration(suppression="fast")
     assert nms.loads(nms.dumps(c), "here") == c
     assert c.further and not configuration(masks=None, key_points=None, angle=None).further
+
+
+CPP_SOURCE = r"""
+#include <headrace/headrace.hpp>
+#include <cmath>
+#include <cstdio>
+int main(int argc, char** argv) {
+  auto device = headrace::VirtualDevice::open();
+  if (argc != 2 || !device) return 1;
+  auto network = device->load_file(argv[1]);
+  if (!network) return 2;
+  // Two frames; the scale of every tensor is 0.5.
+  std::vector<uint8_t> corners(2 * 16), scores(2 * 12);
+  const uint8_t box[4] = {64, 32, 128, 96};  // left 32, top 16, right 64, bottom 48
+  for (int i = 0; i < 4; ++i) corners[16 + 4 + i] = box[i];
+  scores[12 + 3 + 1] = 2;  // frame 1, position 1, class 1: score 1
+  const std::vector<headrace_buffer> inputs = {{"in_boxes", corners.data(), corners.size()},
+                                               {"in_scores", scores.data(), scores.size()}};
+  auto found = network->find(2, inputs);
+  if (!found) return 3;
+  auto none = found->frame(0), some = found->frame(1);
+  if (!none || !none->empty() || !some || some->size() != 1) return 4;
+  const headrace::Object& o = (*some)[0];
+  if (o.x != 48 || o.y != 32 || o.width != 32 || o.height != 32 || std::fabs(o.angle - 0.5f) > 1e-6f) return 5;
+  if (o.key_points.size() != 1 || o.key_points[0].x != 0.25f || o.key_points[0].y != 0.125f) return 6;
+  auto mask = found->mask(1, 0);
+  if (!mask || mask->size() != size_t{o.mask_height} * o.mask_width || o.mask_left != 27) return 7;
+  int inside = 0;
+  for (uint8_t one : *mask) inside += one;
+  if (inside != static_cast<int>(mask->size())) return 8;
+  if (found->mask(1, 1) || found->mask(2, 0)) return 9;
+  if (network->find(2, {{"in_boxes", corners.data(), 3}})) return 10;
+  headrace_object small{};
+  if (headrace_objects_get(nullptr, 0, 0, &small) != HEADRACE_INVALID_ARGUMENT) return 11;
+  std::puts("objects from c++");
+  return 0;
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600, func_only=True)
+def test_objects_from_cpp(native_build: Callable[..., Path], tmp_path: Path) -> None:
+    library = native_build("headrace")
+    c = small_configuration()
+    (decoder,) = c.decoders
+    decoder = replace(decoder, masks=Operand(1, 0, 3), key_points=Operand(0, 0, 4), angles=Operand(1, 1, 3))
+    c = replace(c, decoders=(decoder,), masks=Masks(1, 0.2), key_points=KeyPoints(1, 2, "pixels"),
+                angle=Angle("none", 0.5), score_threshold=0.5)  # fmt: skip
+    (tmp_path / "net.hef").write_bytes(hef_of(program_of_boxes(), {NMS_RESOURCE: nms.dumps(c)}))
+    (tmp_path / "main.cpp").write_text(CPP_SOURCE)
+    program = tmp_path / "main"
+    include = ["-I", ROOT / "native" / "include"]
+    command = ["c++", "-std=c++17", tmp_path / "main.cpp", *include, "-L", library, "-lheadrace", "-o", program]
+    subprocess.run([*map(str, command), f"-Wl,-rpath,{library}"], check=True)
+    done = subprocess.run([program, tmp_path / "net.hef"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout == "objects from c++\n", done
