@@ -217,12 +217,12 @@ def _sound(path: Path) -> Array:
 
 
 def _said(zoo: Path) -> tuple[Array, Array]:
-    """Each recording earlier and later by up to 80 ms, softer and louder."""
+    """Each recording earlier and later by up to 80 ms, and at half the volume."""
     sounds, labels = [], []
     for word, label in WORDS.items():
         sound = _sound(zoo / "data_speech_wavs" / f"{word}_1000ms.wav")
         for shift in range(-1280, 1281, 320):
-            for gain in (0.5, 0.8, 1.0, 1.25):
+            for gain in (0.5, 1.0):
                 sounds.append(np.clip(np.roll(sound, shift) * np.float32(gain), -1, 1))
                 labels.append(label)
     return np.stack(sounds), np.array(labels)
@@ -240,7 +240,7 @@ def _spoken(name: str, zoo: Path) -> Judged:
     backwards = [_sound(p)[::-1] for p in sorted((zoo / "data_speech_wavs").glob("*.wav"))]
     runner = ClientRunner(hw_arch="hailo8")
     runner.translate_tf_model(path, "net", start_node_names=[BEHIND_THE_SPECTRUM])
-    calibration = [np.roll(s, k * 1000) * gain for s in backwards for k, gain in enumerate((1, 0.7, 0.4, 1.2))]
+    calibration = [np.roll(s, k * 1000) * gain for s in backwards for k, gain in enumerate((1, 0.4))]
     whole = runner.archive.whole
     given = whole.inputs[0].name
     run = WholeRun(whole, lambda frames: frames, path.name)

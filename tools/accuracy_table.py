@@ -15,7 +15,7 @@ Files of codes are taken without data; the others are calibrated on frames that 
 - `autoencoder_int8` has no labelled sounds: the mean squared error of what comes back; **same** is of its codes.
 - PSNR is against the pictures that the small ones were made from, clipped to 0 … 1. `…_16bit`: with
   `quantization_param({conv*}, precision_mode=a8_w8_a16)`, 16 bits between the convolutions.
-- `keyword_transformer`: each recording shifted by up to 80 ms, at four volumes; the spectrum and its logarithm, in
+- `keyword_transformer`: each recording shifted by up to 80 ms, at two volumes; the spectrum and its logarithm, in
   front of a start node that is named, run on the host.
 - `yolox_nano`, `picodet_s`: `headrace parse`, `optimize`, `compile`, `run` on JPEG files; AP of its `boxes.json`.
 """
