@@ -17,6 +17,7 @@ from headrace.cli.app import run
 from headrace.errors import HeadraceError, UsageError
 from headrace.hn.nms_request import NmsRequest, _public, _told_by_keys
 from headrace.runner import ClientRunner, InferenceContext
+from headrace.runtime import find
 
 pytest.importorskip("headrace.runtime._native", reason="the native module is not built")
 
@@ -181,6 +182,34 @@ def test_boxes_of_pictures_by_the_command_line(tmp_path: Path, capsys: pytest.Ca
     assert len(raw) == 6
     assert run([*command, "--raw-outputs", "--score-threshold", "0.5"]) != 0
     assert "E-CLI-CONTRADICTION" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["masks", "points", "angle"])
+def test_objects_of_pictures_by_the_command_line(kind: str, tmp_path: Path) -> None:
+    """From a file to ``boxes.json``: masks, key points or corners stand beside the boxes, as Python gives them."""
+    from PIL import Image
+
+    runner = parsed(heads.further(kind, False))
+    pictures = np.random.default_rng(3).integers(0, 256, (4, SIZE, SIZE, 3)).astype(np.uint8)
+    runner.load_model_script("nms_postprocess(nms_scores_th=0.3)")
+    runner.optimize(pictures, min_snr=0)
+    (tmp_path / "net.hef").write_bytes(runner.compile())
+    Image.fromarray(pictures[0]).save(tmp_path / "0.png")
+    command = ["run", str(tmp_path / "net.hef"), "--input-files", str(tmp_path / "0.png")]
+    assert run([*command, "--output-dir", str(tmp_path / "out")]) == 0
+    (frame,) = json.loads((tmp_path / "out" / "boxes.json").read_text())["frames"]
+    (found,) = find(tmp_path / "net.hef", pictures[:1])
+    assert len(frame["boxes"]) == len(found) > 0
+    for i, one in enumerate(frame["boxes"]):
+        if kind == "masks":
+            assert sum(one["mask"]["counts"][1::2]) == found.mask(i).inside.sum()
+        elif kind == "points":
+            assert found.key_points is not None
+            np.testing.assert_allclose(one["key_points"], found.key_points[i] * [SIZE, SIZE, 1], atol=2e-3)
+        else:
+            assert found.turned is not None
+            np.testing.assert_allclose(np.mean(one["corners"], 0), found.turned[i, :2], atol=2e-3)
 
 
 def test_boxes_of_pictures_are_those_of_prepared_frames(tmp_path: Path) -> None:
