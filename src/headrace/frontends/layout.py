@@ -132,6 +132,8 @@ def lift_batch(view: View) -> tuple[View, Callable[[View], View]]:
     at = view.batch_dim
     if not view.dims:
         return replace(view, dims=((_BATCH_ATOM,),)), without_batch
+    if _BATCH_ATOM not in view.dims[at]:
+        raise LayoutError("the batch is no whole dimension of this tensor")
     place = view.dims[at].index(_BATCH_ATOM)
     if place not in (0, len(view.dims[at]) - 1):
         raise LayoutError("the batch lies inside another dimension of this tensor")

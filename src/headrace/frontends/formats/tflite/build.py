@@ -122,7 +122,7 @@ class GraphBuilder(NodeBuilder):
         Returns:
             The input, and what it stands for, which differs where the tensor holds codes.
         """
-        index = self.model.tensors.index(tensor)
+        index = tensor.index
         kept = self.values.get(index)
         value = ir.Value(name=None)
         self.declare(index, value)
@@ -151,6 +151,8 @@ class GraphBuilder(NodeBuilder):
             return int4_codes(tensor)
         if tensor.type not in NUMPY_TYPES:
             if tensor.type != "bfloat16" or tensor.sparsity is not None or tensor.data is None or len(tensor.data) % 2:
+                return None
+            if len(tensor.data) != 2 * math.prod(tensor.shape):
                 return None
             wide = np.frombuffer(tensor.data, "<u2").astype(np.uint32) << 16
             return wide.view(np.float32).reshape(tensor.shape)

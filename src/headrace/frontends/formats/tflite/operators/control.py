@@ -80,7 +80,7 @@ def loop(operation: Operation) -> None:
 
 @converts("VAR_HANDLE")
 def handle(operation: Operation) -> None:
-    value = operation.builder.value(operation.record.outputs[0])
+    value = operation.builder.value(operation.made(0).index)
     marks(value)["kind"] = "a variable, not its value"
     operation.builder.states.name_handle(value, operation.record)
 
@@ -93,7 +93,7 @@ def read(operation: Operation) -> None:
     if found is None and not states.is_changed(name):
         raise Unsupported(f"nothing sets the variable {name!r}", "a variable that CALL_ONCE sets")
     if found is None:
-        fed, found = builder.state_input(name, builder.model.tensors[operation.record.outputs[0]])
+        fed, found = builder.state_input(name, operation.made(0))
         states.begin(name, fed, found)
     operation.done(operation.emit("Identity", [found], glue=True) if constant(found) is None else found)
 
