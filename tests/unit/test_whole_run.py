@@ -205,3 +205,37 @@ def test_a_tensor_whose_rows_are_of_one_frame_comes_back_whole() -> None:
     x = rng.normal(size=(1, 8, 16)).astype(np.float32)
     wanted = session(data).run(None, {"x": x})[0]
     assert np.array_equal(runner.infer(InferenceContext.SDK_NATIVE, {"x": x}, whole=True), wanted)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2, 4, 6, 6)], ids=["all numbers in a row", "heads beside frames"])
+def test_a_tensor_whose_first_dimension_counts_more_than_frames(shape: tuple[int, ...]) -> None:
+    """As torchvision flattens the scores of a level, and as RT-DETR counts heads with its pictures."""
+    from headrace.emulator import Executor
+    from headrace.frontends import parse
+    from headrace.host import WholeRun
+
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32),
+        "to": np.array(shape, np.int64),
+        "k": np.array([3], np.int64),
+    }
+    nodes = [
+        N("Conv", ["x", "w"], ["y"], name="conv"), N("Reshape", ["y", "to"], ["z"], name="view"),
+        N("TopK", ["z", "k"], ["best", "which"], name="top"),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [info("best", TensorProto.FLOAT, None), info("which", TensorProto.INT64, None)],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    data = model.SerializeToString()
+    x = rng.normal(size=(1, 3, 8, 8)).astype(np.float32)
+    result = parse(data)
+    executor = Executor(result.network, "native")
+    got = WholeRun(result.whole, executor.run, "net").run({"x": x})
+    wanted = session(data).run(None, {"x": x})
+    np.testing.assert_allclose(got["best"], wanted[0], atol=1e-5)
+    np.testing.assert_array_equal(got["which"], wanted[1])

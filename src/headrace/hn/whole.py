@@ -90,7 +90,7 @@ class DeviceTensor:
         tensor: its name.
         layer: of the network; in a HEF the stream's name.
         layer_shape: of the layer, the batch first and -1.
-        shape: of the tensor; -1 counts the frames.
+        shape: of the tensor; -1 counts the frames, or of each of them what the file counts in the same dimension.
         permutation: axes of the layer in the tensor's order.
     """
 
