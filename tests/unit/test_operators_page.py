@@ -45,6 +45,17 @@ def test_the_share_of_float_operators() -> None:
     assert passed >= 0.9 * floats
 
 
+def test_node_tests_on_the_host() -> None:
+    """Some that are not on the device are what the test states, and a constant of several rows keeps its shape."""
+    from backend_nodes import HOST, all_cases, host_verdict
+    from operators_page import COUNTS
+
+    names = {"test_constant", "test_nonzero_example", "test_top_k", "test_det_2d", "test_bitwise_not_2d"}
+    found = {case.name: host_verdict(case) for case in all_cases() if case.name in names}
+    assert {v.result for v in found.values()} == {HOST} and len(found) == len(names), found
+    assert not any("wrong" in counts for counts in json.loads(COUNTS.read_text())["host"].values())
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_every_node_test_passes_or_is_refused_with_a_reason(part: int) -> None:
     """The verdicts are those of the page; it is written anew with ``tools/operators_page.py --measure``."""

@@ -403,6 +403,8 @@ def _constant_output(state: Translation, value: ir.Value) -> View:
         if array.shape[:1] != (state.builder.frames,) or not (array == array[:1]).all():
             raise MixesFrames("the output is a constant that no frame has to itself", "a computed output")
         array = array[:1]
+    elif not state.builder.one_frame and array.shape[:1] != (1,):
+        raise MixesFrames(f"the output is a constant of shape {list(array.shape)}, of no frame", "1 as first size")
     state.builder.origins = [name_of(value)]
     return constant_beside(state.builder, state.builder.views[first], finite(array, "the output"))
 
