@@ -45,6 +45,7 @@ def test_the_share_of_float_operators() -> None:
     assert passed >= 0.9 * floats
 
 
+@pytest.mark.slow
 def test_node_tests_on_the_host() -> None:
     """Some that are not on the device are what the test states, and a constant of several rows keeps its shape."""
     from backend_nodes import HOST, all_cases, host_verdict
