@@ -379,6 +379,8 @@ def from_dict(raw: object, where: str) -> NmsConfiguration:
     tensors = tuple(
         _tensor(Fields(one, f"{where}, tensor {i}")) for i, one in enumerate(f.items("tensors", 1, MAX_TENSORS))
     )
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise f.bad("tensors", "two tensors have one name", [tensor.name for tensor in tensors], "a name each")
     coding = f.word("box_coding", CODINGS)
     per_class = f.count("max_proposals_per_class", 1, MAX_PER_CLASS)
     configuration = NmsConfiguration(
