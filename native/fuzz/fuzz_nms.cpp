@@ -36,6 +36,13 @@ void run(const headrace::postprocess::Configuration& c) {
   }
   const auto found = headrace::postprocess::detect(c, tensors);
   if (found.size() > c.most) std::abort();
+  size_t drawn = 0;
+  for (const auto& object : headrace::postprocess::find(c, tensors)) {
+    const uint64_t pixels = uint64_t{object.mask_height} * object.mask_width;
+    if (!c.masks.there || pixels > kNumbers || drawn++ == 2) break;
+    std::vector<uint8_t> mask(static_cast<size_t>(pixels));
+    headrace::postprocess::draw_mask(c, tensors[c.masks.tensor], object, mask.data());
+  }
   if (c.by_class_size() > kNumbers) return;
   std::vector<float> by_class(static_cast<size_t>(c.by_class_size()));
   headrace::postprocess::by_class(c, found.data(), found.size(), by_class.data());
