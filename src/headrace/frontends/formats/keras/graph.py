@@ -318,7 +318,9 @@ def _none(layer: Layer) -> LayerWeights:
 
 def _check_kind(saved: Saved, where: str) -> None:
     kind = saved.config.get("class_name")
-    if (kind in MODELS and is_object(saved.config.get("config"))) or is_list(saved.config.get("config")):
+    if (is_text(kind) and kind in MODELS and is_object(saved.config.get("config"))) or is_list(
+        saved.config.get("config")
+    ):
         return
     module = saved.config.get("module")
     rule = "the model is a class of its own: what it computes is Python code that the file does not have"
