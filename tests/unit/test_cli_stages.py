@@ -45,6 +45,7 @@ class FakeRunner:
     archive = SimpleNamespace(
         name="net",
         native=None,
+        whole=None,
         reports={"parse": parse_report, "timing": timing_report(123.4, 5.0, "net/fc1").as_dict()},
     )
 
