@@ -166,3 +166,25 @@ def test_external_data_that_lead_out_of_the_folder(tmp_path: Path) -> None:
         with pytest.raises(HeadraceError) as caught:
             parse(folder / "model.onnx")
         assert caught.value.code in ("E-ONNX-CORRUPT", "E-FILE-MISSING", "E-FILE-READ"), (location, caught.value)
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        N("Conv", ["x", "k"], ["q"]), N("MaxPool", ["x"], ["q"], kernel_shape=[9, 9]),
+        N("Pad", ["x", "p"], ["q"]), N("Identity", ["negative"], ["q"]),
+    ],
+)  # fmt: skip
+def test_sizes_below_zero_before_a_slice_do_not_end_the_process(maker: Any) -> None:
+    """onnx's inference of Slice asserts that there are none; a second Slice stands behind the first."""
+    first, second = (N("Slice", [a, "b", "e", "axes"], [y]) for a, y in (("x", "x1"), ("q", "y")))
+    maker.input[0] = maker.input[0].replace("x", "x1")
+    weights = {"k": np.ones((3, 3, 9, 9), F), "p": ints(0, 0, -9, 0, 0, 0, 0, 0), "b": ints(0), "e": ints(1)}
+    shapes = {"x": [1, 3, 4, 4], "negative": [1, 3, -4, 4]}
+    assert outcome([first, maker, second], shapes, **weights, axes=ints(3)).startswith("E-")
+
+
+def test_a_checkpoint_with_a_name_that_no_file_can_have() -> None:
+    case = TARGETS["checkpoint"].seeds()[0]
+    named = case | {"checkpoint": b'model_checkpoint_path: "' + b"m" * 500 + b'"'}
+    assert check("checkpoint", named) == "E-TENSORFLOW-FILES"

@@ -385,6 +385,10 @@ def _bytes_of(weight: onnx.TensorProto | onnx.SparseTensorProto) -> int:
     """Bytes of a weight, wherever its data lie."""
     if isinstance(weight, onnx.SparseTensorProto) or not uses_external_data(weight):
         return weight.ByteSize()
+    if weight.data_type not in helper.get_all_tensor_dtypes() or not weight.data_type:
+        raise UnsupportedModelError(
+            Diagnostic("E-HOST-WEIGHT", weight.name, "a weight is of no known element type", str(weight.data_type))
+        )
     kind = helper.tensor_dtype_to_np_dtype(weight.data_type)
     return math.prod(weight.dims) * kind.itemsize
 

@@ -92,6 +92,14 @@ def grows_without_limit(node: onnx.NodeProto) -> bool:
     return node.op_type == "Einsum" and any(len(a.s) > LONGEST_EQUATION for a in node.attribute)
 
 
+def has_negative_size(kind: onnx.TypeProto) -> bool:
+    """Whether a tensor's type states a size below 0, as inference makes them of a window larger than what it is in.
+
+    The onnx package's inference of Slice ends the process where it meets one.
+    """
+    return any(d.HasField("dim_value") and d.dim_value < 0 for d in kind.tensor_type.shape.dim)
+
+
 def absent_operand(node: onnx.NodeProto, opset: int) -> int | None:
     """The first operand that the standard asks for and that has no name, or None.
 

@@ -16,7 +16,7 @@ from headrace.frontends.fold import Budget, shape_of
 from headrace.frontends.folding import evaluate, folds
 from headrace.frontends.graph import SourceGraph, Unsupported, constant, declared_shape, name_of
 from headrace.frontends.opset import RULES
-from headrace.frontends.standard import absent_operand, schema_of
+from headrace.frontends.standard import absent_operand, has_negative_size, schema_of
 from headrace.hn import Array
 
 _SMALL = 64  # elements of what is computed on the way
@@ -89,6 +89,8 @@ class Walk:
                 continue
             kind = self.type_of(value)
             if kind is None:
+                return
+            if has_negative_size(kind):
                 return
             types[name] = kind
             array = self.number(value)

@@ -14,10 +14,12 @@ import onnx
 import onnx.shape_inference
 from onnx import numpy_helper
 
-from headrace.frontends.standard import absent_operand, grows_without_limit
+from headrace.frontends.standard import absent_operand, grows_without_limit, has_negative_size
 from headrace.hn import Array
 
 _SMALL = 64
+#: Slices behind each other that inference follows.
+_MAX_ROUNDS = 64
 _MAX_BYTES = 128 << 20
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 
@@ -41,13 +43,37 @@ def inferred_types(
         return known
     try:
         # Without data propagation: it has no limit, and a file that doubles a list sixty times would never end.
-        done = onnx.shape_inference.infer_shapes(skeleton)
+        done = _inferred(skeleton)
     except Exception:  # noqa: BLE001 - another package's code, on a file that may be damaged: then nothing more is known
         return known
     found = {i.name: i.type for i in (*done.graph.input, *done.graph.value_info, *done.graph.output)}
     if shapes:  # what the file states of other tensors may contradict them
         return known | found
     return known | {name: kind for name, kind in found.items() if name not in known or not _complete(known[name])}
+
+
+def _inferred(skeleton: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the types that can be inferred.
+
+    A Slice takes part from the round on in which what it reads is known to have no size below 0.
+    """
+    nodes = list(skeleton.graph.node)
+    done, left_out = skeleton, {index for index, node in enumerate(nodes) if node.op_type == "Slice"}
+    for _ in range(_MAX_ROUNDS):
+        del skeleton.graph.node[:]
+        skeleton.graph.node.extend(node for index, node in enumerate(nodes) if index not in left_out)
+        done = onnx.shape_inference.infer_shapes(skeleton)
+        types = {i.name: i.type for i in (*done.graph.input, *done.graph.value_info, *done.graph.output)}
+        types |= {t.name: onnx.helper.make_tensor_type_proto(t.data_type, t.dims) for t in done.graph.initializer}
+        safe = {i for i in left_out if _may_be_cut(types.get(next(iter(nodes[i].input), "")))}
+        if not safe:
+            return done
+        left_out -= safe
+    return done
+
+
+def _may_be_cut(kind: onnx.TypeProto | None) -> bool:
+    return kind is not None and kind.tensor_type.HasField("shape") and not has_negative_size(kind)
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -20,6 +20,7 @@ from headrace.frontends.formats.tensorflow.records import Attributes, Node
 from headrace.frontends.formats.tensorflow.states import Variable
 from headrace.frontends.graph import OPSET, Unsupported, constant, marks, name_of, set_constant
 from headrace.frontends.node_builder import Attribute, NodeBuilder
+from headrace.frontends.standard import has_negative_size
 from headrace.hn import Array
 from headrace.hn.registering import entering
 
@@ -117,7 +118,7 @@ class GraphBuilder(NodeBuilder):
         names: list[str] = []
         for index, value in enumerate(node.inputs):
             kind = None if value is None else self._type_of(value)
-            if value is not None and kind is None:
+            if value is not None and (kind is None or has_negative_size(kind)):
                 return
             names.append("" if value is None else f"i{index}")
             if value is not None and kind is not None:

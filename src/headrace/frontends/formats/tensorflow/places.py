@@ -25,6 +25,8 @@ SAVED = "saved_model.pb"
 _NODE_FIELDS = frozenset({0x12, 0x1A, 0x22, 0x2A, 0x32})  # operator, input, device, attribute, debug information
 _META_FIELDS = frozenset({0x12, 0x1A, 0x22, 0x2A, 0x32, 0x38, 0x42})
 _MAX_STATE = 1 << 20
+#: Bytes of a checkpoint's name: file systems take 255 with what is added to it.
+_LONGEST_NAME = 200
 
 
 def _length(head: bytes, at: int) -> tuple[int, int] | None:
@@ -160,7 +162,7 @@ def _of_state(path: Path, text: str) -> Place:
     if not names:
         raise _wrong(path.name, "it names no checkpoint", text[:60], 'model_checkpoint_path: "NAME"')
     name = names[0].replace("\\", "/").rpartition("/")[2]
-    if name in ("", ".", "..") or "\x00" in name:
+    if name in ("", ".", "..") or "\x00" in name or len(name.encode()) > _LONGEST_NAME:
         raise _wrong(path.name, "it names no checkpoint", names[0][:60], 'model_checkpoint_path: "NAME"')
     return _of_prefix(path.with_name(name))
 

@@ -83,7 +83,10 @@ def array(operation: Operation) -> None:
 
 @converts("TensorArrayScatterV3")
 def array_scatter(operation: Operation) -> None:
-    places, elements = operation.array(1, "the indices").reshape(-1).tolist(), _list(operation, 3)
+    indices, elements = operation.array(1, "the indices"), _list(operation, 3)
+    if indices.dtype.kind not in "iu":
+        raise Unsupported(f"indices of type {indices.dtype}", "integers")
+    places = indices.reshape(-1).tolist()
     spread = _spread(operation, 2)
     if places == list(range(spread.size)) and spread.size >= elements.size:
         operation.done(spread)
