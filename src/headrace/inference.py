@@ -222,8 +222,9 @@ def _through_the_host(archive: Archive, given: Any, network: Network) -> Any:
     if is_path(given) and Path(given).suffix.lower() in (".npz", ".npy"):
         given = load_path(Path(given), specs_of(network))
     if is_mapping(given):
-        names = [tensor.name for tensor in whole.inputs]
-        theirs = any(str(n) in names and find_input(str(n), specs_of(network)) is None for n in given)
+        names, specs = [tensor.name for tensor in whole.inputs], specs_of(network)
+        ours = {spec.name for n in given if (spec := find_input(str(n), specs)) is not None}
+        theirs = len(ours) < len(specs) and any(str(n) in names for n in given)
     else:
         theirs = is_array(given) and not _fits_device(given, network)
     if not theirs:

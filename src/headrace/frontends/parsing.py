@@ -411,6 +411,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     if seen is not None:
         seen(state)
     records = run_passes(network, PASSES, verify=False)
+    _drop_unread(network, graph)
     finish_parameters(network)
     graph.facts |= stated_facts(network)
     network.net_params["source"] = dict(graph.facts)
@@ -421,6 +422,16 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
     report = replace(_report(network, graph, recognized, records), placement=placed)
     nms = None if head is None else bound(head.configuration, network, graph)
     return ParseResult(network, report, whole, nms)
+
+
+def _drop_unread(network: Network, source: SourceGraph) -> None:
+    """Remove inputs of which nothing but sizes was asked; one stays at least."""
+    unread = [layer for layer in network.input_layers if not network.users(layer.name)]
+    if len(unread) == len(network.input_layers):
+        return
+    for layer in unread:
+        source.warnings.append(unused_input(layer.boundary.source_name))
+        network.remove(layer.name)
 
 
 def _as_asked(

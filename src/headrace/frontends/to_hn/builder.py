@@ -15,6 +15,7 @@ from headrace.frontends.graph import MAX_TENSOR_ELEMENTS, SourceGraph, Unsupport
 from headrace.frontends.layout import (
     CHANNELS,
     Arrangement,
+    BatchCutError,
     Groups,
     LayoutError,
     View,
@@ -98,10 +99,38 @@ class Builder:
         return not self.one_frame and view.batch_dim in dims
 
     def regroup(self, view: View, shape: Sequence[int]) -> View:
-        """Reshape, to a shape as the file has it."""
+        """Reshape, to a shape as the file has it.
+
+        Where it cuts dimensions that lie in parts of other sizes (windows of 8 × 7 pixels made a picture, and that a
+        grid of 7 × 8), the tensor is moved into the order that the file has first.
+        """
         if not shape and not self.one_frame:
             raise LayoutError("a single number has no place for the batch")
-        return regroup(view, shape, self.frames, self.one_frame)
+        try:
+            return regroup(view, shape, self.frames, self.one_frame)
+        except BatchCutError:
+            raise
+        except LayoutError:
+            if not view.batch_first or math.prod(shape) != math.prod(self.full_shape(view)):
+                raise
+            return self._anew(view, shape)
+
+    def _anew(self, view: View, shape: Sequence[int]) -> View:
+        """Reshape of a tensor moved into a layer each axis of which is dimensions of the file one after another."""
+        dims = list(range(1, view.rank))
+        flat: Groups = ([], [], dims)
+        usual = arrangement_axes(self.canonical(view.rank)) if view.rank <= 4 else (dims[:-2], dims[-2:-1], dims[-1:])
+        for groups in (usual, flat):
+            height, width, channels = (math.prod(view.shape[d] for d in axis) for axis in groups)
+            try:  # only a tensor that can be cut so is moved
+                regroup(
+                    grouped_view("", (height, width, channels), groups, view.shape), shape, self.frames, self.one_frame
+                )
+            except LayoutError:
+                continue
+            stored = self.grouped(self.place(view, groups, vector=False), groups, view.shape)
+            return regroup(stored, shape, self.frames, self.one_frame)
+        raise LayoutError(f"{list(view.shape)} cannot become {list(shape)}")
 
     def begin(self, node: ir.Node) -> None:
         """Layers emitted from now on come from this node."""
