@@ -381,6 +381,14 @@ for operator in ("ResizeBilinear", "ResizeNearestNeighbor"):
             return g.op(operator, [x, g.ints(6, 8)], **({mode: True} if mode else {}))
 
 
+for sizes in ((6, 8), (9, 20), (5, 3)):  # by 2 ONNX's Resize has TensorFlow's weights; by 3, 5 and fractions it has not
+    for mode in ("", "align_corners", "half_pixel_centers"):
+
+        @case(f"ResizeBicubic {sizes} {mode}".strip(), (1, 3, 4, 2))
+        def _(g, x, sizes=sizes, mode=mode):
+            return g.op("ResizeBicubic", [x, g.ints(*sizes)], **({mode: True} if mode else {}))
+
+
 @case("ReverseV2", (1, 3, 4))
 def _(g, x):
     return g.op("ReverseV2", [x, g.ints(1)], Tidx=I32)
