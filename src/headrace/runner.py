@@ -168,6 +168,7 @@ class ClientRunner:
         progress: Progress | None = None,
         device_only: bool = False,
         signature: str | None = None,
+        input_values: Mapping[str, object] | None = None,
         **others: object,
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Parse a model of TensorFlow's: TFLite, a frozen graph, a checkpoint, a SavedModel, a Keras file.
@@ -180,6 +181,7 @@ class ClientRunner:
             tensor_shapes: shapes (N, H, W, C) of inputs with open sizes, by input name, or one for a single input.
             device_only: as for :meth:`translate_onnx_model`.
             signature: of a SavedModel, which of its signatures; ``serving_default``, or the only one, by default.
+            input_values: as for :meth:`translate_onnx_model`.
             others: as for :meth:`translate_onnx_model`.
 
         Returns:
@@ -192,8 +194,8 @@ class ClientRunner:
         check_arguments(self.translate_tf_model, others)
         from headrace.frontends import ParseOptions
 
-        starts, ends = start_node_names or (), end_node_names or ()
-        asked = ParseOptions(net_name, starts, ends, tensor_shapes, "tensorflow", device_only, signature=signature)
+        starts, ends, values = start_node_names or (), end_node_names or (), input_values or {}
+        asked = ParseOptions(net_name, starts, ends, tensor_shapes, "tensorflow", device_only, values, signature)
         return self._translate(model_path, asked, progress)
 
     def _translate(

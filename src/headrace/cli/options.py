@@ -274,7 +274,7 @@ def start_end_options(function: Function) -> Function:
                 "--input-values",
                 multiple=True,
                 metavar="NAME=VALUE...",
-                help="Values that inputs of an ONNX file always have, so that nobody asks: sr=16000 or scale=[1,0.5].",
+                help="Values that inputs of the file always have, so that nobody asks: sr=16000 or scale=[1,0.5].",
             ),
             click.option(
                 "--signature", metavar="NAME", help="Of a SavedModel: which signature; default: serving_default."

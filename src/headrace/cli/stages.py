@@ -69,10 +69,9 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
         NotBuiltYetError: the file is of a format that is not read yet.
     """
     from headrace.frontends.formats import reader_of
-    from headrace.frontends.reader import Source, check_takes_signature, check_takes_values
+    from headrace.frontends.reader import Source, check_takes_signature
 
     reader = reader_of(Source.of(path), how.framework)
-    check_takes_values(reader, how.input_values)
     check_takes_signature(reader, how.signature)
     framework = reader.framework
     from headrace.runner import ClientRunner
@@ -91,6 +90,7 @@ def translate(path: Path, hw_arch: str | None, how: Translation, quiet: bool = F
                 **names,
                 tensor_shapes=how.tensor_shapes,
                 signature=how.signature,
+                input_values=how.input_values,
                 progress=advance,
             )
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import missing_extra
 from headrace.frontends.options import ParseOptions
-from headrace.frontends.reader import Given, Source, check_takes_signature, check_takes_values
+from headrace.frontends.reader import Given, Source, check_takes_signature
 
 if TYPE_CHECKING:
     from headrace.frontends.parsing import ParseResult
@@ -53,7 +53,6 @@ def _opened(model: Given, options: ParseOptions | None) -> tuple[Source, Reader,
     options = ParseOptions() if options is None else options
     source = Source.of(model)
     reader = reader_of(source, options.framework)
-    check_takes_values(reader, options.input_values)
     check_takes_signature(reader, options.signature)
     return source, reader, options
 

@@ -34,7 +34,7 @@ class ParseOptions:
         start_node_names: nodes whose data inputs become the network's inputs (tensor names are accepted too).
         end_node_names: nodes whose outputs become the network's outputs, in this order.
         input_shapes: source shapes of inputs whose sizes the file leaves open, by input name, or one for an only input.
-        input_values: values that inputs always have, by name: they are then constants of the network (ONNX).
+        input_values: values that inputs always have, by name: they are then constants of the network.
         signature: of a SavedModel, which of its signatures; None: ``serving_default``, or the only one.
         framework: whose formats are expected; None: any.
         device_only: nothing may be left to the host; what cannot be on the device is refused.

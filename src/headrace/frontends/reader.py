@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from headrace.errors import Diagnostic, InputFileError, UsageError
-from headrace.frontends.options import Framework, InputValues, ParseOptions
+from headrace.frontends.options import Framework, ParseOptions
 from headrace.hn.content import HEAD_BYTES
 from headrace.hn.files import open_regular, read_bytes
 
@@ -87,7 +87,6 @@ class Reader(ABC):
         title: with its article, for messages.
         framework: whose format it is.
         suffixes: that its files usually have, with the dot; never what decides.
-        fixes_inputs: whether reading takes ``input_values``.
         has_signatures: whether reading takes a ``signature``.
     """
 
@@ -95,7 +94,6 @@ class Reader(ABC):
     title: ClassVar[str]
     framework: ClassVar[Framework]
     suffixes: ClassVar[tuple[str, ...]]
-    fixes_inputs: ClassVar[bool] = False
     has_signatures: ClassVar[bool] = False
 
     @abstractmethod
@@ -111,17 +109,6 @@ class Reader(ABC):
             UnsupportedModelError: nothing of the file can be translated. Single operators that cannot be are left in
                 the graph (:attr:`SourceGraph.broken`) and reported later, together.
         """
-
-
-def check_takes_values(reader: Reader, values: InputValues) -> None:
-    """Refuse values of inputs for a format whose reader does not take any.
-
-    Raises:
-        UsageError: there are such values.
-    """
-    if values and not reader.fixes_inputs:
-        rule, need = f"inputs of {reader.title} are not given values", "an ONNX model"
-        raise UsageError(Diagnostic("E-PARSE-VALUES", "input_values", rule, ", ".join(map(str, values))[:200], need))
 
 
 def check_takes_signature(reader: Reader, signature: str | None) -> None:

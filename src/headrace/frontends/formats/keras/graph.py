@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from headrace.errors import Diagnostic, InputFileError, UnsupportedModelError
 from headrace.frontends.faults import faults_at
+from headrace.frontends.fixed_values import FixedInputs
 from headrace.frontends.formats.keras import layers, operations
 from headrace.frontends.formats.keras.archive import Saved, open_saved
 from headrace.frontends.formats.keras.build import (
@@ -34,7 +35,7 @@ from headrace.frontends.formats.keras.config import (
     tensors_of,
 )
 from headrace.frontends.formats.keras.weights import LayerWeights
-from headrace.frontends.graph import SourceGraph, Unsupported, marks
+from headrace.frontends.graph import SourceGraph, Unsupported, marks, set_constant
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.reader import Source, corrupt
 from headrace.typeguards import is_integer, is_list, is_object, is_text
@@ -95,6 +96,8 @@ class _Walk:
         self.builder.apply = self.apply
         self.source = SourceGraph(ir.Graph([], [], nodes=[]), where, {}, channels_last=True)
         self.inputs: list[ir.Value] = []
+        self.input_names: list[str] = []
+        self.fixed = FixedInputs(options.input_values)
         self.kinds: Counter[str] = Counter()
         self.calls = 0
         self._labels: dict[str, int] = {}
@@ -208,9 +211,16 @@ class _Walk:
                            "a model whose input shape is known", ("call the model once before it is saved",))
             )  # fmt: skip
         name = f"{prefix}{layer.name}" if layer.kind == "InputLayer" else f"{prefix}{layer.name}_input"
-        value = ir.Value(name=name, shape=ir.Shape([None if s is None else s for s in sizes]))
+        self.input_names.append(name)
         kind = layer.config.get("dtype")
-        value.dtype = _DTYPES.get(kind if is_text(kind) else "float32", ir.DataType.FLOAT)
+        dtype = _DTYPES.get(kind if is_text(kind) else "float32", ir.DataType.FLOAT)
+        array = self.fixed.value(name, None if dtype == ir.DataType.STRING else dtype.numpy(), sizes)
+        value = ir.Value(name=name, shape=ir.Shape([None if s is None else s for s in sizes]))
+        value.dtype = dtype
+        if array is not None:
+            value.shape = ir.Shape(array.shape)
+            set_constant(value, array)
+            return Tensor(value, (None, *array.shape[1:]))
         self.inputs.append(value)
         own = self.options.named_shapes.get(name, self.options.only_shape)
         if own is not None and len(own) == len(sizes):  # checked later, with all inputs
@@ -335,6 +345,7 @@ def read_keras(source: Source, options: ParseOptions) -> SourceGraph:
 
     Raises:
         InputFileError: missing, not a Keras model, damaged or inconsistent.
+        UsageError: a value for what is no input, or of another type or shape than the input.
         UnsupportedModelError: a model of a class of its own. Layers that are not supported are reported later,
             together.
     """
@@ -344,6 +355,7 @@ def read_keras(source: Source, options: ParseOptions) -> SourceGraph:
     walk = _Walk(saved, where, options)
     model = read_model(saved.config, where, saved.is_version_2)
     results = walk.model(model, saved.weights, "", None)
+    walk.fixed.check(walk.input_names)
     result = walk.source
     result.facts = {
         "format": "keras",

@@ -20,7 +20,6 @@ class OnnxReader(Reader):
     title = "an ONNX model"
     framework = "onnx"
     suffixes = (".onnx",)
-    fixes_inputs = True
 
     def sniff(self, source: Source) -> bool:
         return content_of(source.head) is ONNX

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
+from headrace.frontends.fixed_values import FixedInputs
 from headrace.frontends.formats import operation as common
 from headrace.frontends.formats.tensorflow.records import Attributes, Node
 from headrace.frontends.formats.tensorflow.states import Variable
@@ -73,17 +75,20 @@ class GraphBuilder(NodeBuilder):
             rank has none.
         producer: version of the graph's format.
         given: shapes that the user states for tensors of the file, by name.
+        fixed: values that the user gives to inputs.
         inputs: what feeds the graph, so far.
         notes: what was taken out of a training graph → names.
     """
 
     def __init__(
-        self, size: int, producer: int, given: Mapping[str, Sequence[int]], read: Callable[[Variable], Array]
-    ) -> None:
+        self, size: int, producer: int, given: Mapping[str, Sequence[int]], read: Callable[[Variable], Array],
+        fixed: FixedInputs,
+    ) -> None:  # fmt: skip
         super().__init__(size)
         self.shapes: dict[ir.Value, Shape] = {}
         self.producer = producer
         self.given = dict(given)
+        self.fixed = fixed
         self.inputs: list[ir.Value] = []
         self.notes: dict[str, list[str]] = {}
         self._read = read
@@ -152,14 +157,28 @@ class GraphBuilder(NodeBuilder):
         """Remember what was taken out of a training graph, for a warning."""
         self.notes.setdefault(kind, []).append(name)
 
+    def fixed_input(self, name: str, kind: str, stated: Sequence[int] | None) -> ir.Value | None:
+        """The constant in the place of an input that has a value; operands as of :meth:`feed`."""
+        dtype = np.dtype(kind) if kind in _NUMPY_TO_ONNX else None
+        array = self.fixed.value(name, dtype, stated)
+        if array is None:
+            return None
+        self.charge(array)
+        value = ir.Value(name=name)
+        set_constant(value, array.astype(np.float32) if kind == "float16" else array)
+        return value
+
     def feed(self, name: str, kind: str, stated: Sequence[int] | None) -> ir.Value:
-        """A new input of the graph.
+        """A new input of the graph, or the constant in its place.
 
         Args:
             name: of its tensor.
             kind: element type.
             stated: its sizes, -1 for an open one; None where the rank is not known either.
         """
+        constant_input = self.fixed_input(name, kind, stated)
+        if constant_input is not None:
+            return constant_input
         value = ir.Value(name=name)
         marks(value)["internal"] = True
         value.dtype = ir.DataType(ONNX_TYPES.get(kind, 0))

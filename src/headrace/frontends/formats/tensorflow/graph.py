@@ -12,11 +12,12 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from headrace.errors import Diagnostic, InputFileError, UsageError, unknown_name
+from headrace.frontends.fixed_values import FixedInputs
 from headrace.frontends.formats.tensorflow import control, dilation, operators, training
 from headrace.frontends.formats.tensorflow.build import GraphBuilder
 from headrace.frontends.formats.tensorflow.bundle import Bundle
 from headrace.frontends.formats.tensorflow.evaluate import Evaluator, Scope
-from headrace.frontends.formats.tensorflow.operators.constants import names_of_variable
+from headrace.frontends.formats.tensorflow.operators.constants import names_of_inputs, names_of_variable
 from headrace.frontends.formats.tensorflow.outputs import found_outputs
 from headrace.frontends.formats.tensorflow.places import Place, place_of
 from headrace.frontends.formats.tensorflow.records import Body, Program, Ref, program_of
@@ -214,7 +215,7 @@ def read_tensorflow(source: Source, options: ParseOptions) -> SourceGraph:
 
     Raises:
         InputFileError: missing, damaged or inconsistent; it is not clear which of several is meant.
-        UsageError: no output was found, and none is named.
+        UsageError: no output was found, and none is named; a value for what is no input, or of another type or shape.
     """
     try:
         return _graph(source, options)
@@ -229,7 +230,9 @@ def _graph(source: Source, options: ParseOptions) -> SourceGraph:
     read = _read(source, place := place_of(source), options.signature)
     program = read.program
     warnings: list[str] = []
-    builder = GraphBuilder(program.size, program.producer, _given(read, options), read.variables.read)
+    keys = {ref.tensor: key for key, ref in read.signature.inputs.items()}
+    fixed = FixedInputs(options.input_values, keys)
+    builder = GraphBuilder(program.size, program.producer, _given(read, options), read.variables.read, fixed)
     facts: dict[str, Any] = {"format": "tensorflow", "kind": _KINDS[place.kind], "producer": program.producer}
     result = SourceGraph(ir.Graph([], [], nodes=[]), program.where, facts, channels_last=True, warnings=warnings)
     evaluator = Evaluator(program, builder, result)
@@ -238,7 +241,8 @@ def _graph(source: Source, options: ParseOptions) -> SourceGraph:
     scope = Scope(program.graph)
     outputs = _outputs(evaluator, scope, read, names)
     _named_nodes(evaluator, scope, options)
-    keys = {ref.tensor: key for key, ref in read.signature.inputs.items()}
+    tensors = [name for node in program.graph.nodes.values() for name in names_of_inputs(node)]
+    fixed.check(keys.get(name, name) for name in tensors)
     inputs = [v for v in builder.inputs if v.uses() or v in outputs]
     for value in inputs:
         value.name = keys.get(str(value.name), value.name)

@@ -30,4 +30,4 @@ class TfliteReader(Reader):
     def read(self, source: Source, options: ParseOptions) -> SourceGraph:
         from headrace.frontends.formats.tflite.graph import read_tflite
 
-        return read_tflite(source)
+        return read_tflite(source, options)

@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UnsupportedModelError
 from headrace.frontends.faults import faults_at
+from headrace.frontends.fixed_values import FixedInputs
 from headrace.frontends.formats.tflite import operators
 from headrace.frontends.formats.tflite.build import CONVERTERS, GraphBuilder, Operation
 from headrace.frontends.formats.tflite.operators.recurrent import STATEFUL
 from headrace.frontends.formats.tflite.read import Model, Operator, read_records
+from headrace.frontends.formats.tflite.schema import NUMPY_TYPES
 from headrace.frontends.formats.tflite.states import NEXT
 from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, EndCodes, SourceGraph, Unsupported, marks
+from headrace.frontends.options import InputValues, ParseOptions
 from headrace.frontends.reader import Source
 
 #: Options that name another graph of the file.
@@ -23,6 +28,7 @@ _TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTAB
 _CHOOSING = frozenset({"CUSTOM:TFLite_Detection_PostProcess"})
 _RANDOM = frozenset({"RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR"})
 _BUILTIN = "TFLite built-in operators"
+_NO_OPTIONS = ParseOptions()
 
 
 def _why_unknown(record: Operator) -> Unsupported:
@@ -44,6 +50,21 @@ def _why_unknown(record: Operator) -> Unsupported:
 
 
 # --- the graph --------------------------------------------------------------------------------------------------------
+
+
+def _fix_inputs(model: Model, given: InputValues) -> None:
+    """Inputs with a value become constants of the file."""
+    fixed = FixedInputs(given)
+    names = [model.tensors[i].name for i in model.inputs]
+    for index in list(model.inputs):
+        tensor = model.tensors[index]
+        dtype = None if tensor.variable else NUMPY_TYPES.get(tensor.type)
+        value = fixed.value(tensor.name, None if dtype is None else np.dtype(dtype), tensor.shape)
+        if value is not None:
+            stored = memoryview(np.ascontiguousarray(value).tobytes())
+            model.tensors[index] = replace(tensor, data=stored, shape=value.shape)
+            model.inputs.remove(index)
+    fixed.check(names)
 
 
 def _inputs(builder: GraphBuilder) -> list[ir.Value]:
@@ -121,16 +142,22 @@ def _add_states(builder: GraphBuilder, inputs: list[ir.Value], outputs: list[ir.
         )
 
 
-def read_tflite(source: Source) -> SourceGraph:
+def read_tflite(source: Source, options: ParseOptions = _NO_OPTIONS) -> SourceGraph:
     """Read a TFLite model, float or quantized.
 
+    Args:
+        source: the file.
+        options: values of inputs, in the file's own type (codes, where an input is codes); the rest is not for reading.
+
     Raises:
+        UsageError: a value for what is no input, or of another type or shape than the input.
         InputFileError: missing, not TFLite, damaged or inconsistent; all inconsistencies are listed.
         UnsupportedModelError: several graphs. Operators that are not supported are reported later,
             together.
     """
     model = read_records(source)
     _check_subgraphs(model)
+    _fix_inputs(model, options.input_values)
     builder = GraphBuilder(model)
     counts = Counter(o.name for o in model.operators)
     facts = {

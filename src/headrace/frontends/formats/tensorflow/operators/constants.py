@@ -45,6 +45,10 @@ def placeholder(operation: Operation) -> None:
     kind, shape = operation.attributes.type("dtype"), operation.attributes.shape("shape")
     if shape == [] and operation.builder.producer < _SHAPES_SINCE:
         shape = None
+    fixed = operation.builder.fixed_input(operation.label, kind, shape)
+    if fixed is not None:
+        operation.done(fixed)
+        return
     if kind == "bool" and not shape:
         _flag(operation, False, "flag")
         return
@@ -57,6 +61,10 @@ def placeholder(operation: Operation) -> None:
 def placeholder_with_default(operation: Operation) -> None:
     """A number takes its default; of a picture the default says nothing."""
     shape = operation.attributes.shape("shape")
+    fixed = operation.builder.fixed_input(operation.label, operation.attributes.type("dtype"), shape)
+    if fixed is not None:
+        operation.done(fixed)
+        return
     default = operation.inputs[0] if operation.has(0) else None
     array = constant(default) if isinstance(default, ir.Value) else None
     if array is not None and array.ndim == 0 and not shape:
@@ -67,6 +75,13 @@ def placeholder_with_default(operation: Operation) -> None:
         operation.done(default)
         return
     operation.done(operation.builder.feed(operation.label, operation.attributes.type("dtype"), shape))
+
+
+def names_of_inputs(node: Node) -> list[str]:
+    """Tensors at which a node of the graph is fed; none for one that is no input."""
+    if node.op in _INPUTS:
+        return [f"{node.name}:{i}" if i else node.name for i in range(len(feeds(node)))]
+    return [node.name] if node.op in ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault") else []
 
 
 def feeds(node: Node) -> list[tuple[str, list[int] | None]]:
