@@ -135,6 +135,33 @@ def test_an_operator_of_a_plugin_in_front_makes_an_input() -> None:
     assert [type(step) for step in steps.steps] == [DeviceStep, OnnxStep]
 
 
+def test_an_operator_of_a_plugin_in_front_of_an_open_batch() -> None:
+    """The file states its result with the batch by the name that its input has."""
+    info = helper.make_tensor_value_info
+    weight = np.random.default_rng(0).normal(0, 0.3, (4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Isp", ["raw"], ["x"], name="isp", domain="camera"),
+        helper.make_node("Conv", ["x", "w"], ["y"], name="conv"),
+    ]
+    size = ["n", 3, 8, 8]
+    graph = helper.make_graph(
+        nodes, "g", [info("raw", TensorProto.FLOAT, size)], [info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight, "w")], value_info=[info("x", TensorProto.FLOAT, size)],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("camera", 1)]
+    runner = parsed(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    assert places(runner) == {"isp": "nowhere", "conv": "device"}
+    assert [tensor.name for tensor in runner.archive.whole.inputs] == ["x"]
+    x = np.random.default_rng(1).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    del graph.node[0]
+    graph.input[0].name = "x"
+    want = session(helper.make_model(graph, opset_imports=opsets[:1], ir_version=8).SerializeToString()).run(
+        None, {"x": x}
+    )
+    (got,) = whole(runner, x=x)
+    assert np.abs(got - want[0]).max() < 1e-5
+
+
 # --- weights beside the file -----------------------------------------------------------------------------------------
 
 

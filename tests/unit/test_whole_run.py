@@ -239,3 +239,70 @@ def test_a_tensor_whose_first_dimension_counts_more_than_frames(shape: tuple[int
     wanted = session(data).run(None, {"x": x})
     np.testing.assert_allclose(got["best"], wanted[0], atol=1e-5)
     np.testing.assert_array_equal(got["which"], wanted[1])
+
+
+def rows_as_batch() -> bytes:
+    """As a mixer that runs along the rows of pictures: frames and columns are one dimension, behind the rows."""
+    rng = np.random.default_rng(4)
+    weights = {
+        "w": rng.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32),
+        "to": np.array([4, -1, 8], np.int64),
+        "W": rng.normal(0, 0.3, (1, 16, 8)).astype(np.float32),
+        "R": rng.normal(0, 0.3, (1, 16, 4)).astype(np.float32),
+    }
+    nodes = [
+        N("Conv", ["x", "w"], ["a"], name="conv", pads=[1] * 4),
+        N("Transpose", ["a"], ["b"], name="rows", perm=[2, 0, 3, 1]),
+        N("Reshape", ["b", "to"], ["c"], name="joined"), N("LSTM", ["c", "W", "R"], ["y"], name="lstm", hidden_size=4),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, [1, 3, 4, 6])], [info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def test_frames_joined_with_columns_cross_to_the_host_from_files_too() -> None:
+    from headrace.emulator import Executor
+    from headrace.frontends import parse
+    from headrace.hn.whole import from_files, to_files
+    from headrace.host import WholeRun
+
+    data = rows_as_batch()
+    result = parse(data)
+    whole = from_files(to_files(result.whole, "net"), "net", "a test")
+    assert whole == result.whole and whole.device.gives[0].shape == (4, -1, 8)
+    x = np.random.default_rng(5).normal(size=(2, 3, 4, 6)).astype(np.float32)
+    device = Executor(result.network, "native").run
+    got = WholeRun(whole, device, "net").run({"x": x})["y"]
+    file = session(data)
+    for frame, array in zip(x, got, strict=True):
+        np.testing.assert_allclose(array, file.run(None, {"x": frame[None]})[0], atol=1e-6)
+    with pytest.raises(InputFileError, match="E-WHOLE-CORRUPT"):  # a device of another network
+        WholeRun(whole, lambda frames: {n: a[:, 1:] for n, a in device(frames).items()}, "net").run({"x": x})
+
+
+def test_an_open_batch_stays_in_the_dimension_that_the_file_leaves_open() -> None:
+    """Six rows, then frames times four columns: the batch, though of size 1 when parsed, is not the channels'."""
+    from headrace.emulator import Executor
+    from headrace.frontends import parse
+    from headrace.host import WholeRun
+
+    rng = np.random.default_rng(6)
+    weights = {"to": np.array([6, -1, 3], np.int64), "w": rng.normal(0, 0.3, (3, 5)).astype(np.float32)}
+    nodes = [
+        N("Transpose", ["x"], ["a"], name="turned", perm=[3, 2, 0, 1]), N("Reshape", ["a", "to"], ["b"], name="joined"),
+        N("MatMul", ["b", "w"], ["y"], name="dense"),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [info("x", TensorProto.FLOAT, ["n", 3, 4, 6])], [info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )  # fmt: skip
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    result = parse(data)
+    x = rng.normal(size=(3, 3, 4, 6)).astype(np.float32)
+    got = WholeRun(result.whole, Executor(result.network, "native").run, "net").run({"x": x})["y"]
+    np.testing.assert_allclose(got, session(data).run(None, {"x": x})[0], atol=1e-6)
+    assert result.whole.outputs[0].frame_axis == -1  # the parts of a frame lie apart: runs do not follow one another

@@ -77,6 +77,18 @@ def _port(layer: Layer) -> DeviceTensor:
     )
 
 
+def _frame_axis(port: DeviceTensor) -> int:
+    """The dimension of an output along which frames follow one another, or -1.
+
+    A dimension that the file has joined with the frames counts only where each frame's part of it lies in one piece.
+    """
+    if ANY not in port.shape:
+        return -1
+    at = port.shape.index(ANY)
+    outside = math.prod(port.layer_shape[axis] for axis in port.permutation[: port.permutation.index(0)])
+    return at if outside == math.prod(port.shape[:at]) else -1
+
+
 def _sizes(source: SourceGraph, value: ir.Value) -> tuple[int, ...]:
     """The sizes of an input as the file states them, :data:`ANY` where it does not; those that the user replaced."""
     stated = [d if isinstance(d, int) else ANY for d in declared_shape(value) or ()]
@@ -110,7 +122,7 @@ def all_on_device(source: SourceGraph, network: Network) -> WholeModel:
     outputs = tuple(
         ModelTensor(
             port.tensor, _dtype(dtypes.get(port.tensor, 1)), port.shape,
-            -1 if one or ANY not in port.shape else port.shape.index(ANY),
+            -1 if one else _frame_axis(port),
         )
         for port in step.gives
     )  # fmt: skip
@@ -254,7 +266,7 @@ class _Steps:
         """The dimension of an output that counts frames, or -1: the device knows, or the first, as far as is known."""
         for port in self.device.gives:
             if port.tensor == name:
-                return port.shape.index(ANY) if ANY in port.shape else -1
+                return _frame_axis(port)
         known = self.file.shapes.get(name)
         if known is not None:
             return 0 if known and known[0] == max(self.frames, 1) else -1

@@ -199,14 +199,20 @@ def _take(queue: list[Atom], size: int) -> list[Atom]:
     return taken
 
 
-def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int, movable: bool) -> None:
-    """Put the batch atom where ``before`` elements' worth of dimensions stand outside of it, or in front."""
+def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int, movable: bool, holder: int | None) -> None:
+    """Put the batch atom where ``before`` elements' worth of dimensions stand outside of it, or in front.
+
+    Between two dimensions it is part of the second, or of the first where that is the ``holder``.
+    """
     done = 1
     for dim, size in zip(dims, shape, strict=True):
         if done == before and size == 1:
             dim.append(_BATCH_ATOM)
             return
         done *= size
+    if holder is not None and math.prod(shape[: holder + 1]) == before:
+        dims[holder].append(_BATCH_ATOM)
+        return
     done = 1
     for dim in dims:
         for index, atom in enumerate(list(dim)):
@@ -222,7 +228,9 @@ def _place_batch(dims: list[list[Atom]], shape: Sequence[int], before: int, mova
         raise LayoutError("the batch would come to lie inside another dimension")
 
 
-def regroup(view: View, shape: Sequence[int], frames: int = 1, movable: bool = False) -> View:
+def regroup(
+    view: View, shape: Sequence[int], frames: int = 1, movable: bool = False, holder: int | None = None
+) -> View:
     """Reshape: the same elements in the same (source) order under another shape.
 
     Args:
@@ -230,6 +238,7 @@ def regroup(view: View, shape: Sequence[int], frames: int = 1, movable: bool = F
         shape: the new shape, with a batch of ``frames``.
         frames: how many frames the file computes at once; they stay whole and in one place.
         movable: there is one frame, and nothing depends on where its batch of one stands.
+        holder: the dimension whose size the file leaves open, which an open batch is part of.
 
     Raises:
         LayoutError: another number of elements, or an axis (or the batch) would be cut unevenly.
@@ -253,7 +262,7 @@ def regroup(view: View, shape: Sequence[int], frames: int = 1, movable: bool = F
     before = math.prod(a.size for a in flat[:batch])
     queue = list(merge([a for a in flat if a.axis != BATCH]))
     dims = [_take(queue, size) for size in shape]
-    _place_batch(dims, shape, before, movable)
+    _place_batch(dims, shape, before, movable, holder)
     return replace(view, dims=tuple(merge(d) for d in dims))
 
 

@@ -13,6 +13,7 @@ import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import onnx
 
@@ -111,7 +112,7 @@ def look_into(source: SourceGraph, options: ParseOptions, samples: bool = False)
     budget = Budget(source.opset)
     fold_constants(source, budget)
     types = inferred(source, shapes, budget)
-    sizes = known_shapes(types) | shapes
+    sizes = _of_one_frame(source, types) | known_shapes(types) | shapes
     elements = {n: int(k.tensor_type.elem_type) for n, k in types.items() if k.HasField("tensor_type")}
     for name, weight in model.weights.items():
         if isinstance(weight, onnx.TensorProto):
@@ -127,6 +128,18 @@ def look_into(source: SourceGraph, options: ParseOptions, samples: bool = False)
     folded = [not any(name in alive for name in node.makes) for node in model.nodes]
     free = [a or b for a, b in zip(folded, unused, strict=True)]
     return File(source, model, sizes, elements, constants, free, unused, chosen if samples else {})
+
+
+def _of_one_frame(source: SourceGraph, types: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Shapes that the file states with the batch of its inputs, open by the same name, as the first dimension."""
+    declared = [declared_shape(v) for v in source.graph.inputs if v not in source.single and v not in source.batch_dims]
+    batches = {str(shape[0]) for shape in declared if shape and not isinstance(shape[0], int)}
+    found: dict[str, list[int]] = {}
+    for name, kind in types.items():
+        dims = list(kind.tensor_type.shape.dim) if kind.HasField("tensor_type") else []
+        if dims and dims[0].dim_param and dims[0].dim_param in batches and all(d.dim_value > 0 for d in dims[1:]):
+            found[name] = [1, *(int(d.dim_value) for d in dims[1:])]
+    return found
 
 
 def _unused(model: FileModel, constants: Mapping[str, Array]) -> list[bool]:

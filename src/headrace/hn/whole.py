@@ -320,7 +320,8 @@ class _Reader:
         axis = self.integer(found["frame_axis"], "the dimension of the frames", -1, max(len(shape) - 1, 0))
         return ModelTensor(self.name(found["name"], "a tensor"), found["dtype"], shape, axis)
 
-    def port(self, value: object) -> DeviceTensor:
+    def port(self, value: object, leaves: bool) -> DeviceTensor:
+        """A tensor that enters or leaves the device; one that leaves may have its frames joined with another size."""
         found = self.object(value, "a stream", ("tensor", "layer", "layer_shape", "shape", "permutation"))
         layer_shape = self.shape(found["layer_shape"], "the shape of a layer")
         shape = self.shape(found["shape"], "the shape of a tensor")
@@ -330,7 +331,8 @@ class _Reader:
         if sorted(permutation) != list(range(len(layer_shape))):
             raise self.bad("the order of the axes is none", list(permutation), f"0 … {len(layer_shape) - 1}, each once")
         sizes = [size for size in shape if size != ANY]
-        if len(shape) - len(sizes) != 1 or math.prod(sizes) != math.prod(layer_shape[1:]):
+        joined, rest = divmod(math.prod(layer_shape[1:]), max(1, math.prod(sizes)))
+        if len(shape) - len(sizes) != 1 or 0 in sizes or rest or (joined != 1 and not leaves):
             raise self.bad("tensor and layer have not the same elements", list(shape), list(layer_shape))
         tensor, layer = self.name(found["tensor"], "a tensor"), self.name(found["layer"], "a layer")
         return DeviceTensor(tensor, layer, layer_shape, shape, permutation)
@@ -348,8 +350,8 @@ class _Reader:
             return OnnxStep(inputs, outputs, model)
         if kind == "device":
             found = self.object(value, "a step", ("kind", "takes", "gives"))
-            takes = tuple(self.port(v) for v in self.items(found["takes"], "what the device takes", MAX_TENSORS))
-            gives = tuple(self.port(v) for v in self.items(found["gives"], "what the device gives", MAX_TENSORS))
+            takes = tuple(self.port(v, False) for v in self.items(found["takes"], "what the device takes", MAX_TENSORS))
+            gives = tuple(self.port(v, True) for v in self.items(found["gives"], "what the device gives", MAX_TENSORS))
             return DeviceStep(takes, gives)
         if kind == "operator":
             found = self.object(value, "a step", ("kind", "operator", "inputs", "outputs", "attributes"))

@@ -107,7 +107,7 @@ class WholeRun:
             if isinstance(step, DeviceStep):
                 frames = {port.layer: _frames(port, tensors[port.tensor], where) for port in step.takes}
                 made = self._device(frames)
-                tensors.update((port.tensor, _tensor(port, made[port.layer])) for port in step.gives)
+                tensors.update((port.tensor, _tensor(port, made[port.layer], where)) for port in step.gives)
             elif isinstance(step, OnnxStep):
                 tensors.update(self._session(step, where).run(tensors))
             else:
@@ -146,11 +146,22 @@ def _frames(port: DeviceTensor, array: Array, where: str) -> Array:
     return np.ascontiguousarray(frames)
 
 
-def _tensor(port: DeviceTensor, frames: Array) -> Array:
-    """The frames of a layer as a tensor of the file."""
-    shaped = frames.reshape(len(frames), *port.layer_shape[1:])
-    # What is open holds the frames, maybe times a dimension that the file has joined with them (tokens in rows).
-    return shaped.transpose(port.permutation).reshape([-1 if s == ANY else s for s in port.shape])
+def _tensor(port: DeviceTensor, frames: Array, where: str) -> Array:
+    """The frames of a layer as a tensor of the file.
+
+    Raises:
+        InputFileError: they have not the sizes that the steps tell.
+    """
+    try:
+        shaped = frames.reshape(len(frames), *port.layer_shape[1:])
+        # What is open holds the frames, maybe times a dimension that the file has joined with them (tokens in rows).
+        return shaped.transpose(port.permutation).reshape([-1 if s == ANY else s for s in port.shape])
+    except ValueError as error:
+        rule, got = "what the device gives is not the tensor that the steps tell", f"{list(frames.shape)}: {error}"
+        place, levers = f"{where}, tensor {port.tensor!r}", ("parse the model again",)
+        raise InputFileError(
+            Diagnostic("E-WHOLE-CORRUPT", place, rule, got[:200], str(list(port.shape)), levers)
+        ) from None
 
 
 def _joined(tensor: ModelTensor, parts: list[Array]) -> Result:

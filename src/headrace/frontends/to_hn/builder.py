@@ -98,8 +98,8 @@ class Builder:
         """Whether a result over the given source dimensions depends on more than one frame."""
         return not self.one_frame and view.batch_dim in dims
 
-    def regroup(self, view: View, shape: Sequence[int]) -> View:
-        """Reshape, to a shape as the file has it.
+    def regroup(self, view: View, shape: Sequence[int], holder: int | None = None) -> View:
+        """Reshape, to a shape as the file has it; ``holder``: the dimension whose size the file leaves open.
 
         Where it cuts dimensions that lie in parts of other sizes (windows of 8 × 7 pixels made a picture, and that a
         grid of 7 × 8), the tensor is moved into the order that the file has first.
@@ -107,7 +107,7 @@ class Builder:
         if not shape and not self.one_frame:
             raise LayoutError("a single number has no place for the batch")
         try:
-            return regroup(view, shape, self.frames, self.one_frame)
+            return regroup(view, shape, self.frames, self.one_frame, holder)
         except BatchCutError:
             raise
         except LayoutError:

@@ -43,7 +43,7 @@ def reshape(builder: Builder, node: SourceNode) -> list[Result]:
     wanted = node.integer_list(1, "the shape")
     shape = reshaped(builder.full_shape(view), wanted, node.integer("allowzero", 0) == 1)
     try:
-        return [builder.regroup(view, shape)]
+        return [builder.regroup(view, shape, wanted.index(-1) if -1 in wanted else None)]
     except BatchCutError as error:
         raise MixesFrames(str(error)) from None
 
