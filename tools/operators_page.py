@@ -8,6 +8,7 @@ the installed onnx package (``--measure``: some minutes) what comes of each.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import json
 import sys
@@ -31,6 +32,7 @@ from headrace.frontends.formats.tensorflow.build import CONVERTERS as TENSORFLOW
 from headrace.frontends.formats.tflite import operators as tflite_operators
 from headrace.frontends.formats.tflite.build import CONVERTERS as TFLITE
 from headrace.frontends.to_hn import HANDLERS
+from headrace.frontends.translate import RANDOM
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "operators.md"
@@ -85,12 +87,28 @@ def _tests(counts: dict[str, int]) -> str:
     return f"{counts.get('passes', 0)} of {sum(counts.values())}" + (f" ({others})" if others else "")
 
 
-def _on_host(name: str, found: dict[str, dict[str, int]]) -> str:
-    """Whether node tests of an operator that the device does not pass do so with the host, and else why."""
-    counts = found.get(name, {})
-    if not counts or counts.get("host"):
+def _on_host(name: str) -> str:
+    """Whether the host runs an operator of ONNX: onnxruntime has a kernel of it, or ONNX defines it by others."""
+    if name in RANDOM:
+        return "no: random numbers"
+    facts = json.loads(COUNTS.read_text()) if COUNTS.exists() else {}
+    if name in facts.get("kernels", ()) or _defined(name):
         return "yes"
-    return "no: " + ", ".join(sorted(counts))
+    return "no: onnxruntime has no kernel of it" if onnx.defs.has(name) else "no: of no standard domain"
+
+
+def _defined(name: str) -> bool:
+    """Whether the standard defines an operator by others."""
+    schema = onnx.defs.get_schema(name) if onnx.defs.has(name) else None
+    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+
+
+def _kernels() -> list[str]:
+    """Operators of the standard domain of which onnxruntime has a kernel for processors."""
+    state: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    found = state.get_all_opkernel_def()
+    named = {d.op_name for d in found if not d.domain and d.provider == "CPUExecutionProvider"}
+    return sorted(named | {"Constant"})  # which it takes for a weight
 
 
 def emitted(function: Any, name: str, deep: bool = False, seen: set[int] | None = None) -> set[str]:
@@ -142,12 +160,10 @@ def _texts(code: CodeType) -> Iterator[str]:
 
 def _known(name: str) -> bool:
     """Whether an operator of ONNX is translated, computed when it is known, or put in words of others."""
-    schema = onnx.defs.get_schema(name) if onnx.defs.has(name) else None
-    defined = schema is not None and (schema.has_function or schema.has_context_dependent_function)
-    return name in HANDLERS or name in EVALUATORS or (defined and name not in _NEVER)
+    return name in HANDLERS or name in EVALUATORS or (_defined(name) and name not in _NEVER)
 
 
-def _converted(table: dict[str, Any], measured: dict[str, dict[str, int]]) -> Iterator[str]:
+def _converted(table: dict[str, Any]) -> Iterator[str]:
     """Rows of a format that is said in ONNX's words."""
     for name in sorted(table):
         words = emitted(table[name], name) or _same_name(name) or emitted(table[name], name, deep=True)
@@ -156,7 +172,7 @@ def _converted(table: dict[str, Any], measured: dict[str, dict[str, int]]) -> It
         stage = "" if not words else "yes" if not missing else "no" if len(missing) == len(main) else "in part"
         names = ", ".join(f"`{w}`" for w in sorted(main))
         why = [f"not on the device: {', '.join(f'`{w}`' for w in missing)}"] if missing else []
-        host = {_on_host(w, measured) for w in main} or {"yes"}
+        host = {_on_host(w) for w in main} or {"yes"}
         there = "yes" if host == {"yes"} else "; ".join(sorted(host - {"yes"}))
         limit = "; ".join([*why, *limits(table[name])])
         yield f"| `{name}` | {names} | {stage} | {stage} | {stage} | {there} | {limit} |"
@@ -176,7 +192,7 @@ def _rows() -> Iterator[str]:
             cells = ["no", "no", "no", f"not: {', '.join(reasons)}"]
         count = host.get(name, {}).get("host", 0)
         tests = _tests(measured.get(name, {})) + (f", {count} more with the host" if count else "")
-        yield "| " + " | ".join([f"`{name}`", *cells[:3], _on_host(name, host), cells[3], tests]) + " |"
+        yield "| " + " | ".join([f"`{name}`", *cells[:3], _on_host(name), cells[3], tests]) + " |"
 
 
 def page() -> str:
@@ -193,7 +209,7 @@ def page() -> str:
         "",
         "An operator that is translated runs in every stage: native, quantized and on the device. `constants`:",
         "computed when the file is read, where all operands are known; `by others`: the standard's definition stands",
-        "in its place. On the host runs what onnxruntime has, in every format: `no` names why node tests fail there.",
+        "in its place. On the host runs what onnxruntime has a kernel of, in every format, and what such define.",
         "The last column counts the backend node tests of the onnx package whose numbers come out right without the",
         "host, why the others are not on the device, and how many of them pass with the host.",
         "",
@@ -202,7 +218,6 @@ def page() -> str:
         lines += [facts["summary"], ""]
     lines += ["## ONNX", "", "| operator | native | quantized | device | host | limits | node tests |",
               "|---|---|---|---|---|---|---|", *_rows(), ""]  # fmt: skip
-    measured = _measured("host")
     for title, table in (
         ("TFLite", TFLITE),
         ("TensorFlow", TENSORFLOW),
@@ -211,7 +226,7 @@ def page() -> str:
     ):
         lines += [f"## {title}", "", *_WORDS, "",
                   "| operator | in ONNX's words | native | quantized | device | host | limits of its own |",
-                  "|---|---|---|---|---|---|---|", *_converted(table, measured), ""]  # fmt: skip
+                  "|---|---|---|---|---|---|---|", *_converted(table), ""]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -245,7 +260,7 @@ def measure() -> dict[str, Any]:
         f"{passed} pass without the host, {100 * passed / floats:.1f} %."
     )
     return {"summary": summary, "floats": [passed, floats], "all": [right, whole],
-            "operators": {k: dict(sorted(operators[k].items())) for k in sorted(operators)},
+            "kernels": _kernels(), "operators": {k: dict(sorted(operators[k].items())) for k in sorted(operators)},
             "host": {k: dict(sorted(host[k].items())) for k in sorted(host)}}  # fmt: skip
 
 

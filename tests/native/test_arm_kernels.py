@@ -30,10 +30,16 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Builder]:
     for seed in range(6):
         for size in (1, 2):
             opcodes.test_convolution(seed, size)
-            opcodes.test_depthwise(seed, size)
+            for zeros in (False, True):
+                opcodes.test_depthwise(seed, size, zeros, wide=seed % 2 == 0)
+    for seed in range(4):
+        for wide in (False, True):
+            opcodes.test_convolution_with_zero_points_of_weights(seed, wide)
     opcodes.test_grouped_convolution(1, 1)
     for case in opcodes.test_usual_convolutions.pytestmark[0].args[1]:
         opcodes.test_usual_convolutions(*case)
+    for case in opcodes.test_usual_convolutions_with_zero_points_of_weights.pytestmark[0].args[1]:
+        opcodes.test_usual_convolutions_with_zero_points_of_weights(*case)
     for channels in (3, 8, 40):
         for stride in (1, 2):
             opcodes.test_usual_depthwise((3, 3), stride, channels)

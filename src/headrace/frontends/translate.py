@@ -63,7 +63,7 @@ MAX_OPERANDS = 4096
 _LONGEST_NAME = 200
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _CHOOSING = frozenset({"TopK", "NonMaxSuppression", "NonZero", "RoiAlign", "Unique", "Compress", "Hardmax"})
-_RANDOM = frozenset(
+RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
 
@@ -136,7 +136,7 @@ def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
         return Unsupported("control flow with a subgraph is not supported", "a graph without control flow")
     if node.op_type in _CHOOSING:
         return Unsupported(CHOOSES, ENDS_BEFORE)
-    if node.op_type in _RANDOM:
+    if node.op_type in RANDOM:
         return Unsupported("its result is random; a compiled network gives the same result every time", "known numbers")
     # A misspelt operator deserves a hint; another operator with a like name (Crop, Dropout) would only mislead.
     close = _like(node.op_type[:_LONGEST_NAME])
