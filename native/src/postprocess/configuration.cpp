@@ -51,7 +51,8 @@ constexpr Word<Activation> kBoxActivations[] = {{"none", Activation::kNone},
 constexpr Word<Suppression> kSuppressions[] = {{"class", Suppression::kByClass},
                                                {"fast", Suppression::kFast},
                                                {"peaks", Suppression::kPeaks},
-                                               {"none", Suppression::kNone}};
+                                               {"none", Suppression::kNone},
+                                               {"best", Suppression::kBest}};
 constexpr Word<PointCoding> kPointCodings[] = {
     {"grid", PointCoding::kGrid}, {"priors", PointCoding::kPriors}, {"pixels", PointCoding::kPixels}};
 

@@ -25,7 +25,8 @@ enum class Coding {
 enum class Activation { kNone, kSigmoid, kSoftmax, kRelu, kExponential };
 
 // kFast: what any better one of its class covers is hidden, though that one is hidden itself.
-enum class Suppression { kByClass, kFast, kPeaks, kNone };
+// kBest: of each position its best class only, and what a better box covers is hidden, whatever its class.
+enum class Suppression { kByClass, kFast, kPeaks, kNone, kBest };
 
 // How numbers become a point; `g` and `s` as above.
 enum class PointCoding {

@@ -93,7 +93,9 @@ class Decoder {
     if (c_.score_activation == Activation::kSoftmax && !normalize(scores)) return;
     bool known = false;
     Box box{};
+    const uint32_t only = c_.suppression == Suppression::kBest ? best_class(scores, objectness) : c_.classes;
     for (uint32_t k = 0; k < c_.classes; ++k) {
+      if (only < c_.classes && k != only) continue;
       if (k == c_.background || (c_.suppression == Suppression::kPeaks && !peak(level, position, scores, k))) continue;
       const double score = score_of(scores, k, objectness);
       if (!(score >= c_.score_threshold)) continue;
@@ -162,6 +164,19 @@ class Decoder {
     const double score = c_.score_activation == Activation::kSoftmax ? std::exp(raw - highest_) / sum_
                                                                      : activated(c_.score_activation, raw);
     return c_.root ? std::sqrt(score * objectness) : score * objectness;
+  }
+
+  // The first class of the highest score.
+  uint32_t best_class(const Reader& scores, double objectness) const {
+    uint32_t best = c_.classes;
+    double highest = -1;
+    for (uint32_t k = 0; k < c_.classes; ++k) {
+      const double score = k == c_.background ? -1 : score_of(scores, k, objectness);
+      if (!(score > highest)) continue;
+      highest = score;
+      best = k;
+    }
+    return best;
   }
 
   // Whether no neighbour's score of this class is higher.

@@ -62,14 +62,15 @@ class Turned {
 // Class by class. A class that is full takes no more, so greedily no candidate is compared with more than that many.
 std::vector<Candidate> suppressed(const Configuration& c, const std::vector<Candidate>& sorted) {
   const bool fast = c.suppression == Suppression::kFast;
-  const bool overlaps = (c.suppression == Suppression::kByClass || fast) && !c.decoding_only;
+  const bool best = c.suppression == Suppression::kBest;
+  const bool overlaps = (c.suppression == Suppression::kByClass || fast || best) && !c.decoding_only;
   const Turned turned(overlaps && c.angle.there ? sorted : std::vector<Candidate>{}, c.iou_threshold);
   std::vector<std::vector<uint32_t>> hiding(c.classes);  // those that may hide others
   std::vector<uint32_t> kept(c.classes);
   std::vector<Candidate> out;
   for (uint32_t i = 0; i < sorted.size() && out.size() < c.most; ++i) {
     const Candidate& candidate = sorted[i];
-    std::vector<uint32_t>& same = hiding[candidate.label];
+    std::vector<uint32_t>& same = hiding[best ? 0 : candidate.label];
     if (kept[candidate.label] >= c.most_per_class) continue;
     const auto hides = [&](uint32_t other) {
       return c.angle.there ? turned.overlap(other, i) : overlap(sorted[other], candidate, c.iou_threshold);

@@ -10,18 +10,13 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from headrace.errors import Diagnostic, UsageError, did_you_mean, unknown_name
-from headrace.frontends.graph import SourceGraph, constant, label, marks, name_of
+from headrace.frontends.graph import SourceGraph, constant, is_internal, label, name_of
 
 
 class TensorName(str):
     """A name among those of start and end nodes that means a tensor, even where a node has it too."""
 
     __slots__ = ()
-
-
-def _internal(value: ir.Value) -> bool:
-    """Whether a value stands between the nodes that one operator of the file became, and is no tensor of the file."""
-    return "internal" in marks(value)
 
 
 def _by_name(source: SourceGraph) -> tuple[dict[str, list[ir.Node]], dict[str, ir.Value]]:
@@ -32,7 +27,7 @@ def _by_name(source: SourceGraph) -> tuple[dict[str, list[ir.Node]], dict[str, i
         if label(node) not in nodes or label(node) in source.operators or label(node) in source.expanded:
             nodes.setdefault(label(node), []).append(node)
         for value in node.outputs:
-            if name_of(value) and not _internal(value):
+            if name_of(value) and not is_internal(value):
                 values.setdefault(name_of(value), value)
     for name in [n for n in nodes if source.operators and n not in source.operators]:
         del nodes[name]  # glue behind an input
@@ -41,7 +36,7 @@ def _by_name(source: SourceGraph) -> tuple[dict[str, list[ir.Node]], dict[str, i
 
 def _results(nodes: Sequence[ir.Node]) -> list[ir.Value]:
     """The tensors that an operator of the file makes."""
-    made = [v for node in nodes for v in node.outputs if not _internal(v)]
+    made = [v for node in nodes for v in node.outputs if not is_internal(v)]
     return [v for v in made if name_of(v) and (v.uses() or v.is_graph_output())] or made[:1]
 
 
@@ -52,7 +47,7 @@ def _operands(nodes: Sequence[ir.Node]) -> list[ir.Value]:
         producer = value.producer()
         if producer is not None and any(producer is node for node in nodes):
             continue
-        while _internal(value) and (producer := value.producer()) is not None and producer.inputs[0] is not None:
+        while is_internal(value) and (producer := value.producer()) is not None and producer.inputs[0] is not None:
             value = producer.inputs[0]
         if constant(value) is None:
             found.append(value)

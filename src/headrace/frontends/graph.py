@@ -140,6 +140,11 @@ def marks(of: ir.Node | ir.Value) -> dict[str, Any]:
     return cast("dict[str, Any]", of.meta)
 
 
+def is_internal(value: ir.Value) -> bool:
+    """Whether a value stands between the nodes that one operator of the file became, and is no tensor of the file."""
+    return "internal" in marks(value)
+
+
 def kind_of(value: ir.Value) -> str | None:
     """What a value is that is no numeric tensor, in words; None for one that may be a tensor."""
     found = marks(value).get("kind")

@@ -27,7 +27,7 @@ ANCHORED = ("anchors_exponential", "anchors_squared", "priors")
 SCORE_ACTIVATIONS = ("none", "sigmoid", "softmax")
 OBJECTNESS_ACTIVATIONS = ("none", "sigmoid")
 BOX_ACTIVATIONS = ("none", "relu", "exponential", "sigmoid")
-SUPPRESSIONS = ("class", "fast", "peaks", "none")
+SUPPRESSIONS = ("class", "fast", "peaks", "none", "best")
 POINT_CODINGS = ("grid", "priors", "pixels")
 MAX_BYTES = 1 << 20
 MAX_LEVELS = 64
@@ -161,7 +161,8 @@ class NmsConfiguration:
         point: where in its cell the point of a position lies.
         score_root: a score is the root of its product with objectness.
         suppression: class by class; ``fast``: of a class what any better box covers, though that one is hidden itself;
-            of what is no peak among its neighbours; or none.
+            of what is no peak among its neighbours; or none; ``best``: of each position its best class only, and what
+            any better box covers, whatever its class.
         masks, key_points, angle: what else a box has.
         decoding_only: boxes over the threshold, none suppressed.
     """

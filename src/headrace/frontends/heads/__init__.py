@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from headrace.frontends.graph import SourceGraph, label, name_of
 from headrace.frontends.heads.further import with_further
 from headrace.frontends.heads.head import FAMILIES, WhyNot, operands_of
+from headrace.frontends.heads.selected import selected
 from headrace.frontends.heads.tail import NoTail, Tail, find_tail
 from headrace.hn.nms import NmsConfiguration
 
@@ -60,7 +61,7 @@ def recognize(source: SourceGraph) -> Head | NoHead:
     for name, family in FAMILIES.items():
         found = family(tail)
         if isinstance(found, NmsConfiguration):
-            return _head(tail, with_further(tail, found))
+            return _head(tail, selected(tail, with_further(tail, found)))
         reasons[name] = found
     return NoHead(reasons)
 

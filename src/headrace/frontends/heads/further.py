@@ -78,7 +78,7 @@ def _masked(c: NmsConfiguration, plane: Learned, members: Sequence[Learned]) -> 
 def _prototypes(tensors: Tensors, plane: Learned) -> int:
     """The number of the tensor, whose shape is told with its channels last, as configurations have it."""
     index = tensors.index(plane)
-    channels, rows, columns = plane.shape
+    channels, (rows, columns) = plane.channels, plane.grid
     tensors.made[index] = NmsTensor(plane.name, (rows, columns, channels))
     return index
 

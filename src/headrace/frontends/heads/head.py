@@ -114,8 +114,7 @@ def free_of_nms(tail: Tail) -> bool:
 
 def is_probability(one: Learned) -> bool:
     """Whether a learned result ends in a sigmoid."""
-    node = one.value.producer()
-    return node is not None and node.op_type == "Sigmoid"
+    return one.activation == "Sigmoid"
 
 
 def decoder_name(stride: Sequence[float]) -> str:

@@ -6,6 +6,7 @@ Priors and variances are what the file computes where every learned result is 0,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 from headrace.frontends.heads.anchors import split_levels
 from headrace.frontends.heads.head import Level, Tensors, WhyNot, decoder_name, family, layers_of, levels
 from headrace.frontends.heads.match import FORMS, ORDERS, Order, tables, verified
+from headrace.frontends.heads.selected import stated
 from headrace.frontends.heads.tail import Tail
 from headrace.hn import Array
 from headrace.hn.nms import BoxDecoder, NmsConfiguration
@@ -35,6 +37,9 @@ def priors(tail: Tail) -> NmsConfiguration | WhyNot:
     """Boxes that the file computes from priors."""
     if tail.arranges:
         return WhyNot("the file decodes no boxes")
+    own = stated(tail)
+    if own is not None and own.per_box != 1:
+        return WhyNot("a box of the file may have several classes", near=True)
     found = [level for level in levels(tail, alike=False) if len(level.members) == 2]
     if not found:
         return WhyNot("its levels do not have one layer for boxes and one for scores")
@@ -157,6 +162,8 @@ def _coded(
     if max(offsets) - min(offsets) > 1e-3 and not all(level.grid == (1, 1) for level in found):
         offsets = [o for one, level in zip(known, found, strict=True) for o in one.offset if level.grid != (1, 1)]
     point = round(float(np.median(offsets)), 4)
+    own = stated(tail)
+    first = 0 if own is None else own.first  # classes of such a file are counted behind its background
     tensors = Tensors()
     decoders: list[BoxDecoder] = []
     classes = 0
@@ -172,21 +179,22 @@ def _coded(
         decoders.append(
             BoxDecoder(
                 decoder_name(stride), level.grid, (stride[0], stride[1]),
-                tensors.operand(boxes, 0, 4), tensors.operand(scores, 0, classes), anchors=count,
+                tensors.operand(boxes, 0, 4), tensors.operand(scores, first, classes), anchors=count,
                 widths=tuple(float(v) for v in one.sizes[:, 0]), heights=tuple(float(v) for v in one.sizes[:, 1]),
                 layers=layers_of(reg=boxes, cls=scores),
             )
         )  # fmt: skip
-    for activation in ("softmax", "sigmoid", "none"):
+    for activation, y_first in itertools.product(("softmax", "sigmoid", "none"), (False, True)):
         yield NmsConfiguration(
             family="ssd",
             image=tail.image,
-            classes=classes,
+            classes=classes - first,
             coding="priors",
             score_activation=activation,
             tensors=tuple(tensors.made),
             decoders=tuple(decoders),
-            background=0 if activation == "softmax" and classes > 1 else None,
+            background=0 if activation == "softmax" and classes > 1 and not first else None,
+            y_first=y_first,
             point=point,
             centre_scale=scales[0],
             size_scale=scales[1],

@@ -17,8 +17,18 @@ import onnx_ir as ir
 
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import evaluate, folds
-from headrace.frontends.graph import SourceGraph, Unsupported, constant, declared_shape, integer, live_uses, name_of
+from headrace.frontends.graph import (
+    SourceGraph,
+    Unsupported,
+    constant,
+    declared_shape,
+    integer,
+    is_internal,
+    live_uses,
+    name_of,
+)
 from headrace.frontends.heads.shapes import Walk, walked
+from headrace.frontends.node_builder import CHANNELS_LAST
 from headrace.hn import Array
 
 MAX_NODES = 4000
@@ -42,10 +52,12 @@ class Learned:
     Attributes:
         value: the tensor, activations that follow at once included.
         shape: of one frame as the file has it: (C, H, W), or (positions, C).
+        channels_last: it is (H, W, C).
     """
 
     value: ir.Value
     shape: tuple[int, ...]
+    channels_last: bool = False
 
     @property
     def name(self) -> str:
@@ -53,18 +65,28 @@ class Learned:
 
     @property
     def channels(self) -> int:
-        return self.shape[0] if len(self.shape) == 3 else self.shape[-1]
+        return self.shape[0] if len(self.shape) == 3 and not self.channels_last else self.shape[-1]
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns; of a list of positions 1 and their number."""
-        return (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (1, self.shape[0])
+        if len(self.shape) != 3:
+            return 1, self.shape[0]
+        return (self.shape[0], self.shape[1]) if self.channels_last else (self.shape[1], self.shape[2])
+
+    @property
+    def activation(self) -> str:
+        """The operator that ends the layer: Sigmoid, Relu, or what else it is."""
+        node = self.value.producer()
+        if self.channels_last and node is not None and node.op_type == "Transpose" and node.inputs[0] is not None:
+            node = node.inputs[0].producer()
+        return "" if node is None else node.op_type
 
     @property
     def steps(self) -> tuple[int, int]:
         """From position to position, and from channel to channel, in the flat tensor."""
         rows, columns = self.grid
-        return (1, rows * columns) if len(self.shape) == 3 else (self.shape[-1], 1)
+        return (1, rows * columns) if len(self.shape) == 3 and not self.channels_last else (self.shape[-1], 1)
 
 
 class NoTail(Exception):
@@ -94,7 +116,7 @@ class Tail:
         """Numbers of the size that learned results have; the same in every run."""
         generator = np.random.Generator(np.random.PCG64(5))
         return {
-            one.name: np.abs(made) if _never_negative(one.value) else made
+            one.name: np.abs(made) if one.activation in ("Relu", "Sigmoid") else made
             for one in self.learned
             for made in [generator.standard_normal(one.shape, np.float32)]
         }
@@ -154,11 +176,6 @@ class Tail:
         return self._constants[id(value)]
 
 
-def _never_negative(value: ir.Value) -> bool:
-    node = value.producer()
-    return node is not None and node.op_type in ("Relu", "Sigmoid")
-
-
 def _computed(node: ir.Node, operands: list[Array | None], budget: Budget) -> list[Array]:
     """The results of a node; a weighted sum over few channels is computed here, for the reference takes long."""
     if node.op_type == "Conv":
@@ -204,22 +221,38 @@ def _is_learned(node: ir.Node) -> bool:
     return bool(known) and not is_expectation(node)
 
 
-def _behind(value: ir.Value) -> ir.Value:
-    """The tensor after what is applied to each element of a learned result at once."""
+def _behind(value: ir.Value) -> tuple[ir.Value, bool]:
+    """The tensor after what is applied to each element of a learned result at once, and whether its channels are last.
+
+    Files whose channels are last have no tensor in front of the transposition that puts them there.
+    """
+    last = False
     for _ in range(8):
         uses = live_uses(value)
         if value.is_graph_output():
-            return value
+            break
         if (product := _silu(value, uses)) is not None:
             value = product
             continue
         if len(uses) != 1:
-            return value
+            break
         node = uses[0]
-        if node.domain or not (node.op_type in _BEHIND or (node.op_type in _AFFINE and _is_affine(node, value))):
-            return value
+        moves = not last and _puts_channels_last(node)
+        if node.domain or not (
+            moves or node.op_type in _BEHIND or (node.op_type in _AFFINE and _is_affine(node, value))
+        ):
+            break
+        last = last or moves
         value = node.outputs[0]
-    return value
+    return value, last
+
+
+def _puts_channels_last(node: ir.Node) -> bool:
+    """Whether a node takes a nameless picture and gives the file's tensor."""
+    before, given = (node.inputs[0] if node.inputs else None), node.attributes.get("perm")
+    if node.op_type != "Transpose" or before is None or given is None:
+        return False
+    return is_internal(before) and tuple(given.as_ints()) == CHANNELS_LAST
 
 
 def _silu(value: ir.Value, uses: Sequence[ir.Node]) -> ir.Value | None:
@@ -275,12 +308,15 @@ def find_tail(source: SourceGraph) -> Tail:
     if len(learned) < 2:
         raise NoTail("fewer than two learned layers end in the outputs")
     ends = [_behind(learned[id(n)]) for n in source.graph if id(n) in learned]
-    before = _between(learned.values(), ends)
+    if any(is_internal(v) for v, _ in ends):
+        raise NoTail("the file has no tensor where its last learned layers end")
+    before = _between(learned.values(), [v for v, _ in ends])
     nodes = [n for n in source.graph if id(n) in inside and id(n) not in before]
     asked = [n.outputs[0] for n in nodes if n.op_type == "Shape" and not n.domain]
-    shapes, walk = _shapes(source, ends, bool(asked))
+    shapes, walk = _shapes(source, [v for v, _ in ends], bool(asked))
     sizes = {id(v): a for v in asked if walk is not None and (a := walk.number(v)) is not None}
-    return Tail(source, [Learned(v, s) for v, s in zip(ends, shapes, strict=True)], nodes, image, sizes)
+    made = [Learned(v, s, last and len(s) == 3) for (v, last), s in zip(ends, shapes, strict=True)]
+    return Tail(source, made, nodes, image, sizes)
 
 
 def _between(starts: Iterable[ir.Value], ends: list[ir.Value]) -> set[int]:

@@ -191,15 +191,14 @@ def _parts(tail: Tail) -> list[_Part] | None:
 
 def by_position(one: Learned, numbers: Array) -> Array:
     """The numbers of a learned result as ``[positions, channels]``."""
-    return np.asarray(numbers.reshape(one.shape[0], -1).T if len(one.shape) == 3 else numbers.reshape(one.shape))
+    return np.asarray(numbers.reshape(one.channels, -1).T if one.steps[0] == 1 else numbers.reshape(-1, one.channels))
 
 
 def _activation(raw: Array, seen: Array, one: Learned) -> str:
     """The activation of a channel: what the layer has itself, or what the file applies behind it; there it may only be
     none, a sigmoid, or a softmax over channels.
     """
-    own = one.value.producer()
-    already = "sigmoid" if own is not None and own.op_type == "Sigmoid" else "none"
+    already = "sigmoid" if one.activation == "Sigmoid" else "none"
     if np.allclose(seen, raw, atol=1e-5):
         return already
     return "sigmoid" if np.allclose(seen, decode.sigmoid(raw), atol=1e-5) else "softmax"

@@ -18,14 +18,13 @@ from headrace.frontends.formats.tflite.operators.recurrent import STATEFUL
 from headrace.frontends.formats.tflite.read import Model, Operator, read_records
 from headrace.frontends.formats.tflite.schema import NUMPY_TYPES
 from headrace.frontends.formats.tflite.states import NEXT
-from headrace.frontends.graph import CHOOSES, ENDS_BEFORE, EndCodes, SourceGraph, Unsupported, marks
+from headrace.frontends.graph import EndCodes, SourceGraph, Unsupported, marks
 from headrace.frontends.options import InputValues, ParseOptions
 from headrace.frontends.reader import Source
 
 #: Options that name another graph of the file.
 _GRAPHS = ("graph", "then_graph", "else_graph", "condition", "body")
 _TABLES = frozenset({"HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"})
-_CHOOSING = frozenset({"CUSTOM:TFLite_Detection_PostProcess"})
 _RANDOM = frozenset({"RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM", "MULTINOMIAL", "STABLEHLO_RNG_BIT_GENERATOR"})
 _BUILTIN = "TFLite built-in operators"
 _NO_OPTIONS = ParseOptions()
@@ -33,8 +32,6 @@ _NO_OPTIONS = ParseOptions()
 
 def _why_unknown(record: Operator) -> Unsupported:
     name = record.name
-    if name in _CHOOSING:
-        return Unsupported(CHOOSES, ENDS_BEFORE)
     if name.startswith("CUSTOM:Flex"):
         lever = "convert with target_spec.supported_ops = [TFLITE_BUILTINS]"
         return Unsupported(f"{name[7:]} is a TensorFlow operator, not one of TFLite (Flex)", _BUILTIN, (lever,))

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from headrace.errors import Diagnostic, InputFileError
+from headrace.frontends.formats.tflite import flexbuffer
 from headrace.frontends.formats.tflite.flatbuffer import Buffer, DamagedError, Table
 from headrace.frontends.formats.tflite.schema import (
     ACTIVATIONS,
     CUSTOM_OPTIONS,
+    DETECTION,
     IDENTIFIER,
     NUMPY_TYPES,
     OPERATORS,
@@ -248,6 +250,9 @@ class _Reader:
 
     def options(self, table: Table, name: str) -> dict[str, Option]:
         """The options of an operator; all defaults when it has no options table."""
+        if name == DETECTION:
+            data = table.data(5)
+            return {**flexbuffer.numbers(bytes(data))} if data else {}
         if name in CUSTOM_OPTIONS:
             return self._custom_options(table, name)
         spec = OPTIONS.get(name)

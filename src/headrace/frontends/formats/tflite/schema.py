@@ -224,5 +224,7 @@ OPTIONS: dict[str, Options] = {
 
 #: MediaPipe's transposed convolution with a bias.
 TRANSPOSE_CONV_BIAS = "CUSTOM:Convolution2DTransposeBias"
+#: Boxes of anchors, and suppression; its options are a FlexBuffer.
+DETECTION = "CUSTOM:TFLite_Detection_PostProcess"
 #: Custom operators whose options are read: a C structure of 32-bit integers, by the names of its fields.
 CUSTOM_OPTIONS: dict[str, tuple[str, ...]] = {TRANSPOSE_CONV_BIAS: ("padding", "stride_w", "stride_h")}
