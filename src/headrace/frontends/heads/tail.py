@@ -28,7 +28,6 @@ from headrace.frontends.graph import (
     name_of,
 )
 from headrace.frontends.heads.shapes import Walk, walked
-from headrace.frontends.node_builder import CHANNELS_LAST
 from headrace.hn import Array
 
 MAX_NODES = 4000
@@ -252,7 +251,7 @@ def _puts_channels_last(node: ir.Node) -> bool:
     before, given = (node.inputs[0] if node.inputs else None), node.attributes.get("perm")
     if node.op_type != "Transpose" or before is None or given is None:
         return False
-    return is_internal(before) and tuple(given.as_ints()) == CHANNELS_LAST
+    return is_internal(before) and tuple(given.as_ints()) == (0, 2, 3, 1)
 
 
 def _silu(value: ir.Value, uses: Sequence[ir.Node]) -> ir.Value | None:
