@@ -175,16 +175,16 @@ def varint(number):
             return bytes(out)
 
 
-def block(rows, kind=0):
-    """A block of entries, each with its whole key, and its trailer."""
+def block(rows, kind=0, pack=bytes):
+    """A block of entries, each with its whole key, and its trailer; ``pack`` compresses it."""
     body = b"".join(varint(0) + varint(len(k)) + varint(len(v)) + k + v for k, v in rows)
-    body += struct.pack("<II", 0, 1) + bytes([kind])
+    body = pack(body + struct.pack("<II", 0, 1)) + bytes([kind])
     return body + struct.pack("<I", masked(crc32c(body)))
 
 
-def table(rows, kind=0):
+def table(rows, kind=0, pack=bytes):
     """The bytes of an index with these rows, all in one block."""
-    data = block(sorted(rows.items()), kind)
+    data = block(sorted(rows.items()), kind, pack)
     meta_at, meta = len(data), block([])
     index_at, index = meta_at + len(meta), block([(b"\xff", varint(0) + varint(len(data) - 5))])
     footer = varint(meta_at) + varint(len(meta) - 5) + varint(index_at) + varint(len(index) - 5)

@@ -300,7 +300,7 @@ def test_parts_that_do_not_make_up_a_variable(tmp_path):
             Bundle(tmp_path / "p").array("v")
 
 
-def test_a_compressed_block_and_an_unknown_codec():
+def test_a_block_that_is_no_snappy_and_an_unknown_codec():
     rows, _ = bundle_rows(VALUES)
     for kind, word in ((1, "Snappy"), (9, "codec 9")):
         with pytest.raises(DamagedTableError, match=word):

@@ -8,6 +8,7 @@ length and checksum is checked, and how far a table may grow when its keys are w
 from __future__ import annotations
 
 from headrace.frontends.formats.tensorflow.checksum import crc32c, masked
+from headrace.frontends.formats.tensorflow.snappy import DamagedSnappyError, snappy_block, snappy_size
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 FOOTER_BYTES = 48
@@ -57,10 +58,17 @@ class _Table:
         stored = int.from_bytes(self.data[end + 1 : end + _TRAILER], "little")
         if masked(crc32c(self.data[offset : end + 1])) != stored:
             raise DamagedTableError(f"the checksum of the block at {offset} is wrong")
-        if kind:
-            name = "Snappy" if kind == 1 else f"codec {kind}"
-            raise DamagedTableError(f"the block at {offset} is compressed ({name}), which checkpoints are not")
-        return self.data[offset:end]
+        if kind == 0:
+            return self.data[offset:end]
+        if kind != 1:
+            raise DamagedTableError(f"the block at {offset} is compressed by codec {kind}, not by Snappy")
+        try:
+            self.left -= snappy_size(self.data[offset:end])[0]
+            if self.left < 0:
+                raise DamagedTableError("its blocks grow too large when they are written out")
+            return memoryview(snappy_block(self.data[offset:end]))
+        except DamagedSnappyError as error:
+            raise DamagedTableError(f"the block at {offset}, compressed by Snappy: {error}") from None
 
     def rows(self, block: memoryview) -> list[tuple[bytes, memoryview]]:
         """The entries of a block."""
