@@ -45,7 +45,10 @@ class Walk:
         array = self.number(value)
         if array is None:
             return self.types.get(id(value))
-        return onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        if kind == onnx.TensorProto.DOUBLE and value.dtype in (None, ir.DataType.FLOAT):
+            kind = onnx.TensorProto.FLOAT  # folding keeps more digits than the file
+        return onnx.helper.make_tensor_type_proto(kind, array.shape)
 
     def shape(self, value: ir.Value) -> list[int] | None:
         kind = self.type_of(value)
@@ -59,6 +62,11 @@ class Walk:
         given = [v for v in node.inputs if v is not None]
         if node.op_type == "Shape" and given and (known := self.shape(given[0])) is not None:
             self.numbers[id(node.outputs[0])] = shape_of(node, known)
+            return
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and given:  # codes stand for reals of one type
+            kind = self.type_of(given[0])
+            if kind is not None:
+                self.types[id(node.outputs[0])] = kind
             return
         numbers = [None if v is None else self.number(v) for v in node.inputs]
         small = all(

@@ -28,6 +28,7 @@ from headrace.frontends.graph import (
     name_of,
 )
 from headrace.frontends.heads.shapes import Walk, walked
+from headrace.frontends.quantization import grid_of
 from headrace.hn import Array
 
 MAX_NODES = 4000
@@ -35,11 +36,12 @@ MAX_LEARNED = 64
 MAX_ELEMENTS = 1 << 24  # of all learned results together
 #: Behind a learned layer and still part of it: one number, or one per channel, applied to each element.
 _AFFINE = frozenset({"Mul", "Add", "Sub", "Div", "BatchNormalization"})
-_BEHIND = frozenset({"Sigmoid", "Relu", "Identity"})
+_ROUNDS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_BEHIND = frozenset({"Sigmoid", "Relu", "Identity"}) | _ROUNDS
 #: What only arranges numbers, or is an activation of theirs.
 _ARRANGES = frozenset(
     {"Transpose", "Reshape", "Concat", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Sigmoid", "Softmax", "Split",
-     "Slice", "Cast", "Shape", "Gather"}
+     "Slice", "Cast", "Shape", "Gather", "QuantizeLinear", "DequantizeLinear"}
 )  # fmt: skip
 _MOST_CONSTANTS = 1 << 16  # elements of an affine node's constant
 
@@ -150,7 +152,9 @@ class Tail:
             operands = [self._operand(value, known) for value in node.inputs]
             if any(a is None and v is not None for a, v in zip(operands, node.inputs, strict=True)):
                 continue
-            if linear and node.op_type in ("Sigmoid", "Softmax") and operands[0] is not None:
+            # What a quantized file rounds its numbers to is no part of its formula.
+            left_out = _ROUNDS | {"Sigmoid", "Softmax"} if linear else _ROUNDS
+            if node.op_type in left_out and not node.domain and operands[0] is not None:
                 known[id(node.outputs[0])] = operands[0]
                 continue
             try:
@@ -181,7 +185,8 @@ def _computed(node: ir.Node, operands: list[Array | None], budget: Budget) -> li
         x, w = operands[0], operands[1]
         if x is None or w is None or len(operands) > 2 or x.ndim != 4 or not is_expectation(node):
             raise Unsupported("this convolution is not computed here")
-        return [np.einsum("nchw,oc->nohw", x, w.reshape(w.shape[0], -1).astype(x.dtype))]
+        bins = np.arange(w.size, dtype=x.dtype).reshape(w.shape[0], -1)  # which a quantized file has rounded
+        return [np.einsum("nchw,oc->nohw", x, bins)]
     if node.op_type == "Softmax" and operands[0] is not None:
         return [_softmax(node, operands[0])]
     if not folds(node):
@@ -204,11 +209,12 @@ def _softmax(node: ir.Node, x: Array) -> Array:
 
 def is_expectation(node: ir.Node) -> bool:
     """Whether a layer's weights are 0, 1, 2, …: it is no learned one, but takes the mean of a distribution."""
-    weights = [constant(v) for v in node.inputs[:2]]
-    for array in weights:
+    for value in node.inputs[:2]:
+        array, step = constant(value), grid_of(value)
         if array is not None and array.size <= 256 and array.size == max(array.shape, default=0):
             flat = array.reshape(-1)
-            return array.size > 1 and bool(np.allclose(flat, np.arange(flat.size)))
+            near = 1e-6 if step is None else 0.51 * float(np.max(step))
+            return array.size > 1 and bool(np.allclose(flat, np.arange(flat.size), atol=near))
     return False
 
 
