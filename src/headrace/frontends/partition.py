@@ -32,6 +32,8 @@ from headrace.frontends.translate import MAX_INPUT_RANK, Problem, Translation
 from headrace.hn import Array
 
 _MAX_TRIES = 24
+#: After so many translations in which an operator failed, and never worked, all nodes of it are taken to fail.
+_ALIKE = 3
 _T = onnx.TensorProto
 
 
@@ -211,6 +213,8 @@ class _Search:
     def __init__(self, file: File, options: ParseOptions) -> None:
         self.file, self.options = file, options
         self.reasons: dict[int, Reason] = {}
+        self.failed: dict[str, int] = {}  # operator of ONNX → translations that it failed in
+        self.worked: set[str] = set()
         nodes = file.nodes
         maker = {name: node.index for node in nodes for name in node.makes}
         self.readers: dict[str, list[int]] = {}
@@ -253,6 +257,23 @@ class _Search:
             for index in found:
                 new |= self.exclude(index, reason)
         return new
+
+    def exclude_alike(self, state: Translation) -> None:
+        """Keep operators off the device that failed again and again and never worked.
+
+        A deep network repeats its blocks, and each translation finds what fails in the next one only.
+        """
+        views, tainted = state.builder.views, state.tainted
+        for node in state.builder.source.graph:
+            if all(value in views and id(value) not in tainted for value in node.outputs):
+                self.worked.add(node.op_type)
+        for operator, problem in {problem.op_type: problem for problem in state.problems}.items():
+            self.failed[operator] = self.failed.get(operator, 0) + 1
+            if self.failed[operator] >= _ALIKE and operator not in self.worked:
+                reason = Reason(f"no {operator} of the file translates so far, for example: {problem.reason}")
+                for node in self.file.nodes:
+                    if any(proto.op_type == operator and not proto.domain for proto in node.parts):
+                        self.exclude(node.index, reason)
 
     def sides(self) -> list[Side]:
         """The largest part without the nodes that are excluded and with borders where tensors may cross."""
@@ -371,6 +392,7 @@ def find_part(
             return Part(file, sides, starts, ends, tried, search.reasons) if _takes_frames(state) else None
         if not search.exclude_all(state.problems):
             return None
+        search.exclude_alike(state)
     return None
 
 
@@ -396,11 +418,24 @@ def no_part(source: SourceGraph) -> Diagnostic:
     Args:
         source: the file, read afresh.
     """
-    lost = list(dict.fromkeys(node.operator for node in file_model(source).nodes if node.refusal))
+    nodes = file_model(source).nodes
+    lost = list(dict.fromkeys(node.operator for node in nodes if node.refusal))
     rule = "no part of the file is worth a device: what translates has no weights, or its tensors cannot cross"
     got = f"{', '.join(lost[:8])} run on no host either" if lost else ""
     need = "a part with weights that translates"
-    return Diagnostic(f"E-{source.format}-NO-PART", source.where, rule, got, need)
+    return Diagnostic(f"E-{source.format}-NO-PART", source.where, rule, got, need, _untold(source, nodes))
+
+
+def _untold(source: SourceGraph, nodes: Sequence[FileNode]) -> tuple[str, ...]:
+    """How to start behind what nothing runs, where only the sizes of its results are missing."""
+    declared = {name_of(v): declared_shape(v) for node in source.graph for v in node.outputs}
+    dead = {name for node in nodes if node.refusal for name in node.makes if declared.get(name) is None}
+    readers = [node for node in nodes if not node.refusal and any(name in dead for name in node.reads)]
+    if not readers:
+        return ()
+    sizes = " ".join(shlex.quote(f"{n}=[…]") for n in dict.fromkeys(n for r in readers for n in r.reads if n in dead))
+    labels = " ".join(shlex.quote(node.label) for node in readers)
+    return (f"--start-node-names {labels} --tensor-shapes {sizes}, with the sizes that the file does not tell",)
 
 
 def missing_sizes(part: Part) -> UsageError:
