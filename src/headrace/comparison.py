@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ def compare(
         raise UsageError(Diagnostic("E-COMPARE-ARGUMENT", "compare", rule, got, need))
     options = ParseOptions() if options is None else options
     traced = trace(model, options) if traced is None else traced
-    with _own_runtime(model, traced) as runtime:
+    with _own_runtime(model, traced, options.input_values) as runtime:
         inputs = _Inputs(traced, runtime, options)
         batches = inputs.random(seed) if data is None else inputs.given(data, FRAMES if frames is None else frames)
         found = _Comparison(traced, runtime, tolerance)
@@ -84,8 +84,8 @@ def compare(
 
 
 @contextmanager
-def _own_runtime(model: Given, traced: Trace) -> Generator[FileRuntime]:
-    """The runtime of a model's format, as long as it is needed."""
+def _own_runtime(model: Given, traced: Trace, fixed: Iterable[str]) -> Generator[FileRuntime]:
+    """The runtime of a model's format, as long as it is needed; ``fixed``: inputs that have a value."""
     source, network = traced.result.report.source, traced.result.network
     is_data = isinstance(model, bytes | bytearray | memoryview)
     with tempfile.TemporaryDirectory(prefix="headrace-compare-") as folder:
@@ -95,7 +95,7 @@ def _own_runtime(model: Given, traced: Trace) -> Generator[FileRuntime]:
                 path.write_bytes(bytes(model))
             else:
                 path = Path(model)
-            starts = [layer.boundary.source_name for layer in network.input_layers]
+            starts = [*(layer.boundary.source_name for layer in network.input_layers), *fixed]
             ends = [layer.boundary.source_name for layer in network.output_layers]
             runtime = _tensorflow(path, source.format, source.facts, starts, ends)
         else:

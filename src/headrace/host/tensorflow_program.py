@@ -60,12 +60,14 @@ class _Graph:
     def describe(self, starts: Sequence[str], ends: Sequence[str]) -> list[dict[str, Any]]:
         """The inputs that some tensors depend on."""
         tensors = {name: self._graph.get_tensor_by_name(place) for name, place in self._inputs.items()}
+        fed = _FED
         if not tensors:
             tensors = {str(t.name).removesuffix(":0"): t for t in self._fed(ends) if not _is_flag(t)}
-            for name in starts:
-                found = self.tensor(name)
-                if found is not None and found.op.type in _STARTS:
-                    tensors[name] = found
+            fed = _FED | _STARTS
+        for name in starts:  # flags, too, where they have a value
+            found = self.tensor(name) if name not in tensors else None
+            if found is not None and found.op.type in fed:
+                tensors[name] = found
         return [_described(name, found.shape, found.dtype.as_numpy_dtype) for name, found in tensors.items()]
 
     def _fed(self, names: Sequence[str]) -> list[Any]:
