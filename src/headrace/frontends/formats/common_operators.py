@@ -422,3 +422,33 @@ def select(operation: Operation, by_rows: bool) -> None:
 
 def logarithm_of_softmax(operation: Operation) -> None:
     operation.done(operation.emit("LogSoftmax", [operation.value(0)], {"axis": -1}))
+
+
+# --- spectra ----------------------------------------------------------------------------------------------------------
+
+
+def row_spectrum(operation: Operation, length: int) -> ir.Value:
+    """Of the last dimension of input 0, cut or filled with zeros to a length: ``[…, length // 2 + 1, 2]``."""
+    shape = operation.shape(0)
+    value, axis = operation.value(0), len(shape) - 1
+    if shape[-1] > length:
+        value = operation.emit("Slice", [value, *(operation.list([n]) for n in (0, length, axis))])
+    elif shape[-1] < length:
+        edges = [0] * (2 * len(shape))
+        edges[-1] = length - shape[-1]
+        value = operation.emit("Pad", [value, operation.list(edges)], {"mode": "constant"})
+    value = operation.emit("Unsqueeze", [value, operation.list([-1])], glue=True)
+    inputs = [value, operation.make(np.array(length, np.int64)), operation.make(np.array(axis, np.int64))]
+    return operation.emit("DFT", inputs, {"onesided": 1})
+
+
+def magnitude(operation: Operation, complexes: ir.Value) -> None:
+    """The absolute values of complex numbers ``[…, 2]``."""
+    operation.done(operation.emit("ReduceL2", [complexes, operation.list([-1])], {"keepdims": 0}))
+
+
+def component(operation: Operation, complexes: ir.Value, imaginary: bool) -> None:
+    """The real or the imaginary parts of complex numbers ``[…, 2]``."""
+    edges = [1, FAR] if imaginary else [0, 1]
+    part = operation.emit("Slice", [complexes, *(operation.list([n]) for n in (*edges, -1))])
+    operation.done(operation.emit("Squeeze", [part, operation.list([-1])]))

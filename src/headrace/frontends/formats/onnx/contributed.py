@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from headrace.frontends.formats.onnx.functions import MAX_BYTES, Expansion, renamed
+from headrace.frontends.formats.onnx.functions import MAX_BYTES, Expansion, replace_calls
 from headrace.frontends.formats.onnx.infer import inferred_types
 from headrace.hn.registering import entering
 from headrace.hn.whole import CONTRIBUTED_DOMAIN, CONTRIBUTED_STANDARD
@@ -353,6 +353,13 @@ def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
     return types
 
 
+def _writer(
+    waiting: Sequence[onnx.NodeProto], types: Mapping[str, onnx.TypeProto]
+) -> Callable[[onnx.NodeProto], list[onnx.NodeProto] | None]:
+    ours = {id(n) for n in waiting}
+    return lambda node: _written(node, types) if id(node) in ours else None
+
+
 def write_out(model: onnx.ModelProto, most_nodes: int) -> Expansion:
     """Put nodes of the standard in the place of onnxruntime's own.
 
@@ -367,30 +374,9 @@ def write_out(model: onnx.ModelProto, most_nodes: int) -> Expansion:
         waiting = [n for n in model.graph.node if _is_own(n) and (n.domain, n.op_type) not in own]
         if not waiting or model.ByteSize() > MAX_BYTES:
             break
-        before = len(operators)
-        _round(model, {id(n) for n in waiting}, most_nodes, operators, internal)
-        if len(operators) == before:  # types that follow from what was written may let more be written
+        found = replace_calls(model, _writer(waiting, _types(model)), most_nodes)
+        operators |= found.operators
+        internal |= found.internal
+        if not found.operators:  # types that follow from what was written may let more be written
             break
     return Expansion(operators, frozenset(internal))
-
-
-def _round(
-    model: onnx.ModelProto, waiting: set[int], most_nodes: int, operators: dict[str, str], internal: set[str]
-) -> None:
-    types = _types(model)
-    taken = {name for n in model.graph.node for name in n.output}
-    left = most_nodes - len(model.graph.node)
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        body = _written(node, types) if id(node) in waiting else None
-        if body is None or len(body) > left:
-            nodes.append(node)
-            continue
-        left -= len(body)
-        label = node.name or next((o for o in node.output if o), node.op_type)
-        operators[label] = node.op_type
-        internal |= renamed(body, node, label, taken)
-        nodes += body
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)

@@ -8,7 +8,7 @@ for more nodes than there is memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import onnx
@@ -126,6 +126,37 @@ class Expansion:
     internal: frozenset[str]
 
 
+def replace_calls(
+    model: onnx.ModelProto, written: Callable[[onnx.NodeProto], list[onnx.NodeProto] | None], most_nodes: int
+) -> Expansion:
+    """Put nodes in the place of others.
+
+    Args:
+        model: changed in place.
+        written: what stands for a node; None where it stays.
+        most_nodes: how many nodes there may be; those beyond that stay.
+    """
+    operators: dict[str, str] = {}
+    internal: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    left = most_nodes - len(model.graph.node)
+    taken = {name for n in model.graph.node for name in n.output}
+    for node in model.graph.node:
+        body = written(node)
+        if body is None or len(body) > left:
+            nodes.append(node)
+            continue
+        left -= len(body)
+        label = node.name or next((o for o in node.output if o), node.op_type)
+        operators[label] = node.op_type
+        internal |= renamed(body, node, label, taken)
+        nodes += body
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+    return Expansion(operators, frozenset(internal))
+
+
 def expand_standard(model: onnx.ModelProto, known: Set[str], most_nodes: int) -> Expansion:
     """Put definitions in the place of operators that nothing translates and that the standard defines by others.
 
@@ -141,26 +172,8 @@ def expand_standard(model: onnx.ModelProto, known: Set[str], most_nodes: int) ->
     types = inferred_types(model)
     for tensor in model.graph.initializer:
         types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
-    operators: dict[str, str] = {}
-    internal: set[str] = set()
-    nodes: list[onnx.NodeProto] = []
-    left = most_nodes - len(model.graph.node)
     waiting = {id(n) for n in calls}
-    taken = {name for n in model.graph.node for name in n.output}
-    for node in model.graph.node:
-        body = _definition(node, types, opset) if id(node) in waiting else None
-        if body is None or len(body) > left:
-            nodes.append(node)
-            continue
-        left -= len(body)
-        label = node.name or next((o for o in node.output if o), node.op_type)
-        operators[label] = node.op_type
-        internal |= renamed(body, node, label, taken)
-        nodes += body
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
-    return Expansion(operators, frozenset(internal))
+    return replace_calls(model, lambda n: _definition(n, types, opset) if id(n) in waiting else None, most_nodes)
 
 
 def _defined(node: onnx.NodeProto, known: Set[str], opset: int) -> bool:
