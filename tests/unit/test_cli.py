@@ -186,22 +186,25 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert process.wait(60) == 0
 
 
-def test_a_real_interrupt_ends_with_130(tmp_path: Path) -> None:
-    fifo = tmp_path / "slow.npy"
+@pytest.mark.parametrize("caught", ["()", "BaseException"], ids=["plain", "made another error of"])
+def test_a_real_interrupt_ends_with_130(caught: str) -> None:
     program = (
         "import sys, time\n"
+        "from headrace import cli\n"
         "from headrace.cli import app\n"
         "import click\n"
         "@click.command()\n"
         "def command():\n"
         "    print('ready', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        f"    except {caught}:\n"
+        "        raise TypeError('expected a message argument')\n"
         "module = type(sys)('m'); module.command = command\n"
         "sys.modules['headrace.cli.m'] = module\n"
         "app.COMMANDS['devices'] = app.Entry('m', 'command', '')\n"
-        "sys.exit(app.run(['devices']))\n"
+        "cli.main(['devices'])\n"
     )
-    del fifo
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         stdout=subprocess.PIPE,

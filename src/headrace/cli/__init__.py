@@ -13,8 +13,9 @@ from headrace.errors import INTERRUPTED
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the ``headrace`` program: runs one command and exits with its status."""
-    from headrace.cli import streams
+    from headrace.cli import interrupts, streams
 
+    interrupts.watch()
     streams.secure()
     if not sys.warnoptions and os.environ.get("HEADRACE_DEBUG", "") in ("", "0"):
         warnings.simplefilter("ignore")  # what numpy and torch remark is for whoever works on Headrace

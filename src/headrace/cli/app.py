@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import click
 
-from headrace.cli import console, elsewhere, streams
+from headrace.cli import console, elsewhere, interrupts, streams
 from headrace.errors import (
     INTERRUPTED,
     Diagnostic,
@@ -135,6 +135,23 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _run(arguments: list[str], as_json: bool) -> int:
+    """The command's exit status; everything that it may end by is told of."""
+    try:
+        return _invoked(arguments)
+    except (click.Abort, KeyboardInterrupt):
+        return _interrupted()
+    except Exception as error:
+        if interrupts.seen():  # it is what a library made of the interrupt
+            return _interrupted()
+        if isinstance(error, BrokenPipeError):  # every OSError of errno EPIPE is one
+            return _broken_pipe()
+        known = _known(error)
+        if known is None and _debugging():
+            raise
+        return _report(known or _from_bug(error), as_json)
+
+
+def _invoked(arguments: list[str]) -> int:
     try:
         if _COMPLETION in os.environ:
             app.main(prog_name="headrace")  # prints shell completions and exits
@@ -143,31 +160,22 @@ def _run(arguments: list[str], as_json: bool) -> int:
         return _flushed(0)
     except click.exceptions.Exit as finished:
         return _flushed(finished.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _tell("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        return _broken_pipe()
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            return _broken_pipe()
-        return _report(out_of_memory(error) or streams.unprinted(error) or _from_os_error(error), as_json)
-    except HeadraceError as error:
-        return _report(error, as_json)
-    except click.ClickException as error:
-        return _report(_from_click(error), as_json)
-    except Exception as error:
-        missing = _missing_extra(error)
-        if missing is not None:
-            return _report(missing, as_json)
-        short = out_of_memory(error)
-        if short is not None:
-            return _report(short, as_json)
-        if _debugging():
-            raise
-        bug = _from_bug(error)
-        bug.__cause__ = error
-        return _report(bug, as_json)
+
+
+def _interrupted() -> int:
+    _tell("interrupted")
+    return INTERRUPTED
+
+
+def _known(error: Exception) -> HeadraceError | None:
+    """What a command ended by as a diagnostic; None for what nobody foresaw."""
+    if isinstance(error, HeadraceError):
+        return error
+    if isinstance(error, click.ClickException):
+        return _from_click(error)
+    if isinstance(error, OSError):
+        return out_of_memory(error) or streams.unprinted(error) or _from_os_error(error)
+    return _missing_extra(error) or out_of_memory(error)
 
 
 def _debugging() -> bool:
@@ -241,4 +249,6 @@ def _missing_extra(error: Exception) -> HeadraceError | None:
 
 
 def _from_bug(error: Exception) -> HeadraceError:
-    return internal_error("headrace", error)
+    bug = internal_error("headrace", error)
+    bug.__cause__ = error
+    return bug
