@@ -253,3 +253,12 @@ def test_public_configurations_parse(reference: Path) -> None:
         told = _told_by_keys(raw)
         assert told in ("yolov5", "yolov5_seg", "yolov8", "yolox", "nanodet", "ssd"), path.name
         assert (told == "yolov5_seg") == ("_seg_" in path.name)
+
+
+def test_parse_tells_of_the_head_that_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.onnx").write_bytes(heads.yolov8().model.SerializeToString())
+    command = ["parse", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "net.har")]
+    assert run(command) == 0
+    assert f"boxes    yolov8: {CLASSES} classes, score threshold" in capsys.readouterr().out
+    assert run([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nms"]["meta_arch"] == "yolov8"

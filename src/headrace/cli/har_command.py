@@ -11,6 +11,7 @@ import click
 from headrace.cli.app import SuggestingGroup
 from headrace.cli.options import force_option, given, json_option, refuse
 from headrace.cli.output import emit, table
+from headrace.cli.report_text import boxes_text
 from headrace.typeguards import is_object
 
 
@@ -104,12 +105,7 @@ def _describe(facts: dict[str, Any]) -> str:
     ]
     if "nms" in facts:
         found = facts["nms"]
-        limits = f"score threshold {found['nms_scores_th']:g}, IoU threshold {found['nms_iou_th']:g}"
-        most = f"at most {found['max_proposals_per_class']} boxes per class"
-        head += [
-            ("NMS meta-arch", found["meta_arch"]),
-            ("NMS", f"{found['classes']} classes, {limits}, {most}; made on the host"),
-        ]
+        head += [("NMS meta-arch", found["meta_arch"]), ("NMS", boxes_text(found))]
     members = [(member["name"], f"{member['bytes']:,}") for member in facts["members"]]
     parts = [table(head), "", table(members, ("member", "bytes"))]
     if facts["history"]:

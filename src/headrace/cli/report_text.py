@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from headrace.cli.output import number, table, warn
 from headrace.errors import InputFileError
@@ -55,6 +55,13 @@ def speed_text(timing: TimingReport | None) -> str:
     if timing is None:
         return ""
     return f"device speed (simulated): {number(timing.fps)} frames/s, latency {number(timing.latency_ms)} ms\n"
+
+
+def boxes_text(found: Mapping[str, Any]) -> str:
+    """What makes boxes of a detector's outputs, in a line: ``found`` is an NMS configuration as data."""
+    limits = f"score threshold {found['nms_scores_th']:g}, IoU threshold {found['nms_iou_th']:g}"
+    most = f"at most {found['max_proposals_per_class']} boxes per class"
+    return f"{found['classes']} classes, {limits}, {most}; made on the host"
 
 
 _SHOWN_REASONS = 12

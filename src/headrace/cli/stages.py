@@ -15,6 +15,7 @@ from headrace import reports
 from headrace.cli.options import Calibration
 from headrace.cli.output import table, warn
 from headrace.cli.progress import expect, progress
+from headrace.cli.report_text import boxes_text
 from headrace.errors import AccuracyError, HeadraceError
 
 if TYPE_CHECKING:
@@ -235,7 +236,9 @@ def hn_layers(runner: ClientRunner) -> dict[str, dict[str, Any]]:
 
 
 def summary(runner: ClientRunner) -> dict[str, Any]:
-    """Name, state, target, inputs, outputs and number of layers per kind, as data."""
+    """Name, state, target, inputs, outputs, number of layers per kind, and what makes boxes of them, as data."""
+    from headrace.hn import nms
+
     layers = hn_layers(runner)
     kinds: dict[str, int] = {}
     for layer in layers.values():
@@ -255,6 +258,7 @@ def summary(runner: ClientRunner) -> dict[str, Any]:
         "inputs": ends["input"],
         "outputs": ends["output"],
         "layers": dict(sorted(kinds.items())),
+        **({} if runner.archive.nms is None else {"nms": nms.to_dict(runner.archive.nms)}),
     }
 
 
@@ -267,6 +271,8 @@ def summary_text(facts: Mapping[str, Any]) -> str:
             shape = "×".join("N" if size == -1 else str(size) for size in item["shape"])
             rows.append((end[:-1], f"{item['name']}  {shape}" + (f"  ({source})" if source else "")))
     rows.append(("layers", ", ".join(f"{count} {kind}" for kind, count in facts["layers"].items())))
+    if "nms" in facts:
+        rows.append(("boxes", f"{facts['nms']['meta_arch']}: {boxes_text(facts['nms'])}"))
     return table(rows)
 
 
