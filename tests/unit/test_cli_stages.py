@@ -46,6 +46,7 @@ class FakeRunner:
         name="net",
         native=None,
         whole=None,
+        nms=None,
         reports={"parse": parse_report, "timing": timing_report(123.4, 5.0, "net/fc1").as_dict()},
     )
 

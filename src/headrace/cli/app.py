@@ -44,9 +44,7 @@ class Entry(NamedTuple):
 
 #: The help texts stand here so that `headrace --help` imports no command.
 COMMANDS: dict[str, Entry] = {
-    "parse": Entry(
-        "parse_command", "parse", "Translate a trained network (four families of files) into a HAR."
-    ),
+    "parse": Entry("parse_command", "parse", "Translate a trained network (four families of files) into a HAR."),
     "optimize": Entry("optimize_command", "optimize", "Quantize a HAR with calibration data."),
     "compile": Entry("compile_command", "compile_", "Compile a quantized HAR for a device into a HEF."),
     "build": Entry("build_command", "build", "All of the above at once: model file to HEF."),
