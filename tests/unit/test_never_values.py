@@ -51,7 +51,7 @@ def attention(spelling: str, low: float) -> bytes:
         "w": (rng.normal(size=(WIDTH, 3 * WIDTH)) * 0.25).astype(np.float32),
         "cut": np.array([0, TOKENS, 3, HEADS, size]), "first": np.array([0]), "root": np.float32(size**-0.5),
         "flat": np.array([0, TOKENS, WIDTH]), "low": np.float32(low), "one": np.float32(1), "never": CAUSAL[None, None],
-        "m": additive[None, None],
+        "m": additive[None, None], "bias": rng.normal(size=(1, HEADS, TOKENS, TOKENS)).astype(np.float32),
     }  # fmt: skip
     if spelling == "per_head":
         constants["m"] = np.stack([additive, np.maximum(additive, np.float32(-3))])[None]
@@ -65,6 +65,10 @@ def attention(spelling: str, low: float) -> bytes:
         "ones": [
             node("Mul", ["s", "root"], "s1"), node("Sub", ["one", "mask"], "m1"), node("Mul", ["m1", "low"], "m2"),
             node("Add", ["s1", "m2"], "logits"),
+        ],
+        "bias": [  # as T5: a bias of the distance where the mask sees, else never
+            node("Mul", ["s", "root"], "s1"), node("Cast", ["mask"], "seen", to=TensorProto.BOOL),
+            node("Where", ["seen", "bias", "low"], "m2"), node("Add", ["s1", "m2"], "logits"),
         ],
     }  # fmt: skip
     middle["rows"] = middle["wholly_masked_rows"] = middle["input"]
@@ -94,7 +98,7 @@ def frames(spelling: str, low: float, count: int, seed: int) -> dict[str, Array]
     rng = np.random.default_rng(seed)
     data = {"x": rng.normal(size=(count, TOKENS, WIDTH)).astype(np.float32)}
     keep = np.arange(TOKENS)[None] < rng.integers(4, TOKENS + 1, (count, 1))
-    if spelling == "ones":
+    if spelling in ("ones", "bias"):
         data["mask"] = keep.astype(np.float32)[:, None, None]
     elif spelling.startswith("input"):
         data["mask"] = np.where(keep, 0, np.float32(low)).astype(np.float32)[:, None, None]
@@ -144,6 +148,7 @@ SPELLINGS = [
     ("input", [FLOAT_MIN, -65504.0, -100.0, -30.0]),
     ("input_before_scaling", [FLOAT_MIN, -1e4]),
     ("ones", [FLOAT_MIN, -1e4]),
+    ("bias", [FLOAT_MIN, -1e9]),
     ("rows", [-1e9, -65504.0]),
     ("wholly_masked_rows", [FLOAT_MIN, -1e9, -65504.0, -1e4]),
 ]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from headrace.runtime import HEF
 
 _GZIP = b"\x1f\x8b"
+#: Of an output that is strings, as numpy stores them.
+_MAX_STRING_BYTES = 1 << 30
 #: Options of ``headrace run`` that are about the device alone.
 _OF_THE_DEVICE = (
     "strict", "time_to_run", "quantized", "user_format_type", "raw_outputs", "score_threshold", "iou_threshold",
@@ -159,7 +161,24 @@ def _arrays(results: Mapping[str, Result]) -> dict[str, Array]:
     if ragged:
         rule, levers = "frames give arrays of unlike shapes, which no .npy holds", ("--frames-count 1",)
         raise UsageError(Diagnostic("E-CLI-OUTPUT", "--output-dir", rule, ", ".join(ragged), levers=levers))
-    return {name: np.asarray(value) for name, value in results.items()}
+    return {name: _without_objects(name, np.asarray(value)) for name, value in results.items()}
+
+
+def _without_objects(name: str, array: Array) -> Array:
+    """Strings as numpy stores them without pickle, each as long as the longest.
+
+    Raises:
+        UsageError: one is so long that all together would fill the memory.
+    """
+    if array.dtype != object:
+        return array
+    longest = max((len(str(text)) for text in array.flat), default=0)
+    size = array.size * longest * 4
+    if size > _MAX_STRING_BYTES:
+        rule, levers = "strings of unlike lengths take too much room in a .npy file", ("without --output-dir",)
+        got, need = f"{name}: {array.size} of up to {longest} characters", f"≤ {_MAX_STRING_BYTES} bytes"
+        raise UsageError(Diagnostic("E-CLI-OUTPUT", "--output-dir", rule, got, need, levers))
+    return array.astype(str)
 
 
 def _facts(
@@ -171,7 +190,8 @@ def _facts(
         parts = value if isinstance(value, list) else [value]
         shapes = [list(part.shape) for part in parts]
         shape = shapes if isinstance(value, list) else shapes[0]
-        outputs.append({"name": name, "shape": shape, "dtype": str(parts[0].dtype)})
+        dtype = "string" if parts[0].dtype == object else str(parts[0].dtype)
+        outputs.append({"name": name, "shape": shape, "dtype": dtype})
     return {"model": str(path), "steps": steps, "outputs": outputs, "seconds": seconds, "warnings": warnings}
 
 

@@ -260,7 +260,18 @@ class _Steps:
         if value is None or value in source.single:
             return -1
         at = source.batch_dims.get(value, 0)
-        return at if at < len(dims) and dims[at] in (ANY, max(self.frames, 1)) else -1
+        if at >= len(dims) or (dims[at] != ANY and name not in self.device.inputs and self._opens_batch()):
+            return -1  # one for all frames: how many to choose, a scale
+        return at if dims[at] in (ANY, max(self.frames, 1)) else -1
+
+    def _opens_batch(self) -> bool:
+        """Whether some input of the file has a batch of any size."""
+        source = self.file.source
+        shapes = {v: declared_shape(v) for v in source.graph.inputs if v not in source.single}
+        return any(
+            shape is not None and (at := source.batch_dims.get(v, 0)) < len(shape) and not isinstance(shape[at], int)
+            for v, shape in shapes.items()
+        )
 
     def _output_axis(self, name: str, tensor: onnx.TypeProto.Tensor) -> int:
         """The dimension of an output that counts frames, or -1: the device knows, or the first, as far as is known."""

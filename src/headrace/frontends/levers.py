@@ -19,7 +19,6 @@ from headrace.frontends.folding import fold_constants, fold_shapes
 from headrace.frontends.graph import SourceGraph, constant, declared_shape, input_problem, label, live_uses, name_of
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.translate import Translation, ends_before
-from headrace.hn import Array
 from headrace.layers import Convolving, Dense, Matmul
 
 #: The translation under other options, or None where an error ends it.
@@ -85,7 +84,9 @@ def inferred(source: SourceGraph, given: dict[str, list[int]], budget: Budget) -
     """Types of the file's tensors; shapes that are computed from shapes are folded on the way, round by round."""
     if source.infer is None:
         return {}
-    values: dict[str, Array] = {}
+    values = {
+        name_of(v): array for node in source.graph for v in node.inputs if (array := constant(v)) is not None
+    }  # what was folded before: sizes are computed from it too
     types = source.infer(given, values)
     for _ in range(_MAX_ROUNDS):
         more = fold_shapes(source, known_shapes(types)) | fold_constants(source, budget)

@@ -34,7 +34,7 @@ def inferred_types(
     Args:
         model: the file.
         shapes: shapes of inputs that the user gave.
-        known_values: tensors that nodes make and that are known now.
+        known_values: tensors that are known now, of which those count that nodes make.
     """
     values = {n: a for n, a in (known_values or {}).items() if a.size <= _SMALL and a.dtype.kind in "iub"}
     skeleton = _skeleton(model, shapes or {}, values)
@@ -47,8 +47,10 @@ def inferred_types(
     except Exception:  # noqa: BLE001 - another package's code, on a file that may be damaged: then nothing more is known
         return known
     found = {i.name: i.type for i in (*done.graph.input, *done.graph.value_info, *done.graph.output)}
-    if shapes:  # what the file states of other tensors may contradict them
-        return known | found
+    if shapes:
+        stated = {} if _contradict(model, shapes) else {n: k for n, k in known.items() if _complete(k)}
+        kept = {n: k for n, k in stated.items() if n not in found or not _complete(found[n])}
+        return known | found | kept
     return known | {name: kind for name, kind in found.items() if name not in known or not _complete(known[name])}
 
 
@@ -105,9 +107,28 @@ def _is_safe(node: onnx.NodeProto, opset: int) -> bool:
     return absent_operand(node, opset) is None if node.domain in ("", "ai.onnx") else all(node.input)
 
 
+def _contradict(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether shapes of inputs are others than the file states, so that what it states of its tensors may be wrong."""
+    for info in model.graph.input:
+        given, dims = shapes.get(info.name), info.type.tensor_type.shape.dim
+        if given is not None and (
+            len(given) != len(dims)
+            or any(d.HasField("dim_value") and d.dim_value != g for d, g in zip(dims, given, strict=True))
+        ):
+            return True
+    return False
+
+
 def _complete(kind: onnx.TypeProto) -> bool:
     tensor = kind.tensor_type
     return tensor.elem_type != 0 and tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
+
+
+def _as_inferred(node: onnx.NodeProto) -> onnx.NodeProto:
+    """The node; one that drops no string has the shape of its operand, which the standard's inference does not say."""
+    if node.op_type != "StringNormalizer" or node.domain or any(a.name == "stopwords" for a in node.attribute):
+        return node
+    return onnx.helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
 
 
 def _skeleton(
@@ -121,10 +142,11 @@ def _skeleton(
     made.graph.name = "skeleton"
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     made.graph.node.extend(
-        n for n in model.graph.node if not all(name in values for name in n.output) and _is_safe(n, opset)
+        _as_inferred(n) for n in model.graph.node if not all(name in values for name in n.output) and _is_safe(n, opset)
     )
     kept = {name for node in made.graph.node for name in node.output}
-    made.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in values.items() if n not in kept)
+    gone = {name for node in model.graph.node for name in node.output} - kept
+    made.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in values.items() if n in gone)
     weights: set[str] = set()
     for tensor in model.graph.initializer:
         weights.add(tensor.name)

@@ -161,7 +161,7 @@ def where(builder: Builder, node: SourceNode) -> list[Result]:
     values = [None if c is None else divided(builder, condition, node.mask(i + 1, "the value"))
               for i, c in enumerate(constants)]  # fmt: skip
     first, second = values
-    if first is not None and second is not None:
+    if first is not None and second is not None and _keeps(first, second):
         builder.budget.take(broadcast(first.shape, second.shape))
         condition = enlarged(builder, enlarged(builder, condition, first), second)
         return [per_channel(builder, condition, first - second, second)]
@@ -175,6 +175,13 @@ def where(builder: Builder, node: SourceNode) -> list[Result]:
             chosen = condition if index == 0 else opposite(builder, condition)
             parts.append(combine(builder, Multiply(), chosen, node.view(index + 1)))
     return [combine(builder, Add(), parts[0], parts[1])]
+
+
+def _keeps(first: Array, second: Array) -> bool:
+    """Whether float32 gives the first value again from its difference to the second: not a bias beside "never"."""
+    low = second.astype(np.float32)
+    again = (first - second).astype(np.float32) + low
+    return bool(np.all(np.abs(again - first) <= 1e-6 * np.max(np.abs(first), initial=1e-30)))
 
 
 def _chosen_by_constant(builder: Builder, node: SourceNode, condition: Array) -> View:
