@@ -13,7 +13,7 @@ litert = pytest.importorskip("ai_edge_litert.interpreter")
 
 from headrace.frontends.formats.tflite import graph as tflite_graph  # noqa: E402
 from headrace.frontends.formats.tflite.graph import read_tflite  # noqa: E402
-from headrace.frontends.graph import SourceGraph  # noqa: E402
+from headrace.frontends.graph import Reason, SourceGraph  # noqa: E402
 from headrace.frontends.options import ParseOptions  # noqa: E402
 from headrace.frontends.reader import Source  # noqa: E402
 from headrace.hn.whole import DeviceStep, OnnxStep  # noqa: E402
@@ -26,7 +26,9 @@ MODEL = "mlperf_tiny/ic_resnet8_float.tflite"
 def test_operators_that_are_left_to_the_host(zoo: Path, monkeypatch: pytest.MonkeyPatch, kept: tuple[str, ...]) -> None:
     def read(source: Source, options: ParseOptions) -> SourceGraph:
         found = read_tflite(source, options)
-        found.to_host |= {name: "a test says so" for name, operator in found.operators.items() if operator in kept}
+        found.to_host |= {
+            name: Reason("a test says so") for name, operator in found.operators.items() if operator in kept
+        }
         return found
 
     monkeypatch.setattr(tflite_graph, "read_tflite", read)

@@ -46,6 +46,14 @@ class MixesFrames(Unsupported):
 
 
 @dataclass(frozen=True)
+class Reason:
+    """Why a node is not on the device, and what would move it there."""
+
+    reason: str
+    rewrite: str = ""
+
+
+@dataclass(frozen=True)
 class HostOperator:
     """An operator of ours that runs on the host in place of nodes of the file.
 
@@ -97,7 +105,7 @@ class SourceGraph:
         folder: where data beside the file lie; None: nowhere.
         model: reads the file again, for a format that is ONNX; None: what its reader made of it stands for it.
         host_operators: operators of ours that stand for nodes of the file (:mod:`headrace.frontends.host_parts`).
-        to_host: label of a node that is left to the host although it may translate → why, a clause.
+        to_host: label of a node that is left to the host although it may translate → why.
         batch_dims: inputs whose batch is another dimension than the first.
         codes: inputs and outputs that are codes in the file and values in the graph, by name.
     """
@@ -121,7 +129,7 @@ class SourceGraph:
     folder: Path | None = None
     model: Callable[[], onnx.ModelProto] | None = None
     host_operators: list[HostOperator] = field(default_factory=list[HostOperator])
-    to_host: dict[str, str] = field(default_factory=dict[str, str])
+    to_host: dict[str, Reason] = field(default_factory=dict[str, Reason])
     codes: dict[str, EndCodes] = field(default_factory=dict[str, EndCodes])
     batch_dims: dict[ir.Value, int] = field(default_factory=dict[ir.Value, int])
 

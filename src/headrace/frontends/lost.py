@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from headrace.frontends.graph import Reason
 from headrace.frontends.largest_part import Side
-from headrace.frontends.partition import File, Part, Reason
+from headrace.frontends.partition import File, Part
 from headrace.hn.whole import DeviceStep
 
 _SHOWN = 6

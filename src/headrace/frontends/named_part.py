@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from headrace.frontends.graph import SourceGraph, name_of
+from headrace.frontends.graph import Reason, SourceGraph, name_of
 from headrace.frontends.largest_part import Side
 from headrace.frontends.options import ParseOptions
-from headrace.frontends.partition import File, Part, Reason
+from headrace.frontends.partition import File, Part
 from headrace.hn import Network
 
 _BEFORE = Reason("it is before the start nodes that were named", "start nodes before it, or none")

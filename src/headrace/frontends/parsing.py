@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import Diagnostic, HeadraceError, InternalError, UnsupportedModelError, UsageError
+from headrace.frontends import audio_front
 from headrace.frontends.batch_dimension import find_batch_dimensions
 from headrace.frontends.coded_ends import with_codes
 from headrace.frontends.cut import check_outputs, drop_unreachable, unused_input
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
 from headrace.frontends.graph import (
+    Reason,
     SourceGraph,
     find_single_inputs,
     input_problem,
@@ -390,12 +392,13 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
 
     first = _folded(read())
     asked, head = options, _head(first.source, options)
+    spectrum = () if _is_strict(asked) else audio_front.spectrum_nodes(first.source)
     if head is not None and head.ends and not options.end_node_names and not options.device_only:
         options = replace(options, end_node_names=head.ends)
     options, (graph, state, recognized) = _as_asked(read, attempt, name, options, asked, first)
     if state.problems and max(state.builder.source.batch_sizes.values(), default=1) > 1:
         graph, state, recognized = _as_one_frame(read(), name, options, (graph, state, recognized))
-    part = _part(read, attempt, asked, state, head)
+    part = _part(read, attempt, asked, state, _Apart(head, spectrum))
     if part is not None:
         graph, state, recognized = tried["last"][1]
     if state.problems:
@@ -532,25 +535,43 @@ def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
 
 
 #: Why nodes behind the learned results of a detection head are on the host.
-_DECODES = "it makes boxes of what the network learned: nms_postprocess does that, or the host"
+_DECODES = Reason("it makes boxes of what the network learned: nms_postprocess does that, or the host")
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """What is left to the host although it may translate: a detection head's decoding, an audio network's spectrum."""
+
+    head: Head | None
+    spectrum: tuple[str, ...]
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return () if self.head is None else self.head.ends
+
+    def reasons(self, whole: bool) -> dict[str, Reason]:
+        """By label, why; ``whole``: all of the file may be on the device, which is then offered."""
+        behind = () if self.head is None else self.head.nodes
+        front = Reason(audio_front.WHY, audio_front.LEVER if whole and not behind else "")
+        return dict.fromkeys(self.spectrum, front) | dict.fromkeys(behind, _DECODES)
 
 
 def _part(
-    read: Callable[[], SourceGraph], attempt: Attempt, options: ParseOptions, state: Translation, head: Head | None
+    read: Callable[[], SourceGraph], attempt: Attempt, options: ParseOptions, state: Translation, apart: _Apart
 ) -> Part | None:
     """The part for the device, where not everything is; None: everything is, or nothing may be on the host."""
     source = state.builder.source
-    behind = () if head is None else head.nodes
-    left = bool(state.problems or source.to_host or source.host_operators or behind)
-    if not left or _is_strict(options) or any(problem.damaged for problem in state.problems):
+    left = bool(state.problems or source.to_host or source.host_operators)
+    reasons = apart.reasons(not left)
+    if not (left or reasons) or _is_strict(options) or any(problem.damaged for problem in state.problems):
         return None
 
     def marked() -> SourceGraph:
         again = read()
-        again.to_host |= dict.fromkeys(behind, _DECODES)
+        again.to_host |= reasons
         return again
 
-    return part_for_device(marked, attempt, options, state.problems, () if head is None else head.ends)
+    return part_for_device(marked, attempt, options, state.problems, apart.ends)
 
 
 __all__ = ["PASSES", "ParseResult", "UnsupportedNodesError", "finish_parameters", "network_name", "parse_source"]

@@ -24,7 +24,15 @@ from headrace.frontends.file_model import FileModel, FileNode, file_model
 from headrace.frontends.fold import Budget
 from headrace.frontends.folding import fold_constants
 from headrace.frontends.formats.onnx.infer import inferred_types
-from headrace.frontends.graph import ENDS_BEFORE, SourceGraph, constant, declared_shape, find_single_inputs, name_of
+from headrace.frontends.graph import (
+    ENDS_BEFORE,
+    Reason,
+    SourceGraph,
+    constant,
+    declared_shape,
+    find_single_inputs,
+    name_of,
+)
 from headrace.frontends.largest_part import Side, largest_part
 from headrace.frontends.levers import FLOATS, SHORT, Attempt, inferred, known_shapes, sample_shapes
 from headrace.frontends.options import ParseOptions
@@ -35,14 +43,6 @@ _MAX_TRIES = 24
 #: After so many translations in which an operator failed, and never worked, all nodes of it are taken to fail.
 _ALIKE = 3
 _T = onnx.TensorProto
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a node is not on the device, and what would move it there."""
-
-    reason: str
-    rewrite: str = ""
 
 
 @dataclass
@@ -371,7 +371,7 @@ def find_part(
     search = _Search(file, options)
     for label, why in file.source.to_host.items():
         for index in search.labelled.get(label, []):
-            search.exclude(index, Reason(why))
+            search.exclude(index, why)
     for operator in file.source.host_operators:
         for index in (i for label in operator.nodes for i in search.labelled.get(label, [])):
             search.exclude(index, Reason(operator.reason))

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from headrace.frontends import audio_front
 from headrace.frontends.file_model import FileNode
-from headrace.frontends.graph import REFUSED, SourceGraph, label, marks, name_of
+from headrace.frontends.graph import REFUSED, Reason, SourceGraph, label, marks, name_of
 from headrace.frontends.host_steps import WholePart
 from headrace.frontends.largest_part import Side
 from headrace.frontends.named_part import NamedPart
-from headrace.frontends.partition import File, Part, Reason
+from headrace.frontends.partition import File, Part
 from headrace.hn import Network
 from headrace.reports.parse import PlacedNode
 
@@ -140,6 +141,8 @@ def host_warning(placed: Sequence[PlacedNode], whole: WholePart, named: NamedPar
     sides = {"before": [n for n in here if n.part < device], "behind": [n for n in here if n.part > device]}
     told = [f"{_operators(nodes)} {side} the device" for side, nodes in sides.items() if nodes]
     strict = "--device-only refuses that" if named is None else "--device-only leaves them out"
+    if any(node.rewrite == audio_front.LEVER for node in here):  # all of the file may be on the device
+        strict = "--device-only keeps all on the device"
     again = "" if named is None else _computed_again(named)
     if not here:
         if again or whole.lost.dead:
