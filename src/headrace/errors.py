@@ -217,9 +217,22 @@ _NO_MEMORY = (
     "not enough memory",
     "cannot enable executable stack",
     "unable to allocate",
+    "bad allocation",
+    "failed to allocate memory",
     "can't start new thread",
     "resource temporarily unavailable",
 )
+
+
+_MAY_SAY_SO = (MemoryError, ImportError, RuntimeError, OSError)
+
+
+def says_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of a library only means that memory was short."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = str(error).lower()
+    return any(words in text for words in _NO_MEMORY)
 
 
 def out_of_memory(error: BaseException, where: str = "") -> MemoryLimitError | None:
@@ -229,10 +242,7 @@ def out_of_memory(error: BaseException, where: str = "") -> MemoryLimitError | N
     ``RuntimeError``.
     """
     text = str(error)
-    short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-    if not short and isinstance(error, (ImportError, RuntimeError, OSError)):
-        short = any(words in text.lower() for words in _NO_MEMORY)
-    if not short:
+    if not (isinstance(error, _MAY_SAY_SO) and says_out_of_memory(error)):
         return None
     got = f"{type(error).__name__}{': ' if text else ''}{text[:200]}"
     levers = ("ulimit -v unlimited", "close other programs", "a smaller --batch-size, or fewer frames")

@@ -313,3 +313,29 @@ def test_a_hef_carries_them_and_every_context_runs_them(
     last = made[InferenceContext.SDK_HAILO_HW]
     for output, array in zip(want, last if len(want) > 1 else [last], strict=True):
         close(np.load(out / f"{output}.npy"), np.asarray(array).astype(str) if array.dtype == object else array)
+
+
+def test_a_hef_that_does_not_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rounds behind the device, as many as an input says: run --whole ends with an error that is coded."""
+    body = helper.make_graph(
+        [N("Neg", ["v_in"], ["v_out"]), N("Identity", ["go_in"], ["go_out"])], "body",
+        [INFO("i", INT, []), INFO("go_in", TRUTH, []), INFO("v_in", FLOAT, None)],
+        [INFO("go_out", TRUTH, []), INFO("v_out", FLOAT, None)],
+    )  # fmt: skip
+    nodes = [*DENSE, N("Squeeze", ["k"], ["trips"]), N("Loop", ["trips", "yes", "s"], ["y"], body=body, name="L")]
+    inputs = [INFO("h", FLOAT, ["N", WIDTH]), INFO("k", INT, [1])]
+    runner = ClientRunner("hailo8")
+    runner.translate_onnx_model(model(nodes, inputs, [INFO("y", FLOAT, ["N", 6])], weights(yes=True)), "net")
+    x = np.random.default_rng(1).normal(size=(4, WIDTH)).astype(np.float32)
+    runner.optimize({"h": x})
+    runner.compile()
+    hef = tmp_path / "net.hef"
+    hef.write_bytes(runner.hef)
+    monkeypatch.setenv("HEADRACE_HOST_SECONDS", "2")
+    for trips, code in ((3, 0), (1 << 62, 6)):
+        np.savez(tmp_path / "in.npz", h=x, k=np.array([trips]))
+        assert run(["run", str(hef), "--whole", "--input-files", str(tmp_path / "in.npz"), "--json"]) == code
+        told = capsys.readouterr()
+        assert ("E-HOST-TIME" in told.err) == bool(code)

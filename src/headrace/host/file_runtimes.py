@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model file under its own runtime: onnxruntime, LiteRT. Every tensor of the file can be asked for by its name.
 
+The runtimes run in a process of their own, bounded in time and memory: a file may end, fill or stop it.
+
 TensorFlow's files have theirs in :mod:`headrace.host.tensorflow_runtime`.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,9 @@ import numpy as np
 
 from headrace.errors import Diagnostic, UnsupportedModelError, missing_extra
 from headrace.hn import Array
+from headrace.host.limits import call_bytes, call_seconds
+from headrace.host.networks import BYTES_PER_SECOND, SPARE_SECONDS
+from headrace.host.worker import Worker, WorkerError
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,13 @@ def open_in_its_runtime(format_name: str, path: Path | None, data: bytes | None)
         MissingExtraError: the runtime is not installed.
         UnsupportedModelError: there is none for this format, or it refuses the model.
     """
-    if format_name not in _RUNTIMES:
+    if format_name not in _PACKAGES:
         rule, need = (
             "there is no runtime to compare files of this format with",
-            f"one of {', '.join(sorted(_RUNTIMES))}",
+            f"one of {', '.join(sorted(_PACKAGES))}",
         )
         raise UnsupportedModelError(Diagnostic("E-COMPARE-FORMAT", _where(path), rule, format_name, need))
-    return _RUNTIMES[format_name](path, data)
+    return _InWorker(format_name, path, data)
 
 
 def _where(path: Path | None) -> str:
@@ -98,118 +102,53 @@ def refused(path: Path | None, title: str, error: Exception) -> UnsupportedModel
     )
 
 
-class _OnnxRuntime(FileRuntime):
-    """ONNX under onnxruntime: without its optimizations, each wanted tensor made an output."""
+class _InWorker(FileRuntime):
+    """A model file in another process, which ends with it.
 
-    def __init__(self, path: Path | None, data: bytes | None) -> None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise missing_extra("onnxruntime", "host")
-        import onnx
+    Args:
+        format_name: of its reader.
+        path, data: one of them.
+    """
 
-        self.title = f"onnxruntime {version('onnxruntime')}"
+    def __init__(self, format_name: str, path: Path | None, data: bytes | None) -> None:
+        package, module, extra = _PACKAGES[format_name]
+        if importlib.util.find_spec(module) is None:
+            raise missing_extra(package, extra)
+        self.title = f"{_TITLES[format_name]} {version(package)}"
         self._path = path
-        self._model = onnx.ModelProto.FromString(path.read_bytes() if path is not None else data or b"")
-        self._made = {name for node in self._model.graph.node for name in node.output if name}
-        weights = {tensor.name for tensor in self._model.graph.initializer}
-        self.inputs = tuple(
-            FileInput(
-                info.name,
-                tuple(d.dim_value if d.dim_value > 0 else -1 for d in info.type.tensor_type.shape.dim),
-                np.dtype(onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)),
-            )
-            for info in self._model.graph.input
-            if info.name not in weights
-        )
+        size = path.stat().st_size if path is not None else len(data or b"")
+        seconds = SPARE_SECONDS + size / BYTES_PER_SECOND
+        question = {"what": "open", "format": format_name, "path": None if path is None else str(path.resolve())}
+        with self._told():
+            self._worker = Worker()
+        with self._told():
+            model = {} if data is None else {"model": np.frombuffer(data, np.uint8)}
+            found, _ = self._worker.ask(question, model, seconds=seconds, most=call_bytes())
+        self.inputs = tuple(FileInput(name, tuple(shape), np.dtype(kind)) for name, shape, kind in found["inputs"])
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """Errors of the runtime, as those of the model; nothing runs on behind one."""
+        try:
+            yield
+        except WorkerError as error:
+            if hasattr(self, "_worker"):
+                self.close()
+            raise refused(self._path, self.title, error) from None
 
     def run(self, feeds: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
-        import onnx
+        with self._told():
+            question = {"what": "tensors", "wanted": list(wanted)}
+            return self._worker.ask(question, feeds, seconds=call_seconds(), most=call_bytes())[1]
 
-        onnxruntime: Any = importlib.import_module("onnxruntime")
-        names = [name for name in dict.fromkeys(wanted) if name in self._made]
-        asked = onnx.ModelProto()
-        asked.CopyFrom(self._model)
-        stated = {info.name: info for info in self._model.graph.output}  # with types, which some nodes need (If)
-        del asked.graph.output[:]
-        asked.graph.output.extend(stated.get(name) or onnx.ValueInfoProto(name=name) for name in names)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if self._path is not None:
-            options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path", str(self._path.resolve().parent)
-            )
-        given = {name: array for name, array in feeds.items() if name in {entry.name for entry in self.inputs}}
-        try:
-            session = onnxruntime.InferenceSession(
-                asked.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            made: list[Any] = session.run(names, given) if names else []
-        except Exception as error:  # noqa: BLE001 - another package's code, with its own exceptions
-            raise refused(self._path, self.title, error) from None
-        results: dict[str, Array] = {name: np.asarray(array) for name, array in zip(names, made, strict=True)}
-        results.update((name, array) for name, array in given.items() if name in wanted)
-        return results
+    def close(self) -> None:
+        """End the process."""
+        self._worker.end()
 
 
-class _LiteRT(FileRuntime):
-    """TFLite under LiteRT, which keeps every tensor of the file."""
-
-    def __init__(self, path: Path | None, data: bytes | None) -> None:
-        if importlib.util.find_spec("ai_edge_litert") is None:
-            raise missing_extra("ai-edge-litert", "compare")
-        self.title = f"LiteRT {version('ai-edge-litert')}"
-        self._path = path
-        how: dict[str, Any] = {"model_path": str(path)} if path is not None else {"model_content": data}
-        try:
-            package: Any = importlib.import_module("ai_edge_litert.interpreter")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that keeping every tensor takes memory
-                self._interpreter: Any = package.Interpreter(
-                    **how, num_threads=1, experimental_preserve_all_tensors=True
-                )
-        except Exception as error:  # noqa: BLE001 - another package's code, with its own exceptions
-            raise refused(path, self.title, error) from None
-        details: list[dict[str, Any]] = self._interpreter.get_input_details()
-        self._at = {str(entry["name"]): int(entry["index"]) for entry in details}
-        self.inputs = tuple(
-            FileInput(str(entry["name"]), tuple(int(n) for n in entry["shape_signature"]), np.dtype(entry["dtype"]))
-            for entry in details
-        )
-
-    def run(self, feeds: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
-        interpreter = self._interpreter
-        try:
-            for name, index in self._at.items():
-                interpreter.resize_tensor_input(index, list(feeds[name].shape))
-            interpreter.allocate_tensors()
-            for name, index in self._at.items():
-                interpreter.set_tensor(index, feeds[name])
-            interpreter.invoke()
-        except Exception as error:  # noqa: BLE001 - another package's code, with its own exceptions
-            raise refused(self._path, self.title, error) from None
-        known: dict[str, dict[str, Any]] = {}
-        for entry in interpreter.get_tensor_details():
-            known.setdefault(str(entry["name"]), entry)
-        found: dict[str, Array] = {}
-        for name in wanted:
-            if name in known:
-                try:
-                    found[name] = _real(interpreter.get_tensor(known[name]["index"]), known[name])
-                except ValueError:  # the runtime gave the tensor no memory
-                    continue
-        return found
-
-
-def _real(array: Array, entry: Mapping[str, Any]) -> Array:
-    """The real values of a tensor that the file has quantized."""
-    parameters = entry["quantization_parameters"]
-    scales, zeros = np.asarray(parameters["scales"]), np.asarray(parameters["zero_points"])
-    if not scales.size or array.dtype.kind == "f":
-        return array
-    shape = [1] * array.ndim
-    if scales.size > 1:
-        shape[int(parameters["quantized_dimension"])] = scales.size
-    return (array.astype(np.float64) - zeros.reshape(shape)) * scales.reshape(shape)
-
-
-_RUNTIMES: dict[str, type[_OnnxRuntime] | type[_LiteRT]] = {"onnx": _OnnxRuntime, "tflite": _LiteRT}
+_TITLES = {"onnx": "onnxruntime", "tflite": "LiteRT"}
+#: By format: the package of its runtime, its module, the extra that installs it.
+_PACKAGES = {
+    "onnx": ("onnxruntime", "onnxruntime", "host"),
+    "tflite": ("ai-edge-litert", "ai_edge_litert", "compare"),
+}
