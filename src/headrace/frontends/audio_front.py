@@ -7,6 +7,9 @@ steps that keep numbers non-negative (sums, a mel matrix, limits, roots), then s
 of constants, until inputs of the file. What tells it from learned layers of this form is the transform: operators for
 it, or constants whose outputs come in pairs of a cosine and a sine. ``c + i·s`` of such a pair has frequencies of one
 sign only; of any two other filters it has as much of both.
+
+Where the logarithm is then divided by its own deviation (mean and variance of each feature or frame), that is left to
+the host too: the squares of it are few codes again. What only scales it by its largest or smallest value is not.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from headrace.hn import Array
 WHY = (
     "it makes a power spectrum and its logarithm: the spectrum spans more powers of ten than 8 bits show, and the "
     "logarithm reads its smallest values"
+)
+STANDARDIZES = (
+    "it divides the logarithm of a spectrum by its own deviation: squares of small differences are few codes of 8 bits"
 )
 #: What puts it on the device all the same, where all of the file is fit for that.
 LEVER = "--device-only, at the cost of accuracy"
@@ -52,6 +58,11 @@ _REDUCTIONS = frozenset({
 })  # fmt: skip
 _MAGNITUDES = frozenset({"Abs", "ReduceL1", "ReduceL2", "ReduceSumSquare"})
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
+#: Steps with which a tensor is standardized by its own mean and variance.
+_ELEMENTWISE = frozenset({
+    "Add", "Sub", "Sum", "Mul", "Div", "Neg", "Sqrt", "Reciprocal", "Pow", "Clip", "Max", "Min", "Abs", "Concat",
+})  # fmt: skip
+_STANDARDIZING = frozenset({"InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization"})
 #: The largest exponent of a root that reads small values as a logarithm does.
 _ROOT = 0.4
 #: Nodes walked over for one file; a real front end has tens to hundreds.
@@ -64,6 +75,7 @@ _PAIRS = 0.75
 _LEAST_TAPS, _LEAST_PAIRS = 16, 3
 _SAMPLED = 64  # pairs looked at, about
 _MOST_ELEMENTS = 1 << 26  # of a matrix
+_MOST_CEPSTRA = 512  # columns of a cosine transform
 #: An output whose norm is so small a part of the largest is none (the sine of frequency 0).
 _NOTHING = 1e-3
 
@@ -93,14 +105,15 @@ class _Walk:
         return (self.transformed or bool(others)) and _all_paired(others)
 
 
-def spectrum_nodes(source: SourceGraph) -> tuple[str, ...]:
-    """Labels of the nodes from inputs of the file to logarithms of power spectra, in the order of the file.
+def spectrum_nodes(source: SourceGraph) -> dict[str, str]:
+    """Labels of the nodes from inputs of the file to logarithms of power spectra, and of their standardizing → why.
 
     Args:
         source: as it was read, constants folded, not cut.
     """
     inputs, own = dict.fromkeys(source.graph.inputs), _own_spectra(source)
-    found: dict[ir.Node, None] = {}
+    found: dict[ir.Node, str] = {}
+    ends: list[ir.Node] = []
     left = [_MOST_STEPS]
     for node in source.graph:
         if not _compresses(node):
@@ -110,8 +123,11 @@ def spectrum_nodes(source: SourceGraph) -> tuple[str, ...]:
         except (_NoFront, Unsupported):
             continue
         if walk.is_spectrum:
-            found.update(walk.nodes)
-    return tuple(dict.fromkeys(label(node) for node in source.graph if node in found))
+            found.update(dict.fromkeys(walk.nodes, WHY))
+            ends.append(node)
+    if ends:
+        found = dict.fromkeys(_standardizing(source, ends), STANDARDIZES) | found
+    return {label(node): found[node] for node in source.graph if node in found}
 
 
 def _own_spectra(source: SourceGraph) -> frozenset[str]:
@@ -258,6 +274,60 @@ def _not_negative(array: Array) -> bool:
     return array.dtype.kind in "fiu" and bool((array >= 0).all())
 
 
+# --- behind the logarithm ---------------------------------------------------------------------------------------------
+
+
+def _standardizing(source: SourceGraph, ends: Sequence[ir.Node]) -> list[ir.Node]:
+    """Nodes behind logarithms up to where these are divided by their own deviation; none where they are not.
+
+    Args:
+        source: in the order of computing.
+        ends: the logarithms.
+    """
+    squared = {value: False for node in ends for value in node.outputs}  # whether squares were added up for it
+    sizes: dict[ir.Value, None] = {}  # of tensors, and what follows from them: as good as constants
+    last: list[ir.Node] = []
+    for node in source.graph:
+        data = [v for v in node.inputs if v is not None and constant(v) is None and v not in sizes]
+        if not data or node.op_type in ("Shape", "Size"):
+            sizes |= dict.fromkeys(node.outputs)
+            continue
+        if node.domain or any(value not in squared for value in data) or node in ends:
+            continue
+        if node.op_type in _STANDARDIZING or _divides(node, squared):
+            last.append(node)
+            made = False
+        elif node.op_type in _MAGNITUDES or _is_square(node):
+            made = node.op_type != "Abs"
+        elif node.op_type in _MOVES | _REDUCTIONS | _ELEMENTWISE or _rotates(node):
+            made = any(squared[value] for value in data)
+        else:
+            continue
+        squared |= dict.fromkeys(node.outputs, made)
+    kept: dict[ir.Node, None] = dict.fromkeys(last)
+    for node in (waiting := list(last)):
+        makers = [value.producer() for value in node.inputs if value is not None and value in squared]
+        new = [maker for maker in makers if maker is not None and maker not in kept and maker not in ends]
+        kept |= dict.fromkeys(new)
+        waiting += new
+    return list(kept)
+
+
+def _divides(node: ir.Node, squared: dict[ir.Value, bool]) -> bool:
+    """Whether a tensor is divided by, or multiplied with, what follows from sums of squares."""
+    flags = [squared[value] for value in node.inputs if value is not None and value in squared]
+    return (node.op_type == "Div" and flags == [False, True]) or (node.op_type == "Mul" and set(flags) == {False, True})
+
+
+def _rotates(node: ir.Node) -> bool:
+    """Whether a node is a product with a matrix of columns at right angles, as those of a cosine transform."""
+    matrix = constant(node.inputs[1]) if node.op_type == "MatMul" and len(node.inputs) == 2 else None
+    if matrix is None or matrix.ndim != 2 or matrix.dtype.kind != "f" or matrix.shape[1] > _MOST_CEPSTRA:
+        return False
+    products = np.abs(matrix.T.astype(np.float64) @ matrix)
+    return bool((products - np.diag(products.diagonal())).max() <= _NOTHING * products.max())
+
+
 # --- the constants of a transform -------------------------------------------------------------------------------------
 
 
@@ -305,4 +375,4 @@ def _are_pairs(first: Array, second: Array) -> bool:
     return bool(one_sided.mean() >= _PAIRS)
 
 
-__all__ = ["LEVER", "WHY", "spectrum_nodes"]
+__all__ = ["LEVER", "STANDARDIZES", "WHY", "spectrum_nodes"]

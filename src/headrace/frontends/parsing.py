@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -392,7 +392,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
 
     first = _folded(read())
     asked, head = options, _head(first.source, options)
-    spectrum = () if _is_strict(asked) else audio_front.spectrum_nodes(first.source)
+    spectrum = {} if _is_strict(asked) else audio_front.spectrum_nodes(first.source)
     if head is not None and head.ends and not options.end_node_names and not options.device_only:
         options = replace(options, end_node_names=head.ends)
     options, (graph, state, recognized) = _as_asked(read, attempt, name, options, asked, first)
@@ -540,10 +540,15 @@ _DECODES = Reason("it makes boxes of what the network learned: nms_postprocess d
 
 @dataclass(frozen=True)
 class _Apart:
-    """What is left to the host although it may translate: a detection head's decoding, an audio network's spectrum."""
+    """What is left to the host although it may translate: a detection head's decoding, an audio network's spectrum.
+
+    Attributes:
+        head: the head.
+        spectrum: label → why, see :mod:`headrace.frontends.audio_front`.
+    """
 
     head: Head | None
-    spectrum: tuple[str, ...]
+    spectrum: Mapping[str, str]
 
     @property
     def ends(self) -> tuple[str, ...]:
@@ -552,8 +557,9 @@ class _Apart:
     def reasons(self, whole: bool) -> dict[str, Reason]:
         """By label, why; ``whole``: all of the file may be on the device, which is then offered."""
         behind = () if self.head is None else self.head.nodes
-        front = Reason(audio_front.WHY, audio_front.LEVER if whole and not behind else "")
-        return dict.fromkeys(self.spectrum, front) | dict.fromkeys(behind, _DECODES)
+        lever = audio_front.LEVER if whole and not behind else ""
+        front = {label: Reason(why, lever) for label, why in self.spectrum.items()}
+        return front | dict.fromkeys(behind, _DECODES)
 
 
 def _part(
