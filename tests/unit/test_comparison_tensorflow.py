@@ -55,6 +55,16 @@ def test_an_interpreter_that_is_none(
     assert caught.value.code == code  # type: ignore[attr-defined]
 
 
+def test_an_interpreter_that_never_answers(frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    monkeypatch.setenv(VARIABLE, str(python))
+    monkeypatch.setenv("HEADRACE_HOST_SECONDS", "1")
+    with pytest.raises(UnsupportedModelError, match="E-COMPARE-RUNTIME.*\\n.*takes longer than 1 s"):
+        compare(frozen)
+
+
 @pytest.mark.slow
 @with_tensorflow
 def test_a_frozen_graph_agrees(frozen: Path) -> None:

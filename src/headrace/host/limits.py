@@ -42,6 +42,25 @@ def call_bytes() -> int:
     return max(_LEAST_BYTES, int(min(_free(), default=_UNKNOWN_BYTES) * _SHARE))
 
 
+def bound_memory(more: int, process: int = 0) -> None:
+    """Bound the memory of a process to what it has now and so many bytes, where the system has such bounds (Linux).
+
+    Args:
+        more: bytes.
+        process: its number; 0: this one.
+    """
+    try:
+        import resource
+
+        now = int(Path(f"/proc/{process or 'self'}/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+        resource.prlimit(process, resource.RLIMIT_CORE, (0, 0))
+        hard = resource.prlimit(process, resource.RLIMIT_AS)[1]
+        limit = now + more if hard == resource.RLIM_INFINITY else min(now + more, hard)
+        resource.prlimit(process, resource.RLIMIT_AS, (limit, hard))
+    except (ImportError, AttributeError, OSError, ValueError, OverflowError):
+        return
+
+
 def _given(variable: str) -> float | None:
     text = os.environ.get(variable, "").strip()
     if not text:
@@ -72,4 +91,4 @@ def _free() -> Iterator[int]:
             continue
 
 
-__all__ = ["BYTES_VARIABLE", "DEFAULT_SECONDS", "SECONDS_VARIABLE", "call_bytes", "call_seconds"]
+__all__ = ["BYTES_VARIABLE", "DEFAULT_SECONDS", "SECONDS_VARIABLE", "bound_memory", "call_bytes", "call_seconds"]

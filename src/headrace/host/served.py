@@ -17,6 +17,7 @@ import numpy as np
 
 from headrace.errors import says_out_of_memory
 from headrace.hn import Array
+from headrace.host.limits import bound_memory
 from headrace.host.messages import Head, packed, received
 
 Answer = tuple[Head, dict[str, Array]]
@@ -84,7 +85,7 @@ class _Served:
         for number in head.get("forget", ()):
             self.sessions.pop(number, None)
         try:
-            _limit(int(head["most"]))
+            bound_memory(int(head["most"]))
             return packed(*self.questions[head["what"]](head, arrays))
         except Exception as problem:  # noqa: BLE001
             text = " ".join(str(problem).split())[:300]
@@ -123,21 +124,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def _limit(more: int) -> None:
-    """Bound the memory of this process to what it has now and so many bytes."""
-    try:
-        import resource
-
-        with open("/proc/self/statm", encoding="ascii") as file:
-            now = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        limit = now + more if hard == resource.RLIM_INFINITY else min(now + more, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    except (ImportError, OSError, ValueError, OverflowError):
-        return  # a system without such bounds
 
 
 __all__ = ["serve"]

@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import numpy as np
 from headrace.errors import Diagnostic, InputFileError, MissingExtraError, UnsupportedModelError
 from headrace.hn import Array
 from headrace.host.file_runtimes import FileInput, FileRuntime, refused
+from headrace.host.limits import bound_memory, call_bytes, call_seconds
 
 #: The environment variable that names a Python interpreter with TensorFlow.
 VARIABLE = "HEADRACE_TENSORFLOW"
@@ -97,6 +100,10 @@ class TensorFlowRuntime(FileRuntime):
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        seconds = call_seconds()  # there is one line for each question, so nothing of it waits in a buffer
+        if not wait([self._process.stdout.fileno()], None if math.isinf(seconds) else seconds):
+            self._process.kill()
+            raise refused(self._path, self.title, RuntimeError(f"it takes longer than {seconds:.0f} s"))
         line = self._process.stdout.readline()
         if not line:
             said = self._errors.read_text("utf-8", "replace").strip().splitlines() or ["it ended without a word"]
@@ -110,6 +117,7 @@ class TensorFlowRuntime(FileRuntime):
         given, made = f"{self._folder.name}/feeds.npz", f"{self._folder.name}/results.npz"
         own = {entry.name: feeds[entry.name] for entry in self.inputs}
         np.savez(given, allow_pickle=False, **{f"x{i}": array for i, array in enumerate(own.values())})
+        bound_memory(call_bytes(), self._process.pid)
         question = {"what": "run", "names": list(own), "feeds": given, "results": made, "wanted": list(wanted)}
         names = self._ask(question)["names"]
         with np.load(made) as arrays:
