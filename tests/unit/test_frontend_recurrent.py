@@ -14,6 +14,7 @@ from onnx import helper  # noqa: E402
 from frontend_oracle import compare, kinds, model, run_network, session  # noqa: E402
 from headrace.data.inputs import arranged, specs_of  # noqa: E402
 from headrace.errors import UnsupportedModelError  # noqa: E402
+from headrace.frontends import fold  # noqa: E402
 from headrace.frontends.parsing import UnsupportedNodesError  # noqa: E402
 from parsing import parse_onnx  # noqa: E402
 
@@ -187,6 +188,52 @@ def test_two_layers_as_torch_exports_them():
     compare(data)
 
 
+def of_columns(op, batch, states=None, direction="bidirectional"):
+    """Every column of a picture is a sequence: the columns stand beside the batch, as Sequencer has them."""
+    rng = np.random.default_rng(2)
+    high, wide, channels, size, gates = 4, 3, 5, 6, GATES[op]
+    directions = 1 + (direction == "bidirectional")
+    constants = {
+        "W": rng.uniform(-0.6, 0.6, (directions, gates * size, channels)).astype(np.float32),
+        "R": rng.uniform(-0.6, 0.6, (directions, gates * size, size)).astype(np.float32),
+        "k": rng.uniform(-0.6, 0.6, (channels, 3, 1, 1)).astype(np.float32),
+        "sequences": np.int64([-1, high, channels]), "picture": np.int64([-1, wide, high, directions * size]),
+        "ends": np.int64([-1, wide, directions * size]), "rows": np.int64([-1, high, directions * size]),
+    }  # fmt: skip
+    make, names = helper.make_node, ["sequence", "W", "R"]
+    if states:
+        state = rng.uniform(-1, 1, (directions, 1, size)).astype(np.float32)
+        constants["s"] = state.repeat(wide * batch, 1)
+        names += ["", "", "s", *(["s"] if op == "LSTM" else [])]
+    nodes = [
+        make("Conv", ["x", "k"], ["c"]), make("Transpose", ["c"], ["columns"], perm=[0, 3, 2, 1]),
+        make("Reshape", ["columns", "sequences"], ["flat"]), make("Transpose", ["flat"], ["sequence"], perm=[1, 0, 2]),
+        make(op, names, ["made", "last"], hidden_size=size, direction=direction),
+        make("Transpose", ["made"], ["first"], perm=[2, 0, 1, 3]), make("Reshape", ["first", "rows"], ["joined"]),
+        make("Reshape", ["joined", "picture"], ["again"]), make("Transpose", ["again"], ["y"], perm=[0, 2, 1, 3]),
+        make("Transpose", ["last"], ["turned"], perm=[1, 0, 2]), make("Reshape", ["turned", "ends"], ["end"]),
+    ]  # fmt: skip
+    inputs = [("x", [batch if batch > 0 else "N", 3, high, wide])]
+    return model(nodes, inputs, [("y", None), ("end", None)], constants, 14).SerializeToString()
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("batch", [1, 3, -1])
+def test_columns_of_a_picture_are_sequences_beside_one_another(op, direction, batch):
+    data = of_columns(op, batch, direction=direction)
+    compare(data, batch=max(batch, 1) if batch > 0 else 2)
+    steps = kinds(parse_onnx(data)).count("slice")
+    assert steps and steps == kinds(parse_onnx(recurrent(op, direction=direction))).count("slice"), (
+        "a step for all rows"
+    )
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_columns_with_states_at_their_beginning(op):
+    compare(of_columns(op, 1, states="constant"))
+
+
 def test_a_sequence_without_a_batch():
     nodes = [
         helper.make_node("Unsqueeze", ["x", "one"], ["b"]),
@@ -240,6 +287,23 @@ def test_a_sequence_that_is_too_long_ends_in_a_reason_at_once():
     text = refusal(recurrent("LSTM", steps=2000))
     assert "2000 steps" in text
     assert "layers" in text
+
+
+def test_many_sequences_that_are_too_long_together_end_in_a_reason(monkeypatch):
+    """Each is as long as it may be; together they would be a network that nobody waits for."""
+    monkeypatch.setattr(fold, "MAX_REPEATED_LAYERS", 4 * 40 * 8)
+    rng = np.random.default_rng(0)
+    constants = {"W": rng.normal(size=(1, 4, 4)).astype(np.float32), "R": rng.normal(size=(1, 4, 4)).astype(np.float32)}
+    nodes, last = [], "x"
+    for i in range(9):
+        nodes.append(helper.make_node("RNN", [last, "W", "R"], [f"m{i}"], f"r{i}", hidden_size=4))
+        nodes.append(helper.make_node("Squeeze", [f"m{i}", "one"], [f"s{i}"]))
+        last = f"s{i}"
+    constants["one"] = np.int64([1])
+    data = model(nodes, [("x", [40, 1, 4])], [(last, None)], constants, 14).SerializeToString()
+    assert "for all such operators of the file" in refusal(data)
+    monkeypatch.setattr(fold, "MAX_REPEATED_LAYERS", 4 * 40 * 9)
+    compare(data)
 
 
 @pytest.mark.parametrize(

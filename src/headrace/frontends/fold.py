@@ -35,6 +35,8 @@ MAX_BYTES = 512 << 20
 MAX_TOTAL_BYTES = 768 << 20
 #: Elementary steps of all that one file computes: some seconds.
 MAX_WORK = 1 << 32
+#: Layers, and weights of states, that recurrent operators of one file may become when they are written out.
+MAX_REPEATED_LAYERS, MAX_REPEATED_WEIGHTS = 1 << 16, 1 << 27
 Operands = Sequence["Array | None"]
 Evaluator = Callable[[ir.Node, Operands, "Budget"], list[Array]]
 EVALUATORS: dict[str, Evaluator] = {}
@@ -50,6 +52,7 @@ class Budget:
     def __init__(self, opset: int = OPSET) -> None:
         self.left = MAX_TOTAL_BYTES
         self.work = MAX_WORK
+        self.layers, self.weights = MAX_REPEATED_LAYERS, MAX_REPEATED_WEIGHTS
         self.opset = opset
 
     @property
@@ -66,6 +69,16 @@ class Budget:
                 ("export with the constants stored as weights (initializers)",),
             )
         self.work -= steps
+
+    def repeat(self, layers: int, weights: int) -> None:
+        """Announce layers that one operator becomes, step by step; refuses what would make too large a network."""
+        if layers > self.layers or weights > self.weights:
+            raise Unsupported(
+                f"written out step by step it would be up to {layers} layers more with {weights} weights of the state",
+                f"≤ {MAX_REPEATED_LAYERS} layers, ≤ {MAX_REPEATED_WEIGHTS} weights for all such operators of the file",
+                ("export with a shorter sequence, or fewer of these layers",),
+            )
+        self.layers, self.weights = self.layers - layers, self.weights - weights
 
     def take(self, shape: Sequence[int], dtype: np.dtype[Any] | None = None) -> None:
         """Announce a result, of 8 bytes an element where its type is not known; refuses what is too large."""

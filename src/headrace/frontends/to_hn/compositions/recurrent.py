@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recurrent layers written out over a known number of steps.
 
-The product of the inputs with their weights is one convolution over the whole sequence. A step adds the product of the
-state, whose weights each step has for itself: the device has no weights that layers share.
+The product of the inputs with their weights is one convolution over the whole sequence. Sequences of one frame that
+stand beside one another (the columns of a picture) are rows, each with its own state. A step adds the product of the
+state, a 1×1 convolution over the rows whose weights each step has for itself: the device has no weights that layers
+share.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from headrace.frontends.fold import Budget
 from headrace.frontends.graph import Unsupported
-from headrace.frontends.layout import CHANNELS, WIDTH, Arrangement, View, arranged_view
+from headrace.frontends.layout import CHANNELS_LAST, View, arranged_view
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, clipped, combine, per_channel
 from headrace.frontends.to_hn.compositions.parts import cut, join
@@ -27,10 +30,8 @@ from headrace.layers import Add, Convolution, Multiply, Subtract
 #: Layers and weights of the state that one recurrent layer may become.
 MAX_LAYERS = 8192
 MAX_WEIGHTS = 1 << 26
-#: [N, steps, features].
-SEQUENCE: Arrangement = (None, WIDTH, CHANNELS)
 _WIDE = Wish(bits=16)
-#: [N, 1, size] of the device, or ``[size]`` numbers that are known.
+#: [N, rows, 1, size] of the device, or ``[size]`` numbers that are known.
 State = View | Array
 
 
@@ -62,7 +63,7 @@ class Moment:
 
     Attributes:
         builder: the network.
-        sums: of all steps and directions, [N, steps, columns].
+        sums: of all steps and directions, [N, rows, steps, columns].
         step: which of them.
         column: where the direction's own begin.
         size: of the state.
@@ -75,9 +76,9 @@ class Moment:
     size: int
 
     def gates(self, first: int, count: int = 1) -> View:
-        """The sums of ``count`` gates from gate ``first`` on, [N, 1, count·size]."""
-        start = self.column + first * self.size
-        return cut(self.builder, self.sums, [(0, 1, 1), (self.step, 1, 1), (start, count * self.size, 1)])
+        """The sums of ``count`` gates from gate ``first`` on, [N, rows, 1, count·size]."""
+        start, rows = self.column + first * self.size, self.sums.shape[1]
+        return cut(self.builder, self.sums, [(0, 1, 1), (0, rows, 1), (self.step, 1, 1), (start, count * self.size, 1)])
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,18 @@ class Cell(ABC):
     layers_of_a_step: ClassVar[int] = 16
 
     def sums(self, inputs: Moment, state: State, first: int, count: int = 1) -> View:
-        """The sums of ``count`` gates from gate ``first`` on, [N, 1, count·size]."""
+        """The sums of ``count`` gates from gate ``first`` on, [N, rows, 1, count·size]."""
         columns = slice(first * self.size, (first + count) * self.size)
         own = inputs.gates(first, count)
         return added(inputs.builder, own, product(inputs.builder, state, self.recurrence[:, columns]))
 
     def parts(self, builder: Builder, gates: View) -> list[View]:
         """A tensor of several gates, gate by gate."""
-        starts = range(0, gates.shape[2], self.size)
-        return [cut(builder, gates, [(0, 1, 1), (0, 1, 1), (start, self.size, 1)]) for start in starts]
+        rows, columns = gates.shape[1], gates.shape[3]
+        return [
+            cut(builder, gates, [(0, 1, 1), (0, rows, 1), (0, 1, 1), (start, self.size, 1)])
+            for start in range(0, columns, self.size)
+        ]
 
 
 def wide(builder: Builder, view: View) -> View:
@@ -125,11 +129,11 @@ def product(builder: Builder, state: State, weight: Array, bias: Array | None = 
     """A state times ``[size, outputs]``."""
     if not isinstance(state, View):
         return state @ weight + (0.0 if bias is None else bias)
-    layer = builder.arrange(state, SEQUENCE, vector=False)
+    layer = builder.arrange(state, CHANNELS_LAST, vector=False)
     inputs, outputs = weight.shape
     params = {"kernel": weight.reshape(1, 1, inputs, outputs), "bias": np.zeros(outputs) if bias is None else bias}
     made = builder.emit(Convolution(kernel_shape=(1, 1, inputs, outputs)), [layer], params)
-    return builder.output(made, SEQUENCE)
+    return builder.output(made, CHANNELS_LAST)
 
 
 def added(builder: Builder, view: View, other: State) -> View:
@@ -239,7 +243,7 @@ class LongShortCell(Cell):
 # --- over time --------------------------------------------------------------------------------------------------------
 
 
-def check_work(cells: Sequence[Cell], steps: int) -> None:
+def check_work(budget: Budget, cells: Sequence[Cell], steps: int) -> None:
     """Refuse what would become too large a network."""
     layers = sum(cell.layers_of_a_step for cell in cells) * steps
     weights = sum(cell.recurrence.size for cell in cells) * steps
@@ -249,6 +253,7 @@ def check_work(cells: Sequence[Cell], steps: int) -> None:
             f"≤ {MAX_LAYERS} layers, ≤ {MAX_WEIGHTS} weights",
             ("export with a shorter sequence",),
         )
+    budget.repeat(layers, weights)
 
 
 def unrolled(
@@ -258,23 +263,23 @@ def unrolled(
 
     Args:
         builder: the network.
-        inputs: [N, steps, features].
+        inputs: [N, rows, steps, features]; the rows are sequences beside one another, each with its own state.
         cells: one per direction.
         backward: whether the direction begins at the end.
         states: per direction the states at its beginning, the result first.
 
     Returns:
-        The results [N, steps, directions·size], and per direction the states at its end.
+        The results [N, rows, steps, directions·size], and per direction the states at its end.
     """
-    steps = inputs.shape[1]
-    check_work(cells, steps)
-    layer = builder.arrange(inputs, SEQUENCE, vector=False)
+    steps = inputs.shape[2]
+    check_work(builder.budget, cells, steps)
+    layer = builder.arrange(inputs, CHANNELS_LAST, vector=False)
     weight = np.concatenate([cell.weight for cell in cells], axis=1)
     bias = np.concatenate([cell.bias for cell in cells])
     made = builder.emit(
         Convolution(kernel_shape=(1, 1, *weight.shape)), [layer], {"kernel": weight[None, None], "bias": bias}
     )
-    sums = arranged_view(made.name, made.frame_shape, SEQUENCE)
+    sums = arranged_view(made.name, made.frame_shape, CHANNELS_LAST)
     results: list[View] = []
     last: list[list[State]] = []
     column = 0
@@ -285,7 +290,7 @@ def unrolled(
             now = cell.step(Moment(builder, sums, t, column, cell.size), now)
             assert isinstance(now[0], View)
             made_states[t] = now[0]
-        results.append(join(builder, [made_states[t] for t in range(steps)], 1))
+        results.append(join(builder, [made_states[t] for t in range(steps)], 2))
         last.append(now)
         column += width
-    return join(builder, results, 2), last
+    return join(builder, results, 3), last

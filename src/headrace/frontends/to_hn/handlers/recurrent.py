@@ -89,19 +89,29 @@ def _check_lengths(node: SourceNode, steps: int) -> None:
         )  # fmt: skip
 
 
-def _with_batch_at(builder: Builder, view: View, dim: int) -> View:
-    """The tensor with the batch alone in a dimension; where the file fixes it to 1 it may stand anywhere."""
-    batch = (Atom(BATCH, 1),)
-    if view.dims[dim] == batch:
-        return view
-    if builder.batch != 1 or view.shape[dim] != 1:
-        raise MixesFrames(f"the batch is not dimension {dim} of a tensor of shape {list(view.shape)}")
-    dims = [tuple(a for a in d if a.axis != BATCH) for d in view.dims]
-    dims[dim] = batch
-    return replace(view, dims=tuple(dims))
+def _rows_apart(builder: Builder, view: View) -> View:
+    """A tensor whose first dimension is the batch, or holds other dimensions of a frame beside it: these as rows.
+
+    Args:
+        builder: the network.
+        view: [N·rows, …], where the file fixes the batch to 1 it may stand anywhere.
+
+    Returns:
+        [N, rows, …].
+    """
+    batch, first = Atom(BATCH, 1), view.dims[0]
+    if builder.batch != 1 and first[:1] != (batch,):
+        raise MixesFrames(f"the batch is not the outermost part of dimension 0 of a tensor of shape {list(view.shape)}")
+    others = tuple(tuple(a for a in d if a != batch) for d in view.dims)
+    return replace(view, dims=((batch,), *others))
 
 
-def _states(builder: Builder, node: SourceNode, index: int, directions: int, size: int) -> list[State]:
+def _rows_back(view: View) -> View:
+    """[N, rows, …] as [N·rows, …]."""
+    return replace(view, dims=((*view.dims[0], *view.dims[1]), *view.dims[2:]))
+
+
+def _states(builder: Builder, node: SourceNode, index: int, directions: int, rows: int, size: int) -> list[State]:
     """Initial states, per direction."""
     layout = node.integer("layout", 0)
     if not node.has(index):
@@ -118,10 +128,10 @@ def _states(builder: Builder, node: SourceNode, index: int, directions: int, siz
     view = node.view(index)
     if view.rank != 3:
         raise Unsupported(f"an initial state of shape {list(view.shape)}", f"{directions} × batch × {size}")
-    view = _with_batch_at(builder, view if layout else permute(view, (1, 0, 2)), 0)
-    if view.shape[1:] != (directions, size):
-        raise Unsupported(f"an initial state of shape {list(view.shape)}", f"batch × {directions} × {size}")
-    return [cut(builder, view, [(0, 1, 1), (d, 1, 1), (0, size, 1)]) for d in range(directions)]
+    view = _rows_apart(builder, view if layout else permute(view, (1, 0, 2)))
+    if view.shape[1:] != (rows, directions, size):
+        raise Unsupported(f"an initial state of shape {list(view.shape)}", f"batch × {rows} × {directions} × {size}")
+    return [cut(builder, view, [(0, 1, 1), (0, rows, 1), (d, 1, 1), (0, size, 1)]) for d in range(directions)]
 
 
 def _final(builder: Builder, states: Sequence[State], layout: int) -> Result:
@@ -129,7 +139,7 @@ def _final(builder: Builder, states: Sequence[State], layout: int) -> Result:
     views = [s for s in states if isinstance(s, View)]
     if len(views) < len(states):
         raise Unsupported("a final state that does not depend on the input", "a computed state")
-    view = join(builder, views, 1)
+    view = _rows_back(join(builder, views, 2))
     return view if layout else permute(view, (1, 0, 2))
 
 
@@ -179,14 +189,14 @@ def recurrent(builder: Builder, node: SourceNode) -> list[Result]:
     size = node.integer("hidden_size", recurrence.shape[-1] if recurrence.ndim else 0)
     if not 0 < size < 1 << 20:
         raise Unsupported(f"hidden_size {size}", "a positive size")
-    inputs = _with_batch_at(builder, view if layout else permute(view, (1, 0, 2)), 0)
-    steps, features = inputs.shape[1:]
+    inputs = _rows_apart(builder, view if layout else permute(view, (1, 0, 2)))
+    rows, steps, features = inputs.shape[1:]
     _check_lengths(node, steps)
     cells = _cells(node, features, size, len(backward))
-    states = [_states(builder, node, 5, len(backward), size)]
+    states = [_states(builder, node, 5, len(backward), rows, size)]
     if node.op_type == "LSTM":
-        states.append(_states(builder, node, 6, len(backward), size))
+        states.append(_states(builder, node, 6, len(backward), rows, size))
     result, last = unrolled(builder, inputs, cells, backward, list(zip(*states, strict=True)))
-    whole = regroup(result, [builder.frames, steps, len(backward), size], builder.frames)
+    whole = _rows_back(regroup(result, [builder.frames, rows, steps, len(backward), size], builder.frames))
     finals = [_final(builder, s, layout) for s in zip(*last, strict=True)]
     return [whole if layout else permute(whole, (1, 2, 0, 3)), *finals]
