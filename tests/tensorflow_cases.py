@@ -23,7 +23,7 @@ CASES = {}
 #: Cases that are compared in onnxruntime: integers and places, which the host computes.
 ON_HOST = set()
 RANGES = {}
-F32, I32 = Kind("float32"), Kind("int32")
+F32, I32, C64 = Kind("float32"), Kind("int32"), Kind("complex64")
 
 
 def case(name, *shapes, low=-1.0, high=1.0, host=False):
@@ -539,6 +539,18 @@ for part in ("ComplexAbs", "Real", "Imag"):
     @case(f"RFFT {part}", (1, 3, 10))
     def _(g, x, part=part):
         return g.op(part, [g.op("RFFT", [x, g.ints(8)], T=None)], T=None)
+
+
+@case("cosine transform of tf.signal", (1, 3, 16))
+def _(g, x):
+    """``real(rfft(x, 16)[..., :8] · 2 exp(i·b))``."""
+    angles = (-np.arange(8) * np.pi / 16).astype(np.float32)
+    turned = g.op("Exp", [g.op("Complex", [g.const(np.float32(0)), g.const(angles)], Tout=C64)], T=C64)
+    turned = g.op("Mul", [g.const(np.complex64(2)), turned], T=C64)
+    lines = g.op("RFFT", [x, g.ints(16)], T=None)
+    stops = [g.ints(*entries) for entries in ((0, 0), (0, 8), (1, 1))]
+    lines = g.op("StridedSlice", [lines, *stops], T=C64, Index=I32, ellipsis_mask=1, begin_mask=2)
+    return g.op("Real", [g.op("Mul", [lines, turned], T=C64)], T=None)
 
 
 @case("Xdivy", (1, 9), host=True)

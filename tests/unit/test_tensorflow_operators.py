@@ -16,6 +16,9 @@ from headrace.frontends import parse
 from headrace.frontends.formats.tensorflow import operators
 from headrace.frontends.formats.tensorflow.build import CONVERTERS
 from headrace.frontends.formats.tensorflow.graph import read_tensorflow
+from headrace.frontends.formats.tensorflow.schema import GraphMessage
+from headrace.frontends.formats.tensorflow.tensors import array_of
+from headrace.frontends.graph import Unsupported
 from headrace.frontends.options import ParseOptions
 from headrace.frontends.reader import Source
 from small_tflite import run_source
@@ -46,3 +49,18 @@ def test_every_operator_is_listed_once():
     assert operators.__all__
     assert len(CONVERTERS) > 150
     assert all(name[0].isupper() or name[0] == "_" for name in CONVERTERS)
+
+
+def test_complex_constants_as_tensorflow_stores_them() -> None:
+    """Pairs one by one, the last of them for all that are left out; or bytes."""
+    message = GraphMessage().nodes.add().attributes.add().value.tensor
+    message.dtype = 8
+    message.complexes.extend([1.0, -2.0, 0.5, 3.0])
+    message.shape.dims.add(size=4)
+    spent: list[int] = []
+    assert array_of(message, spent.append).tolist() == [[1, -2], [0.5, 3], [0.5, 3], [0.5, 3]] and spent == [32]
+    message.complexes.append(1.0)
+    with pytest.raises(Unsupported, match="half a complex number"):
+        array_of(message, spent.append)
+    message.content = np.array([1 + 2j, -3j, 0, 1], np.complex64).tobytes()
+    assert array_of(message, spent.append).tolist() == [[1, 2], [0, -3], [0, 0], [1, 0]]

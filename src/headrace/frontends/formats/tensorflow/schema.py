@@ -70,6 +70,7 @@ MESSAGES: Messages = {
         ("doubles", 6, "double[]"),
         ("ints", 7, "int32[]"),
         ("strings", 8, "bytes[]"),
+        ("complexes", 9, "float[]"),
         ("int64s", 10, "int64[]"),
         ("bools", 11, "bool[]"),
         ("halves", 13, "int32[]"),

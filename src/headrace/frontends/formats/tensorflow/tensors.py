@@ -19,7 +19,10 @@ _FIELDS = {
     "float32": "floats", "float64": "doubles", "int32": "ints", "int16": "ints", "int8": "ints", "uint8": "ints",
     "uint16": "ints", "int64": "int64s", "bool": "bools", "float16": "halves", "bfloat16": "halves",
     "uint32": "uint32s", "uint64": "uint64s", "qint8": "ints", "quint8": "ints", "qint32": "ints",
+    "complex64": "complexes",
 }  # fmt: skip
+#: Kinds whose elements are pairs, real and imaginary part → the kind of these; a tensor of them has one dimension more.
+COMPLEX = {"complex64": "float32"}
 _BY_BITS = {"float16": np.dtype("<u2"), "bfloat16": np.dtype("<u2")}
 
 
@@ -52,6 +55,9 @@ def array_of(message: Any, charge: Callable[[int], None]) -> Array:
         Unsupported: it holds no numbers, or is inconsistent.
     """
     kind, shape = type_name(message.dtype), sizes_of(message.shape)
+    field, width = _FIELDS.get(kind, ""), 1  # numbers of an element
+    if kind in COMPLEX and shape is not None:
+        kind, shape, width = COMPLEX[kind], [*shape, 2], 2
     dtype = NUMPY_TYPES.get(kind)
     if dtype is None:
         raise Unsupported(f"it is a constant of type {kind}", "a tensor of numbers")
@@ -61,16 +67,18 @@ def array_of(message: Any, charge: Callable[[int], None]) -> Array:
         return array_of_bytes(message.content, kind, shape)
     count = math.prod(shape)
     charge(count * dtype.itemsize)
-    given = np.array(getattr(message, _FIELDS[kind])[: count + 1], dtype=np.float64 if dtype.kind == "f" else None)
+    given = np.array(getattr(message, field)[: count + 1], dtype=np.float64 if dtype.kind == "f" else None)
     if kind in ("float16", "bfloat16"):
         given = given.astype(np.int64)
-    if len(given) > count or (count and not len(given) and getattr(message, _FIELDS[kind])):
+    if len(given) > count or (count and not len(given) and getattr(message, field)):
         raise Unsupported(f"it is a constant with more values than its shape {shape} has")
     values = given.astype(_BY_BITS.get(kind, dtype))
     if len(values) < count:
-        last = values[-1:] if len(values) else np.zeros(1, values.dtype)
-        values = np.concatenate([values, np.broadcast_to(last, (count - len(values),))])
+        if len(values) % width:
+            raise Unsupported("it is a constant with half a complex number", "pairs")
+        last = values[-width:] if len(values) else np.zeros(width, values.dtype)
+        values = np.concatenate([values, np.tile(last, (count - len(values)) // width)])
     return array_of_bytes(values.tobytes(), kind, shape)
 
 
-__all__ = ["array_of", "array_of_bytes"]
+__all__ = ["COMPLEX", "array_of", "array_of_bytes"]

@@ -8,11 +8,12 @@ import onnx_ir as ir
 
 from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
+from headrace.frontends.formats.tensorflow.operators.spectrum import complex_exponential, has_complex
 from headrace.frontends.graph import constant
 
 _PLAIN = {
     "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Asin": "Asin", "Asinh": "Asinh", "Atan": "Atan", "Atanh": "Atanh",
-    "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Exp": "Exp", "Floor": "Floor", "Inv": "Reciprocal",
+    "Ceil": "Ceil", "Cos": "Cos", "Cosh": "Cosh", "Erf": "Erf", "Floor": "Floor", "Inv": "Reciprocal",
     "IsInf": "IsInf", "IsNan": "IsNaN", "Log": "Log", "LogicalNot": "Not", "Neg": "Neg", "Reciprocal": "Reciprocal",
     "Relu": "Relu", "Rint": "Round", "Round": "Round", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin",
     "Sinh": "Sinh", "Softplus": "Softplus", "Softsign": "Softsign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
@@ -24,6 +25,14 @@ converts("Square")(common.square)
 @converts(*_PLAIN)
 def plain(operation: Operation) -> None:
     operation.done(operation.emit(_PLAIN[operation.name], [operation.value(0)]))
+
+
+@converts("Exp")
+def exponential(operation: Operation) -> None:
+    if has_complex(operation):
+        complex_exponential(operation)
+    else:
+        operation.done(operation.emit("Exp", [operation.value(0)]))
 
 
 def relu6(operation: Operation, value: ir.Value) -> ir.Value:

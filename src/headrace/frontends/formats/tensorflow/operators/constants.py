@@ -11,8 +11,9 @@ import onnx_ir as ir
 from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import ONNX_TYPES, Operation, converts
 from headrace.frontends.formats.tensorflow.records import Node
-from headrace.frontends.formats.tensorflow.states import Opaque, Variable
-from headrace.frontends.formats.tensorflow.tensors import array_of
+from headrace.frontends.formats.tensorflow.schema import type_name
+from headrace.frontends.formats.tensorflow.states import Complex, Opaque, Variable
+from headrace.frontends.formats.tensorflow.tensors import COMPLEX, array_of
 from headrace.frontends.graph import Unsupported, constant, marks
 
 converts("Range")(common.range_)
@@ -29,7 +30,8 @@ def constant_(operation: Operation) -> None:
     if message is None:
         raise Unsupported("it holds no value", "a tensor")
     try:
-        operation.done(operation.make(array_of(message, operation.builder.charge_bytes)))
+        made = operation.make(array_of(message, operation.builder.charge_bytes))
+        operation.done(Complex(made) if type_name(message.dtype) in COMPLEX else made)
     except Unsupported as problem:  # whoever wants it reports it
         operation.done(Opaque(f"a constant that is not read ({problem})"))
 

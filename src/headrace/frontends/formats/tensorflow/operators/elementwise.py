@@ -9,10 +9,11 @@ import onnx_ir as ir
 from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.common_operators import aligned
 from headrace.frontends.formats.tensorflow.build import ONNX_TYPES, Operation, converts
+from headrace.frontends.formats.tensorflow.operators.spectrum import complex_product, has_complex
 from headrace.frontends.graph import constant
 
 _BINARY = {
-    "Add": "Add", "AddV2": "Add", "Sub": "Sub", "Mul": "Mul", "RealDiv": "Div", "Maximum": "Max", "Minimum": "Min",
+    "Add": "Add", "AddV2": "Add", "Sub": "Sub", "RealDiv": "Div", "Maximum": "Max", "Minimum": "Min",
     "Pow": "Pow", "Equal": "Equal", "Greater": "Greater", "GreaterEqual": "GreaterOrEqual", "Less": "Less",
     "LessEqual": "LessOrEqual", "LogicalAnd": "And", "LogicalOr": "Or",
 }  # fmt: skip
@@ -21,6 +22,14 @@ _BINARY = {
 @converts(*_BINARY)
 def binary(operation: Operation) -> None:
     operation.done(operation.emit(_BINARY[operation.name], aligned(operation)))
+
+
+@converts("Mul")
+def product(operation: Operation) -> None:
+    if has_complex(operation):
+        complex_product(operation)
+    else:
+        operation.done(operation.emit("Mul", aligned(operation)))
 
 
 @converts("Div", "TruncateDiv")

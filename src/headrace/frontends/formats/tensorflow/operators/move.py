@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from headrace.frontends.formats import common_operators as common
 from headrace.frontends.formats.tensorflow.build import Operation, converts
+from headrace.frontends.formats.tensorflow.operators.spectrum import has_complex, in_parts
 from headrace.frontends.graph import Unsupported
 
 converts("Slice")(common.cut)
@@ -32,6 +33,9 @@ def split(operation: Operation) -> None:
 
 @converts("StridedSlice")
 def strided_slice(operation: Operation) -> None:
+    if has_complex(operation):
+        in_parts(operation, strided_slice)
+        return
     words = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     common.strided_cut(operation, {word: operation.attributes.integer(f"{word}_mask", 0) for word in words})
 
