@@ -331,6 +331,11 @@ def _example(fixed: Sequence[int | str], free: int | None) -> str:
     return ",".join(known)
 
 
+def shapes_argument(source: SourceGraph) -> str:
+    """How the runner's method that takes files of this format calls shapes of inputs."""
+    return "net_input_shapes" if source.format == "ONNX" else "tensor_shapes"
+
+
 def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
     """Fix every input's frame shape, from the file and from the user; all that is missing is reported together.
 
@@ -375,7 +380,7 @@ def resolve_input_shapes(source: SourceGraph, options: ParseOptions) -> None:
                     "the file leaves sizes of this input open",
                     str(declared or "no shape"),
                     "every size but the batch as a positive integer",
-                    (f"--tensor-shapes {name}=[{example}]", f"input_shapes={{{name!r}: [{example}]}}"),
+                    (f"--tensor-shapes {name}=[{example}]", f"{shapes_argument(source)}={{{name!r}: [{example}]}}"),
                 )
             )
             continue

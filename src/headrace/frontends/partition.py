@@ -32,6 +32,7 @@ from headrace.frontends.graph import (
     declared_shape,
     find_single_inputs,
     name_of,
+    shapes_argument,
 )
 from headrace.frontends.largest_part import Side, largest_part
 from headrace.frontends.levers import FLOATS, SHORT, Attempt, inferred, known_shapes, sample_shapes
@@ -443,7 +444,7 @@ def missing_sizes(part: Part) -> UsageError:
     file = part.file
     given = dict(file.samples)
     shown = " ".join(shlex.quote(f"{n}=[{','.join(map(str, s))}]") for n, s in given.items())
-    levers = (f"--tensor-shapes {shown}", f"input_shapes={given}")
+    levers = (f"--tensor-shapes {shown}", f"{shapes_argument(file.source)}={given}")
     rule, need = "the file leaves sizes of this input open", "every size but the batch as a positive integer"
     problems = [
         Diagnostic(
