@@ -13,9 +13,11 @@ from onnx import helper  # noqa: E402
 
 from frontend_oracle import compare, kinds, model, run_network, session  # noqa: E402
 from headrace.data.inputs import arranged, specs_of  # noqa: E402
+from headrace.emulator import Executor  # noqa: E402
 from headrace.errors import UnsupportedModelError  # noqa: E402
-from headrace.frontends import fold  # noqa: E402
+from headrace.frontends import fold, parse  # noqa: E402
 from headrace.frontends.parsing import UnsupportedNodesError  # noqa: E402
+from headrace.host import WholeRun  # noqa: E402
 from parsing import parse_onnx  # noqa: E402
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -232,6 +234,18 @@ def test_columns_of_a_picture_are_sequences_beside_one_another(op, direction, ba
 @pytest.mark.parametrize("op", OPERATORS)
 def test_columns_with_states_at_their_beginning(op):
     compare(of_columns(op, 1, states="constant"))
+
+
+def test_columns_cross_from_the_device_to_the_file():
+    """The whole model of two frames, each of which the file computes alone, and of an open batch."""
+    x = np.random.default_rng(5).uniform(-1, 1, (2, 3, 4, 3)).astype(np.float32)
+    for batch in (1, -1):
+        data = of_columns("LSTM", batch)
+        result = parse(data)
+        got = WholeRun(result.whole, Executor(result.network, "native").run, "net").run({"x": x})
+        frames = [session(data).run(None, {"x": frame[None]}) for frame in x]
+        for name, wanted in zip(("y", "end"), zip(*frames, strict=True), strict=True):
+            np.testing.assert_allclose(got[name], np.concatenate(wanted), atol=1e-5)
 
 
 def test_a_sequence_without_a_batch():

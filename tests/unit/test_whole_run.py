@@ -242,18 +242,23 @@ def test_a_tensor_whose_first_dimension_counts_more_than_frames(shape: tuple[int
 
 
 def rows_as_batch() -> bytes:
-    """As a mixer that runs along the rows of pictures: frames and columns are one dimension, behind the rows."""
+    """As a mixer that runs along the rows of pictures: frames and columns are one dimension, behind the rows.
+
+    The last row does not count, which no device does.
+    """
     rng = np.random.default_rng(4)
     weights = {
         "w": rng.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32),
         "to": np.array([4, -1, 8], np.int64),
         "W": rng.normal(0, 0.3, (1, 16, 8)).astype(np.float32),
         "R": rng.normal(0, 0.3, (1, 16, 4)).astype(np.float32),
+        "lengths": np.full(6, 3, np.int32),
     }
     nodes = [
         N("Conv", ["x", "w"], ["a"], name="conv", pads=[1] * 4),
         N("Transpose", ["a"], ["b"], name="rows", perm=[2, 0, 3, 1]),
-        N("Reshape", ["b", "to"], ["c"], name="joined"), N("LSTM", ["c", "W", "R"], ["y"], name="lstm", hidden_size=4),
+        N("Reshape", ["b", "to"], ["c"], name="joined"),
+        N("LSTM", ["c", "W", "R", "", "lengths"], ["y"], name="lstm", hidden_size=4),
     ]  # fmt: skip
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
