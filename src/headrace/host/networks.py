@@ -7,6 +7,7 @@ The process is started when it is first needed and holds all networks of this pr
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import deque
@@ -23,6 +24,7 @@ from headrace.host.worker import Worker, WorkerError
 SPARE_BYTES = 2 << 30
 SPARE_SECONDS = 60.0
 _COPIES = 6  # of its weights, while it is loaded
+_BYTES_PER_CORE = 16 << 20  # each has a thread, with a stack
 BYTES_PER_SECOND = 10 << 20
 #: Rewriting of a model that onnxruntime does when it loads it, the most first.
 LEVELS = ("ORT_ENABLE_ALL", "ORT_DISABLE_ALL")
@@ -101,7 +103,7 @@ class Networks:
                 "levels": levels[at:],
                 "forget": self._forgotten(),
             }
-            seconds, most = SPARE_SECONDS + len(model) / BYTES_PER_SECOND, _COPIES * len(model) + SPARE_BYTES
+            seconds, most = SPARE_SECONDS + len(model) / BYTES_PER_SECOND, _bytes_to_load(model)
             try:
                 answer, _ = self.worker.ask(head, {"model": np.frombuffer(model, np.uint8)}, seconds=seconds, most=most)
             except WorkerError as error:
@@ -138,6 +140,10 @@ class Network:
             UsageError: a limit in the environment is none.
         """
         return self._networks.run(self, feeds, outputs)
+
+
+def _bytes_to_load(model: bytes) -> int:
+    return _COPIES * len(model) + SPARE_BYTES + (os.cpu_count() or 1) * _BYTES_PER_CORE
 
 
 NETWORKS = Networks()

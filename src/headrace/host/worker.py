@@ -29,6 +29,8 @@ _START = (
     "from headrace.host.served import serve; serve()"
 )
 _PIPE_BYTES = 1 << 20
+#: glibc sets room aside for each thread, which counts as taken where memory is bounded; two rooms are enough.
+_ALLOCATION = {"MALLOC_ARENA_MAX": "2"}
 
 
 class WorkerError(Exception):
@@ -58,7 +60,7 @@ class Worker:
     def __init__(self) -> None:
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START], bufsize=0,
+                [sys.executable, "-I", "-c", _START], bufsize=0, env={**os.environ, **_ALLOCATION},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         except (OSError, ValueError) as error:  # a program that has Python inside of it, too many processes
