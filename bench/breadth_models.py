@@ -80,7 +80,8 @@ def _kept_boxes(boxes: Any, scores: Any, limit: float) -> Any:
         kept.append(best)
         low, high = torch.max(boxes[best, :2], boxes[waiting, :2]), torch.min(boxes[best, 2:], boxes[waiting, 2:])
         shared = (high - low).clamp(min=0).prod(1)
-        waiting = waiting[shared / (area[best] + area[waiting] - shared) <= limit]
+        hidden = shared / (area[best] + area[waiting] - shared) > limit  # of two empty boxes: no number, not hidden
+        waiting = waiting[~hidden]
     return torch.stack(kept) if kept else torch.empty(0, dtype=torch.int64)
 
 

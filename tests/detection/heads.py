@@ -304,6 +304,98 @@ def centernet(seed: int = 0) -> Detector:
     return Detector(g.model(scores, sizes, offsets), boxes_of, scores_of)
 
 
+#: Of :func:`chosen`: the file's own limits, and the most candidates of a level.
+SCORE, OVERLAP, IN_ALL, PER_LEVEL = 0.4, 0.5, 40, 30
+
+
+def chosen(distances: bool, resized: bool = False, seed: int = 0) -> Any:
+    """As torchvision writes RetinaNet and FCOS (``distances``): of each level the scores over a threshold, of these the
+    best, whose boxes alone are decoded, cut at the picture's edges, and suppressed in a branch of an If.
+
+    Outputs boxes ``[n, 4]`` (corners, pixels of the input), scores and classes; ``resized``: the network enlarges its
+    input first. A distance has another unit than the level's stride.
+    """
+    g = Graph(seed)
+    frame = SIZE * 3 // 2 if resized else SIZE
+    x = g("Resize", "images", "", g.const([1, 1, 1.5, 1.5]), mode="linear") if resized else "images"
+    x = g("Relu", g.conv(x, 3, 8, 3, 4, 1.5))
+    boxes, scores, classes = [], [], []
+    for stride in STRIDES:
+        x = g("Relu", g.conv(x, 8, 8, 3, 2, 1.3))
+        side, each = frame // stride, 1 if distances else 2
+        point = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 1, 2) * stride
+        sizes = np.array([[1.25, 1.25]] if distances else [[2.5, 2.0], [1.5, 3.0]]) * stride
+        anchors = np.concatenate([point - sizes / 2, point + sizes / 2], -1).reshape(-1, 4)
+
+        def flat(x: str, channels: int, each: int = each, side: int = side) -> str:
+            x = g("Transpose", g.reshape(x, 1, each, channels, side, side), perm=[0, 3, 4, 1, 2])
+            return g.reshape(x, side * side * each, channels)
+
+        found = g("Sigmoid", flat(g.conv(x, 8, each * CLASSES, scale=2.0), CLASSES))
+        learned = g.conv(x, 8, 4 * each, scale=1.5)
+        if distances:
+            third = g("Sigmoid", flat(g.conv(x, 8, 1, scale=3.0), 1))
+            found, learned = g("Sqrt", g("Mul", found, third)), g("Relu", learned)
+        learned = flat(learned, 4)
+        line = g.reshape(found, -1)
+        over = g("Transpose", g("NonZero", g("Greater", line, g.const(SCORE))), perm=[1, 0])
+        index = g("Squeeze", over, g.const([1], np.int64))
+        counts = g("Concat", g.const([PER_LEVEL], np.int64), g("Shape", index), axis=0)
+        best = g("TopK", g("GatherND", line, over), g("ReduceMin", counts, keepdims=1))
+        g.nodes[-1].output.append(f"{best}_places")
+        index = g("Gather", index, f"{best}_places", axis=0)
+        scores.append(best)
+        classes.append(g("Mod", index, g.const(CLASSES, np.int64)))
+        row = g("Div", index, g.const(CLASSES, np.int64))
+        t, a = g("Gather", learned, row, axis=0), g("Gather", g.const(anchors), row, axis=0)
+        low, high = g.slice(a, 0, 2, 1), g.slice(a, 2, 4, 1)
+        size, centre = g("Sub", high, low), g("Mul", g("Add", low, high), g.const(0.5))
+        first, second = g.slice(t, 0, 2, 1), g.slice(t, 2, 4, 1)
+        if distances:
+            low, high = g("Sub", centre, g("Mul", first, size)), g("Add", centre, g("Mul", second, size))
+        else:
+            centre = g("Add", centre, g("Mul", g("Div", first, g.const(10.0)), size))
+            half = g("Mul", g("Mul", g("Exp", g("Div", second, g.const(5.0))), size), g.const(0.5))
+            low, high = g("Sub", centre, half), g("Add", centre, half)
+        boxes.append(g("Min", g("Max", g("Concat", low, high, axis=1), g.const(0.0)), g.const(float(frame))))
+    table, line, labels = g("Concat", *boxes, axis=0), g("Concat", *scores, axis=0), g("Concat", *classes, axis=0)
+    kept = g.slice(_suppressed(g, table, line, labels), 0, IN_ALL, 0)
+    table = g("Mul", g("Gather", table, kept, axis=0), g.const(SIZE / frame))
+    model = g.model(table, g("Gather", line, kept, axis=0), g("Gather", labels, kept, axis=0))
+    model.graph.output[2].type.tensor_type.elem_type = 7  # INT64
+    return model
+
+
+def _suppressed(g: Graph, boxes: str, scores: str, labels: str) -> str:
+    """The rows that are left, classes suppressed apart, in the branch of an If that is taken where there are boxes."""
+    from onnx import TensorProto, helper
+
+    b = Graph(0)
+    moved = b("Unsqueeze", b("Mul", b("Cast", labels, to=1), b.const(1000.0)), b.const([1], np.int64))
+    table = b("Unsqueeze", b("Add", boxes, moved), b.const([0], np.int64))
+    line = b("Unsqueeze", scores, b.const([0, 1], np.int64))
+    rows = b("NonMaxSuppression", table, line, b.const([1 << 40], np.int64), b.const([OVERLAP]))
+    rows = b("Squeeze", b.slice(rows, 2, 3, 1), b.const([1], np.int64))
+    none = Graph(0)
+    branches = {"then_branch": (b, rows), "else_branch": (none, none("Identity", none.const(np.zeros(0), np.int64)))}
+    graphs = {
+        key: helper.make_graph(
+            one.nodes, key, [], [helper.make_tensor_value_info(end, TensorProto.INT64, None)], one.weights
+        )
+        for key, (one, end) in branches.items()
+    }
+    for one in graphs.values():  # names of a branch are its own
+        for item in (*one.node, *one.initializer):
+            item.name = f"{one.name}_{item.name}"
+        outer = (boxes, scores, labels)
+        for node in one.node:
+            node.input[:] = [n if n in outer else f"{one.name}_{n}" for n in node.input]
+            node.output[:] = [f"{one.name}_{n}" for n in node.output]
+        one.output[0].name = f"{one.name}_{one.output[0].name}"
+    there = g("Greater", g("Size", scores), g.const(0, np.int64))
+    return g("If", there, **graphs)
+
+
 def classifier(seed: int = 0) -> Any:
     """A network without a head."""
     g = Graph(seed)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import subprocess
@@ -22,6 +21,7 @@ from headrace.hef.container import NMS_RESOURCE
 from headrace.hn import nms
 from headrace.hn.nms import Angle, BoxDecoder, KeyPoints, Masks, NmsConfiguration, NmsTensor, Operand
 from native.conftest import ROOT
+from native.nms_mutations import mutated, opened
 from native.programs import hef_of
 from native.test_postprocess import program_of_boxes, small_configuration
 
@@ -275,59 +275,12 @@ def test_many_turned_boxes_take_no_time() -> None:
     assert len(native.Postprocess(nms.dumps(c)).find(frames(c, 0)).boxes(0)) == 400
 
 
-WILD = (
-    0,
-    -1,
-    1,
-    2**31,
-    2**53,
-    1e308,
-    -0.5,
-    0.5,
-    "",
-    "x" * 300,
-    None,
-    True,
-    [],
-    {},
-    [1, 2, 3],
-    268435456,
-    float("1e-9"),
-)
-
-
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
-    for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        found += _paths(one, (*path, key))
-    return found
-
-
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_hostile_configurations_are_refused_or_harmless(data: st.DataObject) -> None:
-    raw = copy.deepcopy(nms.to_dict(configuration(suppression=data.draw(st.sampled_from(nms.SUPPRESSIONS)))))
-    for _ in range(data.draw(st.integers(1, 3))):
-        path = data.draw(st.sampled_from(_paths(raw)))
-        holder = raw
-        for key in path[:-1]:
-            holder = holder[key]
-        if data.draw(st.booleans()) and isinstance(holder, dict):
-            holder.pop(path[-1])
-        else:
-            holder[path[-1]] = data.draw(st.sampled_from(WILD))
-    text = json.dumps(raw).encode()
-    try:
-        read = nms.loads(text, "hostile")
-    except InputFileError as error:
-        assert error.code == "E-NMS-CORRUPT"
-        read = None
-    try:
-        made = native.Postprocess(text)
-    except native.NativeError as error:
-        assert error.status == 26 and error.problems[0].rule
-        return
-    if read is not None and sum(np.prod(t.shape) for t in read.tensors) < 1 << 20:
+    both = opened(native, mutated(data, configuration(suppression=data.draw(st.sampled_from(nms.SUPPRESSIONS)))))
+    if both is not None and both[1] is not None:
+        made, read = both
         found = made.find(frames(read, 0))
         for i in range(min(len(found.boxes(0)), 3)):
             if read.masks is not None:

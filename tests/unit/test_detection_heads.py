@@ -134,3 +134,42 @@ def test_masks_points_and_angles_are_found(kind: str, selected: bool) -> None:
     assert nms.loads(nms.dumps(found), "copy") == found
     if kind == "masks":
         assert found.tensors[masks.tensor].shape == (SIZE // 4, SIZE // 4, 8)
+
+
+@pytest.mark.parametrize("resized", [False, True], ids=["as given", "resized"])
+@pytest.mark.parametrize("distances", [False, True], ids=["retinanet", "fcos"])
+def test_detectors_that_choose_before_they_decode(distances: bool, resized: bool) -> None:
+    import onnxruntime
+
+    from headrace.runtime import Postprocess
+
+    data = heads.chosen(distances, resized).SerializeToString()
+    result = parse(data)
+    found = result.nms
+    assert found is not None
+    assert (found.family, found.classes, found.image) == ("fcos" if distances else "ssd", CLASSES, (SIZE, SIZE))
+    limits = (found.score_threshold, found.iou_threshold, found.in_all, found.per_level, found.clipped)
+    assert limits == (heads.SCORE, heads.OVERLAP, heads.IN_ALL, heads.PER_LEVEL, True)
+    scale = 2 / 3 if resized else 1
+    for decoder, stride in zip(found.decoders, heads.STRIDES, strict=True):
+        assert decoder.strides == pytest.approx((stride * scale,) * 2)
+        assert decoder.units is None if not distances else decoder.units == pytest.approx((1.25 * stride * scale,) * 2)
+    assert nms.loads(nms.dumps(found), "copy") == found
+
+    x = np.random.default_rng(1).normal(0, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
+    boxes, scores, classes = onnxruntime.InferenceSession(data).run(None, {"images": x.transpose(0, 3, 1, 2)})
+    assert len(scores) > 10 and (np.diff(scores) < -1e-6).all()
+    kept = Executor(result.network, "native").run({result.network.input_layers[0].name: x})
+    (got,) = Postprocess(found).detect(kept)
+    assert len(got) == len(scores)
+    np.testing.assert_allclose(got[:, 4], scores, atol=1e-5)
+    np.testing.assert_array_equal(got[:, 5], classes)
+    np.testing.assert_allclose(got[:, [1, 0, 3, 2]] * SIZE, boxes, atol=1e-3)
+
+
+def test_another_formula_behind_a_choice_is_no_head() -> None:
+    model = heads.chosen(distances=False)
+    for node in model.graph.node:  # the size is divided by three quarters of the scale in one place only
+        if node.op_type == "Exp":
+            node.op_type = "Softplus"
+    assert parse(model.SerializeToString()).nms is None

@@ -236,3 +236,32 @@ def test_values_that_are_not_numbers_are_not_folded():
     with pytest.raises(HeadraceError) as caught:
         parse_onnx(beside_input(nodes, {}, [1, 4], 20))
     assert caught.value.code != "E-INTERNAL"
+
+
+@pytest.mark.parametrize("largest", [1, 0])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_choices_of_constants_are_those_of_onnx(axis: int, largest: int) -> None:
+    import onnx_ir as ir
+    from onnx.reference import ReferenceEvaluator
+
+    from headrace.frontends import fold_choices
+
+    x = np.random.default_rng(0).permutation(60).reshape(6, 10).astype(np.float32)
+    node = helper.make_node("TopK", ["x", "k"], ["v", "i"], axis=axis, largest=largest)
+    k = np.array([4], np.int64)
+    wanted = ReferenceEvaluator(node).run(None, {"x": x, "k": k})
+    for got, one in zip(fold_choices.top_k(ir.from_proto(node), [x, k], Budget()), wanted, strict=True):
+        np.testing.assert_array_equal(got, one)
+    ties = fold_choices.top_k(ir.from_proto(node), [np.ones((6, 10), np.float32), k], Budget())[1]
+    assert np.moveaxis(ties, axis, -1).reshape(-1, 4).tolist() == [[0, 1, 2, 3]] * (ties.size // 4)
+    with pytest.raises(Unsupported):
+        fold_choices.top_k(ir.from_proto(node), [x, np.array([11])], Budget())
+
+    node = helper.make_node("GatherND", ["x", "i"], ["y"])
+    for places in ([[0, 9], [-1, -10]], [[5], [0]]):
+        i = np.array(places, np.int64)
+        (wanted,) = ReferenceEvaluator(node).run(None, {"x": x, "i": i})
+        np.testing.assert_array_equal(fold_choices.gather_nd(ir.from_proto(node), [x, i], Budget())[0], wanted)
+    for beyond in ([[6, 0]], [[0, -11]]):
+        with pytest.raises(Unsupported):
+            fold_choices.gather_nd(ir.from_proto(node), [x, np.array(beyond)], Budget())

@@ -200,6 +200,14 @@ Level read_level(const Fields& f, const Configuration& c) {
   } else {
     level.stride_y = level.stride_x = f.real("stride", 1e-6, kLargest);
   }
+  level.unit_y = level.stride_y;
+  level.unit_x = level.stride_x;
+  if (f.has("units")) {
+    if (c.coding != Coding::kDistances) f.bad("units", "only distances have units", "box_coding distances");
+    const std::vector<double> units = f.reals("units", 2, 2, 1e-6, kLargest);
+    level.unit_y = units[0];
+    level.unit_x = units[1];
+  }
   level.anchors = read_anchors(f, c);
   level.boxes = read_operand(f, "boxes", c, level, box_elements(c));
   level.scores = read_operand(f, "scores", c, level, c.classes);
@@ -243,6 +251,8 @@ void read_limits(const Fields& f, Configuration& c) {
   }
   c.suppression = f.word("suppression", kSuppressions, "class");
   c.decoding_only = f.truth("bbox_decoding_only", false);
+  c.most_per_level = small(f.count("max_proposals_per_level", 1, kMostBoxes, 0));
+  c.clipped = f.truth("boxes_clipped", false);
   if (f.truth("background_removal", false))
     c.background = static_cast<int64_t>(f.count("background_removal_index", 0, c.classes - 1));
 }

@@ -12,8 +12,9 @@ namespace headrace::postprocess {
 
 // How numbers become a box. `s` is the stride, `g` the cell, `o` the offset of its point, all per axis.
 enum class Coding {
-  kDistances,    // left, top, right, bottom from the point (g + o)·s, in units of s; `bins` > 1: of a distribution
-  kGridOffsets,  // centre (t + g)·s, size exp(t)·s
+  kDistances,           // left, top, right, bottom from the point (g + o)·s, in units of their own, which mostly are s;
+                        // `bins` > 1: of a distribution
+  kGridOffsets,         // centre (t + g)·s, size exp(t)·s
   kAnchorsExponential,  // centre (α·σ(t) − (α − 1)/2 + g)·s, size exp(t)·anchor
   kAnchorsSquared,      // centre (2σ(t) − 1/2 + g)·s, size (2σ(t))²·anchor
   kPriors,              // centre (g + o)·s + t/c·anchor, size exp(t/d)·anchor
@@ -70,7 +71,8 @@ struct Anchor {
 struct Level {
   uint32_t rows = 0, columns = 0;
   double stride_y = 0, stride_x = 0;
-  std::vector<Anchor> anchors;  // at least one; of a coding without anchors they mean nothing
+  double unit_y = 0, unit_x = 0;  // of distances: pixels of one
+  std::vector<Anchor> anchors;    // at least one; of a coding without anchors they mean nothing
   Operand boxes, scores, objectness, sizes, masks, key_points, angles;
 
   uint64_t positions() const { return uint64_t{rows} * columns; }
@@ -91,6 +93,8 @@ struct Configuration {
   int64_t background = -1;  // a class that is none; -1: there is no such
   double score_threshold = 0, iou_threshold = 0;
   uint32_t most_per_class = 0, most = 0;
+  uint32_t most_per_level = 0;  // best candidates of a level, before any is suppressed; 0: of all levels together
+  bool clipped = false;         // boxes end at the picture's edges before they are compared
   Suppression suppression = Suppression::kByClass;
   bool decoding_only = false;
   Coding coding = Coding::kCorners;

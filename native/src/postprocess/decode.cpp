@@ -66,17 +66,20 @@ class Decoder {
     const double t = c.score_threshold;
     const bool by_logit = c.score_activation == Activation::kSigmoid && !c.has_objectness && t > 0 && t < 1;
     least_logit_ = by_logit ? std::log(t / (1 - t)) - 1e-3 : -HUGE_VAL;
+    if (c.most_per_level != 0) limit_ = std::min<size_t>(c.most_per_level, kMostCandidates);
   }
 
   std::vector<Candidate> run() {
     uint64_t order = 0;
     for (const Level& level : c_.levels) {
+      if (c_.most_per_level != 0) first_ = found_.size();
       for (uint64_t position = 0; position < level.positions(); ++position) {
         for (uint64_t anchor = 0; anchor < level.anchors.size(); ++anchor) {
           look(level, position, anchor, order);
           order += c_.classes;
         }
       }
+      if (c_.most_per_level != 0 && found_.size() - first_ > limit_) trim();
     }
     return std::move(found_);
   }
@@ -102,6 +105,7 @@ class Decoder {
       if (!known) box = box_of(level, position, anchor);
       known = true;
       if (!std::isfinite(box.left + box.top + box.right + box.bottom)) return;
+      if (c_.clipped) box = clipped(box);
       Candidate found{static_cast<float>(box.left),
                       static_cast<float>(box.top),
                       static_cast<float>(box.right),
@@ -205,7 +209,8 @@ class Decoder {
           d[i] = c_.bins > 1 ? expectation(t, uint64_t{i} * c_.bins, c_.bins) : activated(c_.box_activation, t[i]);
         }
         const double x = gx + c_.point_offset, y = gy + c_.point_offset;
-        return {(x - d[0]) * sx, (y - d[1]) * sy, (x + d[2]) * sx, (y + d[3]) * sy};
+        const double ux = l.unit_x, uy = l.unit_y;
+        return {x * sx - d[0] * ux, y * sy - d[1] * uy, x * sx + d[2] * ux, y * sy + d[3] * uy};
       }
       case Coding::kGridOffsets:
         return around((t[0] + gx) * sx, (t[1] + gy) * sy, std::exp(t[2]) * sx, std::exp(t[3]) * sy);
@@ -238,17 +243,28 @@ class Decoder {
     return {t[0], t[1], t[2], t[3]};
   }
 
+  Box clipped(const Box& b) const {
+    const double w = c_.image_width, h = c_.image_height;
+    return {std::clamp(b.left, 0.0, w), std::clamp(b.top, 0.0, h), std::clamp(b.right, 0.0, w),
+            std::clamp(b.bottom, 0.0, h)};
+  }
+
   // Twice as many as may be are kept at most; then the better half stays.
   void keep(const Candidate& candidate) {
     found_.push_back(candidate);
-    if (found_.size() < 2 * kMostCandidates) return;
-    std::nth_element(found_.begin(), found_.begin() + kMostCandidates, found_.end(), better);
-    found_.resize(kMostCandidates);
+    if (found_.size() - first_ >= 2 * limit_) trim();
+  }
+
+  void trim() {
+    const auto first = found_.begin() + static_cast<std::ptrdiff_t>(first_);
+    std::nth_element(first, first + static_cast<std::ptrdiff_t>(limit_), found_.end(), better);
+    found_.resize(first_ + limit_);
   }
 
   const Configuration& c_;
   const Tensors& tensors_;
   double least_logit_ = 0, highest_ = 0, sum_ = 0;
+  size_t first_ = 0, limit_ = kMostCandidates;  // of those from the first on so many are kept
   std::vector<Candidate> found_;
 };
 

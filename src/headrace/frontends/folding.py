@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from headrace.frontends import fold_codes, fold_products
+from headrace.frontends import fold_choices, fold_codes, fold_products
 from headrace.frontends.faults import faults_at
 from headrace.frontends.fold import EVALUATORS, Budget, Operands, shape_of
 from headrace.frontends.fold_reference import KNOWN, reference
@@ -23,7 +23,7 @@ from headrace.frontends.quantization import carry_grid
 from headrace.frontends.standard import check_attributes_read
 from headrace.hn import Array
 
-_LOADED = (fold_codes, fold_products)  # imported for what it registers
+_LOADED = (fold_choices, fold_codes, fold_products)  # imported for what it registers
 
 
 def folds(node: ir.Node) -> bool:

@@ -126,6 +126,7 @@ class BoxDecoder:
         strides: pixels from row to row and from column to column.
         boxes, scores, objectness, sizes: where the numbers of a position lie; the last two only where they are used.
         masks, key_points, angles: the same, where the configuration has these; a point has its numbers together.
+        units: of distances, pixels of one down and right, where they are not the strides.
         anchors: how many boxes a position has.
         widths, heights: of the anchors, where the coding has them: pixels, of priors parts of the picture.
         layers: layers whose results these are, by the public form's keys (:data:`LAYER_KEYS`).
@@ -145,6 +146,7 @@ class BoxDecoder:
     masks: Operand | None = None
     key_points: Operand | None = None
     angles: Operand | None = None
+    units: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ class NmsConfiguration:
             any better box covers, whatever its class.
         masks, key_points, angle: what else a box has.
         decoding_only: boxes over the threshold, none suppressed.
+        per_level: candidates of a level that are looked at, the best; None: of all levels together, at most 30,000.
+        clipped: boxes end at the picture's edges before they are compared.
     """
 
     family: str
@@ -193,6 +197,8 @@ class NmsConfiguration:
     masks: Masks | None = None
     key_points: KeyPoints | None = None
     angle: Angle | None = None
+    per_level: int | None = None
+    clipped: bool = False
 
     @property
     def prototypes(self) -> int:
@@ -223,6 +229,7 @@ def to_dict(configuration: NmsConfiguration) -> dict[str, Any]:
         "image_dims": list(c.image),
         "max_proposals_per_class": c.per_class,
         "max_total_proposals": c.in_all,
+        **({} if c.per_level is None else {"max_proposals_per_level": c.per_level}),
         "classes": c.classes,
         "regression_length": c.bins,
         "background_removal": c.background is not None,
@@ -231,6 +238,7 @@ def to_dict(configuration: NmsConfiguration) -> dict[str, Any]:
         "bbox_dimensions_scale_factor": c.size_scale,
         "suppression": c.suppression,
         "bbox_decoding_only": c.decoding_only,
+        **({"boxes_clipped": True} if c.clipped else {}),
         "box_coding": c.coding,
         "box_activation": c.box_activation,
         "y_first": c.y_first,
@@ -267,6 +275,7 @@ def _decoder_dict(d: BoxDecoder, coding: str) -> dict[str, Any]:
     return {
         "name": d.name,
         **({"stride": _plain(d.strides[0])} if same else {"strides": [_plain(s) for s in d.strides]}),
+        **({} if d.units is None else {"units": [_plain(u) for u in d.units]}),
         "grid": list(d.grid),
         **anchors,
         **dict(d.layers),
@@ -399,6 +408,8 @@ def from_dict(raw: object, where: str) -> NmsConfiguration:
         background=f.count("background_removal_index", 0, classes - 1) if f.truth("background_removal") else None,
         suppression=f.word("suppression", SUPPRESSIONS, "class"),
         decoding_only=f.truth("bbox_decoding_only"),
+        per_level=f.count("max_proposals_per_level", 1, MAX_BOXES) if f.has("max_proposals_per_level") else None,
+        clipped=f.truth("boxes_clipped"),
         y_first=f.truth("y_first"),
         bins=f.count("regression_length", 1, MAX_BINS, 1),
         point=f.real("point_offset", -16, 16, 0.5),
@@ -463,6 +474,9 @@ def _decoder(f: Fields, c: NmsConfiguration) -> BoxDecoder:
         down, right = f.reals("strides", 2, 2, 1e-6)
     else:
         down = right = f.real("stride", 1e-6, LARGEST)
+    if f.has("units") and c.coding != "distances":
+        raise f.bad("units", "only distances have units", c.coding, "box_coding distances")
+    units = f.reals("units", 2, 2, 1e-6) if f.has("units") else None
     anchored = c.coding in ANCHORED
     widths = f.reals("w", 1, MAX_ANCHORS) if anchored else ()
     heights = f.reals("h", len(widths), len(widths)) if anchored else ()
@@ -500,4 +514,5 @@ def _decoder(f: Fields, c: NmsConfiguration) -> BoxDecoder:
         masks=None if c.masks is None else operand("masks", c.prototypes),
         key_points=None if c.key_points is None else operand("key_points", c.key_points.count * c.key_points.numbers),
         angles=None if c.angle is None else operand("angles", 1),
+        units=None if units is None else (units[0], units[1]),
     )

@@ -58,7 +58,7 @@ def recognize(source: SourceGraph) -> Head | NoHead:
     except NoTail as reason:
         return NoHead({"": WhyNot(str(reason))})
     reasons: dict[str, WhyNot] = {}
-    for name, family in FAMILIES.items():
+    for name, family in sorted(FAMILIES.items()):  # whatever imports which
         found = family(tail)
         if isinstance(found, NmsConfiguration):
             return _head(tail, selected(tail, with_further(tail, found)))

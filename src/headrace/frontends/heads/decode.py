@@ -80,7 +80,8 @@ def boxes(c: NmsConfiguration, decoder: BoxDecoder, tensors: Sequence[Array]) ->
         point = cell + c.point
         if c.angle is not None:
             return _turned(point, sides, angles(c, decoder, tensors), stride)
-        return np.concatenate([(point - sides[..., :2]) * stride, (point + sides[..., 2:]) * stride], axis=-1)
+        unit = stride if decoder.units is None else np.array(decoder.units[::-1], np.float64)
+        return np.concatenate([point * stride - sides[..., :2] * unit, point * stride + sides[..., 2:] * unit], axis=-1)
     if c.coding == "grid_offsets":
         return _around((t[..., :2] + cell) * stride, np.exp(t[..., 2:]) * stride)
     if c.coding == "anchors_exponential":

@@ -24,7 +24,7 @@ _MOST_ANCHORS = 64
 
 
 @dataclass(frozen=True)
-class _Priors:
+class Priors:
     """Of one level, parts of the picture: where a point lies, stride, and the sizes."""
 
     offset: tuple[float, float]  # y, x
@@ -48,15 +48,15 @@ def priors(tail: Tail) -> NmsConfiguration | WhyNot:
 
 
 def _proposed(tail: Tail, found: Sequence[Level], moved: dict[str, Array]) -> Iterator[NmsConfiguration]:
-    for roles in _roles(found):
+    for roles in role_choices(found):
         counts = [level.members[box].channels // 4 for level, box in zip(found, roles, strict=True)]
         for name, order, form, known in _known(tail, found, counts, tail.still):
-            scales = _scales(tail, found, counts, known, (moved.get(name), order, form))
+            scales = scales_of(tail, found, counts, known, (moved.get(name), order, form))
             if scales is not None:
-                yield from _coded(tail, found, roles, known, scales)
+                yield from coded(tail, found, roles, known, scales)
 
 
-def _roles(found: Sequence[Level]) -> Iterator[list[int]]:
+def role_choices(found: Sequence[Level]) -> Iterator[list[int]]:
     """Which member of each level gives boxes: of all levels the same one in the file's order, or that which fits."""
     for swap in (False, True):
         roles: list[int] = []
@@ -76,7 +76,7 @@ def _roles(found: Sequence[Level]) -> Iterator[list[int]]:
 
 def _known(
     tail: Tail, found: Sequence[Level], counts: Sequence[int], still: dict[str, Array]
-) -> Iterator[tuple[str, Order, str, list[_Priors]]]:
+) -> Iterator[tuple[str, Order, str, list[Priors]]]:
     cells = [level.grid[0] * level.grid[1] for level in found]
     rows = sum(c * n for c, n in zip(cells, counts, strict=True))
     for name, table in tables(still, rows):
@@ -86,7 +86,7 @@ def _known(
             split = split_levels(table[:, :4].astype(np.float64), cells, counts, order)
             for form in FORMS:
                 known = [
-                    _fitted(centred(part, form), level.grid, tail.image)
+                    fitted(centred(part, form), level.grid, tail.image)
                     for part, level in zip(split, found, strict=True)
                 ]
                 if all(one is not None for one in known):
@@ -105,7 +105,7 @@ def centred(boxes: Array, form: str) -> Array:
     return np.concatenate([(first + second) / 2, second - first], axis=-1)
 
 
-def _fitted(boxes: Array, grid: tuple[int, int], image: tuple[int, int]) -> _Priors | None:
+def fitted(boxes: Array, grid: tuple[int, int], image: tuple[int, int]) -> Priors | None:
     """Priors ``[positions, anchors, 4]`` as a grid of points with the same sizes at each, or None."""
     boxes = boxes / (1.0 if float(np.abs(boxes).max()) < 3 else np.array([image[1], image[0]] * 2, np.float64))
     sizes = boxes[0, :, 2:]
@@ -124,17 +124,18 @@ def _fitted(boxes: Array, grid: tuple[int, int], image: tuple[int, int]) -> _Pri
     )
     if float(np.abs(table - fits[:, :, None]).max()) > 1e-4:
         return None
-    return _Priors((point_y, point_x), (round(down * image[0], 4), round(right * image[1], 4)), np.round(sizes, 7))
+    return Priors((point_y, point_x), (round(down * image[0], 4), round(right * image[1], 4)), np.round(sizes, 7))
 
 
-def _scales(
+def scales_of(
     tail: Tail,
     found: Sequence[Level],
     counts: Sequence[int],
-    known: Sequence[_Priors],
+    known: Sequence[Priors],
     ones: tuple[Array | None, Order, str],
+    code: float = 1.0,
 ) -> tuple[float, float] | None:
-    """Divisors of the centre and the logarithm of the size, from boxes whose code is 1 everywhere."""
+    """Divisors of the centre and the logarithm of the size, from boxes whose code is one number everywhere."""
     array, order, form = ones
     if array is None:
         return None
@@ -152,11 +153,11 @@ def _scales(
     del level
     if moved <= 1e-6 or grown <= 1e-6:
         return None
-    return round(1 / moved, 4), round(1 / grown, 4)
+    return round(code / moved, 4), round(code / grown, 4)
 
 
-def _coded(
-    tail: Tail, found: Sequence[Level], roles: Sequence[int], known: Sequence[_Priors], scales: tuple[float, float]
+def coded(
+    tail: Tail, found: Sequence[Level], roles: Sequence[int], known: Sequence[Priors], scales: tuple[float, float]
 ) -> Iterator[NmsConfiguration]:
     offsets = [offset for one in known for offset in one.offset]
     if max(offsets) - min(offsets) > 1e-3 and not all(level.grid == (1, 1) for level in found):
