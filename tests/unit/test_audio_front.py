@@ -28,6 +28,7 @@ from headrace.frontends.reader import Source
 from headrace.hn.whole import DeviceStep, OnnxStep
 from headrace.reports.parse import ParseReport
 from headrace.runner import ClientRunner, InferenceContext
+from small_tensorflow import SmallGraph
 from small_tflite import SmallModel
 
 N = helper.make_node
@@ -445,3 +446,21 @@ def test_tflite_s_transform() -> None:
         "MUL", "RFFT2D", "COMPLEX_ABS", "FULLY_CONNECTED", "ADD", "LOG",
     }  # fmt: skip
     assert placed["CONV_2D"] == "device"
+
+
+def test_a_spectrogram_that_is_an_operator_of_ours() -> None:
+    """TensorFlow's AudioSpectrogram, with mel matrix and logarithm of the file's own; Mfcc has these within."""
+    g = SmallGraph()
+    x = g.op("DecodeWav", [g.input(name="wav", kind="string")], T=None, desired_samples=SAMPLES, desired_channels=1)
+    x = g.op("AudioSpectrogram", [x], T=None, window_size=WINDOW, stride=HOP, magnitude_squared=True)
+    x = g.op("BatchMatMulV2", [x, g.const(mel())])
+    x = g.op("Log", [g.op("AddV2", [x, g.const(np.float32(1e-6))])])
+    weights = np.random.default_rng(0).normal(0, 0.3, (3, 3, 1, 4)).astype(np.float32)
+    x = g.op("Reshape", [x, g.ints(1, FRAMES, MELS, 1)])
+    g.op("Conv2D", [x, g.const(weights)], name="y", strides=[1, 1, 1, 1], padding="SAME")
+    runner = ClientRunner("hailo8")
+    runner.translate_tf_model(g.bytes(), "net")
+    host = {n["operator"] for n in runner.parse_report["placement"] if n["place"] == "host"}
+    assert host == {"DecodeWav", "AudioSpectrogram", "BatchMatMulV2", "AddV2", "Log"}
+    (taken,) = runner.archive.whole.device.takes
+    assert taken.tensor.startswith("Log_")
