@@ -114,6 +114,23 @@ def test_scores_far_below_anything_keep_codes_and_clamp() -> None:
     assert 1000 * 6e-6 <= limits[1] < 0.1
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("other", "kept"), [(0.0, 0.0), (0.04, 0.16), (0.3, 1.0)])
+def test_a_side_of_tanh_that_data_hardly_use_is_cut(sign: int, other: float, kept: float) -> None:
+    """Pixels from 0 to 1: the codes of what is below would be half of all. It keeps four times what was measured."""
+    rng = np.random.default_rng(5)
+    net = scores(activation="tanh")
+    name = net.input_layers[0].name
+    x = rng.uniform(0, 2.5, (32, 4, 4, 8))
+    x[:, 0, 0] = -np.arctanh(other)
+    frames = (sign * x).astype(np.float32)
+    q = optimized(net, {name: frames}, output_bits=8)
+    output = output_quantization(q.output_layers[0])
+    low, high = output.limits if sign > 0 else tuple(-end for end in output.limits[::-1])
+    assert high == pytest.approx(1.0, abs=2 * output.scale)
+    assert low == pytest.approx(-kept, abs=2 * output.scale)
+
+
 def test_a_range_whose_data_use_a_quarter_of_it_stays() -> None:
     rng = np.random.default_rng(5)
     net = scores()

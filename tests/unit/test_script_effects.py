@@ -256,9 +256,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
 def _(folder: Path, patch: pytest.MonkeyPatch) -> None:
     from headrace.optimize.algorithms import weight_rounding as rounding
 
-    # Tried whatever the noise, and never better than chance: the decision tells how many layers were rounded so.
-    patch.setattr(rounding, "NOISY_DB", 1e9)
-
+    # The decision tells how many layers were rounded so.
     def rounded(text: str) -> list[str]:
         runner = started(text)
         runner.optimize(FRAMES, min_snr=0)

@@ -28,8 +28,6 @@ from headrace.optimize.statistics.collect import Statistics
 from headrace.optimize.trial import Rewrite
 from headrace.reports.optimize import Decision
 
-#: Tried where the outputs are noisier than this (dB, mean).
-NOISY_DB = 25.0
 #: Most multiply-accumulates that copies may add, as a part of the network's.
 MOST_WORK = 0.1
 MOST_COPIES = 4
@@ -47,7 +45,7 @@ class ChannelCopies(Algorithm):
     def proposals(self, state: State) -> Proposals:
         bench, best = state.bench, state.best
         alone = bench.requests.not_scaled
-        if best.score >= NOISY_DB or not sites(best.prepared, alone):
+        if not sites(best.prepared, alone):
             return []
         chosen = plans(best.prepared, best.tensors, bench.sensitivities(best.prepared), alone)
         if not chosen:

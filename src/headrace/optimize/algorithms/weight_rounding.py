@@ -26,11 +26,11 @@ from headrace.optimize.chunks import ChunkRunner, chunk_size, evenly_spread, fra
 from headrace.optimize.freeze import Correction, FreezeContext, Steps
 
 FRAMES = 64
-#: Tried where the outputs are noisier than this (dB, mean): it costs time.
-NOISY_DB = 25.0
 MOST_INPUTS = 1152  # the largest system that is solved
 #: Patches looked at per weight of a channel, and the fewest positions per frame.
 SAMPLES, LEAST_POSITIONS = 8, 64
+#: Steps of the R2 sequence: 1/g and 1/g² of the real g with g³ = g + 1.
+R2 = 0.7548776662466927, 0.5698402909980532
 #: A layer is left alone with fewer patches per weight than this: they would be fitted, not the use.
 LEAST_SAMPLES = 4
 #: Added to the diagonal, as a part of its mean: what the sample does not show counts a little.
@@ -48,8 +48,6 @@ class WeightRounding(Algorithm):
 
     def proposals(self, state: State) -> Proposals:
         bench, best = state.bench, state.best
-        if best.score >= NOISY_DB:
-            return []
         moments = second_moments(best.prepared, bench.judge.data, bench.runner)
         if not moments:
             return []
@@ -122,6 +120,19 @@ def _positions(layer: Layer, frames: int) -> int:
     return min(wanted, int(np.prod(layer.output_shape[1:-1])))
 
 
+def _places(height: int, width: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows and columns, int64 ``[count]``, spread over a map: all of it, or the R2 sequence (Roberts), which has no
+    period in common with any width. Every n-th of all, row by row, is a single column where n is the width: the left
+    edge, whose patches are half padding.
+    """
+    if count >= height * width:
+        place = torch.arange(height * width)
+        return place.div(width, rounding_mode="floor"), place % width
+    number = torch.arange(1, count + 1, dtype=torch.float64)
+    row, column = (((number * step) % 1.0 * size).long() for step, size in zip(R2, (height, width), strict=True))
+    return row, column
+
+
 def _gram(layer: Layer, x: torch.Tensor, frames: int) -> Array:
     """Sum of patch·patchᵀ, float64 ``[groups, K, K]``, over frames and evenly spread positions."""
     attributes = layer.operation
@@ -132,10 +143,8 @@ def _gram(layer: Layer, x: torch.Tensor, frames: int) -> Array:
     kh, kw, per_group, _ = attributes.kernel_shape
     padded = pad_hw(x, attributes.padding, 0.0)
     _, height, width, _ = layer.output_shape
-    count = _positions(layer, frames)
-    place = torch.arange(count) * (height * width) // count
-    rows = place.div(width, rounding_mode="floor") * attributes.strides[0]
-    columns = place % width * attributes.strides[1]
+    row, column = _places(height, width, _positions(layer, frames))
+    rows, columns = row * attributes.strides[0], column * attributes.strides[1]
     down, right = torch.arange(kh) * attributes.dilations[0], torch.arange(kw) * attributes.dilations[1]
     patches = padded[:, rows[:, None, None] + down[:, None], columns[:, None, None] + right]  # [N, P, kh, kw, C]
     groups = attributes.groups

@@ -6,6 +6,9 @@ the codes are used, and whatever comes in use fits. Where it stays below, 8 bits
 codes, and what was measured alone would clip what calibration did not show: no object was in its pictures, no row had
 a peak. So such a tensor gets 16 bits: the whole range where that leaves enough codes to what was measured, else the
 part that does. Readers that take 8 bits get a copy with 8, of a range nearer to what was measured.
+
+A range through zero has two sides. Where the data use one side well and the other hardly (a tanh that gives pixels from
+0 to 1), half of the codes would be for nothing: that side ends at four times what was measured there.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from headrace.passes import fresh_name
 WIDE = 16
 #: Nothing is changed where data use at least this part of the range.
 ENOUGH = 0.25
+#: A side of a range through zero is hardly used where the data reach less than this part of it.
+HARDLY = 0.0625
 
 
 @dataclass(frozen=True)
@@ -74,14 +79,20 @@ def fit(
         One record per tensor.
     """
     records: list[dict[str, Any]] = []
+    record: dict[str, Any]
     if bytes_at_outputs:
         keep |= {layer.name for layer in network.output_layers}
     for layer in network:
         use = _use(network, statistics, layer)
         if use is None:
+            shorter = _shorter_side(network, statistics, layer)
+            if shorter is not None:
+                wish(layer, interval=shorter)
+                record = {"pass": "fit-meant-range", "layer": layer.name, "measured": _measured(statistics, layer)}
+                records.append({**record, **_hints(layer)})
             continue
         wide, narrow = _readers(network, layer.name, keep)
-        record: dict[str, Any] = {"pass": "fit-meant-range", "layer": layer.name, "measured": use.measured}
+        record = {"pass": "fit-meant-range", "layer": layer.name, "measured": use.measured}
         if wide:
             wish(layer, bits=WIDE, interval=use.range(use.room.wide))
             if narrow:
@@ -97,12 +108,32 @@ def _use(network: Network, statistics: Statistics, layer: Layer) -> _Use | None:
     meant = natural_range(network, layer, None)
     if meant is None or not layer.inputs:
         return None
-    measured = max(map(abs, statistics.ranges.output[layer.name]))
+    measured = _measured(statistics, layer)
     # A hint comes from the decomposition of softmax.
     share = layer.wish.range is not None
     room = SHARE if share else THROUGH_ZERO if meant[0] < 0 < meant[1] else SCORE
     use = _Use(measured, max(map(abs, meant)), *meant, room)
     return use if 0.0 < measured < ENOUGH * use.whole else None
+
+
+def _measured(statistics: Statistics, layer: Layer) -> float:
+    """The largest magnitude."""
+    return max(map(abs, statistics.ranges.output[layer.name]))
+
+
+def _shorter_side(network: Network, statistics: Statistics, layer: Layer) -> tuple[float, float] | None:
+    """A range through zero that its meaning fixes, cut on the one side that data hardly use; ``None``: as it is."""
+    meant = natural_range(network, layer, None)
+    if meant is None or not layer.inputs or layer.wish.range is not None or not meant[0] < 0 < meant[1]:
+        return None
+    below, above = statistics.ranges.output[layer.name]
+    low, high = max(-below, 0.0), max(above, 0.0)
+    room = THROUGH_ZERO.narrow
+    if low < HARDLY * -meant[0] and high >= ENOUGH * meant[1]:
+        return -room * low, meant[1]
+    if high < HARDLY * meant[1] and low >= ENOUGH * -meant[0]:
+        return meant[0], room * high
+    return None
 
 
 def _readers(network: Network, name: str, keep: frozenset[str]) -> tuple[list[Layer], list[Layer]]:
