@@ -54,6 +54,10 @@ GROWING = {
         [N("AffineGrid", ["t", "s"], ["g"]), N("GridSample", ["x", "g"], ["y"])],
         {"t": np.ones((1, 2, 3), F), "s": ints(1, 3, 10**5, 10**5)},
     ),
+    "a choice of constants": (
+        [N("Greater", ["x", "z"], ["c"]), N("Where", ["c", "a", "b"], ["y"])],
+        {"z": np.zeros((), F), "a": np.ones((1, 40_000, 1, 1), F), "b": np.zeros((1, 1, 40_000, 1), F)},
+    ),
     "columns": ([N("Upsample", ["x"], ["y"], scales=[1.0, 1.0, 1e9, 1e9])], {}),
 }
 

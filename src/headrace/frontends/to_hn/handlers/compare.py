@@ -161,10 +161,11 @@ def where(builder: Builder, node: SourceNode) -> list[Result]:
     values = [None if c is None else divided(builder, condition, node.mask(i + 1, "the value"))
               for i, c in enumerate(constants)]  # fmt: skip
     first, second = values
-    if first is not None and second is not None and _keeps(first, second):
+    if first is not None and second is not None:
         builder.budget.take(broadcast(first.shape, second.shape))
-        condition = enlarged(builder, enlarged(builder, condition, first), second)
-        return [per_channel(builder, condition, first - second, second)]
+        if _keeps(first, second):
+            condition = enlarged(builder, enlarged(builder, condition, first), second)
+            return [per_channel(builder, condition, first - second, second)]
     parts: list[View] = []
     for index, value in enumerate(values):
         if value is not None:
