@@ -304,6 +304,19 @@ def centernet(seed: int = 0) -> Detector:
     return Detector(g.model(scores, sizes, offsets), boxes_of, scores_of)
 
 
+def detr(more: bool = False, seed: int = 0) -> Any:
+    """Outputs scores ``[1, 64, CLASSES + 1]``, the last of no class and without softmax, and boxes (centre and size,
+    parts of the picture); ``more``: what the layers before hold, too, and a sum of it with what these make.
+    """
+    g = Graph(seed)
+    x = g("Transpose", g.reshape(g.levels()[0], 1, 8, 64), perm=[0, 2, 1])
+    first = g("MatMul", x, g.const(g.random.normal(0, 1, (8, 8))))
+    x = g("Add", x, g("Relu", first)) if more else g("Relu", first)
+    scores = g("MatMul", x, g.const(g.random.normal(0, 0.7, (8, CLASSES + 1))))
+    boxes = g("Sigmoid", g("MatMul", x, g.const(g.random.normal(0, 0.5, (8, 4)))))
+    return g.model(scores, boxes, *([x] if more else []))
+
+
 #: Of :func:`chosen`: the file's own limits, and the most candidates of a level.
 SCORE, OVERLAP, IN_ALL, PER_LEVEL = 0.4, 0.5, 40, 30
 

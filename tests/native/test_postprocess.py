@@ -77,8 +77,10 @@ def reference(c: NmsConfiguration, tensors: dict[str, np.ndarray], frame: int = 
     table = np.concatenate(scores).copy()
     if c.background is not None:
         table[:, c.background] = -1
+    if c.suppression == "queries":
+        table[np.arange(c.classes) != table.argmax(axis=1)[:, None]] = -1
     found = candidates(np.concatenate(boxes), table, c.score_threshold, 30000)
-    return found if c.suppression == "none" else suppress(found, c.iou_threshold, c.in_all)
+    return found if c.suppression in ("none", "queries") else suppress(found, c.iou_threshold, c.in_all)
 
 
 def same(got: np.ndarray, wanted: Any) -> None:
@@ -104,6 +106,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "corners": {},
     "corners, no class": {"background": 0, "score_activation": "softmax"},
     "corners, root": {"score_root": True},
+    "corners, queries": {"suppression": "queries", "score_threshold": 0.1, "in_all": 4000, "per_class": 4000},
     "corners, no suppression": {"suppression": "none", "in_all": 4000, "per_class": 4000},
 }
 

@@ -167,9 +167,38 @@ def test_detectors_that_choose_before_they_decode(distances: bool, resized: bool
     np.testing.assert_allclose(got[:, [1, 0, 3, 2]] * SIZE, boxes, atol=1e-3)
 
 
-def test_another_formula_behind_a_choice_is_no_head() -> None:
+@pytest.mark.parametrize("more", [False, True], ids=["two outputs", "hidden ones, too"])
+def test_queries_have_their_best_class_and_none_is_suppressed(more: bool) -> None:
+    """As DETR's own post-processing: softmax, the last class left out, the best class of each query."""
+    import onnxruntime
+
+    from headrace.runtime import Postprocess
+
+    data = heads.detr(more).SerializeToString()
+    result = parse(data)
+    found = result.nms
+    assert found is not None
+    assert (found.family, found.classes, found.background) == ("detr", CLASSES + 1, CLASSES)
+    assert found.suppression == "queries"
+    x = np.random.default_rng(1).normal(0, 1, (1, SIZE, SIZE, 3)).astype(np.float32)
+    logits, boxes = onnxruntime.InferenceSession(data).run(None, {"images": x.transpose(0, 3, 1, 2)})[:2]
+    share = np.exp(logits[0] - logits[0].max(1, keepdims=True))
+    share = (share / share.sum(1, keepdims=True))[:, :CLASSES]
+    best = share.max(1)
+    order = np.argsort(-best)[: int((best > 0.2).sum())]
+    kept = Executor(result.network, "native").run({result.network.input_layers[0].name: x})
+    (got,) = Postprocess(replace(found, score_threshold=0.2)).detect(kept)
+    assert len(got) == len(order) > 10 and (share > 0.2).sum() > len(order)
+    np.testing.assert_allclose(got[:, 4], best[order], atol=1e-5)
+    np.testing.assert_array_equal(got[:, 5], share.argmax(1)[order])
+    np.testing.assert_allclose(got[:, [1, 0, 3, 2]], np.clip(heads.corners(boxes[0, order]), 0, 1), atol=1e-5)
+
+
+def test_a_detector_without_a_known_formula_is_told_of() -> None:
     model = heads.chosen(distances=False)
-    for node in model.graph.node:  # the size is divided by three quarters of the scale in one place only
-        if node.op_type == "Exp":
-            node.op_type = "Softplus"
-    assert parse(model.SerializeToString()).nms is None
+    for node in model.graph.node:
+        node.op_type = {"Exp": "Softplus"}.get(node.op_type, node.op_type)
+    result = parse(model.SerializeToString())
+    assert result.nms is None
+    warnings = result.report.warnings
+    assert any("no boxes are made" in one and "no known form" in one for one in warnings)

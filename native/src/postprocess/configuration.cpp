@@ -48,11 +48,9 @@ constexpr Word<Activation> kBoxActivations[] = {{"none", Activation::kNone},
                                                 {"relu", Activation::kRelu},
                                                 {"exponential", Activation::kExponential},
                                                 {"sigmoid", Activation::kSigmoid}};
-constexpr Word<Suppression> kSuppressions[] = {{"class", Suppression::kByClass},
-                                               {"fast", Suppression::kFast},
-                                               {"peaks", Suppression::kPeaks},
-                                               {"none", Suppression::kNone},
-                                               {"best", Suppression::kBest}};
+constexpr Word<Suppression> kSuppressions[] = {{"class", Suppression::kByClass}, {"fast", Suppression::kFast},
+                                               {"peaks", Suppression::kPeaks},   {"none", Suppression::kNone},
+                                               {"best", Suppression::kBest},     {"queries", Suppression::kQueries}};
 constexpr Word<PointCoding> kPointCodings[] = {
     {"grid", PointCoding::kGrid}, {"priors", PointCoding::kPriors}, {"pixels", PointCoding::kPixels}};
 

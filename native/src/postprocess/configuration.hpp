@@ -27,7 +27,8 @@ enum class Activation { kNone, kSigmoid, kSoftmax, kRelu, kExponential };
 
 // kFast: what any better one of its class covers is hidden, though that one is hidden itself.
 // kBest: of each position its best class only, and what a better box covers is hidden, whatever its class.
-enum class Suppression { kByClass, kFast, kPeaks, kNone, kBest };
+// kQueries: of each position its best class only, and nothing is hidden.
+enum class Suppression { kByClass, kFast, kPeaks, kNone, kBest, kQueries };
 
 // How numbers become a point; `g` and `s` as above.
 enum class PointCoding {

@@ -96,7 +96,8 @@ class Decoder {
     if (c_.score_activation == Activation::kSoftmax && !normalize(scores)) return;
     bool known = false;
     Box box{};
-    const uint32_t only = c_.suppression == Suppression::kBest ? best_class(scores, objectness) : c_.classes;
+    const bool one = c_.suppression == Suppression::kBest || c_.suppression == Suppression::kQueries;
+    const uint32_t only = one ? best_class(scores, objectness) : c_.classes;
     for (uint32_t k = 0; k < c_.classes; ++k) {
       if (only < c_.classes && k != only) continue;
       if (k == c_.background || (c_.suppression == Suppression::kPeaks && !peak(level, position, scores, k))) continue;

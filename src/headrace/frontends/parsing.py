@@ -391,7 +391,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         return state
 
     first = _folded(read())
-    asked, head = options, _head(first.source, options)
+    asked, (head, no_boxes) = options, _head(first.source, options)
     spectrum = {} if _is_strict(asked) else audio_front.spectrum_nodes(first.source)
     if head is not None and head.ends and not options.end_node_names and not options.device_only:
         options = replace(options, end_node_names=head.ends)
@@ -406,6 +406,7 @@ def _parsed(source: Source, reader: Reader, options: ParseOptions, seen: Seen) -
         again = not options.start_node_names and state.builder.budget.mostly_left
         start = working_start(attempt, read(), options, state) if again else None
         raise _failure(state, working, start, [] if _is_strict(asked) else [no_part(read())])
+    graph.warnings += [no_boxes] if no_boxes else []
     network = state.builder.network
     if not network.input_layers:
         raise UnsupportedModelError(
@@ -518,20 +519,23 @@ def _coded(found: WholePart, source: SourceGraph) -> WholePart:
     return replace(found, model=model, step_of={node: step + later for node, step in found.step_of.items()})
 
 
-def _head(source: SourceGraph, options: ParseOptions) -> Head | None:
-    """The detection head that a file ends in, as far as a network that is cut at its start can have one."""
+def _head(source: SourceGraph, options: ParseOptions) -> tuple[Head | None, str]:
+    """The detection head that a file ends in, as far as a network that is cut at its start can have one.
+
+    Without one also a sentence where the file is a detector all the same.
+    """
     if options.start_node_names:
-        return None
+        return None, ""
     if options.only_shape is not None or options.named_shapes:
         told = len(source.warnings)
         try:
             resolve_input_shapes(source, options)
         except UsageError:
-            return None  # told when the network is translated
+            return None, ""  # told when the network is translated
         finally:
             del source.warnings[told:]
     found = recognize(source)
-    return found if isinstance(found, Head) else None
+    return (found, "") if isinstance(found, Head) else (None, found.told)
 
 
 #: Why nodes behind the learned results of a detection head are on the host.

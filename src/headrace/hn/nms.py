@@ -27,7 +27,7 @@ ANCHORED = ("anchors_exponential", "anchors_squared", "priors")
 SCORE_ACTIVATIONS = ("none", "sigmoid", "softmax")
 OBJECTNESS_ACTIVATIONS = ("none", "sigmoid")
 BOX_ACTIVATIONS = ("none", "relu", "exponential", "sigmoid")
-SUPPRESSIONS = ("class", "fast", "peaks", "none", "best")
+SUPPRESSIONS = ("class", "fast", "peaks", "none", "best", "queries")
 POINT_CODINGS = ("grid", "priors", "pixels")
 MAX_BYTES = 1 << 20
 MAX_LEVELS = 64
@@ -164,7 +164,7 @@ class NmsConfiguration:
         score_root: a score is the root of its product with objectness.
         suppression: class by class; ``fast``: of a class what any better box covers, though that one is hidden itself;
             of what is no peak among its neighbours; or none; ``best``: of each position its best class only, and what
-            any better box covers, whatever its class.
+            any better box covers, whatever its class; ``queries``: of each position its best class only, none hidden.
         masks, key_points, angle: what else a box has.
         decoding_only: boxes over the threshold, none suppressed.
         per_level: candidates of a level that are looked at, the best; None: of all levels together, at most 30,000.

@@ -34,11 +34,21 @@ class Head:
     nodes: tuple[str, ...] = ()
 
 
+#: Families whose near misses are detectors for certain.
+_CHOOSE = ("chosen", "detr", "priors")
+
+
 @dataclass(frozen=True)
 class NoHead:
     """Why none was recognized: of each family its reason."""
 
     reasons: dict[str, WhyNot] = field(default_factory=dict[str, WhyNot])
+
+    @property
+    def told(self) -> str:
+        """A sentence for the user where the file is a detector that chooses its boxes, but of no known formula."""
+        near = [found.reason for name, found in sorted(self.reasons.items()) if name in _CHOOSE and found.near]
+        return f"no boxes are made of the outputs, which the file decodes itself: {near[0]}" if near else ""
 
 
 def _load_families() -> None:

@@ -78,18 +78,18 @@ def chosen_first(tail: Tail) -> NmsConfiguration | WhyNot:
     kinds = {node.op_type for node in tail.nodes if not node.domain}
     if not {"NonZero", "TopK"} <= kinds:
         return WhyNot("the file does not choose among its scores before it decodes")
-    found = levels(tail, alike=False)
+    found, near = levels(tail, alike=False), False
     for classes, counts, proposed in itertools.chain(_around_priors(tail, found), _at_distances(tail, found)):
         rows = tuple(n * level.grid[0] * level.grid[1] for n, level in zip(counts, found, strict=True))
         view = _AllChosen(tail.source, tail.learned, tail.nodes, tail.image, tail.sizes, rows=rows, classes=classes)
         frame = _frame(view)
         if frame is None:
             continue
-        view.image = frame
+        view.image, near = frame, True
         for one in proposed.of(view):
             if _agrees(view, one):
                 return _limited(tail, _scaled(one, tail.image))
-    return WhyNot("the candidates that the file chooses have boxes of no known form", near=True)
+    return WhyNot("the candidates that the file chooses have boxes of no known form", near=near)
 
 
 # --- forms -----------------------------------------------------------------------------------------------------------
