@@ -315,6 +315,21 @@ def test_a_learned_layer_ends_what_is_looked_at() -> None:
     assert set(found(g.network(g.op("Div", centred, deviation))).values()) == {WHY}
 
 
+def test_sounds_given_to_the_device_alone_are_told_of_the_whole_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("headrace.runtime._native")
+    path, hef, data = tmp_path / "words.onnx", tmp_path / "words.hef", tmp_path / "sounds.npy"
+    path.write_bytes(by_products())
+    np.save(data, sounds(8))
+    assert run(["build", str(path), "--calib-set-path", str(data), "--min-snr", "0", "-o", str(hef), "--quiet"]) == 0
+    capsys.readouterr()
+    assert run(["run", str(hef), "--input-files", str(data)]) == 6
+    assert "--whole --input-files sound=FILE" in capsys.readouterr().err
+    assert run(["run", str(hef), "--whole", "--input-files", f"sound={data}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outputs"][0]["shape"] == [8, 4]
+
+
 # --- what only looks like one -----------------------------------------------------------------------------------------
 
 

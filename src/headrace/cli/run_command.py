@@ -13,7 +13,7 @@ import click
 from headrace.cli.options import ManyCommand, channels_option, force_option, json_option, resize_option
 from headrace.cli.output import emit, number, table, warn
 from headrace.cli.progress import progress
-from headrace.cli.whole_run import run_whole
+from headrace.cli.whole_run import run_whole, with_whole
 from headrace.errors import DataError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def run(
         boxes = None if raw_outputs or kind != FormatType.FLOAT32 else model.postprocess()
         boxes = with_thresholds(boxes, score_threshold, iou_threshold)
         files = _files(model, output_dir, [hef, *input_paths(input_files)], force, boxes)
-        frames, pictures = _frames(model, input_files, frames_count, resize, channels, notes)
+        frames, pictures = _frames(model, hef, input_files, frames_count, resize, channels, notes)
         if input_files:
             _check_ranges(model, frames, strict, notes)
         for line in notes.lines():
@@ -213,6 +213,7 @@ def _check_options(
 
 def _frames(
     model: Any,
+    hef: Path,
     input_files: tuple[str, ...],
     count: int | None,
     resize: str | None,
@@ -227,7 +228,10 @@ def _frames(
         return generate_frames(model.inputs, count or DEFAULT_FRAMES), {}
     specs = [input_spec(stream.stream) for stream in model.inputs]
     how = {"resize": resize, "channels": channels}
-    read = read_frames(input_files, model.inputs, specs=specs, **how, limit=count, notes=notes)
+    try:
+        read = read_frames(input_files, model.inputs, specs=specs, **how, limit=count, notes=notes)
+    except DataError as error:
+        raise with_whole(error, hef) from None
     have = len(next(iter(read.arrays.values())))
     if count is not None and have < count:
         notes.say(f"{count} frames were asked for (--frames-count), the files hold {have}")

@@ -6,14 +6,16 @@ Needs neither torch nor onnx; onnxruntime only where the host has a network to r
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.cli.options import check_picture_options, given, refuse
 from headrace.cli.output import emit, number, table, warn
-from headrace.errors import Diagnostic, UsageError
+from headrace.errors import DataError, Diagnostic, UsageError
 
 if TYPE_CHECKING:
     from headrace.data.notes import Notes
@@ -93,6 +95,23 @@ class _Device:
     def infer(self, frames: dict[str, Array]) -> Mapping[str, Array]:
         """Frames of input streams to those of output streams, float32."""
         return self._network.infer(frames)
+
+
+def with_whole(error: DataError, path: Path) -> DataError:
+    """An error about a device's data, with ``--whole`` as a lever where the host has steps before the device.
+
+    Args:
+        error: what was wrong.
+        path: of the HEF.
+    """
+    from headrace.runtime import HEF
+
+    whole = HEF(str(path)).contents.whole()
+    if whole is None or not whole.before:
+        return error
+    names = " ".join(f"--input-files {shlex.quote(tensor.name)}=FILE" for tensor in whole.inputs)
+    levers = (*error.diagnostics[-1].levers, f"--whole {names}, for data of the model file's own inputs")
+    return DataError([*error.diagnostics[:-1], replace(error.diagnostics[-1], levers=levers)])
 
 
 def _opened(path: Path) -> tuple[HEF, WholeModel]:
