@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,12 @@ def all_cases(expanded: bool = False) -> Iterator[Case]:
         nodes = case.model.graph.node
         operator = nodes[-1].op_type if nodes else ""
         for inputs, outputs in (case.data_sets or [])[:1]:
-            yield Case(case.name, operator, case.model, tuple(inputs), tuple(outputs))
+            yield Case(case.name, operator, case.model, _values(inputs), _values(outputs))
+
+
+def _values(found: Iterable[Any]) -> tuple[Any, ...]:
+    """Tensors of types that NumPy lacks stand in the tests as protobuf; they are read as ``ml_dtypes`` has them."""
+    return tuple(numpy_helper.to_array(one) if isinstance(one, onnx.TensorProto) else one for one in found)
 
 
 def verdict(case: Case) -> Verdict:

@@ -9,7 +9,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnx_ir")
 pytest.importorskip("onnxruntime")
-from onnx import helper  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
 
 from frontend_oracle import compare, i64, kinds, model, one  # noqa: E402
 from headrace.errors import UnsupportedModelError  # noqa: E402
@@ -285,3 +285,15 @@ def test_experiments_of_old_files(scale):
     compare(network(nodes, {}, (1, 4, 5, 6), opset=7))
     with pytest.raises(UnsupportedModelError, match="leaves nothing"):
         parse_onnx(network([node("Crop", ["x"], border=[3, 0, 3, 0])], {}, (1, 4, 5, 6), opset=7))
+
+
+@pytest.mark.parametrize("to", ["INT4", "UINT4", "INT2", "UINT2"])
+def test_numbers_of_few_bits_are_not_made_by_clipping(to: str) -> None:
+    """A cast to them goes round at their ends (15 + 1 is 0), which a range of codes does not."""
+    node = helper.make_node("Cast", ["x"], ["y"], "cast", to=getattr(TensorProto, to))
+    back = helper.make_node("Cast", ["y"], ["z"], "back", to=TensorProto.FLOAT)
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in ("x", "z")]
+    graph = helper.make_graph([node, back], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)])
+    with pytest.raises(UnsupportedModelError, match=f"Cast to {to.lower()}"):
+        parse_onnx(model.SerializeToString())

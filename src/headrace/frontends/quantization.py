@@ -76,14 +76,14 @@ def kind_of_codes(node: ir.Node) -> str:
     """The element type of the codes that QuantizeLinear makes, or DequantizeLinear reads."""
     zero = node.inputs[2] if len(node.inputs) > 2 else None
     for value in (zero, node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]):
-        kind = None if value is None else _element_type(value)
+        kind = None if value is None else element_type(value)
         if kind is not None:
             return kind
     stated = integer(node, "output_dtype", 0) if node.op_type == "QuantizeLinear" else 0
     return ir.DataType(stated).name.lower() if stated in {int(t) for t in ir.DataType} and stated else "uint8"
 
 
-def _element_type(value: ir.Value) -> str | None:
+def element_type(value: ir.Value) -> str | None:
     """The type of a value's elements where it is known; 4-bit ones are stored as 8-bit integers."""
     if _ELEMENT in marks(value):
         return str(marks(value)[_ELEMENT])
@@ -177,6 +177,7 @@ __all__ = [
     "carry_grid",
     "codes_of_node",
     "codes_of_type",
+    "element_type",
     "grid_of",
     "kernel_steps",
     "kind_of_codes",

@@ -7,8 +7,9 @@ import numpy as np
 import onnx_ir as ir
 
 from headrace.frontends.element_types import Elements, elements_of_type
-from headrace.frontends.graph import Unsupported
+from headrace.frontends.graph import Unsupported, kind_of
 from headrace.frontends.layout import View
+from headrace.frontends.quantization import element_type
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.compositions.elementwise import applied, combine, per_channel
 from headrace.frontends.to_hn.operands import SourceNode, divided
@@ -18,6 +19,8 @@ from headrace.layers import Multiply, Subtract
 
 #: Whole numbers that float32 tells apart lie below this; half of one of their quotients is never lost.
 _HALF = 0.5
+#: Whole numbers that go round at their ends where a cast meets others: a device's clip.
+_FEW_BITS = frozenset({"INT4", "UINT4", "INT2", "UINT2"})
 #: Ranges whose codes of 8 bits are the numbers themselves.
 _BYTES = {"UINT8": (0.0, 255.0), "INT8": (-128.0, 127.0)}
 #: Operators whose results are whole numbers though their type is real.
@@ -70,7 +73,14 @@ def _is_whole(node: SourceNode) -> bool:
 
 
 def converted(builder: Builder, node: SourceNode, to: ir.DataType) -> View:
-    """Operand 0 in another type: cut off, or whether it is not 0; bytes are the codes themselves."""
+    """Operand 0 in another type: cut off, or whether it is not 0; bytes are the codes themselves.
+
+    Raises:
+        Unsupported: the type holds something else, or fewer than 8 bits of a number, which go round at their ends.
+    """
+    if to.name.startswith(("STRING", "COMPLEX", "FLOAT8", "FLOAT4", "UNDEFINED")) or to.name in _FEW_BITS:
+        need = "real numbers of 16 bits and more, whole numbers of 8 bits and more, or truth values"
+        raise Unsupported(f"Cast to {to.name.lower()}", need)
     view = node.view(0)
     match elements_of_type(to):
         case Elements.REAL:
@@ -93,8 +103,6 @@ def cast(builder: Builder, node: SourceNode) -> list[Result]:
         to = ir.DataType(node.integer("to", 0))
     except ValueError:
         raise Unsupported(f"Cast to type {node.integer('to', 0)}", "a type that the standard has") from None
-    if to.name.startswith(("STRING", "COMPLEX", "FLOAT8", "FLOAT4", "UNDEFINED")):
-        raise Unsupported(f"Cast to {to.name.lower()}", "real or whole numbers, or truth values")
     return [converted(builder, node, to)]
 
 
@@ -104,6 +112,11 @@ def cast_like(builder: Builder, node: SourceNode) -> list[Result]:
     given = node.known(0)
     if given is not None and like in builder.views:
         return [given.astype(np.float32)]  # what is computed is numbers
+    if like is None or kind_of(like) is not None:
+        raise Unsupported("CastLike to a type that is not read", "real or whole numbers, or truth values")
+    kind = element_type(like)
+    if kind in ("int4", "uint4"):  # stored as bytes
+        return [converted(builder, node, ir.DataType[kind.upper()])]
     known = node.known(1)
     if known is not None:
         return [converted(builder, node, ir.DataType.from_numpy(known.dtype))]
