@@ -163,6 +163,11 @@ def _known(name: str) -> bool:
     return name in HANDLERS or name in EVALUATORS or (_defined(name) and name not in _NEVER)
 
 
+def _constant_only(name: str) -> bool:
+    """Whether an operator is computed where all it reads is known, and else not on the device."""
+    return name in EVALUATORS and name not in HANDLERS and not (_defined(name) and name not in _NEVER)
+
+
 def _converted(table: dict[str, Any]) -> Iterator[str]:
     """Rows of a format that is said in ONNX's words."""
     for name in sorted(table):
@@ -170,6 +175,8 @@ def _converted(table: dict[str, Any]) -> Iterator[str]:
         main = {w for w in words if w not in _GLUE} or words
         missing = sorted(w for w in main if not _known(w))
         stage = "" if not words else "yes" if not missing else "no" if len(missing) == len(main) else "in part"
+        if main and all(_constant_only(word) for word in main):
+            stage = "constants"
         names = ", ".join(f"`{w}`" for w in sorted(main))
         why = [f"not on the device: {', '.join(f'`{w}`' for w in missing)}"] if missing else []
         host = {_on_host(w) for w in main} or {"yes"}
