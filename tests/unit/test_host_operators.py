@@ -107,6 +107,30 @@ def choice() -> tuple[bytes, dict[str, Array]]:
     return behind(nodes, [INFO("y", FLOAT, ["N", 6])], zero=np.float32(0))
 
 
+def queries() -> tuple[bytes, dict[str, Array]]:
+    """As RT-DETR's decoder: queries are chosen, and what all of them read is reshaped by sizes read from them."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        N("Conv", ["x", "w"], ["f"], "first", pads=[1] * 4), N("Reshape", ["f", "flat"], ["m"], "flatten"),
+        N("Transpose", ["m"], ["memory"], "rows", perm=[0, 2, 1]),
+        N("ReduceMax", ["memory", "two"], ["best"], "best", keepdims=0),
+        N("TopK", ["best", "k"], ["scores", "places"], "topk", axis=1),
+        N("Squeeze", ["places", "none"], ["which"], "which"),
+        N("Gather", ["memory", "which"], ["queries"], "gather", axis=1), N("Shape", ["queries"], ["sizes"], "sizes"),
+        N("Slice", ["sizes", "none", "one"], ["batch"], "batch"), N("Concat", ["batch", "rest"], ["view"], "v", axis=0),
+        N("MatMul", ["memory", "v1"], ["values"], "second"), N("Reshape", ["values", "view"], ["heads"], "heads"),
+        N("MatMul", ["queries", "v1"], ["asked"], "query_proj"), N("Reshape", ["asked", "few"], ["asking"], "asking"),
+        N("ReduceMean", ["heads", "one"], ["mean"], "mean"), N("Mul", ["asking", "mean"], ["y"], "out"),
+    ]  # fmt: skip
+    constants = {
+        "w": rng.normal(0, 0.3, (8, 3, 3, 3)).astype(np.float32), "v1": rng.normal(0, 0.3, (8, 8)).astype(np.float32),
+        "flat": np.array([1, 8, 64]), "k": np.array([5]), "none": np.array([0]), "one": np.array([1]),
+        "two": np.array([2]), "rest": np.array([64, 2, 4]), "few": np.array([1, 5, 2, 4]),
+    }  # fmt: skip
+    made = model(nodes, [INFO("x", FLOAT, [1, 3, 8, 8])], [INFO("y", FLOAT, [1, 5, 2, 4])], constants)
+    return made, {"x": rng.normal(size=(1, 3, 8, 8)).astype(np.float32)}
+
+
 def sequences() -> tuple[bytes, dict[str, Array]]:
     """Parts of unlike sizes, inserted, taken out and joined again."""
     nodes = [
@@ -236,7 +260,8 @@ def embeddings(sizes: list[Any]) -> tuple[bytes, dict[str, Array]]:
 
 
 CASES: dict[str, Callable[[], tuple[bytes, dict[str, Array]]]] = {
-    "loop": loop, "scan": scan, "if": choice, "sequences": sequences, "sizes of values": sizes_of_values,
+    "loop": loop, "scan": scan, "if": choice, "queries": queries, "sequences": sequences,
+    "sizes of values": sizes_of_values,
     "top of an input": top_of_an_input, "names": names, "words": words, "sentences": sentences,
     "rounds before": rounds_before, "embeddings": lambda: embeddings([1, 10]),
     "embeddings, open": lambda: embeddings(["batch", "length"]),

@@ -71,9 +71,13 @@ def cut_with_shapes(source: SourceGraph, options: ParseOptions, budget: Budget) 
     """
     originals = {name_of(v) for v in source.graph.inputs}
     inputs = cut(source, options.start_node_names, options.end_node_names)
-    if not options.start_node_names:
-        return
     given = {n: s for n, s in options.named_shapes.items() if n in originals}
+    if not options.start_node_names:
+        if options.end_node_names and any(node.op_type in ("Shape", "Size") for node in source.graph):
+            inferred(
+                source, given, budget
+            )  # what is left may read the shape of what was cut off, and nothing else of it
+        return
     types = inferred(source, given, budget)
     for value in inputs:
         if declared_shape(value) is None or given:
