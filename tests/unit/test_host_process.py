@@ -152,10 +152,15 @@ def test_a_loop_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_ends_a_run() -> None:
     endless = Session(runs(), "x.har")
     worker = networks.NETWORKS.worker
+    # A shell that runs the tests in the background lets its children ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        endless.run({"x": X})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            endless.run({"x": X})
+    finally:
+        signal.signal(signal.SIGINT, before)
     timer.join()
     assert not worker.alive
 

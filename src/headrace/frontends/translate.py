@@ -121,6 +121,13 @@ def _why_undecided(condition: ir.Value | None) -> Unsupported:
     return Unsupported(reason, "a condition that is known when the file is read", levers)
 
 
+def _may_translate(node: ir.Node) -> bool:
+    """Whether an operator is translated, or may be of constants: one that chooses elements has data as a rule."""
+    if node.domain:
+        return False
+    return node.op_type in HANDLERS or (node.op_type in EVALUATORS and node.op_type not in _CHOOSING)
+
+
 def _why_unknown(node: ir.Node, functions: list[str]) -> Unsupported:
     if node.domain:
         if f"{node.domain}::{node.op_type}" in functions:
@@ -374,7 +381,7 @@ def _step(state: Translation, node: ir.Node, broken: Unsupported | None) -> None
         if broken is not None:
             raise broken
         if missing:
-            if node.domain or (node.op_type not in HANDLERS and node.op_type not in EVALUATORS):
+            if not _may_translate(node):
                 raise _why_unknown(node, state.builder.source.facts.get("local_functions", []))
             _taint(state, node)
             return
@@ -429,7 +436,7 @@ def unknown_operators(source: SourceGraph) -> list[Problem]:
     functions = source.facts.get("local_functions", [])
     found: list[Problem] = []
     for node in source.graph:
-        if node.domain or (node.op_type not in HANDLERS and node.op_type not in EVALUATORS):
+        if not _may_translate(node):
             why = source.broken.get(node) or _why_unknown(node, functions)
             found.append(Problem(label(node), node.op_type, why.reason, why.need, why.levers))
     return found

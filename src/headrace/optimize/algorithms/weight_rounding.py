@@ -28,7 +28,7 @@ from headrace.optimize.freeze import Correction, FreezeContext, Steps
 FRAMES = 64
 MOST_INPUTS = 1152  # the largest system that is solved
 #: Patches looked at per weight of a channel, and the fewest positions per frame.
-SAMPLES, LEAST_POSITIONS = 8, 64
+SAMPLES, LEAST_POSITIONS = 8, 256
 #: Steps of the R2 sequence: 1/g and 1/g² of the real g with g³ = g + 1.
 R2 = 0.7548776662466927, 0.5698402909980532
 #: A layer is left alone with fewer patches per weight than this: they would be fitted, not the use.
