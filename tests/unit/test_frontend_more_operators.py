@@ -297,3 +297,40 @@ def test_numbers_of_few_bits_are_not_made_by_clipping(to: str) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)])
     with pytest.raises(UnsupportedModelError, match=f"Cast to {to.lower()}"):
         parse_onnx(model.SerializeToString())
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.finfo(np.float32).min], ids=["infinite", "lowest"])
+@pytest.mark.parametrize("own", [[0, 0, 0, 0], [1, 0, 0, 1]], ids=["alone", "beside the pool's own"])
+def test_padding_that_is_no_maximum_is_the_pools(value: float, own: list[int]) -> None:
+    """As timm's MaxPool2dSame writes it: the device has no such number, and needs none."""
+    made = model(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
+            helper.make_node("Pad", ["c", "sizes", "value"], ["p"], "pad"),
+            helper.make_node("MaxPool", ["p"], ["y"], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=own),
+        ],
+        [("x", [1, 3, 8, 8])],
+        [("y", None)],
+        {
+            "w": np.random.default_rng(0).normal(0, 1, (4, 3, 1, 1)).astype(np.float32),
+            "sizes": i64(0, 0, 0, 1, 0, 0, 1, 0),
+            "value": np.float32(value),
+        },
+    )
+    result = compare(made.SerializeToString())
+    assert kinds(result) == ["conv", "maxpool"]
+
+
+def test_padding_that_somebody_else_reads_stays() -> None:
+    made = model(
+        [
+            helper.make_node("Pad", ["x", "sizes", "value"], ["p"], "pad"),
+            helper.make_node("MaxPool", ["p"], ["y"], "pool", kernel_shape=[3, 3]),
+            helper.make_node("Neg", ["p"], ["z"], "neg"),
+        ],
+        [("x", [1, 3, 8, 8])],
+        [("y", None), ("z", None)],
+        {"sizes": i64(0, 0, 0, 1, 0, 0, 1, 0), "value": np.float32(-np.inf)},
+    )
+    with pytest.raises(UnsupportedModelError, match="the value -inf"):
+        parse_onnx(made.SerializeToString())

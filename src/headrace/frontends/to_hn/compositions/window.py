@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from headrace.frontends.graph import Unsupported
+import onnx_ir as ir
+
+from headrace.frontends.graph import Unsupported, constant, integers, live_uses, text
 from headrace.frontends.layout import View
 from headrace.frontends.to_hn.builder import Builder
 from headrace.frontends.to_hn.operands import SourceNode
@@ -14,6 +16,8 @@ from headrace.layers import Pad
 from headrace.numerics.geometry import window_output
 
 _MAX_PAD = 1 << 20
+#: Values up to this are no maximum of what a network computes: −∞, and the lowest that frameworks pad with.
+_LOWEST = -3.0e38
 #: Top, left, bottom, right.
 Padding = tuple[int, int, int, int]
 
@@ -54,6 +58,38 @@ def padding_of(
         return 0, 0, 0, 0
     before, after = same_padding(mode, size, kernel, strides, dilations)
     return before[0], before[1], after[0], after[1]
+
+
+def padding_of_maxima(node: ir.Node | None) -> Padding | None:
+    """What a Pad adds to pictures that nobody but MaxPool reads, with a value that is never a maximum (−∞, or float32's
+    lowest): they can have it as their own padding, of which no window sees more. None for any other node.
+    """
+    if node is None or node.op_type != "Pad" or node.domain or text(node, "mode", "constant") != "constant":
+        return None
+    amounts, value = (constant(v) for v in node.inputs[1:3]) if len(node.inputs) == 3 else (None, None)
+    made, readers = node.outputs[0], live_uses(node.outputs[0])
+    if amounts is None or value is None or amounts.shape != (8,) or value.size != 1 or made.is_graph_output():
+        return None
+    pads = [int(a) for a in amounts]
+    if not float(value.reshape(-1)[0]) <= _LOWEST or any(pads[i] for i in (0, 1, 4, 5)) or min(pads) < 0:
+        return None
+    found = pads[2], pads[3], pads[6], pads[7]
+    return found if readers and all(_takes_padding(reader, found) for reader in readers) else None
+
+
+def _takes_padding(reader: ir.Node, padding: Padding) -> bool:
+    """Whether a reader is a MaxPool whose windows are larger than this and its own padding together."""
+    if reader.op_type != "MaxPool" or reader.domain or text(reader, "auto_pad", "NOTSET") != "NOTSET":
+        return False
+    kernel, own = integers(reader, "kernel_shape", None), integers(reader, "pads", None) or [0] * 4
+    if (
+        kernel is None
+        or len(kernel) != 2
+        or len(own) != 4
+        or any(d != 1 for d in integers(reader, "dilations", None) or ())
+    ):
+        return False
+    return all(own[i] >= 0 and own[i] + padding[i] < kernel[i % 2] for i in range(4))
 
 
 def same_padding(

@@ -15,6 +15,7 @@ from headrace.frontends.to_hn.compositions.elementwise import FLOAT_MAX
 from headrace.frontends.to_hn.compositions.padding import padded
 from headrace.frontends.to_hn.compositions.parts import cut, join, pick
 from headrace.frontends.to_hn.compositions.repeat import constant_tensor
+from headrace.frontends.to_hn.compositions.window import padding_of_maxima
 from headrace.frontends.to_hn.operands import SourceNode
 from headrace.frontends.to_hn.registry import Result, handles
 from headrace.hn import Array
@@ -93,6 +94,8 @@ def pad(builder: Builder, node: SourceNode) -> list[Result]:
         raise Unsupported(f"Pad with mode {mode!r}", "mode constant, reflect, edge or wrap")
     given = node.optional(2, "the value")
     value = float(given.reshape(-1)[0]) if given is not None and given.size else 0.0
+    if padding_of_maxima(node.node) is not None:
+        return [view]  # its readers have it
     if not abs(value) <= FLOAT_MAX:
         raise Unsupported(f"Pad with the value {value}", "a finite value")
     amounts = node.integer_list(1, "pads")

@@ -15,6 +15,7 @@ from headrace.frontends.to_hn.compositions.window import (
     narrowed,
     output_size,
     padding_of,
+    padding_of_maxima,
     pair,
 )
 from headrace.frontends.to_hn.operands import SourceNode
@@ -34,6 +35,9 @@ def window_pool(builder: Builder, node: SourceNode) -> list[Result]:
     if node.integer("storage_order", 0):
         raise Unsupported("storage_order 1", "storage_order 0")
     padding = list(padding_of(node, source.rank, view.shape[2:], kernel, strides, dilations))
+    first = node.node.inputs[0]
+    before = padding_of_maxima(None if first is None else first.producer())
+    padding = [own + more for own, more in zip(padding, before or (0, 0, 0, 0), strict=True)]
     block = max(dilations)
     if block > 1:
         _check_dilated(view, dilations, strides, padding)
