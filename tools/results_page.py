@@ -44,11 +44,9 @@ Written by `make results` (`tools/results_page.py`); do not edit. The networks a
 - **SNR**: of the device's output against the float output of the file's own runtime, on test frames.
 - A row stays as it was last measured until its network is run again; "not yet" may be older than the sources.
 - Calibration frames are never test frames. Target `hailo8`, default options, raw uint8 frames in.
-- The first two tables: 2026-11-27, commit 8a4e358, a processor with AVX-512-VBMI and AVX-VNNI (five kernel sets). SNR
+- All tables: 2026-11-27, commit 79f5312, AMD EPYC with AVX-512-VBMI and AVX-VNNI (five kernel sets), beside tests. SNR
   is of raw values here; the optimizer judges about the mean, part by part
   ([decision 19](decisions/0019-noise-about-the-mean-by-part.md)).
-- The table of files: 2026-11-27, commits 3adc00d to 973eb5f, AMD EPYC with AVX-512-VBMI, beside a test run; `candy` was
-  not taken to the device at 720 × 720 (minutes).
 """
 
 
