@@ -4,21 +4,32 @@
 from __future__ import annotations
 
 import json
+import os
+import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from headrace.cli.options import force_option, hw_arch_option, json_option
 from headrace.cli.output import emit, plain
 from headrace.cli.stages import open_model
-from headrace.errors import Diagnostic, NotBuiltYetError
+
+if TYPE_CHECKING:
+    from headrace.reports.profile import ProfileReport
+    from headrace.runner import ClientRunner
 
 
 @click.command()
 @click.argument("har", metavar="HAR", type=click.Path(path_type=Path))
 @hw_arch_option
-@click.option("--out-path", "-o", type=click.Path(path_type=Path), help="Also write the report: .json or text.")
-@click.option("--no-browser", is_flag=True, help="Accepted; no browser is opened.")
+@click.option(
+    "--out-path",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Also write the report: .html (a page), .json, .csv (layers) or .txt.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open the page that was written.")
 @force_option
 @json_option
 def profile(
@@ -29,24 +40,41 @@ def profile(
     A native HAR shows layers and work; a quantized one adds accuracy; a compiled one adds speed, resources and
     bottlenecks. Every figure says whether it is a closed form, a simulation or a measurement.
     """
-    from headrace.hn.outputs import TEXT_REPORT, Outputs
+    from headrace.hn.outputs import PROFILE_REPORT, Outputs
     from headrace.profiler import profile, render_text
 
-    del no_browser
-    if out_path is not None and out_path.suffix.lower() in (".html", ".htm", ".csv"):
-        rule = "the report is not built yet in this format"
-        raise NotBuiltYetError(
-            Diagnostic("E-REPORT-FORMAT", str(out_path), rule, out_path.suffix, "a name that ends in .json or .txt")
-        )
     outputs = Outputs([har, hw_arch], force)
     if out_path is not None:
-        outputs.add("--out-path", out_path, TEXT_REPORT)
+        outputs.add("--out-path", out_path, PROFILE_REPORT)
         outputs.check()
     runner = open_model(har, hw_arch, as_json)
     report = profile(runner.archive, runner.target)
-    data = report.as_dict()
-    text = "" if as_json and out_path is None else render_text(report)
     if out_path is not None:
-        body = json.dumps(plain(data), indent=1, ensure_ascii=False) if out_path.suffix.lower() == ".json" else text
-        outputs.write({out_path: (body.rstrip("\n") + "\n").encode()})
-    emit(data, text, as_json)
+        outputs.write({out_path: _rendered(out_path.suffix.lower(), har, runner, report)})
+    emit(report.as_dict(), lambda: render_text(report), as_json)
+    if out_path is not None and out_path.suffix.lower() == ".html" and not no_browser:
+        _show(out_path)
+
+
+def _rendered(suffix: str, source: Path, runner: ClientRunner, report: ProfileReport) -> bytes:
+    """The report in the form that a name's end asks for."""
+    from headrace.profiler import page, render_text
+
+    if suffix == ".html":
+        return page.render_html(page.profile_page(runner.archive, runner.target, source))
+    if suffix == ".csv":
+        return page.render_csv(report).encode()
+    if suffix == ".json":
+        return (json.dumps(plain(report.as_dict()), indent=1, ensure_ascii=False) + "\n").encode()
+    return (render_text(report).rstrip("\n") + "\n").encode()
+
+
+def _show(path: Path) -> None:
+    """Open a page in the browser of a person's desk; where there is no screen, nobody would see it."""
+    if os.name == "posix" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or _is_mac()):
+        return
+    webbrowser.open(path.resolve().as_uri())
+
+
+def _is_mac() -> bool:
+    return os.uname().sysname == "Darwin"

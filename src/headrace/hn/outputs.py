@@ -26,6 +26,8 @@ from headrace.hn.files import write_files
 FORCE = "--force"
 MAX_SNIFFED_BYTES = 64 << 20
 _REFUSED = "E-OUTPUT-"
+#: What pages of Headrace have near their beginning, and tables of layers at it.
+PAGE_MARK, TABLE_MARK = b'<meta name="generator" content="headrace">', b"layer,kind,inputs,input_shapes,output_shape,"
 # What a reader raises on a file that is none of its kind.
 _UNREADABLE = (
     OSError,
@@ -56,8 +58,12 @@ class FileKind:
 
 
 def _is_report(handle: BinaryIO) -> bool:
-    """A report of `parse` or `profile`, as JSON or as text."""
+    """A report of `parse` or `profile`, as JSON, text, a page, or a table of layers."""
     data = handle.read(MAX_SNIFFED_BYTES)
+    if data.startswith(b"<!doctype html>"):
+        return PAGE_MARK in data[:1000]
+    if data.startswith(TABLE_MARK):
+        return True
     if data[:1] == b"{":
         found = json.loads(data)
         return isinstance(found, dict) and {"network", "layers"} <= found.keys()
@@ -69,7 +75,7 @@ _added: list[tuple[str, TextIO]] = []
 #: First line of a resolved script that is written as a file, which is how it is known again.
 SCRIPT_MARK = "# Written by headrace: the model script as it is carried out.\n"
 JSON_REPORT = FileKind("report", (".json",), _is_report)
-TEXT_REPORT = FileKind("report", (".txt", ".json"), _is_report)
+PROFILE_REPORT = FileKind("report", (".html", ".json", ".csv", ".txt"), _is_report)
 RESOLVED_SCRIPT = FileKind(
     "resolved script", (".alls",), lambda handle: handle.read(len(SCRIPT_MARK)) == SCRIPT_MARK.encode()
 )
