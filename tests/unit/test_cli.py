@@ -326,7 +326,8 @@ def test_missing_files_and_other_formats(
         (["parse", "none.h5"], 3),
         (["parse", "model.h5"], 3),
         (["parser", "tf", "model.pb"], 3),
-        (["profile", "x.har", "--out-path", "r.html"], 11),
+        (["profile", "x.har", "--out-path", "r.html"], 3),
+        (["profile", "x.har", "--out-path", "r.xyz"], 2),
     ):
         assert run(arguments) == status, arguments
         captured = capsys.readouterr()

@@ -60,7 +60,7 @@ def page(name: PageName, title: str, data: Report) -> bytes:
     script, style = part(f"{name}.js"), part(f"{name}.css")
     packed = gzip.compress(json.dumps(data.as_dict(), ensure_ascii=False, separators=(",", ":")).encode(), 9, mtime=0)
     return _PAGE.format(
-        policy=html.escape(_policy(script)),
+        policy=html.escape(_policy(script), quote=False),
         title=html.escape(title),
         style=style,
         data=base64.b64encode(packed).decode(),

@@ -163,14 +163,10 @@ class Report(Record):
         Raises:
             InputFileError: also ``E-REPORT-VERSION``, where the version is no version.
         """
-        newer = False
-        if is_object(data):
-            data = dict(data)
-            version = data.pop(cls.VERSION_KEY, cls.UNWRITTEN)
-            if type(version) is not int or version < 1:
-                rule, need = "the report's version is not valid", f"1 … {cls.VERSION}"
-                raise InputFileError(Diagnostic("E-REPORT-VERSION", where, rule, repr(version)[:60], need))
-            newer = version > cls.VERSION
+        try:
+            data, newer = _without_version(cls, data)
+        except _FieldError as error:
+            raise InputFileError(Diagnostic("E-REPORT-VERSION", where, error.rule, error.got, error.need)) from None
         return _from_dict(cls, data, where, newer)
 
 
@@ -199,6 +195,17 @@ class _FieldError(Exception):
         self.path: list[str] = []
 
 
+def _without_version(cls: type[Report], data: object) -> tuple[object, bool]:
+    """A report's object without its version, and whether that is newer than what is known here."""
+    if not is_object(data):
+        return data, False
+    rest = dict(data)
+    version = rest.pop(cls.VERSION_KEY, cls.UNWRITTEN)
+    if type(version) is not int or version < 1:
+        raise _FieldError("the report's version is not valid", repr(version)[:60], f"1 … {cls.VERSION}")
+    return rest, version > cls.VERSION
+
+
 def _from_dict(cls: type[_T], data: object, where: str, newer: bool) -> _T:
     try:
         return _read_record(cls, data, newer)
@@ -208,6 +215,14 @@ def _from_dict(cls: type[_T], data: object, where: str, newer: bool) -> _T:
         raise InputFileError(
             Diagnostic("E-REPORT-FIELD", where, error.rule, error.got, error.need, error.levers)
         ) from None
+
+
+def _read_nested(cls: type[Any], value: object, newer: bool) -> Any:
+    """A record in a record; one that is a report has a version of its own."""
+    if issubclass(cls, Report):
+        value, newest = _without_version(cls, value)
+        newer = newer or newest
+    return _read_record(cls, value, newer)
 
 
 def _read_record(cls: type[_T], data: object, newer: bool) -> _T:
@@ -291,7 +306,7 @@ def _read_union(hint: Any, value: object, newer: bool) -> Any:
     for option in options:
         if is_dataclass(option):
             if is_object(value):
-                return _read_record(_alternative(hint, value), value, newer)
+                return _read_nested(_alternative(hint, value), value, newer)
         elif _could_be(option, value):
             return _read(option, value, newer)
     names = " or ".join(dict.fromkeys(type_text(option) for option in options))
@@ -314,7 +329,7 @@ def _read(hint: Any, value: object, newer: bool) -> Any:
     if origin in (Union, types.UnionType):
         return _read_union(hint, value, newer)
     if is_dataclass(hint):
-        return _read_record(cast("type[Any]", hint), value, newer)
+        return _read_nested(cast("type[Any]", hint), value, newer)
     if origin is tuple:
         return _read_tuple(get_args(hint), value, newer)
     if origin is Literal:
