@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(page: Any) -> None:
     """The graph is drawn."""
     page.wait_for_selector(".graph canvas")
-    page.wait_for_function("!document.querySelector('.graph .state')")
+    page.locator(".graph .state").wait_for(state="detached")
 
 
 @pytest.mark.parametrize(
