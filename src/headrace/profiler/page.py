@@ -14,6 +14,7 @@ from headrace import reports
 from headrace.hn.archive import Archive
 from headrace.pages import page
 from headrace.profiler.report import profile
+from headrace.profiler.weights import weight_facts
 from headrace.reports.page import PageCommand, ProfilePage
 from headrace.reports.profile import ProfiledLayer, ProfileReport
 from headrace.targets import Target
@@ -37,6 +38,7 @@ def profile_page(archive: Archive, target: Target, source: Path) -> ProfilePage:
         passes=() if optimized is None else optimized.passes,
         algorithms=() if optimized is None else optimized.algorithms,
         from_file=None if optimized is None else optimized.from_file,
+        weights=weight_facts(archive),
         compiled=known.compile,
         commands=_commands(source.name),
     )

@@ -22,6 +22,26 @@ class PageCommand(Record):
 
 
 @record
+class Bars(Record):
+    """How often values lie in each of equal parts of a range."""
+
+    low: Annotated[float, "where the first part begins"]
+    high: Annotated[float, "where the last part ends, itself counted"]
+    counts: Annotated[tuple[int, ...], "values in each part"]
+
+
+@record
+class WeightFacts(Record):
+    """The weights of a layer: of the float network, and the codes that the device has."""
+
+    layer: Annotated[str, "the layer"]
+    float_: Annotated[Bars | None, "the float network's; null: it has no layer of this name with weights"]
+    codes: Annotated[Bars | None, "codes, of all channels together; null: the network is not quantized"]
+    scaled_apart: Annotated[int, "channels with a scale of their own; 0: the network is not quantized"]
+    half_used: Annotated[int, "of these, channels whose codes stay within half of their range"]
+
+
+@record
 class ProfilePage(Report):
     """The profiler's report as a page: what a HAR knows of its network, from the file to the device."""
 
@@ -32,5 +52,6 @@ class ProfilePage(Report):
     passes: Annotated[tuple[PassRecord, ...], "changes that made layers with an integer form"]
     algorithms: Annotated[tuple[Decision, ...], "what optimization proposed, and what became of it"]
     from_file: Annotated[FileFacts | None, "of a file that was quantized already; null: everything is measured"]
+    weights: Annotated[tuple[WeightFacts, ...], "every layer with weights"]
     compiled: Annotated[CompileReport | None, "the result of compiling in figures; null: it was not compiled"]
     commands: Annotated[tuple[PageCommand, ...], "how to get the figures without the page"]

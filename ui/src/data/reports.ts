@@ -19,6 +19,8 @@ export type ProfilePage = {
   algorithms: readonly (Decision)[];
   /** of a file that was quantized already; null: everything is measured */
   from_file: FileFacts | null;
+  /** every layer with weights */
+  weights: readonly (WeightFacts)[];
   /** the result of compiling in figures; null: it was not compiled */
   compiled: CompileReport | null;
   /** how to get the figures without the page */
@@ -829,6 +831,30 @@ export type FileFacts = {
   derived: readonly (string)[];
   /** layers whose range was measured, for the file says nothing of it */
   measured: readonly (string)[];
+};
+
+/** The weights of a layer: of the float network, and the codes that the device has. */
+export type WeightFacts = {
+  /** the layer */
+  layer: string;
+  /** the float network's; null: it has no layer of this name with weights */
+  float: Bars | null;
+  /** codes, of all channels together; null: the network is not quantized */
+  codes: Bars | null;
+  /** channels with a scale of their own; 0: the network is not quantized */
+  scaled_apart: number;
+  /** of these, channels whose codes stay within half of their range */
+  half_used: number;
+};
+
+/** How often values lie in each of equal parts of a range. */
+export type Bars = {
+  /** where the first part begins */
+  low: number;
+  /** where the last part ends, itself counted */
+  high: number;
+  /** values in each part */
+  counts: readonly (number)[];
 };
 
 /** The result of compiling in figures (member `<net>.compile.json`). */

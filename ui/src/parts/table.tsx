@@ -27,6 +27,8 @@ interface Props<Row> {
 
 /** Rows beyond these are shown on demand: thousands of rows make a page slow. */
 const FIRST_ROWS = 400;
+/** Pixels at the top of the box that the head of the table covers. */
+const HEAD = 30;
 
 export function Table<Row>(props: Props<Row>) {
   const order = useSignal(props.sortedBy ?? null);
@@ -35,7 +37,13 @@ export function Table<Row>(props: Props<Row>) {
   const rows = sorted(props.rows, props.columns, order.value);
   const shown = all.value ? rows : rows.slice(0, FIRST_ROWS);
   useEffect(() => {
-    body.current?.querySelector('tr[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
+    const row = body.current?.querySelector<HTMLElement>('tr[aria-selected="true"]');
+    const box = row?.closest<HTMLElement>(".tablebox");
+    if (!row || !box) return;
+    // Only the table turns to the row; the page stays where the person is.
+    const [top, height] = [row.offsetTop, row.offsetHeight];
+    if (top < box.scrollTop + HEAD) box.scrollTop = top - HEAD;
+    else if (top + height > box.scrollTop + box.clientHeight) box.scrollTop = top + height - box.clientHeight;
   }, [props.picked]);
   const turn = (column: number) => {
     const before = order.value;

@@ -3,15 +3,17 @@
 
 import type { Signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import type { LayerAccuracy, ProfiledLayer, ScheduledLayer, SimulatedStage } from "../data/reports";
+import type { LayerAccuracy, ProfiledLayer, ScheduledLayer, SimulatedStage, WeightFacts } from "../data/reports";
 import { count, decibels, percent, plain, shape } from "../data/words";
+import { Histogram } from "../parts/bars";
 
 interface Props {
+  readonly weights: readonly WeightFacts[];
   readonly layers: readonly ProfiledLayer[];
   readonly picked: Signal<string | null>;
 }
 
-export function Details({ layers, picked }: Props) {
+export function Details({ layers, weights, picked }: Props) {
   const layer = layers.find((one) => one.name === picked.value);
   if (!layer) {
     return (
@@ -42,6 +44,7 @@ export function Details({ layers, picked }: Props) {
         <Fact name="operations">{count(layer.operations)}</Fact>
         <Fact name="weights and biases">{count(layer.weights)}</Fact>
       </dl>
+      <Weights of={weights.find((one) => one.layer === layer.name)} />
       {layer.accuracy && <Accuracy of={layer.accuracy} />}
       {layer.schedule && <Schedule of={layer.schedule} />}
       {layer.simulation && <Simulation of={layer.simulation} />}
@@ -66,6 +69,25 @@ function Go(props: { readonly name: string; readonly picked: Signal<string | nul
       </button>{" "}
       {props.more}
     </div>
+  );
+}
+
+function Weights({ of }: { readonly of: WeightFacts | undefined }) {
+  if (!of) return null;
+  return (
+    <>
+      <h3>Weights</h3>
+      {of.float && <Histogram of={of.float} name="weights of the float network" />}
+      {of.codes && (
+        <>
+          <Histogram of={of.codes} name="codes of the weights" />
+          <p class="note">
+            Codes of {of.scaled_apart} channels, each with a scale of its own
+            {of.half_used > 0 ? `; ${of.half_used} use half of their codes or less` : ""}.
+          </p>
+        </>
+      )}
+    </>
   );
 }
 

@@ -46,7 +46,7 @@ export function ModelPanel({ page, picked }: Props) {
       </div>
       <div class="split">
         <GraphView name="the network" graph={graph} picked={picked} paintings={paintings} />
-        <Details layers={layers} picked={picked} />
+        <Details layers={layers} weights={page.weights} picked={picked} />
       </div>
       <h2>Layers</h2>
       <Table name="layers" rows={layers} columns={LAYERS} id={(layer) => layer.name} picked={picked.value} onPick={(id) => (picked.value = id)} />
