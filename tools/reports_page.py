@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
 from headrace.errors import Diagnostic
+from headrace.reports.difference import DifferenceReport
 from headrace.reports.infeasibility import InfeasibilityReport
 from headrace.reports.optimize import OptimizeReport
+from headrace.reports.page import ProfilePage
 from headrace.reports.parse import ParseReport
 from headrace.reports.profile import ProfileReport
 from headrace.reports.record import REST, FieldRule, Record, Report, field_rules, type_text
@@ -29,6 +31,8 @@ REPORTS: tuple[type[Report], ...] = (
     TimingReport,
     InfeasibilityReport,
     ProfileReport,
+    DifferenceReport,
+    ProfilePage,
 )
 HEAD = """# Reports
 

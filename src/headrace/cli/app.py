@@ -49,6 +49,7 @@ COMMANDS: dict[str, Entry] = {
     "compile": Entry("compile_command", "compile_", "Compile a quantized HAR for a device into a HEF."),
     "build": Entry("build_command", "build", "All of the above at once: model file to HEF."),
     "profile": Entry("profile_command", "profile", "Report on a HAR of any state: layers, accuracy, speed."),
+    "compare": Entry("compare_command", "compare", "Tell what differs between two networks."),
     "run": Entry("run_command", "run", "Run a HEF on the virtual device."),
     "benchmark": Entry("benchmark_command", "benchmark", "Device speed (simulated) and host speed of a HEF."),
     "har": Entry("har_command", "har", "Look into a HAR: info, extract."),

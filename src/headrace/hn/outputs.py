@@ -74,8 +74,20 @@ def _is_report(handle: BinaryIO) -> bool:
 _added: list[tuple[str, TextIO]] = []
 #: First line of a resolved script that is written as a file, which is how it is known again.
 SCRIPT_MARK = "# Written by headrace: the model script as it is carried out.\n"
+
+
+def _is_comparison(handle: BinaryIO) -> bool:
+    """What `compare` wrote, as JSON or as text."""
+    data = handle.read(MAX_SNIFFED_BYTES)
+    if data[:1] == b"{":
+        found = json.loads(data)
+        return isinstance(found, dict) and {"first", "second", "only_first"} <= found.keys()
+    return data.startswith(b"A: ") and b"_model, target " in data[:600]
+
+
 JSON_REPORT = FileKind("report", (".json",), _is_report)
 PROFILE_REPORT = FileKind("report", (".html", ".json", ".csv", ".txt"), _is_report)
+COMPARISON = FileKind("comparison", (".json", ".txt"), _is_comparison)
 RESOLVED_SCRIPT = FileKind(
     "resolved script", (".alls",), lambda handle: handle.read(len(SCRIPT_MARK)) == SCRIPT_MARK.encode()
 )
