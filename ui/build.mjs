@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = resolve(process.argv[2] ?? join(here, "dist"));
-const PAGES = { report: "src/report/main.tsx" };
+const PAGES = { report: "src/report/main.tsx", compare: "src/compare/main.tsx" };
 
 const common = {
   absWorkingDir: here,

@@ -147,3 +147,17 @@ def test_a_page_asks_nobody(made: Path) -> None:
 def test_the_same_bytes_each_time(made: Path, tmp_path: Path) -> None:
     headrace("profile", made / "compiled.har", "-o", tmp_path / "again.html", "--no-browser", cwd=tmp_path)
     assert (tmp_path / "again.html").read_bytes() == (made / "compiled.html").read_bytes()
+
+
+def test_two_networks_side_by_side(chromium: Any, made: Path) -> None:
+    headrace("compare", "native.har", "compiled.har", "-o", "difference.html", cwd=made)
+    found = json.loads(headrace("compare", "native.har", "compiled.har", "--json", cwd=made))
+    with opened(chromium, (made / "difference.html").as_uri()) as watched:
+        page = watched.page
+        rows = page.get_by_role("region", name="networks").get_by_role("row")
+        rows.first.wait_for()
+        assert rows.count() == 1 + len(found["totals"])
+        changes = sum(len(pair["changes"]) for pair in found["changed"])
+        assert page.get_by_role("region", name="changes of layers").get_by_role("row").count() == 1 + changes
+        assert watched.axe() == []
+        assert watched.faults == []

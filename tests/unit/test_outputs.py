@@ -220,7 +220,12 @@ def test_reports_and_resolved_scripts_are_known_again(tmp_path: Path) -> None:
     for kind, name, ours, foreign in (
         (outputs.JSON_REPORT, "r.json", b'{"network": "n", "layers": {}}', b'{"name": "package", "version": 1}'),
         (outputs.PROFILE_REPORT, "r.txt", b"net: hailo_model, target hailo8\n", b"shopping list\n"),
-        (outputs.PROFILE_REPORT, "r.html", b"<!doctype html>\n" + outputs.PAGE_MARK, b"<!doctype html>\n<p>mine"),
+        (
+            outputs.PROFILE_REPORT,
+            "r.html",
+            b"<!doctype html>\n" + outputs.page_mark("report").encode(),
+            b"<!doctype html>\n" + outputs.page_mark("compare").encode(),
+        ),
         (outputs.PROFILE_REPORT, "r.csv", outputs.TABLE_MARK + b"\n", b"layer,kind\n"),
         (outputs.RESOLVED_SCRIPT, "r.alls", outputs.resolved_script_bytes("a()\n"), b"a()\n"),
         (outputs.JSON_REPORT, "deep.json", b'{"network": 1, "layers": 2}', b"[" * 100_000),

@@ -15,6 +15,7 @@ from headrace.cli.output import emit, number, plain, table
 from headrace.cli.stages import open_model
 
 if TYPE_CHECKING:
+    from headrace.reports.difference import DifferenceReport
     from headrace.reports.profile import ProfileReport
     from headrace.reports.record import Json
 
@@ -25,7 +26,7 @@ _SHOWN = 200
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
 @hw_arch_option
-@click.option("--out-path", "-o", type=click.Path(path_type=Path), help="Also write the result: .json or .txt.")
+@click.option("--out-path", "-o", type=click.Path(path_type=Path), help="Also write the result: .html, .json or .txt.")
 @force_option
 @json_option
 def compare(first: Path, second: Path, hw_arch: str | None, out_path: Path | None, force: bool, as_json: bool) -> None:
@@ -49,10 +50,20 @@ def compare(first: Path, second: Path, hw_arch: str | None, out_path: Path | Non
     found = difference(reports[0], reports[1], (first.name, second.name))
     data = found.as_dict()
     if out_path is not None:
-        is_json = out_path.suffix.lower() == ".json"
-        body = json.dumps(plain(data), indent=1, ensure_ascii=False) if is_json else text(data)
-        outputs.write({out_path: (body + "\n").encode()})
+        outputs.write({out_path: _rendered(out_path.suffix.lower(), found)})
     emit(data, lambda: text(data), as_json)
+
+
+def _rendered(suffix: str, found: DifferenceReport) -> bytes:
+    """The result in the form that a name's end asks for."""
+    if suffix == ".html":
+        from headrace.pages import page
+
+        return page("compare", f"{found.first.source} and {found.second.source}", found)
+    data = found.as_dict()
+    return (
+        (json.dumps(plain(data), indent=1, ensure_ascii=False) if suffix == ".json" else text(data)) + "\n"
+    ).encode()
 
 
 def text(data: dict[str, Any]) -> str:

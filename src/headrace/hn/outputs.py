@@ -26,8 +26,15 @@ from headrace.hn.files import write_files
 FORCE = "--force"
 MAX_SNIFFED_BYTES = 64 << 20
 _REFUSED = "E-OUTPUT-"
-#: What pages of Headrace have near their beginning, and tables of layers at it.
-PAGE_MARK, TABLE_MARK = b'<meta name="generator" content="headrace">', b"layer,kind,inputs,input_shapes,output_shape,"
+#: What tables of layers begin with.
+TABLE_MARK = b"layer,kind,inputs,input_shapes,output_shape,"
+
+
+def page_mark(name: str) -> str:
+    """What a page of the user interface has near its beginning."""
+    return f'<meta name="generator" content="headrace {name}">'
+
+
 # What a reader raises on a file that is none of its kind.
 _UNREADABLE = (
     OSError,
@@ -61,7 +68,7 @@ def _is_report(handle: BinaryIO) -> bool:
     """A report of `parse` or `profile`, as JSON, text, a page, or a table of layers."""
     data = handle.read(MAX_SNIFFED_BYTES)
     if data.startswith(b"<!doctype html>"):
-        return PAGE_MARK in data[:1000]
+        return page_mark("report").encode() in data[:1000]
     if data.startswith(TABLE_MARK):
         return True
     if data[:1] == b"{":
@@ -77,8 +84,10 @@ SCRIPT_MARK = "# Written by headrace: the model script as it is carried out.\n"
 
 
 def _is_comparison(handle: BinaryIO) -> bool:
-    """What `compare` wrote, as JSON or as text."""
+    """What `compare` wrote, as JSON, text or a page."""
     data = handle.read(MAX_SNIFFED_BYTES)
+    if data.startswith(b"<!doctype html>"):
+        return page_mark("compare").encode() in data[:1000]
     if data[:1] == b"{":
         found = json.loads(data)
         return isinstance(found, dict) and {"first", "second", "only_first"} <= found.keys()
@@ -87,7 +96,7 @@ def _is_comparison(handle: BinaryIO) -> bool:
 
 JSON_REPORT = FileKind("report", (".json",), _is_report)
 PROFILE_REPORT = FileKind("report", (".html", ".json", ".csv", ".txt"), _is_report)
-COMPARISON = FileKind("comparison", (".json", ".txt"), _is_comparison)
+COMPARISON = FileKind("comparison", (".html", ".json", ".txt"), _is_comparison)
 RESOLVED_SCRIPT = FileKind(
     "resolved script", (".alls",), lambda handle: handle.read(len(SCRIPT_MARK)) == SCRIPT_MARK.encode()
 )

@@ -12,9 +12,10 @@ from importlib.resources import files
 from typing import Literal
 
 from headrace.errors import Diagnostic, NotBuiltYetError
+from headrace.hn.outputs import page_mark
 from headrace.reports.record import Report
 
-PageName = Literal["report"]
+PageName = Literal["report", "compare"]
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -22,7 +23,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="generator" content="headrace">
+{mark}
 <link rel="icon" href="data:,">
 <title>{title}</title>
 <style>{style}</style>
@@ -61,6 +62,7 @@ def page(name: PageName, title: str, data: Report) -> bytes:
     packed = gzip.compress(json.dumps(data.as_dict(), ensure_ascii=False, separators=(",", ":")).encode(), 9, mtime=0)
     return _PAGE.format(
         policy=html.escape(_policy(script), quote=False),
+        mark=page_mark(name),
         title=html.escape(title),
         style=style,
         data=base64.b64encode(packed).decode(),

@@ -882,3 +882,57 @@ export type PageCommand = {
   /** the same in Python */
   python: string;
 };
+
+/** What `compare` found: only what differs, and layers that the other does not have. */
+export type DifferenceReport = {
+  /** the first */
+  first: ComparedSide;
+  /** the second */
+  second: ComparedSide;
+  /** of the networks as a whole */
+  totals: readonly (Change)[];
+  /** pairs of layers in which nothing differs */
+  same: number;
+  /** pairs in which something does, in the order of the first */
+  changed: readonly (LayerPair)[];
+  /** layers that only the first has */
+  only_first: readonly (string)[];
+  /** layers that only the second has */
+  only_second: readonly (string)[];
+};
+
+/** One of the two networks. */
+export type ComparedSide = {
+  /** the file */
+  source: string;
+  /** the network */
+  name: string;
+  /** its state */
+  state: string;
+  /** the target of interest */
+  hw_arch: string;
+  /** layers, inputs and outputs counted */
+  layers: number;
+};
+
+/** A figure or a fact that is not the same in both. */
+export type Change = {
+  /** what it is */
+  what: string;
+  /** of the first; null: it has none */
+  before: Json;
+  /** of the second; null: it has none */
+  after: Json;
+};
+
+/** A layer of the first network and the one of the second that stands for it. */
+export type LayerPair = {
+  /** the layer of the first */
+  first: string;
+  /** the layer of the second */
+  second: string;
+  /** what tells that they are one */
+  matched_by: "name" | "nodes of the file" | "place in the graph";
+  /** what is not the same */
+  changes: readonly (Change)[];
+};

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import type { ProfilePage } from "../data/reports";
-import { setTheme, theme } from "../parts/theme";
+import { Top } from "../parts/top";
 import { AccuracyPanel } from "./accuracy";
 import { DevicePanel } from "./device";
 import { ModelPanel } from "./model";
@@ -43,20 +43,7 @@ export function Report({ page }: { readonly page: ProfilePage }) {
   const { profile } = page;
   return (
     <div class="page">
-      <header class="top">
-        <h1>{profile.name}</h1>
-        <span class="facts">
-          {profile.state.replaceAll("_", " ")} · {profile.hw_arch} · Headrace {page.headrace}
-        </span>
-        <span class="right">
-          <button type="button" onClick={() => setTheme(theme.value === "dark" ? "light" : "dark")}>
-            {theme.value === "dark" ? "Light" : "Dark"}
-          </button>
-          <button type="button" onClick={() => window.print()}>
-            Print
-          </button>
-        </span>
-      </header>
+      <Top title={profile.name} facts={`${profile.state.replaceAll("_", " ")} · ${profile.hw_arch} · Headrace ${page.headrace}`} />
       <div class="tabs" role="tablist" aria-label="parts of the report" onKeyDown={turn}>
         {tabs.map((tab) => (
           <button
