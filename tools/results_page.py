@@ -46,7 +46,8 @@ Written by `make results` (`tools/results_page.py`); do not edit. The networks a
 - Calibration frames are never test frames. Target `hailo8`, default options, raw uint8 frames in.
 - All tables: 2026-11-27, commit 79f5312, AMD EPYC with AVX-512-VBMI and AVX-VNNI (five kernel sets), beside tests. SNR
   is of raw values here; the optimizer judges about the mean, part by part
-  ([decision 19](decisions/0019-noise-about-the-mean-by-part.md)).
+  ([decision 19](decisions/0019-noise-about-the-mean-by-part.md)). Files that have no row there (`candy`, YOLOX-Nano,
+  YuNet, two of UltraFace) were not reached on that commit.
 """
 
 
