@@ -38,7 +38,7 @@ def batch_normalization(call: LayerCall) -> Tensor:
 def layer_normalization(call: LayerCall) -> Tensor:
     x = call.x
     axes = call.axes("axis", x.rank)
-    if axes != list(range(axes[0], x.rank)) or axes[0] == 0:
+    if not axes or axes != list(range(axes[0], x.rank)) or axes[0] == 0:
         raise Unsupported(f"dimensions {axes} of a tensor of rank {x.rank}", "the last dimensions")
     shape = [x.size(a) for a in axes]
     scaled = call.flag("rms_scaling")
@@ -56,7 +56,7 @@ def layer_normalization(call: LayerCall) -> Tensor:
 def root_mean_square(call: LayerCall) -> Tensor:
     x = call.x
     axes = call.axes("axis", x.rank)
-    if axes != list(range(axes[0], x.rank)) or axes[0] == 0:
+    if not axes or axes != list(range(axes[0], x.rank)) or axes[0] == 0:
         raise Unsupported(f"dimensions {axes} of a tensor of rank {x.rank}", "the last dimensions")
     scale = call.weight(0, [x.size(a) for a in axes], "scale")
     attributes = {"axis": axes[0], "epsilon": call.real("epsilon", 1e-6)}
