@@ -351,10 +351,10 @@ class Fields:
             raise self.bad(key, "the word is not known", repr(value), ", ".join(words))
         return value
 
-    def text(self, key: str, default: str | None = None, most: int = 256) -> str:
+    def text(self, key: str, default: str | None = None, most: int = 256, least: int = 0) -> str:
         value = self.raw.get(key, default)
-        if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > most:
-            raise self.bad(key, "this is no short text", repr(value), f"at most {most} bytes")
+        if not isinstance(value, str) or not least <= len(value.encode("utf-8", "replace")) <= most:
+            raise self.bad(key, "this is no short text", repr(value), f"{least} to {most} bytes")
         return value
 
     def items(self, key: str, low: int, high: int) -> list[Any]:
@@ -394,7 +394,7 @@ def from_dict(raw: object, where: str) -> NmsConfiguration:
     coding = f.word("box_coding", CODINGS)
     per_class = f.count("max_proposals_per_class", 1, MAX_PER_CLASS)
     configuration = NmsConfiguration(
-        family=f.text("meta_arch", most=64),
+        family=f.text("meta_arch", most=64, least=1),
         image=(height, width),
         classes=classes,
         coding=coding,

@@ -175,14 +175,15 @@ class GraphBuilder(NodeBuilder):
                 array = self.constant_of(tensor) if tensor.data is not None else None
                 if array is not None:
                     self.charge(array)
+                codes = array is not None and tensor.quantization is not None and self.stands_for_reals(tensor)
+                real = dequantized(tensor, array) if codes and array is not None else array
             except Unsupported as problem:  # whoever wants the constant reports it
                 marks(value)["kind"] = f"a constant that cannot be read ({problem})"
                 return value
-            if array is not None and tensor.quantization is not None and self.stands_for_reals(tensor):
-                set_constant(value, dequantized(tensor, array))
-                set_grid(value, np.array(tensor.quantization.scale))
-            elif array is not None:
-                set_constant(value, array)
+            if real is not None:
+                set_constant(value, real)
+                if codes and tensor.quantization is not None:
+                    set_grid(value, np.array(tensor.quantization.scale))
             elif tensor.variable:
                 marks(value)["kind"] = "a variable, which keeps its value from one frame to the next"
             elif tensor.sparsity is not None:
