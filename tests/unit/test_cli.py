@@ -341,3 +341,32 @@ def test_version() -> None:
 
     result = shell("--version")
     assert (result.returncode, result.stdout) == (0, f"headrace {headrace.__version__}\n")
+
+
+def test_an_interrupt_that_python_drops_comes_again() -> None:
+    """In a callback whose errors go nowhere: the command ends all the same, and nothing of it is printed."""
+    program = (
+        "import os, signal, sys, time, weakref\n"
+        "from headrace import cli\n"
+        "from headrace.cli import app\n"
+        "import click\n"
+        "class Thing: pass\n"
+        "@click.command()\n"
+        "def command():\n"
+        "    thing = Thing()\n"
+        "    seen = weakref.ref(thing, lambda _: (os.kill(os.getpid(), signal.SIGINT), time.sleep(1)))\n"
+        "    del thing\n"
+        "    time.sleep(60)\n"
+        "module = type(sys)('m'); module.command = command\n"
+        "sys.modules['headrace.cli.m'] = module\n"
+        "app.COMMANDS['devices'] = app.Entry('m', 'command', '')\n"
+        "cli.main(['devices'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stderr.strip()) == (130, "interrupted")

@@ -8,11 +8,15 @@ interrupted the command all the same, and must not read that a fault was found.
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
 import threading
 from types import FrameType
 
 _seen = threading.Event()
+#: Seconds after which an interrupt that was dropped is told again.
+_AGAIN = 0.01
 
 
 def watch() -> None:
@@ -26,11 +30,20 @@ def watch() -> None:
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):
         signal.signal(signal.SIGINT, _note)
+        sys.unraisablehook = _swallowed
 
 
 def seen() -> bool:
     """Whether the keys were pressed since :func:`watch`."""
     return _seen.is_set()
+
+
+def _swallowed(what: sys.UnraisableHookArgs) -> None:
+    """An interrupt that fell into code whose errors Python drops (destructors, callbacks of imports) comes again."""
+    if what.exc_type is KeyboardInterrupt:
+        threading.Timer(_AGAIN, _thread.interrupt_main).start()  # not from here, where it would be dropped once more
+    else:
+        sys.__unraisablehook__(what)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
