@@ -41,9 +41,18 @@ def seen() -> bool:
 def _swallowed(what: sys.UnraisableHookArgs) -> None:
     """An interrupt that fell into code whose errors Python drops (destructors, callbacks of imports) comes again."""
     if what.exc_type is KeyboardInterrupt:
-        threading.Timer(_AGAIN, _thread.interrupt_main).start()  # not from here, where it would be dropped once more
+        threading.Timer(_AGAIN, _send).start()  # not from here, where it would be dropped once more
     else:
         sys.__unraisablehook__(what)
+
+
+def _send() -> None:
+    """Interrupt the main thread, also where it sleeps."""
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
 
 
 def _note(number: int, frame: FrameType | None) -> None:
