@@ -26,6 +26,7 @@ from common import OUT  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from browser import browser, opened  # noqa: E402
+from headrace.profiler import profile  # noqa: E402
 from headrace.profiler.page import profile_page, render_html  # noqa: E402
 from headrace.runner import ClientRunner  # noqa: E402
 
@@ -63,7 +64,9 @@ def chain(layers: int) -> bytes:
 def measured(started: Any, name: str, runner: ClientRunner, folder: Path) -> dict[str, Any]:
     """One page."""
     path = folder / "page.html"
-    path.write_bytes(render_html(profile_page(runner.archive, runner.target, Path(f"{name}.har"))))
+    path.write_bytes(
+        render_html(profile_page(runner.archive, profile(runner.archive, runner.target), Path(f"{name}.har")))
+    )
     layers = len(runner.get_hn_model().layers)
     begun = time.perf_counter()
     with opened(started, path.as_uri()) as watched:

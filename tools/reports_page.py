@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import types
-from dataclasses import is_dataclass
 from inspect import getdoc
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -18,6 +17,7 @@ from headrace.reports.parse import ParseReport
 from headrace.reports.profile import ProfileReport
 from headrace.reports.record import REST, FieldRule, Record, Report, field_rules, type_text
 from headrace.reports.schedule import CompileReport, ScheduleReport
+from headrace.reports.schema import records_in
 from headrace.reports.script import ScriptReport
 from headrace.reports.timing import TimingReport
 
@@ -53,17 +53,10 @@ called `format`.)
 """
 
 
-def inside(hint: Any) -> list[type[Record]]:
-    """The records that a type is made of."""
-    if is_dataclass(hint):
-        return [hint] if isinstance(hint, type) and issubclass(hint, Record) else []
-    return [found for argument in get_args(hint) for found in inside(argument)]
-
-
 def linked(hint: Any) -> str:
     """A type in words, records as links to their tables."""
     text = type_text(hint)
-    for cls in inside(hint):
+    for cls in records_in(hint):
         text = text.replace(cls.__name__, f"[{cls.__name__}](#{cls.__name__.lower()})")
     return text.replace(Diagnostic.__name__, "diagnostic (`code`, `where`, `rule`, `got`, `need`, `levers`)")
 
@@ -105,7 +98,7 @@ def page() -> str:
                 continue
             seen.add(cls)
             lines += table(cls, "##" if cls is report else "###")
-            waiting += [found for rule in field_rules(cls) for found in inside(rule.hint)]
+            waiting += [found for rule in field_rules(cls) for found in records_in(rule.hint)]
     return "\n".join(lines).rstrip() + "\n"
 
 

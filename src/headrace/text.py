@@ -25,6 +25,11 @@ def printable(text: str, kept: str = "") -> str:
     return "".join(c if c.isprintable() or c in kept else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def layer_name(name: str) -> str:
+    """The name of a layer without that of its network."""
+    return name.partition("/")[2] or name
+
+
 def shortened(text: str, width: int) -> str:
     """``text`` in at most ``width`` characters, without its middle: names differ at their ends."""
     if len(text) <= width:

@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from headrace.profiler import profile
 from headrace.profiler.page import profile_page, render_csv
 from headrace.reports.page import ProfilePage
 from headrace.reports.schema import json_schema
@@ -25,11 +26,11 @@ def pages() -> dict[str, ProfilePage]:
     """The page of one network in every state."""
     runner, found = ClientRunner(), {}
     runner.translate_onnx_model(small_model().SerializeToString(), "small")
-    found["native"] = profile_page(runner.archive, runner.target, Path("small.har"))
+    found["native"] = profile_page(runner.archive, profile(runner.archive, runner.target), Path("small.har"))
     runner.optimize(np.random.default_rng(0).normal(0, 1, (8, 16, 16, 3)).astype(np.float32))
-    found["quantized"] = profile_page(runner.archive, runner.target, Path("small.har"))
+    found["quantized"] = profile_page(runner.archive, profile(runner.archive, runner.target), Path("small.har"))
     runner.compile()
-    found["compiled"] = profile_page(runner.archive, runner.target, Path("small.har"))
+    found["compiled"] = profile_page(runner.archive, profile(runner.archive, runner.target), Path("small.har"))
     return found
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headrace.cli.options import force_option, hw_arch_option, json_option
-from headrace.cli.output import emit, number, plain, table
+from headrace.cli.output import emit, json_bytes, number, table
 from headrace.cli.stages import open_model
+from headrace.text import layer_name
 
 if TYPE_CHECKING:
     from headrace.reports.difference import DifferenceReport
@@ -50,20 +50,17 @@ def compare(first: Path, second: Path, hw_arch: str | None, out_path: Path | Non
     found = difference(reports[0], reports[1], (first.name, second.name))
     data = found.as_dict()
     if out_path is not None:
-        outputs.write({out_path: _rendered(out_path.suffix.lower(), found)})
+        outputs.write({out_path: _rendered(out_path.suffix.lower(), found, data)})
     emit(data, lambda: text(data), as_json)
 
 
-def _rendered(suffix: str, found: DifferenceReport) -> bytes:
-    """The result in the form that a name's end asks for."""
+def _rendered(suffix: str, found: DifferenceReport, data: dict[str, Json]) -> bytes:
+    """The result, ``data`` its JSON object, in the form that a name's end asks for."""
     if suffix == ".html":
         from headrace.pages import page
 
         return page("compare", f"{found.first.source} and {found.second.source}", found)
-    data = found.as_dict()
-    return (
-        (json.dumps(plain(data), indent=1, ensure_ascii=False) if suffix == ".json" else text(data)) + "\n"
-    ).encode()
+    return json_bytes(data) if suffix == ".json" else (text(data) + "\n").encode()
 
 
 def text(data: dict[str, Any]) -> str:
@@ -91,7 +88,7 @@ def text(data: dict[str, Any]) -> str:
 
 
 def _name(pair: dict[str, Any]) -> str:
-    first, second = (name.partition("/")[2] or name for name in (pair["first"], pair["second"]))
+    first, second = (layer_name(name) for name in (pair["first"], pair["second"]))
     return first if first == second else f"{first} → {second}"
 
 
@@ -114,5 +111,5 @@ def _value(value: Json) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(name.partition("/")[2] or name for name in names[:20])
+    shown = ", ".join(layer_name(name) for name in names[:20])
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -31,6 +31,11 @@ def plain(value: Any) -> Any:
     return plain(to_list()) if to_list is not None else str(value)
 
 
+def json_bytes(value: Any) -> bytes:
+    """A report as a JSON file."""
+    return (json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n").encode()
+
+
 def emit(data: Mapping[str, Any], text: str | Callable[[], str], as_json: bool) -> None:
     """Writes one result: ``data`` as JSON, or ``text`` (a callable is only called when it is needed)."""
     if as_json:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from headrace.cli.options import (
     refuse,
     start_end_options,
 )
-from headrace.cli.output import emit, plain
+from headrace.cli.output import emit, json_bytes
 from headrace.cli.report_text import placement_text, readable
 from headrace.cli.stages import Translation, one_har, summary, summary_text, translate
 
@@ -106,7 +105,7 @@ def parse(
     report = runner.parse_report
     written = {target: runner.dump_har()}
     if parsing_report_path is not None:
-        written[parsing_report_path] = (json.dumps(plain(report), indent=1, ensure_ascii=False) + "\n").encode()
+        written[parsing_report_path] = json_bytes(report)
     outputs.write(written)
     facts = summary(runner)
     data = {**facts, "har": str(target), "report": report}

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headrace.cli.options import force_option, hw_arch_option, json_option
-from headrace.cli.output import emit, plain
+from headrace.cli.output import emit, json_bytes
 from headrace.cli.stages import open_model
 
 if TYPE_CHECKING:
@@ -61,20 +61,17 @@ def _rendered(suffix: str, source: Path, runner: ClientRunner, report: ProfileRe
     from headrace.profiler import page, render_text
 
     if suffix == ".html":
-        return page.render_html(page.profile_page(runner.archive, runner.target, source))
+        return page.render_html(page.profile_page(runner.archive, report, source))
     if suffix == ".csv":
         return page.render_csv(report).encode()
     if suffix == ".json":
-        return (json.dumps(plain(report.as_dict()), indent=1, ensure_ascii=False) + "\n").encode()
+        return json_bytes(report.as_dict())
     return (render_text(report).rstrip("\n") + "\n").encode()
 
 
 def _show(path: Path) -> None:
     """Open a page in the browser of a person's desk; where there is no screen, nobody would see it."""
-    if os.name == "posix" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or _is_mac()):
+    with_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if os.name == "posix" and sys.platform != "darwin" and not with_screen:
         return
     webbrowser.open(path.resolve().as_uri())
-
-
-def _is_mac() -> bool:
-    return os.uname().sysname == "Darwin"

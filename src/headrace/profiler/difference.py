@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from headrace.reports.difference import Change, ComparedSide, DifferenceReport, LayerPair, Match
 from headrace.reports.profile import ProfiledLayer, ProfileReport
 from headrace.reports.record import Json
+from headrace.text import layer_name
 
 #: Unmatched layers of both, multiplied, above which their order is not compared: that takes time with the product.
 _MOST_PAIRS = 4_000_000
@@ -57,10 +58,6 @@ def _side(report: ProfileReport, source: str) -> ComparedSide:
 _Pair = tuple[ProfiledLayer, ProfiledLayer, Match]
 
 
-def _plain(name: str) -> str:
-    return name.partition("/")[2] or name
-
-
 def _matched(first: Sequence[ProfiledLayer], second: Sequence[ProfiledLayer]) -> list[_Pair]:
     """Pairs in the order of the first."""
     found: dict[int, tuple[ProfiledLayer, Match]] = {}
@@ -77,9 +74,9 @@ def _matched(first: Sequence[ProfiledLayer], second: Sequence[ProfiledLayer]) ->
         taken = {id(layer) for layer, _ in found.values()}
         left = [layer for layer in left if id(layer) not in taken]
 
-    pair(lambda x: (_plain(x.name), x.kind, x.output_shape), "name")
+    pair(lambda x: (layer_name(x.name), x.kind, x.output_shape), "name")
     pair(lambda x: (x.original_names, x.kind) if x.original_names else None, "nodes of the file")
-    pair(lambda x: (_plain(x.name), x.kind), "name")
+    pair(lambda x: (layer_name(x.name), x.kind), "name")
     mine = [layer for layer in first if id(layer) not in found]
     if mine and left and len(mine) * len(left) <= _MOST_PAIRS:
         keys = [[(x.kind, x.output_shape) for x in layers] for layers in (mine, left)]
@@ -153,14 +150,14 @@ def _figures(report: ProfileReport) -> dict[str, Json]:
     }
     if report.accuracy is not None:
         for name, output in report.accuracy.outputs.items():
-            found[f"{_plain(name)}, SNR, dB"] = output.snr_db
-            found[f"{_plain(name)}, worst part, dB"] = output.worst_snr_db
+            found[f"{layer_name(name)}, SNR, dB"] = output.snr_db
+            found[f"{layer_name(name)}, worst part, dB"] = output.worst_snr_db
     if compiled is not None:
         whole = compiled.figures.whole
         found["contexts"] = compiled.figures.contexts
         found["frames per second (closed form)"] = whole.fps
         found["latency, ms (closed form)"] = whole.latency_ms
-        found["bottleneck"] = _plain(whole.bottleneck)
+        found["bottleneck"] = layer_name(whole.bottleneck)
     if simulation is not None:
         found["frames per second (simulated)"] = simulation.timing.fps
         found["latency, ms (simulated)"] = simulation.timing.latency_ms

@@ -13,19 +13,17 @@ import headrace
 from headrace import reports
 from headrace.hn.archive import Archive
 from headrace.pages import page
-from headrace.profiler.report import profile
 from headrace.profiler.weights import weight_facts
 from headrace.reports.page import PageCommand, ProfilePage
 from headrace.reports.profile import ProfiledLayer, ProfileReport
-from headrace.targets import Target
 
 
-def profile_page(archive: Archive, target: Target, source: Path) -> ProfilePage:
+def profile_page(archive: Archive, profile: ProfileReport, source: Path) -> ProfilePage:
     """What the page of a HAR shows.
 
     Args:
         archive: of any state.
-        target: the device of interest.
+        profile: its report.
         source: the HAR's file, for the commands that give the same figures.
     """
     known = reports.of(archive)
@@ -33,7 +31,7 @@ def profile_page(archive: Archive, target: Target, source: Path) -> ProfilePage:
     return ProfilePage(
         kind="profile",
         headrace=headrace.__version__,
-        profile=profile(archive, target),
+        profile=profile,
         parse=known.parse,
         passes=() if optimized is None else optimized.passes,
         algorithms=() if optimized is None else optimized.algorithms,

@@ -23,7 +23,7 @@ def records_of(roots: Iterable[type[Record]]) -> list[type[Record]]:
         if cls not in found:
             found[cls] = None
             for rule in field_rules(cls):
-                for inner in _inside(rule.hint):
+                for inner in records_in(rule.hint):
                     visit(inner)
 
     for root in roots:
@@ -49,10 +49,11 @@ def typescript(roots: Iterable[type[Record]]) -> str:
     return "\n".join([head, *(_declaration(cls) for cls in records_of(roots))])
 
 
-def _inside(hint: Any) -> list[type[Record]]:
+def records_in(hint: Any) -> list[type[Record]]:
+    """The records that a type is made of."""
     if is_dataclass(hint):
         return [cast("type[Record]", hint)] if isinstance(hint, type) and issubclass(hint, Record) else []
-    return [found for argument in get_args(hint) for found in _inside(argument)]
+    return [found for argument in get_args(hint) for found in records_in(argument)]
 
 
 def _version(cls: type[Record]) -> str | None:
@@ -96,7 +97,7 @@ def _object_schema(cls: type[Record], alone: bool) -> dict[str, Json]:
 
 def _beside(cls: type[Record]) -> list[type[Record]]:
     """Records whose keys stand beside those of ``cls``."""
-    return [found for rule in _parts(cls)[1] for found in _inside(rule.hint)]
+    return [found for rule in _parts(cls)[1] for found in records_in(rule.hint)]
 
 
 def _schema(hint: Any) -> dict[str, Json]:
